@@ -1,0 +1,154 @@
+"""Generate and stream text from any OpenAI-compatible endpoint.
+
+Two faces over one asyncio core:
+
+* `AsyncProvider` and `AsyncTextStream` for programs with an event loop;
+* `Provider` and `TextStream` for scripts, notebooks and threads.
+
+A name is imported on its first use, so that `import rusty_agent` alone costs a few milliseconds and
+never touches aiohttp.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AsyncProvider": "provider",
+    "AsyncTextStream": "stream",
+    "Provider": "sync.provider",
+    "TextStream": "sync.stream",
+    **dict.fromkeys(
+        (
+            "AttemptReport",
+            "Finish",
+            "GenerateResult",
+            "RawChunk",
+            "ReasoningDelta",
+            "RefusalDelta",
+            "RetryPolicy",
+            "StreamEvent",
+            "TextDelta",
+            "Timeout",
+            "ToolCall",
+            "ToolCallDelta",
+            "Usage",
+            "UsageUpdate",
+        ),
+        "types",
+    ),
+    **dict.fromkeys(("PRESETS", "Preset"), "presets"),
+    **dict.fromkeys(
+        (
+            "APIConnectionError",
+            "APIStatusError",
+            "APITimeoutError",
+            "AuthenticationError",
+            "BadRequestError",
+            "LocalModelError",
+            "MissingAPIKeyError",
+            "NotFoundError",
+            "PermissionDeniedError",
+            "RateLimitError",
+            "ResponseError",
+            "RustyAgentError",
+            "ServerError",
+            "StreamInterruptedError",
+        ),
+        "errors",
+    ),
+}
+
+__all__ = [
+    "PRESETS",
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AsyncProvider",
+    "AsyncTextStream",
+    "AttemptReport",
+    "AuthenticationError",
+    "BadRequestError",
+    "Finish",
+    "GenerateResult",
+    "LocalModelError",
+    "MissingAPIKeyError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "Preset",
+    "Provider",
+    "RateLimitError",
+    "RawChunk",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "ResponseError",
+    "RetryPolicy",
+    "RustyAgentError",
+    "ServerError",
+    "StreamEvent",
+    "StreamInterruptedError",
+    "TextDelta",
+    "TextStream",
+    "Timeout",
+    "ToolCall",
+    "ToolCallDelta",
+    "Usage",
+    "UsageUpdate",
+    "__version__",
+]
+
+if TYPE_CHECKING:
+    from .errors import (
+        APIConnectionError,
+        APIStatusError,
+        APITimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        LocalModelError,
+        MissingAPIKeyError,
+        NotFoundError,
+        PermissionDeniedError,
+        RateLimitError,
+        ResponseError,
+        RustyAgentError,
+        ServerError,
+        StreamInterruptedError,
+    )
+    from .presets import PRESETS, Preset
+    from .provider import AsyncProvider
+    from .stream import AsyncTextStream
+    from .sync.provider import Provider
+    from .sync.stream import TextStream
+    from .types import (
+        AttemptReport,
+        Finish,
+        GenerateResult,
+        RawChunk,
+        ReasoningDelta,
+        RefusalDelta,
+        RetryPolicy,
+        StreamEvent,
+        TextDelta,
+        Timeout,
+        ToolCall,
+        ToolCallDelta,
+        Usage,
+        UsageUpdate,
+    )
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,228 @@
+"""The environment and the constructors' arguments → checked settings.
+
+In: strings and numbers from users and their environment. Out: `Settings`, `Secret`, a checked URL.
+Never touched: the network, the loop.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from attrs import define
+
+from .errors import MissingAPIKeyError
+from .presets import Preset
+from .types import UNSET, RetryPolicy, Timeout
+
+__all__ = [
+    "Secret",
+    "Settings",
+    "TimeLimits",
+    "chat_url",
+    "checked_count",
+    "checked_kind",
+    "is_secret",
+    "resolve_key",
+    "time_limits",
+]
+
+
+@define(frozen=True)
+class Settings:
+    """What the four environment variables say, in seconds."""
+
+    request_timeout: float = 60.0
+    connect_timeout: float = 10.0
+    max_retries: int = 2
+    retry_backoff: float = 0.25
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the variables.
+
+        Raises:
+            ValueError: A value is not a number, negative, or zero where it must be positive.
+        """
+        retries = _number(environ, "RUSTY_AGENT_MAX_RETRIES", 2, positive=False)
+        if retries != int(retries):
+            raise ValueError(f"RUSTY_AGENT_MAX_RETRIES must be a whole number, not {retries}")
+        return cls(
+            request_timeout=_number(environ, "RUSTY_AGENT_REQUEST_TIMEOUT_SECS", 60),
+            connect_timeout=_number(environ, "RUSTY_AGENT_CONNECT_TIMEOUT_SECS", 10),
+            max_retries=int(retries),
+            retry_backoff=_number(environ, "RUSTY_AGENT_RETRY_BACKOFF_MS", 250, positive=False) / 1000,
+        )
+
+    def retry_policy(self) -> RetryPolicy:
+        """The retry policy of a provider that was given none: exponents are capped at 8."""
+        return RetryPolicy(self.max_retries, self.retry_backoff, self.retry_backoff * 2**8)
+
+
+def _number(environ: Mapping[str, str], name: str, default: float, *, positive: bool = True) -> float:
+    text = environ.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ValueError(f"{name} must be a {'positive ' if positive else ''}number, not {text!r}")
+    return value
+
+
+@define(frozen=True)
+class TimeLimits:
+    """The time limits of one call, all resolved; seconds or None."""
+
+    total: float | None
+    connect: float | None
+    first_token: float | None
+    idle: float | None
+    stall: float | None
+
+
+def time_limits(timeout: Timeout | float | None, settings: Settings, *, whole: bool, streamed: bool) -> TimeLimits:
+    """Resolve what was asked for against the environment.
+
+    A bare number means what `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` means: the whole call where a whole answer was asked
+    for, and inactivity where it is streamed.
+    """
+    if timeout is None:
+        request, chosen = settings.request_timeout, _DEFAULT
+    elif isinstance(timeout, Timeout):
+        request, chosen = settings.request_timeout, timeout
+    else:
+        chosen = Timeout(idle=timeout)  # checks the number
+        request = timeout
+    total = (request if whole else None) if chosen.total is UNSET else chosen.total
+    idle = request if chosen.idle is UNSET else chosen.idle
+    return TimeLimits(
+        total=total,
+        connect=settings.connect_timeout if chosen.connect is UNSET else chosen.connect,
+        first_token=chosen.first_token,
+        idle=idle if streamed else None,
+        stall=chosen.stall if streamed else None,
+    )
+
+
+_DEFAULT = Timeout()
+
+
+class Secret:
+    """A key that shows in no repr, log or traceback; `reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+_SECRET_NAMES = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
+
+
+def is_secret(header: str) -> bool:
+    """Whether a header of this name holds something like a key."""
+    return _SECRET_NAMES.search(header) is not None
+
+
+def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] = os.environ) -> Secret | None:
+    """The explicit key, else the preset's environment variable.
+
+    Raises:
+        MissingAPIKeyError: There is neither, and the preset needs one.
+        ValueError: The key is no string, or holds a character that cannot stand in a header.
+    """
+    if api_key is not None and not isinstance(api_key, str):
+        raise ValueError(f"api_key must be a string, not {type(api_key).__name__}")
+    value = (environ.get(preset.key_variable, "") if api_key is None else api_key).strip()
+    if value:
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("api_key holds a line break or another character that cannot stand in a header")
+        return Secret(value)
+    if api_key is None and not preset.key_required:
+        return None
+    raise MissingAPIKeyError(
+        f"No API key: set the environment variable {preset.key_variable} or pass api_key. "
+        'For a server that takes no key pass any text, such as api_key="none".'
+    )
+
+
+def chat_url(base_url: str) -> str:
+    """The URL that requests go to: `base_url` with `/chat/completions` appended to its path.
+
+    A query (`?api-version=…`) stays behind the path.
+
+    Raises:
+        ValueError: `base_url` is not an http or https URL with a host, or it carries credentials or a fragment.
+    """
+    if not isinstance(base_url, str):
+        raise ValueError(f"base_url must be a string, not {type(base_url).__name__}")
+    if any(character <= " " or character == "\x7f" for character in base_url):
+        raise ValueError("base_url holds white space or a control character")
+    try:
+        parts = urlsplit(base_url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        raise ValueError(f"base_url is not a URL: {_without_userinfo(base_url)!r}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("base_url must not carry credentials (user:password@host): pass api_key or headers")
+    if not valid or "\\" in base_url:
+        raise ValueError(f"base_url must be http://host… or https://host…, not {_without_userinfo(base_url)!r}")
+    if parts.fragment:
+        raise ValueError(f"base_url must not carry a fragment: {base_url!r}")
+    netloc = parts.netloc
+    if not netloc.isascii():
+        try:
+            port = "" if parts.port is None else f":{parts.port}"
+            netloc = (parts.hostname or "").encode("idna").decode() + port
+        except UnicodeError:
+            raise ValueError(f"base_url has a host that is no host's name: {base_url!r}") from None
+    path = parts.path.rstrip("/")
+    if not path.endswith("/chat/completions"):
+        path += "/chat/completions"
+    return urlunsplit((parts.scheme, netloc, path, parts.query, ""))
+
+
+def _without_userinfo(url: str) -> str:
+    head, _, tail = url.rpartition("@")
+    return f"***@{tail}" if head else url
+
+
+def checked_kind(value: Any, kind: type, argument: str) -> Any:
+    """The value, if it is of this kind.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{argument} must be a {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def checked_count(value: Any, argument: str) -> int:
+    """The value, if it is a whole number of at least 1.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{argument} must be a whole number of at least 1, not {value!r}")
+    return value

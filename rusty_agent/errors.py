@@ -1,0 +1,196 @@
+"""Every exception that this library raises on purpose.
+
+In: what happened, in words and fields. Out: exceptions that pickle, deep-copy and never hold a key.
+Never touched: the network, the environment.
+
+    RustyAgentError(Exception)
+    ├── APIConnectionError(ConnectionError)          no whole answer arrived
+    │   ├── APITimeoutError(TimeoutError)            … because a time limit passed
+    │   └── StreamInterruptedError                   … because the stream ended before its finish
+    ├── APIStatusError(RuntimeError)                 the endpoint answered with an error
+    │   ├── BadRequestError          400, 422
+    │   ├── AuthenticationError      401
+    │   ├── PermissionDeniedError    403
+    │   ├── NotFoundError            404
+    │   ├── RateLimitError           429
+    │   └── ServerError              500 and above
+    ├── ResponseError(ValueError)                    the answer cannot be decoded
+    ├── MissingAPIKeyError(ValueError)               no key was given or found
+    └── LocalModelError(RuntimeError)                the local model could not be found, started or kept alive
+
+A bad argument is a plain `ValueError` that names the argument; it is raised before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .types import Usage
+
+__all__ = [
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "LocalModelError",
+    "MissingAPIKeyError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ResponseError",
+    "RustyAgentError",
+    "ServerError",
+    "StreamInterruptedError",
+]
+
+
+RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+"""The statuses that may pass by themselves.
+
+408 and 425 by RFC 9110 §15.5.9 and RFC 8470 §5.2; 409 because OpenAI answers lock timeouts with it; 520 to 524 are
+Cloudflare's for an origin in trouble; 529 is Anthropic's «overloaded». Never 400, 401, 402, 403, 404 or 422.
+"""
+
+
+class RustyAgentError(Exception):
+    """The root of all errors of this library.
+
+    Attributes:
+        message: What happened, why, and what to do next.
+        partial_text: The text that had arrived before the error (`""` when none had).
+        usage: The last token counts that had arrived, or None.
+        request_id: The endpoint's name for the request, or None.
+        attempts: How many attempts were made before giving up, at least 1.
+        retryable: Whether sending the same request again may help.
+    """
+
+    retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        partial_text: str = "",
+        usage: Usage | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.partial_text = partial_text
+        self.usage = usage
+        self.request_id = request_id
+        self.attempts = 1
+
+
+class APIConnectionError(RustyAgentError, ConnectionError):
+    """The endpoint could not be reached, or the connection broke before the answer was whole."""
+
+    retryable = True
+
+
+class APITimeoutError(APIConnectionError, TimeoutError):
+    """A time limit passed.
+
+    Attributes:
+        limit: Which limit of `Timeout` it was: `"connect"`, `"first_token"`, `"idle"`, `"stall"` or `"total"`.
+        seconds: The limit's length in seconds.
+    """
+
+    def __init__(self, message: str, *, limit: str = "total", seconds: float | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.limit = limit
+        self.seconds = seconds
+
+
+class StreamInterruptedError(APIConnectionError):
+    """The stream ended before its finish: what arrived is in `partial_text`, and it is not the whole answer."""
+
+
+class APIStatusError(RustyAgentError, RuntimeError):
+    """The endpoint answered with an error, as an HTTP status or as an error object inside a stream.
+
+    Attributes:
+        status_code: The HTTP status, or the error object's own numeric code inside a stream of status 200.
+        code: The endpoint's code for the error, a string or an integer, or None.
+        type: The endpoint's class of the error, or None.
+        param: The parameter that the endpoint complains of, or None.
+        body: The decoded JSON body, or its text (at most 64 KiB), or None.
+        retry_after: Seconds the endpoint asked to wait, or None.
+        headers: The response's headers with lower-case names; empty for an error inside a stream.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int = 0,
+        code: str | int | None = None,
+        type: str | None = None,
+        param: str | None = None,
+        body: Any = None,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, **fields)
+        self.status_code = status_code
+        self.code = code
+        self.type = type
+        self.param = param
+        self.body = body
+        self.retry_after = retry_after
+        self.headers = dict(headers or {})
+        self.retryable = self._may_pass()
+
+    def _may_pass(self) -> bool:
+        asked = self.headers.get("x-should-retry", "").lower()
+        if asked in ("true", "false"):
+            return asked == "true"
+        return self.status_code in RETRIED_STATUSES and self.code != "insufficient_quota"
+
+
+class BadRequestError(APIStatusError):
+    """400 or 422: the endpoint refuses the request as it is; sending it again will not help."""
+
+
+class AuthenticationError(APIStatusError):
+    """401: the API key is missing, wrong or expired."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: the key is valid but may not do this."""
+
+
+class NotFoundError(APIStatusError):
+    """404: no such model, or `base_url` points at the wrong path."""
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests or tokens, or the quota is used up; see `retry_after`."""
+
+
+class ServerError(APIStatusError):
+    """500 and above: the endpoint failed."""
+
+
+class ResponseError(RustyAgentError, ValueError):
+    """The answer cannot be decoded: not JSON, not an event stream, or longer than the cap.
+
+    Attributes:
+        body: The offending bytes, at most 2 KiB of them.
+    """
+
+    def __init__(self, message: str, *, body: bytes = b"", **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.body = body
+
+
+class MissingAPIKeyError(RustyAgentError, ValueError):
+    """No API key was given, and the environment variable that would hold it is not set."""
+
+
+class LocalModelError(RustyAgentError, RuntimeError):
+    """The local model could not be found, started or kept alive."""

@@ -1,0 +1,136 @@
+"""What both faces share in their signatures, written down once: parameters of calls, options and constructors.
+
+In: nothing. Out: types for checkers, a way to show parameters in `help()`, the constructors of presets. Never
+touched: the values.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, get_type_hints
+
+from .types import RetryPolicy, Timeout
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
+
+__all__ = ["Connection", "FromPreset", "Message", "Messages", "Options", "Parameters", "shows_parameters"]
+
+Message: TypeAlias = Mapping[str, Any]
+Messages: TypeAlias = Sequence[Message]
+
+
+class Parameters(TypedDict, total=False):
+    """Keyword parameters of `generate_text` and `stream_text`; what is None, or not given, is not sent.
+
+    Attributes:
+        system_prompt: Put before the prompt or the messages as a system message.
+        messages: The conversation, a list of `{"role": …, "content": …}`; wins over the prompt unless it is empty.
+        temperature: Randomness, at least 0.
+        max_tokens: The most tokens to generate, at least 1.
+        top_p: Nucleus sampling, from 0 to 1.
+        stop: A string, or a list of strings, that ends the answer.
+        frequency_penalty: Penalty for frequent tokens.
+        presence_penalty: Penalty for tokens that occurred.
+        seed: For repeatable sampling, where the endpoint has it.
+        response_format: Such as `{"type": "json_object"}`, or a JSON Schema in the endpoint's form.
+        extra_body: Further fields of the request, laid over the rest; None takes a field out.
+        extra_headers: Further headers of the request.
+        timeout: A `Timeout`, or seconds: the whole call for `generate_text`, inactivity for streams.
+        retry: A `RetryPolicy` for this call.
+    """
+
+    system_prompt: str | None
+    messages: Messages | None
+    temperature: float | None
+    max_tokens: int | None
+    top_p: float | None
+    stop: str | Sequence[str] | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    seed: int | None
+    response_format: Mapping[str, Any] | None
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    timeout: Timeout | float | None
+    retry: RetryPolicy | None
+
+
+class Connection(TypedDict, total=False):
+    """Keyword options of both faces' providers; see `AsyncProvider`."""
+
+    headers: Mapping[str, str] | None
+    proxy: str | None
+    trust_env: bool
+    max_connections: int | None
+    timeout: Timeout | float | None
+    retry: RetryPolicy | None
+    ssl: ssl.SSLContext | None
+    max_event_bytes: int
+    adapt: bool
+    split_thinking: bool
+    pickle_key: bool
+
+
+class Options(Connection, total=False):
+    """Keyword options of the constructors of presets; `session` is `AsyncProvider`'s only."""
+
+    base_url: str | None
+    session: aiohttp.ClientSession | None
+
+
+class FromPreset:
+    """The constructors of presets, which both faces share."""
+
+    def __init__(self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[Options]) -> None:
+        """What a class that takes part must accept."""
+        raise TypeError(f"{type(self).__name__} has no constructor")
+
+    @classmethod
+    def from_preset(cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+        """A provider for one of `PRESETS`: its URL, its key variable, what is known of its oddities.
+
+        Args:
+            name: The preset's name, such as `"groq"`.
+            model: The model's name.
+            api_key: The key. Default: the preset's environment variable; some presets need none.
+            **options: As the constructor's.
+
+        Raises:
+            MissingAPIKeyError: No key was given or found.
+            ValueError: There is no such preset, or an option cannot be right.
+        """
+        return cls(model, api_key=api_key, preset=name, **options)
+
+    @classmethod
+    def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+        """A provider for OpenAI; the key's variable is `OPENAI_API_KEY`. Options as the constructor's."""
+        return cls.from_preset("openai", model, api_key=api_key, **options)
+
+    @classmethod
+    def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+        """A provider for Anthropic; the key's variable is `ANTHROPIC_API_KEY`. Options as the constructor's."""
+        return cls.from_preset("anthropic", model, api_key=api_key, **options)
+
+    @classmethod
+    def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+        """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
+        return cls.from_preset("openrouter", model, api_key=api_key, **options)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def shows_parameters(method: F) -> F:
+    """Let `help()` and `inspect.signature` show every parameter where the code says `**parameters`."""
+    signature = inspect.signature(method)
+    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    further = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in get_type_hints(Parameters).items()
+    ]
+    method.__signature__ = signature.replace(parameters=named + further)  # type: ignore[attr-defined]
+    return method

@@ -1,0 +1,310 @@
+"""The values that users meet: results, events, settings.
+
+In: plain data. Out: attrs values with slots. Never touched: the loop, the network, the clock.
+
+Values that exist once per token are mutable `define` classes (140 ns each to make, against 372 ns frozen);
+settings are frozen.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from attrs import define, field
+
+__all__ = [
+    "UNSET",
+    "AttemptReport",
+    "Finish",
+    "GenerateResult",
+    "RawChunk",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "RetryPolicy",
+    "StreamEvent",
+    "TextDelta",
+    "Timeout",
+    "ToolCall",
+    "ToolCallDelta",
+    "Usage",
+    "UsageUpdate",
+]
+
+
+class _Unset(enum.Enum):
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = _Unset.UNSET
+"""Stands for «not given», where None means «off»."""
+
+
+@define
+class Usage:
+    """Token counts as the endpoint reported them.
+
+    Attributes:
+        prompt_tokens: Tokens of the request.
+        completion_tokens: Tokens of the answer, reasoning included.
+        total_tokens: Both, as reported, or their sum where the endpoint sent none.
+        cached_tokens: Those of `prompt_tokens` that were read from the endpoint's cache.
+        reasoning_tokens: Those of `completion_tokens` that were spent on reasoning.
+        raw: The endpoint's own object.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    raw: dict[str, Any] = field(factory=dict, repr=False)
+
+
+@define
+class ToolCall:
+    """A whole tool call.
+
+    Attributes:
+        id: The endpoint's id of the call; `call_0`, `call_1` … where it sent none.
+        name: The function's name.
+        arguments: The arguments as the JSON text that the model wrote; not validated.
+        extra: What else came with the call and may have to be sent back (Gemini's `extra_content`).
+    """
+
+    id: str
+    name: str
+    arguments: str
+    extra: dict[str, Any] = field(factory=dict, repr=False)
+
+
+@define
+class GenerateResult:
+    """A whole answer; `str(result)` is its text.
+
+    Attributes:
+        text: The answer's text (of the first choice).
+        finish_reason: Why the model stopped: `"stop"`, `"length"`, `"tool_calls"`, … None where the endpoint sent none.
+        model: The model that answered, as the endpoint names it.
+        usage: Token counts, or None where the endpoint sent none.
+        reasoning: The model's reasoning text, or None.
+        refusal: The model's refusal text, or None.
+        tool_calls: The tools that the model wants called, in order.
+        request_id: The endpoint's name for the request: a header's, else the completion's own id.
+        time_to_first_token: Seconds from the call to the first content, by the monotonic clock. For an answer
+            that was not streamed it is the time to the whole answer.
+        duration: Seconds from the call to the end of the answer.
+        raw: The decoded JSON body; of a stream the fields of its chunks that are no content, last value each.
+        warnings: What the library changed or could not honour in the request.
+    """
+
+    text: str
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] = field(factory=list)
+    request_id: str | None = None
+    time_to_first_token: float | None = None
+    duration: float | None = None
+    raw: dict[str, Any] = field(factory=dict, repr=False)
+    warnings: list[str] = field(factory=list)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Tokens of the request, or None where the endpoint sent no usage."""
+        return None if self.usage is None else self.usage.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int | None:
+        """Tokens of the answer, or None where the endpoint sent no usage."""
+        return None if self.usage is None else self.usage.completion_tokens
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Tokens of both, or None where the endpoint sent no usage."""
+        return None if self.usage is None else self.usage.total_tokens
+
+
+@define
+class TextDelta:
+    """A piece of the answer's text; `index` is the choice that it belongs to."""
+
+    text: str
+    index: int = 0
+
+
+@define
+class ReasoningDelta:
+    """A piece of the model's reasoning."""
+
+    text: str
+    index: int = 0
+
+
+@define
+class RefusalDelta:
+    """A piece of the model's refusal."""
+
+    text: str
+    index: int = 0
+
+
+@define
+class ToolCallDelta:
+    """A piece of a tool call.
+
+    Attributes:
+        call: Which call of the choice it belongs to, counted from 0 in order of appearance.
+        id: The call's id, with the delta that brings it.
+        name: The function's name, with the delta that brings it.
+        arguments: A piece of the arguments' JSON text; meaningful only when joined with its siblings.
+        index: The choice that it belongs to.
+        extra: What else came with the delta.
+    """
+
+    call: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+    index: int = 0
+    extra: dict[str, Any] | None = None
+
+
+@define
+class UsageUpdate:
+    """Token counts so far; the last one counts."""
+
+    usage: Usage
+
+
+@define
+class Finish:
+    """The stream is whole. Always the last event, one for each choice.
+
+    Attributes:
+        finish_reason: As sent, or None where the endpoint ended the stream properly without giving one.
+        index: The choice that ended.
+    """
+
+    finish_reason: str | None
+    index: int = 0
+
+
+@define
+class RawChunk:
+    """A chunk that carries something no other event carries (logprobs, audio, annotations, unknown fields)."""
+
+    data: dict[str, Any]
+
+
+StreamEvent: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageUpdate | Finish | RawChunk
+"""What `AsyncTextStream.events()` yields."""
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def _seconds(_: Any, attribute: Any, value: Any) -> None:
+    if value is None or value is UNSET:
+        return
+    if not _is_number(value) or value <= 0:
+        raise ValueError(f"{attribute.name} must be a positive number of seconds or None, not {value!r}")
+
+
+@define(frozen=True)
+class Timeout:
+    """How long to wait, in seconds. None switches a limit off; a field not given takes its default.
+
+    Attributes:
+        total: One deadline for the whole call: all attempts, waits and the last byte. Default: the environment's
+            `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` (60) for `generate_text`, None for streams.
+        connect: To establish a connection, TLS included. Default: `RUSTY_AGENT_CONNECT_TIMEOUT_SECS` (10).
+        first_token: From sending an attempt to its first content. Default: None.
+        idle: Silence of a stream, counted in bytes, so keep-alive comments count as life. Default:
+            `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` (60). It does not apply to a request that is not streamed, which is
+            silent until its answer is whole.
+        stall: Silence of a stream, counted in content: keep-alive comments do not mask a dead model. Default: None.
+
+    Raises:
+        ValueError: A limit is not a positive finite number.
+    """
+
+    total: float | _Unset | None = field(default=UNSET, validator=_seconds)
+    connect: float | _Unset | None = field(default=UNSET, validator=_seconds)
+    first_token: float | None = field(default=None, validator=_seconds)
+    idle: float | _Unset | None = field(default=UNSET, validator=_seconds)
+    stall: float | None = field(default=None, validator=_seconds)
+
+
+@define(frozen=True)
+class AttemptReport:
+    """What a retry hook is told after each attempt.
+
+    Attributes:
+        number: Which attempt it was, from 1.
+        error: Why it failed, or None.
+        delay: Seconds until the next attempt, or None when there will be none.
+        elapsed: Seconds since the call began.
+    """
+
+    number: int
+    error: Exception | None
+    delay: float | None
+    elapsed: float
+
+
+def _not_negative(_: Any, attribute: Any, value: Any) -> None:
+    if not _is_number(value) or value < 0:
+        raise ValueError(f"{attribute.name} must be a number of at least 0, not {value!r}")
+
+
+def _count(_: Any, attribute: Any, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{attribute.name} must be a whole number of at least 0, not {value!r}")
+
+
+def _optional_count(_: Any, attribute: Any, value: Any) -> None:
+    if value is not None:
+        _count(_, attribute, value)
+
+
+@define(frozen=True)
+class RetryPolicy:
+    """How often and how long to retry; only until the first content, text once seen is never replayed.
+
+    Before attempt n + 1 the wait is random between 0 and `min(max_delay, base_delay · 2^(n-1))` seconds (full
+    jitter), unless the endpoint names a time itself.
+
+    Attributes:
+        max_retries: Attempts after the first. Default 2.
+        base_delay: Seconds. Default 0.25.
+        max_delay: Seconds. Default 64, which is 0.25 · 2^8.
+        max_retry_after: The longest wait in seconds that the endpoint may ask for (`Retry-After`). A longer one ends
+            the call with the error, whose `retry_after` tells it. Default 120, as openai-python.
+        budget: Tokens that a provider's retries may use up in all; a retry takes 5, a successful call gives 5 back if
+            it needed a retry and 1 if not. When most calls fail it empties, and failing calls are no longer retried.
+            Only the provider's policy counts here, not a call's. None: no such limit. Default 500.
+        on_attempt: Called with an `AttemptReport` after each attempt, on the event loop: it must not block.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    max_retries: int = field(default=2, validator=_count)
+    base_delay: float = field(default=0.25, validator=_not_negative)
+    max_delay: float = field(default=64.0, validator=_not_negative)
+    max_retry_after: float = field(default=120.0, validator=_not_negative)
+    on_attempt: Callable[[AttemptReport], object] | None = None
+    budget: int | None = field(default=500, validator=_optional_count)
