@@ -1,0 +1,1 @@
+"""Pure code between bytes and values: no loop, no socket, no clock."""

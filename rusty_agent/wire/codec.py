@@ -1,0 +1,81 @@
+"""JSON: the only door to orjson.
+
+In: bytes or values. Out: values or bytes. Never touched: files, the network.
+
+orjson is strict where real servers and real prompts are not (lone surrogates, invalid UTF-8, integers beyond 64
+bits, integer keys), so each direction falls back to the standard library's codec, which costs nothing until then.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+__all__ = ["dumps", "join_surrogates", "loads", "loads_loose", "loads_strict", "mend"]
+
+loads_strict = orjson.loads
+"""orjson's own decoder: raises ValueError for anything that is not strict JSON."""
+
+
+def loads(data: bytes) -> Any:
+    """Decode JSON, forgiving bytes that are no UTF-8 and escapes of lone surrogates; each becomes U+FFFD.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
+    """
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        return mend(loads_loose(data))
+
+
+def loads_loose(data: bytes) -> Any:
+    """Decode JSON as `loads` does, but let strings hold lone surrogates: the other half may be in the next event.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(data.decode("utf-8", "replace"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def mend(value: Any) -> Any:
+    """Apply `join_surrogates` to every string of decoded JSON, in place, and return it."""
+    top = [value]
+    todo: list[Any] = [top]  # no recursion: the depth is the sender's choice
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            for key in [key for key in node if not key.isascii()]:
+                node[join_surrogates(key)] = node.pop(key)
+        for place, item in list(node.items() if isinstance(node, dict) else enumerate(node)):
+            if isinstance(item, str):
+                node[place] = join_surrogates(item)
+            elif isinstance(item, dict | list):
+                todo.append(item)
+    return top[0]
+
+
+def dumps(value: Any) -> bytes:
+    """Encode as JSON; lone surrogates become U+FFFD.
+
+    Raises:
+        ValueError: It holds something that JSON has no form for.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except (TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from None
+        return join_surrogates(text).encode()
+
+
+def join_surrogates(text: str) -> str:
+    """Join surrogate pairs into the characters they mean; a lone one becomes U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,0 +1,171 @@
+"""Failed answers → typed errors.
+
+In: a status, headers and a body, or an error object found inside a stream. Out: the error to raise, whose text is
+safe to print: capped, without control characters. Never touched: the decision to retry.
+
+The shapes that bodies come in are listed in tests/unit/wire/test_failure.py.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from .. import errors
+from .codec import loads, mend
+
+__all__ = ["MAX_ERROR_BYTES", "excerpt", "in_band", "is_error", "printable", "retry_after", "status_error"]
+
+MAX_ERROR_BYTES = 64 * 2**10
+"""How much of an error's body is read and kept."""
+
+_MAX_MESSAGE = 1000
+
+_BY_STATUS = {
+    400: errors.BadRequestError,
+    401: errors.AuthenticationError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    422: errors.BadRequestError,
+    429: errors.RateLimitError,
+}
+
+_HINTS = {
+    401: "Check the API key.",
+    402: "The account has no credit left.",
+    403: "The key may not use this model or endpoint.",
+    404: "Check the model's name and base_url.",
+    413: "The request is too large for the endpoint: shorten the prompt.",
+    429: "Send fewer requests, or wait.",
+}
+
+
+def status_error(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> errors.APIStatusError:
+    """The error for an answer whose status is no success.
+
+    Args:
+        status: The HTTP status.
+        headers: The response's headers, with lower-case names.
+        body: The body, or its first `MAX_ERROR_BYTES`.
+        now: The wall clock in seconds since 1970, which `Retry-After` dates are measured against.
+    """
+    try:
+        decoded: Any = loads(body) if body.strip() else None
+    except ValueError:
+        decoded = body.decode("utf-8", "replace")
+    return _build(status, decoded, _hint(status, headers), retry_after=retry_after(headers, now), headers=headers)
+
+
+def in_band(chunk: Any) -> errors.APIStatusError:
+    """The error for an error object that came where an answer was expected, status 200."""
+    fields = _fields(chunk)
+    code = fields["code"]
+    status = int(code) if re.fullmatch("[45][0-9][0-9]", str(code)) else 200
+    return _build(status, chunk, "")
+
+
+def is_error(body: dict[str, Any]) -> bool:
+    """Whether an object without an `error` field is an error all the same.
+
+    FastAPI sends `detail`, Mistral `object: "error"`, Anthropic `type: "error"`, DashScope `code` and `message`.
+    """
+    if body.get("choices"):
+        return False
+    marked = body.get("object") == "error" or body.get("type") == "error"
+    return marked or bool(body.get("detail") or (body.get("code") and body.get("message")))
+
+
+def _build(status: int, decoded: Any, hint: str, **more: Any) -> errors.APIStatusError:
+    decoded = mend(decoded)
+    fields = _fields(decoded)
+    said = printable(fields.pop("message"))
+    where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
+    text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
+    kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
+    return kind(text, status_code=status, body=decoded, **fields, **more)
+
+
+def _hint(status: int, headers: Mapping[str, str]) -> str:
+    if 300 <= status < 400:
+        return f"The endpoint points to {printable(headers.get('location', 'another place'))!r}: set base_url to it"
+    return _HINTS.get(status, "The endpoint failed; trying again later may help." if status >= 500 else "")
+
+
+def _fields(body: Any) -> dict[str, Any]:
+    """message, code, type and param, wherever this body has them."""
+    outer = body[0] if isinstance(body, list) and body else body
+    if not isinstance(outer, dict):
+        return {"message": _message(outer), "code": None, "type": None, "param": None}
+    inner = outer.get("error")
+    error = inner if inner and isinstance(inner, dict) else outer
+    message = error.get("message") or (inner if isinstance(inner, str) else None) or outer.get("message")
+    message = message or outer.get("detail") or error.get("detail") or error.get("msg")
+    kind = error.get("type") or outer.get("error_type")
+    code, param = error.get("code"), error.get("param")
+    return {
+        "message": _message(message),
+        "code": code if isinstance(code, str | int) and not isinstance(code, bool) else None,
+        "type": kind if isinstance(kind, str) else None,
+        "param": param if isinstance(param, str) else None,
+    }
+
+
+def _message(value: Any, depth: int = 4) -> str:
+    """Words from a string, an HTML page, or the list of complaints that FastAPI and Mistral send."""
+    if isinstance(value, str):
+        page = value[:4096]
+        if re.match(r"\s*<(!doctype|html|head|body)", page, re.IGNORECASE):
+            title = re.search(r"<title[^>]*>([^<]*)", page, re.IGNORECASE)
+            return f"an HTML page{f' titled «{title[1].strip()}»' if title else ''}"
+        return value
+    if isinstance(value, list) and depth:
+        return "; ".join(filter(None, (_message(item, depth - 1) for item in value[:8])))
+    if isinstance(value, dict) and depth:
+        text = _message(value.get("msg") or value.get("message") or value.get("detail"), depth - 1)
+        where = value.get("loc")
+        if isinstance(where, list):
+            return f"{'.'.join(str(step) for step in where if isinstance(step, str | int))}: {text}"
+        return text
+    return ""
+
+
+def printable(text: str, limit: int = _MAX_MESSAGE) -> str:
+    """One line, capped, in which control characters are escaped, so that it cannot steer a terminal."""
+    text = " ".join(text[: limit * 2].split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def excerpt(data: bytes) -> str:
+    """The beginning of offending bytes, fit for a message."""
+    return repr(printable(data[:400].decode("utf-8", "replace"), 200))
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after` as seconds or as an HTTP date.
+
+    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. None for what is missing, negative or no number.
+    """
+    value = _positive(headers.get("retry-after-ms"))
+    if value is not None:
+        return value / 1000
+    text = headers.get("retry-after")
+    value = _positive(text)
+    if value is not None or text is None:
+        return value
+    try:
+        wait = parsedate_to_datetime(text).timestamp() - now
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return max(0.0, wait)
+
+
+def _positive(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None

@@ -1,0 +1,50 @@
+"""Secrets → asterisks, in whatever an endpoint sent back and somebody may print.
+
+In: any decoded value. Out: the same without the secrets. Never touched: an answer's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .codec import dumps, loads
+
+__all__ = ["Mask"]
+
+_SHORTEST = 8  # what is shorter is a placeholder such as "none", and would be struck out of plain words
+_MARKS = "…'\". >)}]"  # what our messages put behind an excerpt
+
+
+class Mask:
+    """Strikes secrets out; some endpoints quote the key that they refuse."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        plain = {secret for secret in secrets if len(secret) >= _SHORTEST}
+        escaped = {dumps(secret).decode()[1:-1] for secret in plain}
+        self._forms = sorted(plain | escaped, key=len, reverse=True)
+
+    def __call__(self, value: Any) -> Any:
+        """The same value without the secrets, and without the beginning of one at its very end, where it was cut."""
+        if not self._forms:
+            return value
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, bytes):
+            masked = self._text(value.decode("utf-8", "surrogateescape"))
+            return masked.encode("utf-8", "surrogateescape")
+        if isinstance(value, dict | list) and value:
+            text = dumps(value)  # not by recursion: what a server sends may be nested deeply
+            masked_text = self(text)
+            return value if masked_text == text else loads(masked_text)
+        return value
+
+    def _text(self, text: str) -> str:
+        for form in self._forms:
+            text = text.replace(form, "***")
+            bare = text.rstrip(_MARKS)
+            for length in range(min(len(form), len(bare)), _SHORTEST // 2 - 1, -1):
+                if bare.endswith(form[:length]):
+                    text = bare[:-length] + "***" + text[len(bare) :]
+                    break
+        return text

@@ -1,0 +1,117 @@
+"""Parameters that an endpoint refuses → what to send instead.
+
+In: the error of a 400 or 422, and the body that drew it. Out: the parameter, and its other name or None to leave it
+out; or nothing. Never touched: parameters whose loss would change what the answer means.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import APIStatusError
+
+__all__ = ["Adaptation", "Refusals", "refused_parameter"]
+
+# Endpoints differ in which of the two they take (o-series: only the second; Mistral, OpenRouter: only the first).
+_OTHER_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+
+# What steers how an answer is made, not what it is: may be left out, with a warning. Never here: `response_format`,
+# `tools`, `tool_choice`, `messages`, `stop`, `n`, and whatever is not known.
+_OPTIONAL = frozenset(
+    {"temperature", "top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty", "repetition_penalty"}
+    | {"logit_bias", "logprobs", "top_logprobs", "stream_options", "parallel_tool_calls", "reasoning_effort"}
+    | {"service_tier", "store", "metadata", "user", "safety_identifier", "prompt_cache_key", "verbosity"}
+)
+
+_REFUSAL = re.compile(
+    r"unsupported|not (currently )?(supported|allowed|permitted|available|accepted)|(does|do) ?n[o']t support|unknown"
+    r"|unrecogni[sz]ed|unexpected|unrecognized|extra[ _](inputs|fields|forbidden)|forbidden|no such (parameter|field)"
+    r"|invalid (parameter|argument|field)( name)?\b|instead",
+    re.IGNORECASE,
+)
+
+
+def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[str, str | None] | None:
+    """The parameter of `body` that this error refuses, and the name to send it under instead, or None to leave it out.
+
+    None where the error is about anything else, or about a parameter that must not be changed.
+    """
+    if error.status_code not in (400, 422):
+        return None
+    if not _REFUSAL.search(f"{error.message} {error.code or ''} {error.type or ''}"):
+        return None
+    candidates = sorted(body.keys() & (_OPTIONAL | _OTHER_NAMES.keys()))
+    if error.param is not None:
+        named = [name for name in candidates if name == error.param]
+    else:
+        named = [name for name in candidates if _names(error.message, name)]
+    if not named:
+        return None
+    other = _OTHER_NAMES.get(named[0])
+    return (named[0], other) if other is None or other not in body else None
+
+
+def _names(message: str, name: str) -> bool:
+    """Whether a message speaks of a parameter; one that is a word of the language (`user`) must be marked as a name."""
+    mark = "" if "_" in name else r"""(['"`]|body\.|(parameter|argument|field|property|supplied):? )"""
+    return re.search(rf"{mark}(?<!\w){re.escape(name)}(?!\w)", message) is not None
+
+
+class Refusals:
+    """What one endpoint is known to refuse, by model."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, dict[str, str | None]] = {}
+
+    def known(self, body: Mapping[str, Any]) -> dict[str, str | None]:
+        """The changes that requests for this body's model need."""
+        model = body.get("model")
+        return self._changes.setdefault(model if isinstance(model, str) else "", {})
+
+
+class Adaptation:
+    """What is left out or renamed in one call. It becomes known to others only once it has worked.
+
+    Attributes:
+        body: The body to send.
+        lines: What was changed, a line each.
+    """
+
+    def __init__(self, refusals: Refusals, body: dict[str, Any]) -> None:
+        self._known = refusals.known(body)
+        self._made: dict[str, str | None] = {}
+        self._first: APIStatusError | None = None
+        self.body = body
+        self.lines: list[str] = []
+        for name, other in self._known.items():
+            self._change(name, other)
+
+    def refused(self, error: APIStatusError) -> bool:
+        """Take an error in; True if the body has changed and is worth another try."""
+        found = refused_parameter(error, self.body)
+        if found is None or found[0] in self._made or found[0] in self._made.values():
+            return False
+        self._first = self._first or error
+        self._change(*found)
+        return True
+
+    def worked(self) -> None:
+        """The body as it is was accepted."""
+        if self._first is not None:
+            self._known.update(self._made)
+
+    def error(self, last: APIStatusError) -> APIStatusError:
+        """The error to raise when nothing helped: the one that the caller's own request drew."""
+        return last if self._first is None or last.status_code not in (400, 422) else self._first
+
+    def _change(self, name: str, other: str | None) -> None:
+        if name in self.body:
+            self.body = dict(self.body)
+            value = self.body.pop(name)
+            if other is not None:
+                self.body[other] = value
+            self._made[name] = other
+            how = "it was left out" if other is None else f"it was sent as {other}"
+            self.lines.append(f"the endpoint refuses {name}: {how}")

@@ -1,0 +1,219 @@
+"""The body of one successful answer, as bytes → deltas, and how it ended.
+
+In: the body as it arrives, whether it turns out to be an event stream or one JSON object; what the server says in
+its headers about that is not believed. Out: deltas, then exactly one of a finish and a typed error. Never touched:
+the socket, the clock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ResponseError, RustyAgentError, StreamInterruptedError
+from ..types import Finish, RawChunk, UsageUpdate
+from . import failure
+from .assemble import Assembler
+from .chunks import ChunkDecoder, Delta
+from .codec import loads
+from .sse import MAX_EVENT_BYTES, SSEDecoder
+from .thinking import ThinkingSplitter
+
+__all__ = ["ReplyDecoder"]
+
+_BLANK = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+
+
+class ReplyDecoder:
+    """Decodes one answer.
+
+    Attributes:
+        assembler: What has arrived so far.
+        ended: Nothing more is needed of the body: it finished (`[DONE]`), failed, or was closed.
+        error: The error that ended the answer; set only once `ended` is.
+        settled: Every choice has its finish reason, and the last came alone: only usage and the end mark should follow.
+        has_content: Text, reasoning, a refusal or a tool call has arrived: from here on nothing may be replayed.
+    """
+
+    def __init__(
+        self, max_bytes: int = MAX_EVENT_BYTES, *, choices: int | None = 1, split_thinking: bool = False
+    ) -> None:
+        self.assembler = Assembler()
+        self.ended = False
+        self.error: RustyAgentError | None = None
+        self.settled = False
+        self.has_content = False
+        self._chunks = ChunkDecoder()
+        self._thinking = ThinkingSplitter() if split_thinking else None
+        self._cap = max_bytes
+        self._expected = choices if isinstance(choices, int) else 1
+        self._head = b""  # what arrived before it was clear what this is
+        self._sse: SSEDecoder | None = None
+        self._document: list[bytes] | None = None  # the pieces of a body that is no event stream
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Take the next bytes, return the deltas that they complete."""
+        out: list[Delta] = []
+        if self.ended:
+            return out
+        if self._sse is None and self._document is None:
+            data = self._sniff(data)
+        if self._sse is not None:
+            self._decode(self._sse.feed(data), out)
+            if self._sse.error is not None and not self.ended:
+                self._fail(self._sse.error)
+        elif self._document is not None:
+            self._collect(self._document, data)
+        return self._deliver(out) if out or self.ended else out
+
+    def close(self, broken: RustyAgentError | None = None) -> list[Delta]:
+        """The body has ended, or the connection broke with the error given.
+
+        A broken connection does not matter once the finish was seen.
+        """
+        out: list[Delta] = []
+        if self.ended:
+            return out
+        if broken is None:
+            if self._sse is not None:
+                self._close_stream(self._sse, out)
+            elif self._document is not None:
+                self._decode_document(b"".join(self._document), out)
+        if not self.ended:
+            self._chunks.flush(out)
+            if self._finished():
+                self._end(out)
+            else:
+                self._fail(broken or self._cut())
+        return self._deliver(out)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the body is an event stream."""
+        return self._sse is not None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended, None before."""
+        return self._chunks.reasons.get(0)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The answer's fields that are no content; the whole body where it was one JSON object."""
+        return self._chunks.meta
+
+    def _sniff(self, data: bytes) -> bytes:
+        """Tell an event stream from a document by its first byte; blank lines may lead (DeepSeek's keep-alive)."""
+        if not self._head and data.startswith(b"{"):
+            self._document = []
+            return data
+        body = (self._head + data).lstrip(_BLANK)
+        bare = body.removeprefix(_BOM).lstrip(_BLANK)
+        if not bare or _BOM.startswith(body):
+            self._head = body[: len(_BOM)]
+            return b""
+        self._head = b""
+        if bare[:1] in b"{[<":
+            self._document = []
+            return bare
+        self._sse = SSEDecoder(self._cap)
+        return _BOM + bare  # of which the decoder drops exactly one
+
+    def _collect(self, document: list[bytes], data: bytes) -> None:
+        self._size += len(data)
+        document.append(data)
+        if self._size > self._cap:
+            document.clear()
+            self._fail(
+                ResponseError(f"The answer is longer than {self._cap} bytes. Raise max_event_bytes if that is right.")
+            )
+
+    def _decode(self, events: list[bytes], out: list[Delta]) -> None:
+        chunks = self._chunks
+        chunks.decode_all(events, out)
+        if chunks.done:
+            chunks.flush(out)
+            self._end(out)
+        elif chunks.error is not None:
+            self._fail(chunks.error)
+        elif chunks.reasons:
+            self.settled = chunks.reason_alone and self._finished() and len(chunks.reasons) >= self._expected
+
+    def _close_stream(self, sse: SSEDecoder, out: list[Delta]) -> None:
+        self._decode(sse.close(), out)
+        if isinstance(self.error, ResponseError):  # not wrong but cut: its end never came
+            self.ended, self.error = False, None
+
+    def _decode_document(self, body: bytes, out: list[Delta]) -> None:
+        try:
+            value = loads(body)
+        except ValueError:
+            self._fail(_unreadable(body))
+            return
+        chunks = self._chunks
+        if not chunks.decode_plain_document(value, out):
+            chunks.decode_value(value, body, out)
+            chunks.flush(out)
+            if isinstance(value, dict):
+                chunks.meta = value
+        if chunks.error is not None:
+            self._fail(chunks.error)
+        elif not chunks.choices:
+            self._fail(ResponseError(f"The answer holds no choices: {failure.excerpt(body)}", body=body[:2048]))
+        else:
+            self._end(out)
+
+    def _finished(self) -> bool:
+        reasons = self._chunks.reasons
+        return bool(reasons) and self._chunks.choices <= reasons.keys()
+
+    def _end(self, out: list[Delta]) -> None:
+        self.ended = True
+        reasons, choices = self._chunks.reasons, self._chunks.choices
+        if len(choices) > 1 or 0 not in choices:
+            out.extend(Finish(reasons.get(index), index) for index in sorted(choices - {0}, reverse=True))
+        out.append(Finish(reasons.get(0)))
+
+    def _fail(self, error: RustyAgentError) -> None:
+        self.ended = True
+        self.error = error
+
+    def _cut(self) -> RustyAgentError:
+        if self._sse is None and self._document is None:
+            return StreamInterruptedError("The endpoint closed the connection with an empty answer.")
+        if self._sse is not None and self._sse.odd and not self._chunks.meta:
+            said = failure.excerpt(self._sse.odd)
+            return ResponseError(f"The answer is neither JSON nor an event stream: {said}.", body=self._sse.odd)
+        return StreamInterruptedError(
+            "The stream ended before its finish: what arrived is in partial_text, and it is not the whole answer."
+        )
+
+    def _deliver(self, out: list[Delta]) -> list[Delta]:
+        if self._thinking is not None:
+            out = self._split(self._thinking, out)
+        if out:
+            self.assembler.add(out)
+        if out and not self.has_content:
+            self.has_content = type(out[0]) is str or any(
+                not isinstance(delta, UsageUpdate | RawChunk | Finish) for delta in out
+            )
+        if self.error is not None:
+            self.error.partial_text = self.assembler.text
+            self.error.usage = self.assembler.usage
+        return out
+
+    def _split(self, thinking: ThinkingSplitter, out: list[Delta]) -> list[Delta]:
+        split: list[Delta] = []
+        for delta in out:
+            if isinstance(delta, Finish):
+                split += thinking.close()
+            split += thinking.feed(delta) if isinstance(delta, str) else [delta]
+        return split if self.error is None else split + thinking.close()
+
+
+def _unreadable(body: bytes) -> ResponseError:
+    what = "an HTML page" if body.lstrip().startswith(b"<") else "not JSON"
+    return ResponseError(
+        f"The answer is {what}: {failure.excerpt(body)}. Check that base_url names the API itself.", body=body[:2048]
+    )

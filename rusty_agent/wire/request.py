@@ -1,0 +1,178 @@
+"""Arguments → the JSON body and the headers of a request.
+
+In: what the caller passed. Out: a dict and header pairs, checked: what an endpoint would surely refuse is a
+`ValueError` that names the argument. Never touched: the network, and whatever the endpoint may or may not support.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .codec import dumps
+
+__all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "host", "content-encoding"})
+
+
+def build_body(
+    model: str,
+    prompt: str | None,
+    system_prompt: str | None,
+    messages: Sequence[Mapping[str, Any]] | None,
+    parameters: Mapping[str, Any],
+    *,
+    stream: bool,
+    include_usage: bool,
+    extra_body: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The body of a chat completion request.
+
+    `messages` wins over `prompt`; `system_prompt` is prepended to either; parameters that are None are not sent;
+    `extra_body` is laid over the rest, and a None in it takes a field out.
+
+    Raises:
+        ValueError: An argument is missing, of the wrong type or out of range.
+    """
+    body: dict[str, Any] = {"model": model, "messages": _messages(prompt, system_prompt, messages)}
+    for name, value in parameters.items():
+        if value is not None:
+            _CHECKS[name](name, value)
+            body[name] = dict(value) if isinstance(value, Mapping) else value
+    if not isinstance(include_usage, bool):
+        raise ValueError(f"include_usage must be True or False, not {include_usage!r}")
+    if stream:
+        body["stream"] = True
+        if include_usage:
+            body["stream_options"] = {"include_usage": True}
+    if extra_body is not None:
+        if not isinstance(extra_body, Mapping) or not all(isinstance(key, str) for key in extra_body):
+            raise ValueError("extra_body must be a mapping of field names to values")
+        for name, value in extra_body.items():
+            if value is None:
+                body.pop(name, None)
+            else:
+                body[name] = value
+    return body
+
+
+def encode_body(body: dict[str, Any]) -> bytes:
+    """The body as JSON.
+
+    Raises:
+        ValueError: It holds something that JSON has no form for.
+    """
+    try:
+        return dumps(body)
+    except ValueError as error:
+        raise ValueError(f"messages, response_format or extra_body cannot be sent as JSON: {error}") from None
+
+
+def _messages(
+    prompt: str | None, system_prompt: str | None, messages: Sequence[Mapping[str, Any]] | None
+) -> list[Mapping[str, Any]]:
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence | None):
+        raise ValueError("messages must be a list of messages such as {'role': 'user', 'content': '…'}")
+    if prompt is not None and not isinstance(prompt, str):
+        raise ValueError(f"prompt must be a string, not {type(prompt).__name__}")
+    if system_prompt is not None and not isinstance(system_prompt, str):
+        raise ValueError(f"system_prompt must be a string, not {type(system_prompt).__name__}")
+    sent: list[Mapping[str, Any]] = []
+    if system_prompt is not None:
+        sent.append({"role": "system", "content": system_prompt})
+    if messages:
+        for position, message in enumerate(messages):
+            if not isinstance(message, Mapping):
+                raise ValueError(f"messages[{position}] must be a mapping, not {type(message).__name__}")
+            role = message.get("role")
+            if not isinstance(role, str) or not role:
+                raise ValueError(f"messages[{position}] has no role")
+            sent.append(message if type(message) is dict else dict(message))
+    elif prompt is not None:
+        sent.append({"role": "user", "content": prompt})
+    else:
+        raise ValueError("prompt or messages is required")
+    return sent
+
+
+def _number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+    if not low <= value <= high:
+        raise ValueError(
+            f"{name} must be {f'at least {low}' if high == math.inf else f'from {low} to {high}'}: {value!r}"
+        )
+
+
+def _not_negative(name: str, value: Any) -> None:
+    _number(name, value, 0)
+
+
+def _share(name: str, value: Any) -> None:
+    _number(name, value, 0, 1)
+
+
+def _whole(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+
+
+def _positive(name: str, value: Any) -> None:
+    _whole(name, value)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}; what else an endpoint takes goes into extra_body")
+
+
+def _stop(name: str, value: Any) -> None:
+    if not isinstance(value, str) and not (
+        isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+    ):
+        raise ValueError(f"{name} must be a string or a list of strings, not {value!r}")
+
+
+def _mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be a mapping such as {{'type': 'json_object'}}, not {value!r}")
+
+
+_CHECKS = {
+    "temperature": _not_negative,
+    "max_tokens": _positive,
+    "top_p": _share,
+    "stop": _stop,
+    "frequency_penalty": _number,
+    "presence_penalty": _number,
+    "seed": _whole,
+    "response_format": _mapping,
+}
+PARAMETERS = frozenset(_CHECKS)
+"""The parameters of `generate_text` that go into the body under their own names, when they are not None."""
+
+
+def checked_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str, str]:
+    """Header pairs with lower-case names.
+
+    Raises:
+        ValueError: A name or value cannot stand in a header (CR, LF and NUL would let it smuggle others in), or the
+            header is one that frames the request. The message never shows the value.
+    """
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise ValueError(f"{argument} must be a mapping of header names to values")
+    checked: dict[str, str] = {}
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{argument}: {name!r} is no header name")
+        if not isinstance(value, str):
+            raise ValueError(f"{argument}: the value of {name!r} must be a string, not {type(value).__name__}")
+        if any((character < " " and character != "\t") or character == "\x7f" for character in value):
+            raise ValueError(f"{argument}: the value of {name!r} holds a line break or another control character")
+        if name.lower() in _FRAMING:
+            raise ValueError(f"{argument}: {name!r} frames the request and cannot be set")
+        checked[name.lower()] = value.strip()
+    return checked

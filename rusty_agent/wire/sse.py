@@ -1,0 +1,182 @@
+"""Bytes → server-sent events, by the rules of the WHATWG (HTML §9.2.5-6), at any split of the bytes.
+
+In: the body as it arrives, any number of bytes at a time. Out: each event's data, undecoded. Never touched: what
+the data means.
+
+Two departures from the rules: `close()` hands out a last event that lacks its blank line, because several servers
+end their streams so; and a field `error` is data of an event of that type (older llama.cpp).
+"""
+
+from __future__ import annotations
+
+from ..errors import ResponseError
+
+__all__ = ["MAX_EVENT_BYTES", "Event", "SSEDecoder"]
+
+MAX_EVENT_BYTES = 16 * 2**20
+"""The default cap of one event in bytes: well above any answer seen in one line (an image, a reasoning trace)."""
+
+_BOM = b"\xef\xbb\xbf"
+_FIELD_SLACK = 16  # a line still under way may hold this much beside its value: the field's name, colon and space
+
+
+class Event(bytes):
+    """The data of an event that names its type; the data of an event of the default type is plain `bytes`."""
+
+    type: str
+
+
+class SSEDecoder:
+    """Turns bytes into events; constant work per byte, one event of memory.
+
+    Attributes:
+        error: One event was longer than the cap: the events before it were handed out, none will follow.
+        last_event_id: The last `id` that was sent, `""` before.
+        odd: The beginning of the first line that is no field of an event stream, if there was one.
+        retry: The last reconnection time that was sent, in milliseconds, or None.
+    """
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._cap = max_event_bytes
+        self._bom: bytes | None = b""  # the bytes seen while a leading BOM is still possible, then None
+        self._after_cr = False  # the last byte was a CR: an LF right after it belongs to it
+        self._partial = bytearray()  # a line whose end has not arrived
+        self._data: list[bytes] = []  # the data lines of the event that is under way
+        self._size = 0  # bytes in _data
+        self._type = ""
+        self.error: ResponseError | None = None
+        self.last_event_id = ""
+        self.retry: int | None = None
+        self.odd = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; return the events that they complete."""
+        events: list[bytes] = []
+        if self.error is None:
+            try:
+                self._feed(data, events)
+            except ResponseError as error:
+                self.error = error
+        return events
+
+    def _feed(self, data: bytes, events: list[bytes]) -> None:
+        if self._bom is not None:
+            data = self._skip_bom(data)
+        if self._after_cr and data:
+            self._after_cr = False
+            if data.startswith(b"\n"):
+                data = data[1:]
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        start = 0
+        while self._partial or self._data or self._type:  # finish the event that an earlier arrival began
+            end = data.find(b"\n", start)
+            if end < 0:
+                self._keep(data[start:])
+                return
+            self._end_line(data[start:end], events)
+            start = end + 1
+        self._feed_whole(data[start:] if start else data, events)
+
+    def close(self) -> list[bytes]:
+        """The body has ended: return the last event if it lacked its blank line."""
+        events: list[bytes] = []
+        rest, self._bom = self._bom or b"", None
+        if self.error is None:
+            try:
+                self._end_line(rest, events)
+                self._line(b"", events)
+            except ResponseError as error:
+                self.error = error
+        return events
+
+    def _skip_bom(self, data: bytes) -> bytes:
+        data = (self._bom or b"") + data
+        if len(data) < len(_BOM) and _BOM.startswith(data):
+            self._bom = data
+            return b""
+        self._bom = None
+        return data.removeprefix(_BOM)
+
+    def _feed_whole(self, data: bytes, events: list[bytes]) -> None:
+        """Take bytes that begin at the border of two events: nearly all there are."""
+        whole, found, tail = data.rpartition(b"\n\n")
+        if found:
+            plain = whole[6:].split(b"\n\ndata: ")  # right if every event is one line of data, and then a third faster
+            if whole.startswith(b"data: ") and len(whole) <= self._cap and whole.count(b"\n") == 2 * len(plain) - 2:
+                events += plain
+            else:
+                for line in whole.split(b"\n"):
+                    self._line(line, events)
+                self._line(b"", events)
+        if tail:
+            lines = tail.split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                self._line(line, events)
+            self._keep(rest)
+
+    def _keep(self, data: bytes) -> None:
+        """Put away the beginning of a line; of a comment only that it is one."""
+        if self._partial.startswith(b":"):
+            return
+        self._partial += b":" if not self._partial and data.startswith(b":") else data
+        if self._size + len(self._partial) > self._cap + _FIELD_SLACK:
+            raise self._too_long()
+
+    def _end_line(self, rest: bytes, events: list[bytes]) -> None:
+        if self._partial:
+            self._keep(rest)
+            rest = bytes(self._partial)
+            self._partial.clear()
+        self._line(rest, events)
+
+    def _line(self, line: bytes, events: list[bytes]) -> None:
+        if not line:
+            self._dispatch(events)
+            return
+        name, _, value = line.partition(b":")
+        if name and self._size + len(line) > self._cap + _FIELD_SLACK:
+            raise self._too_long()
+        if value.startswith(b" "):
+            value = value[1:]
+        if name == b"data":
+            self._add(value)
+        elif name == b"event":
+            self._type = value.decode("utf-8", "replace")
+        elif name == b"id":
+            if b"\0" not in value:
+                self.last_event_id = value.decode("utf-8", "replace")
+        elif name == b"retry":
+            if value.isdigit() and len(value) < 16:
+                self.retry = int(value)
+        elif name == b"error":  # older llama.cpp: `error: {…}` as a line of its own
+            self._add(value)
+            self._type = "error"
+        elif name and not self.odd:
+            self.odd = line[:2048]
+
+    def _add(self, value: bytes) -> None:
+        self._size += len(value) + 1
+        if self._size > self._cap:
+            raise self._too_long()
+        self._data.append(value)
+
+    def _dispatch(self, events: list[bytes]) -> None:
+        if self._data:
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            if self._type and self._type != "message":
+                event = Event(data)
+                event.type = self._type
+                events.append(event)
+            else:
+                events.append(data)
+            self._data.clear()
+            self._size = 0
+        self._type = ""
+
+    def _too_long(self) -> ResponseError:
+        return ResponseError(
+            f"An event of the stream is longer than {self._cap} bytes. Raise max_event_bytes if that is expected."
+        )

@@ -1,0 +1,58 @@
+"""An endpoint's usage object → `Usage`.
+
+In: whatever stood where usage may stand. Out: a `Usage`, or None where there is nothing to count. Never touched:
+earlier counts; the last non-empty usage wins and nothing is ever summed over chunks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..types import Usage
+
+__all__ = ["find_usage", "parse_usage"]
+
+
+_BARE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+
+
+def find_usage(chunk: dict[str, Any]) -> Usage | None:
+    """Look in every place where endpoints put usage: the chunk, Groq's `x_groq`, Moonshot's first choice."""
+    usage = parse_usage(chunk.get("usage"))
+    if usage is None and isinstance(groq := chunk.get("x_groq"), dict):
+        usage = parse_usage(groq.get("usage"))
+    if usage is None and isinstance(choices := chunk.get("choices"), list) and choices and isinstance(choices[0], dict):
+        usage = parse_usage(choices[0].get("usage"))
+    return usage
+
+
+def parse_usage(raw: Any) -> Usage | None:
+    """Read the counts; None for `null`, `{}`, and where every count is zero, as some endpoints send early."""
+    if not isinstance(raw, dict):
+        return None
+    if raw.keys() == _BARE and all(type(count) is int and 0 < count < 2**63 for count in raw.values()):
+        return Usage(raw["prompt_tokens"], raw["completion_tokens"], raw["total_tokens"], 0, 0, raw)
+    prompt = _count(raw, "prompt_tokens", "input_tokens")
+    completion = _count(raw, "completion_tokens", "output_tokens")
+    total = _count(raw, "total_tokens") or prompt + completion
+    if not total:
+        return None
+    # Baseten reports more reasoning than completion tokens (vercel/ai 83e6510)
+    cached = reasoning = 0
+    if not raw.keys() <= _BARE:
+        cached = min(prompt, _detail(raw, "prompt_tokens_details", "cached_tokens"))
+        reasoning = min(completion, _detail(raw, "completion_tokens_details", "reasoning_tokens"))
+    return Usage(prompt, completion, total, cached, reasoning, raw)
+
+
+def _count(raw: dict[str, Any], name: str, other: str = "") -> int:
+    value = raw.get(name)
+    if type(value) is not int:
+        value = raw.get(other) if value is None and other else value
+        value = int(value) if isinstance(value, int | float) and 0 < value < 2**63 else 0
+    return value if 0 < value < 2**63 else 0
+
+
+def _detail(raw: dict[str, Any], group: str, name: str) -> int:
+    details = raw.get(group)
+    return (_count(details, name) if isinstance(details, dict) else 0) or _count(raw, name)
