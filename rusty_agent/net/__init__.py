@@ -1,0 +1,1 @@
+"""The event loop's side: connections, attempts, retries."""

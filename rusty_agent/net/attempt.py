@@ -1,0 +1,227 @@
+"""One attempt: one HTTP exchange, read as it arrives, bounded in time, closed at once when it is given up.
+
+In: a prepared request and its time limits. Out: deltas per arrival, and how the answer ended. Never touched:
+retries, what callers do with deltas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic, time
+from typing import Any
+
+from attrs import define
+from yarl import URL
+
+from ..config import TimeLimits
+from ..errors import APIConnectionError, APITimeoutError, RustyAgentError, StreamInterruptedError
+from ..wire import failure
+from ..wire.chunks import Delta
+from ..wire.mask import Mask
+from ..wire.reply import ReplyDecoder
+from .transport import NETWORK_ERRORS, Headers, Response, Transport, network_error, salvage
+from .watchdog import Interrupted, Scope, Watchdog
+
+__all__ = ["Attempt", "Exchange", "given_up"]
+
+_ERROR_BODY_SECONDS = 2.0
+
+
+@define(repr=False)
+class Exchange:
+    """A prepared request: what every attempt of one call sends."""
+
+    url: URL
+    headers: Headers
+    fields: dict[str, Any]
+    body: bytes
+    limits: TimeLimits
+    mask: Mask
+    max_bytes: int
+    streamed: bool
+    split_thinking: bool
+
+
+class Attempt:
+    """One HTTP exchange. `open()`, then `read()` until `decoder.ended`; `close()` is safe at any time.
+
+    Attributes:
+        decoder: What the answer has brought so far.
+        headers: The answer's headers.
+        number: Which attempt of its call it is, from 1.
+        arrival_size: Bytes of the last read.
+        began: When the first content came, by `time.monotonic`; a loop's own clock may stand still within a step.
+        ended: When the answer ended, likewise.
+    """
+
+    def __init__(self, transport: Transport, exchange: Exchange, number: int, deadline: float | None) -> None:
+        self.decoder = ReplyDecoder(
+            exchange.max_bytes, choices=exchange.fields.get("n"), split_thinking=exchange.split_thinking
+        )
+        self.headers: Mapping[str, str] = {}
+        self.arrival_size = 0
+        self.number = number
+        self.began: float | None = None
+        self.ended: float | None = None
+        self._transport = transport
+        self._exchange = exchange
+        self._loop = asyncio.get_running_loop()
+        self._watchdog = Watchdog(self._loop, exchange.limits, deadline, self._stop_waiting)
+        self._scope = Scope()
+        self._response: Response | None = None
+        self._closed = False
+
+    @property
+    def request_id(self) -> str | None:
+        """The endpoint's name for the request: a header's, else the completion's own id."""
+        headers = self.headers
+        found = headers.get("x-request-id") or headers.get("request-id") or headers.get("x-generation-id")
+        if found is None:
+            id_ = self.decoder.meta.get("id")
+            found = id_ if isinstance(id_, str) else None
+        return found
+
+    async def open(self) -> None:
+        """Send the request; return when the headers of a successful answer are there.
+
+        Raises:
+            RustyAgentError: There was none.
+        """
+        exchange = self._exchange
+        try:
+            with self._scope:
+                self._watchdog.start()
+                response = self._response = await self._transport.post(
+                    exchange.url,
+                    exchange.headers,
+                    exchange.body,
+                    connect=exchange.limits.connect,
+                    sending=self._watchdog.waiting,
+                )
+                self.headers = response.headers
+                if not 200 <= response.status < 300 or response.status == 204:
+                    raise await self._status_error(response)
+        except Interrupted:
+            raise self._interruption() from None
+        except BaseException as error:
+            self.close()
+            if isinstance(error, RustyAgentError):
+                self._mask(error)
+            raise
+        self._watchdog.arrived(content=False)
+
+    async def read(self) -> list[Delta]:
+        """The deltas of the next arrival; [] where it held none. Sets `decoder.ended` at the end.
+
+        An error of the answer is not raised but left in `decoder.error`: the deltas before it come first.
+        """
+        response, decoder, watchdog = self._response, self.decoder, self._watchdog
+        assert response is not None
+        content = response.content
+        whole = content.is_eof()
+        if not whole:
+            watchdog.waiting()
+        try:
+            data = content.read_nowait() if whole else await content.readany()
+        except NETWORK_ERRORS as error:
+            deltas = decoder.feed(salvage(response))
+            deltas += decoder.close(await self._broken(error, response))
+        else:
+            self.arrival_size = len(data)
+            deltas = decoder.feed(data)
+            if whole or content.at_eof():
+                deltas += decoder.close()
+        watchdog.arrived(bool(deltas) and decoder.has_content)
+        if self.began is None and decoder.has_content:
+            self.began = monotonic()
+        if decoder.ended:
+            self._end(response)
+        elif decoder.settled is not watchdog.settled:
+            watchdog.settle(decoder.settled)
+        return deltas
+
+    def close(self) -> None:
+        """Give the exchange up: the connection closes now. Callable from anywhere on the loop, at any time."""
+        self._closed = True
+        self._watchdog.release()
+        self._scope.interrupt()
+        if self._response is not None:
+            self._transport.release(self._response)
+
+    def _stop_waiting(self) -> None:
+        """End whatever `open` or `read` waits for."""
+        self._scope.interrupt()
+        if self._response is not None:
+            self._response.close()
+
+    def _end(self, response: Response) -> None:
+        """The answer is whole, or failed. Keep the connection if its body ends too, right now or soon."""
+        self._watchdog.release()
+        self.ended = monotonic()
+        error = self.decoder.error
+        if error is not None:
+            error.request_id = self.request_id
+            error.attempts = self.number
+            self._mask(error)
+        self._transport.release(response, linger=error is None)
+
+    async def _status_error(self, response: Response) -> RustyAgentError:
+        self._watchdog.stop()  # the status says enough: its body gets a short time of its own
+        body = b""
+        try:
+            async with asyncio.timeout(_ERROR_BODY_SECONDS):
+                while len(body) < failure.MAX_ERROR_BYTES and (data := await response.content.readany()):
+                    body += data
+        except NETWORK_ERRORS:  # a timeout is one of them
+            pass
+        body = self._exchange.mask(body)[: failure.MAX_ERROR_BYTES]
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        error = failure.status_error(response.status, headers, body, now=time())
+        error.request_id = self.request_id
+        return error
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The answer's fields that are no content."""
+        meta: dict[str, Any] = self._exchange.mask(self.decoder.meta)
+        return meta
+
+    def _mask(self, error: RustyAgentError) -> None:
+        mask = self._exchange.mask
+        for name, value in vars(error).items():
+            setattr(error, name, mask(value))
+        error.args = tuple(map(mask, error.args))
+
+    async def _broken(self, error: BaseException, response: Response) -> RustyAgentError:
+        """The connection ended before the answer did: by the clock, by `close()`, or by itself."""
+        if self._watchdog.expired is not None or self._closed or self._transport.closed:
+            return self._interruption()
+        url = self._exchange.url
+        broken = network_error(error, f"{url.host}:{url.port}")
+        if isinstance(broken, APIConnectionError) and (self._exchange.streamed or self.decoder.streamed):
+            broken = StreamInterruptedError(
+                f"{broken.message} The stream had not finished: what arrived is in partial_text."
+            )
+        return await self._transport.diagnose(broken, response.url)
+
+    def _interruption(self) -> RustyAgentError:
+        if self._watchdog.expired is None:
+            return given_up()
+        limit, seconds = self._watchdog.expired
+        what = "the beginning of the answer" if self._response is None else "the rest of the answer"
+        error = APITimeoutError(
+            f"Timed out: {what} did not come within {seconds:g} s ({limit} limit). "
+            "Raise it with timeout=Timeout(…) if the endpoint is just slow.",
+            limit=limit,
+            seconds=seconds,
+        )
+        error.retryable = limit != "total"
+        return error
+
+
+def given_up() -> StreamInterruptedError:
+    """The error of whoever still waits for an answer when its stream or provider is closed."""
+    error = StreamInterruptedError("The answer was given up: its stream or its provider was closed meanwhile.")
+    error.retryable = False
+    return error

@@ -1,0 +1,135 @@
+"""Closes what is open on an event loop, when that loop shuts down.
+
+In: sessions and responses as they open. Out: nothing; they close with their loop, or with their provider. Never
+touched: requests.
+
+An async generator stands guard on each loop: `asyncio.run`, and whoever else calls `shutdown_asyncgens`, closes it
+before the loop goes, and so gives us the loop's last moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+__all__ = ["Guard", "close_later", "dismiss_all", "find_guard", "guard_of"]
+
+_LINGER_SECONDS = 0.25
+_FOREVER_SECONDS = 10 * 365 * 86400.0
+
+
+class Session(Protocol):
+    """What closes asynchronously: a pool of connections."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    async def close(self) -> None: ...
+
+
+class Response(Protocol):
+    """What closes at once."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class Guard:
+    """Watches over one loop.
+
+    Attributes:
+        sessions: All that are not closed yet.
+        responses: All that are not released yet.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.sessions: set[Session] = set()
+        self.responses: set[Response] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._loop = loop
+        self._dismissed = False
+        self._generator = self._stand()
+        with suppress(StopIteration):  # run it to its yield, which registers it with the loop
+            self._generator.asend(None).send(None)
+
+    async def _stand(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            _guards.pop(self._loop, None)
+            if not self._dismissed:
+                await self._close_all()
+
+    async def _close_all(self) -> None:
+        for response in list(self.responses):
+            self.release(response, linger=False)
+        if self.sessions:
+            await asyncio.wait([asyncio.ensure_future(self.close(session)) for session in list(self.sessions)])
+
+    async def close(self, session: Session) -> None:
+        """Close a session."""
+        await session.close()
+        self.sessions.discard(session)
+
+    def close_soon(self, session: Session) -> None:
+        """Begin to close a session; runs on the loop, whose end may cancel it: then `_stand` does it again."""
+        task = asyncio.ensure_future(self.close(session))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def release(self, response: Response, *, linger: bool) -> None:
+        """Be done with a response: close it now, or after a moment in which its body may end by itself."""
+        if linger and not response.closed:
+            self._loop.call_later(_LINGER_SECONDS, lambda: self.release(response, linger=False))
+        else:
+            self.responses.discard(response)
+            response.close()
+
+    def dismiss(self) -> None:
+        """End without closing anything."""
+        self._dismissed = True
+        with suppress(StopIteration, RuntimeError):
+            self._generator.aclose().send(None)
+
+
+_guards: dict[asyncio.AbstractEventLoop, Guard] = {}
+_S = TypeVar("_S", bound=Session)
+
+
+def find_guard() -> Guard | None:
+    """The running loop's guard; None when the loop is shutting down."""
+    return _guards.get(asyncio.get_running_loop())
+
+
+def guard_of(loop: asyncio.AbstractEventLoop) -> Guard:
+    """A loop's guard, made if there is none yet."""
+    guard = _guards.get(loop)
+    if guard is None:
+        for other in [other for other in list(_guards) if other.is_closed()]:
+            _guards.pop(other).dismiss()
+        guard = _guards[loop] = Guard(loop)
+        # The loop holds the guard, and so all that is open. In a forked child a loop of the parent's is never destroyed
+        # (its thread's frames are lost, not unwound), so nothing of it closes there: with epoll, that would take the
+        # parent's sockets out of the set that both processes share.
+        loop.call_later(_FOREVER_SECONDS, guard.dismiss)
+    return guard
+
+
+def dismiss_all() -> None:
+    """Forget everything that is open: the process ends, or is a child to whose parent it belongs."""
+    for guard in list(_guards.values()):
+        guard.dismiss()
+
+
+def close_later(sessions: dict[asyncio.AbstractEventLoop, _S]) -> None:
+    """Close sessions from any thread, each on its own loop."""
+    while sessions:
+        loop, session = sessions.popitem()
+        guard = _guards.get(loop)
+        if guard is not None and not session.closed:
+            with suppress(RuntimeError):  # the loop closed in this moment
+                loop.call_soon_threadsafe(guard.close_soon, session)

@@ -1,0 +1,132 @@
+"""Which failures are tried again, how long to wait, how often: the only door to backoff.
+
+In: a coroutine function that makes one attempt. Out: what it returns, or its last error. Never touched: what an
+attempt is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import backoff
+
+from ..errors import APIStatusError, RustyAgentError
+from ..types import AttemptReport, RetryPolicy
+
+__all__ = ["RetryBudget", "retrying"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("rusty_agent")
+
+
+async def retrying(
+    attempt: Callable[[int], Awaitable[T]],
+    policy: RetryPolicy,
+    budget: RetryBudget,
+    nap: Callable[[float], Awaitable[None]],
+    *,
+    started: float,
+    deadline: float | None,
+) -> T:
+    """Make attempts until one succeeds, fails for good, or no more are allowed.
+
+    Args:
+        attempt: Makes one attempt, given its number; it has cleaned up after itself when it raises.
+        policy: How often and how long.
+        budget: What the provider may spend on retries.
+        nap: Waits this many seconds.
+        started: When the call began, by the loop's clock.
+        deadline: When it must be over, by the loop's clock, or None.
+
+    Raises:
+        RustyAgentError: The last attempt's error; `attempts` says how many there were.
+    """
+    loop = asyncio.get_running_loop()
+    number = 1
+    while True:
+        try:
+            result = await attempt(number)
+        except RustyAgentError as error:
+            error.attempts = number
+            now = loop.time()
+            delay = _delay(error, number, policy)
+            if delay is not None and deadline is not None and now + delay >= deadline:
+                delay = None
+            if delay is not None and not _invited(error) and not budget.spend():
+                logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
+                delay = None
+            logger.debug("attempt %d failed, %s: %s", number, _plan(delay), error)
+            if policy.on_attempt is not None:
+                policy.on_attempt(AttemptReport(number, error, delay, now - started))
+            if delay is None:
+                raise
+            wait = delay
+        else:
+            budget.earn(number)
+            if policy.on_attempt is not None:
+                policy.on_attempt(AttemptReport(number, None, None, loop.time() - started))
+            return result
+        await nap(wait)
+        number += 1
+
+
+class RetryBudget:
+    """A bucket of tokens for the retries of one provider, as in AWS's SDKs (standard mode) and gRPC (A6).
+
+    A retry takes `RETRY_COST` tokens, a call that succeeds gives back what its retry took, or 1 if it needed none.
+    While most calls succeed the bucket stays full and nothing is felt; when most fail it empties, and calls then
+    fail at once instead of multiplying the load of an endpoint in trouble. Retries that the endpoint itself invited
+    with `Retry-After` are free.
+    """
+
+    RETRY_COST = 5
+
+    def __init__(self, capacity: int | None) -> None:
+        self._capacity = capacity
+        self._tokens = capacity or 0
+
+    def spend(self) -> bool:
+        """Take the price of a retry; False if there is not enough left."""
+        if self._capacity is None:
+            return True
+        if self._tokens < self.RETRY_COST:
+            return False
+        self._tokens -= self.RETRY_COST
+        return True
+
+    def earn(self, attempts: int) -> None:
+        """A call has succeeded, at this attempt."""
+        if self._capacity is not None and self._tokens < self._capacity:
+            self._tokens = min(self._capacity, self._tokens + (1 if attempts == 1 else self.RETRY_COST))
+
+
+def _invited(error: RustyAgentError) -> bool:
+    return isinstance(error, APIStatusError) and error.retry_after is not None
+
+
+def _delay(error: RustyAgentError, number: int, policy: RetryPolicy) -> float | None:
+    """Seconds to wait after this failure, or None to give up."""
+    if number > policy.max_retries or not error.retryable:
+        return None
+    asked = error.retry_after if isinstance(error, APIStatusError) else None
+    if asked is not None:
+        return asked if asked <= policy.max_retry_after else None
+    return backoff_delay(number, policy)
+
+
+def backoff_delay(number: int, policy: RetryPolicy) -> float:
+    """A random wait after the number-th failure, in seconds: exponential with full jitter."""
+    waits = backoff.expo(base=2, factor=policy.base_delay, max_value=policy.max_delay)
+    next(waits)  # backoff's generators yield nothing first
+    ceiling = 0.0
+    for _ in range(number):
+        ceiling = next(waits)
+    return float(backoff.full_jitter(ceiling))
+
+
+def _plan(delay: float | None) -> str:
+    return "giving up" if delay is None else f"next in {delay:.2f} s"

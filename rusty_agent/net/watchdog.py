@@ -1,0 +1,243 @@
+"""Time limits of attempts, all watched by one timer per loop; and a way to interrupt a task that waits.
+
+In: the moments at which reading waits and gets something. Out: a call when a limit has passed. Never touched: what
+is waited for.
+
+Reading notes moments down and arms nothing: the timer, when it fires, looks at them and puts itself off while there
+is life. So a limit costs nothing per chunk, and next to nothing per attempt: a timer of its own for each cost 30 µs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from ..config import TimeLimits
+
+__all__ = ["Interrupted", "Scope", "Watchdog"]
+
+_SOON_SECONDS = 0.05  # when to look again at a limit that passed while nothing was awaited
+TAIL_SECONDS = 5.0
+"""How long usage and the end mark may take to follow the finish reason."""
+
+
+class _Ticker:
+    """The one timer of a loop: it fires when the first of the watched limits may have passed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._watched: set[Watchdog] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = math.inf
+
+    def add(self, watchdog: Watchdog, due: float) -> None:
+        """Watch, and look again at `due` or before."""
+        self._watched.add(watchdog)
+        if due < self._next:
+            self._arm(due)
+
+    def discard(self, watchdog: Watchdog) -> None:
+        """Watch no more; the timer is left to find out by itself."""
+        self._watched.discard(watchdog)
+
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = due
+        self._timer = self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._next = math.inf
+        now = self._loop.time()
+        due = min((watchdog.look(now) for watchdog in list(self._watched)), default=math.inf)
+        if due < self._next:  # what expired may have armed it
+            self._arm(max(due, now + 0.001))
+
+
+_tickers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Ticker] = weakref.WeakKeyDictionary()
+
+
+def _ticker(loop: asyncio.AbstractEventLoop) -> _Ticker:
+    ticker = _tickers.get(loop)
+    if ticker is None:
+        ticker = _tickers[loop] = _Ticker(loop)
+    return ticker
+
+
+class Watchdog:
+    """Watches one attempt.
+
+    Attributes:
+        expired: Which limit passed and its length in seconds, once one has.
+        content: The answer's content has begun.
+        settled: The answer has its finish reason: only a short tail is waited for.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_limits",
+        "_loop",
+        "_on_expiry",
+        "_quiet_since",
+        "_sent",
+        "_ticker",
+        "_waiting_since",
+        "_watched",
+        "content",
+        "expired",
+        "settled",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limits: TimeLimits,
+        deadline: float | None,
+        on_expiry: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._deadline = deadline
+        self._on_expiry = on_expiry
+        self._sent: float | None = None
+        self._ticker = _ticker(loop)
+        self._watched = False
+        self._waiting_since: float | None = None
+        self._quiet_since: float | None = None  # since when reads have waited without getting content
+        self.expired: tuple[str, float] | None = None
+        self.content = False
+        self.settled = False
+
+    def start(self) -> None:
+        """The attempt begins; until something is awaited of the endpoint only the deadline runs."""
+        self._arm(self._loop.time())
+
+    def waiting(self) -> None:
+        """Something is awaited of the endpoint from now on."""
+        now = self._waiting_since = self._loop.time()
+        if self._sent is None:
+            self._sent = now
+            self.stop()
+        if self._quiet_since is None:
+            self._quiet_since = now
+        if not self._watched:
+            self._arm(now)
+
+    def arrived(self, content: bool) -> None:
+        """Something came: content, or mere bytes."""
+        self._waiting_since = None
+        if content:
+            self._quiet_since = None
+            if not self.content:
+                self.content = True
+                self.stop()  # other limits hold from here on: the next wait arms the timer anew
+
+    def settle(self, settled: bool) -> None:
+        """The finish reason has come, or there was more to come after all."""
+        self.settled = settled
+        self._quiet_since = None
+        self.stop()  # the next wait arms the timer anew, for the tail
+
+    def release(self) -> None:
+        """Watch no more; drop the callback, whose cycle with its owner the garbage collector would have to find."""
+        self.stop()
+        self._on_expiry = _ignore
+
+    def stop(self) -> None:
+        """Watch no more, until the next wait."""
+        if self._watched:
+            self._watched = False
+            self._ticker.discard(self)
+
+    def _due(self, now: float) -> tuple[float, str, float] | None:
+        """The next limit to pass: when, which, its length. While nothing is awaited only the deadline runs."""
+        limits = self._limits
+        due: list[tuple[float, str, float]] = []
+        if self._deadline is not None and limits.total is not None:
+            due.append((self._deadline, "total", limits.total))
+        if limits.idle is None and limits.first_token is None and limits.stall is None and not self.settled:
+            return due[0] if due else None
+        waiting = now if self._waiting_since is None else self._waiting_since
+        quiet = waiting if self._quiet_since is None or self._waiting_since is None else self._quiet_since
+        if self.settled:
+            due.append((quiet + TAIL_SECONDS, "tail", TAIL_SECONDS))
+        if limits.idle is not None:
+            due.append((waiting + limits.idle, "idle", limits.idle))
+        if limits.first_token is not None and not self.content and self._sent is not None:
+            due.append((self._sent + limits.first_token, "first_token", limits.first_token))
+        if limits.stall is not None and self.content:
+            due.append((quiet + limits.stall, "stall", limits.stall))
+        return min(due, default=None)
+
+    def _arm(self, now: float) -> None:
+        due = self._due(now)
+        if due is not None:
+            self._watched = True
+            self._ticker.add(self, due[0])
+
+    def look(self, now: float) -> float:
+        """Whether a limit has passed by now; if not, when to look again."""
+        due = self._due(now)
+        if due is None:
+            return math.inf
+        when, limit, seconds = due
+        if when > now:
+            return when
+        if self._waiting_since is None and limit != "total":
+            return now + _SOON_SECONDS
+        self.expired = (limit, seconds)
+        self.stop()
+        self._on_expiry()
+        return math.inf
+
+
+def _ignore() -> None:
+    pass
+
+
+class Interrupted(Exception):
+    """A scope was interrupted."""
+
+
+class Scope:
+    """A stretch of one task that can be interrupted from outside, as by `asyncio.timeout` but at a fifth of its cost.
+
+    Raises:
+        Interrupted: On leaving it, if it was; unless the task was cancelled by somebody else too.
+    """
+
+    __slots__ = ("_cancelling", "_interrupted", "_task")
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._interrupted = False
+
+    def __enter__(self) -> Self:
+        task = self._task = asyncio.current_task()
+        assert task is not None, "coroutines of rusty_agent run in asyncio tasks"
+        self._cancelling = task.cancelling()
+        return self
+
+    def interrupt(self) -> None:
+        """End what the scope's task waits for."""
+        if self._task is not None and not self._interrupted:
+            self._interrupted = True
+            self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        if (
+            self._interrupted
+            and task is not None
+            and task.uncancel() <= self._cancelling
+            and kind is asyncio.CancelledError
+        ):
+            raise Interrupted from error
