@@ -1,0 +1,245 @@
+"""One call: its attempts, its clock, its outcome. Streams, `generate_text` and both faces stand on it.
+
+In: a way to make attempts. Out: deltas per arrival; what is known so far. Never touched: HTTP, JSON, who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from time import monotonic
+from typing import Any, NoReturn
+
+from .errors import APIStatusError
+from .net.attempt import Attempt, Exchange, given_up
+from .net.retry import RetryBudget, logger, retrying
+from .net.transport import Transport
+from .net.watchdog import Interrupted, Scope
+from .types import GenerateResult, RetryPolicy, ToolCall, Usage
+from .wire.chunks import Delta
+from .wire.refusal import Adaptation
+from .wire.request import encode_body
+
+__all__ = ["Call", "Outcome"]
+
+
+class Call:
+    """The attempts of one call; only one of them is alive at a time."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        exchange: Exchange,
+        adaptation: Adaptation | None,
+        policy: RetryPolicy,
+        budget: RetryBudget,
+        warnings: list[str],
+        registry: set[Call],
+    ) -> None:
+        self._transport = transport
+        self._exchange = exchange
+        self._adaptation = adaptation
+        self._policy = policy
+        self._budget = budget
+        self._scope = Scope()
+        self._closed = False
+        self.loop = asyncio.get_running_loop()
+        self.warnings = warnings
+        self.started = self.loop.time()
+        self.asked = monotonic()
+        total = exchange.limits.total
+        self.deadline = None if total is None else self.started + total
+        self.attempt: Attempt | None = None
+        self._registry = registry
+        registry.add(self)
+        if adaptation is not None and adaptation.lines:
+            self._adapt(adaptation)
+
+    async def begin(self, *, whole: bool) -> list[Delta]:
+        """Make attempts until one brings its first content, or all of it if `whole`; return what it brought.
+
+        Raises:
+            RustyAgentError: None did, or the call was closed meanwhile.
+        """
+        deltas = await retrying(
+            lambda number: self._begin_attempt(number, whole),
+            self._policy,
+            self._budget,
+            self._nap,
+            started=self.started,
+            deadline=self.deadline,
+        )
+        if self._adaptation is not None:
+            self._adaptation.worked()
+        return deltas
+
+    def _adapt(self, adaptation: Adaptation) -> None:
+        """Send what is left of the body from here on."""
+        self._exchange.body = encode_body(adaptation.body)
+        new = [line for line in adaptation.lines if line not in self.warnings]
+        self.warnings.extend(new)
+        for line in new:
+            logger.debug("%s", line)
+
+    async def _nap(self, seconds: float) -> None:
+        """Wait between two attempts."""
+        if self._closed:  # by a retry hook
+            raise given_up()
+        try:
+            with self._scope:
+                await asyncio.sleep(seconds)
+        except Interrupted:
+            raise given_up() from None
+
+    async def _begin_attempt(self, number: int, whole: bool) -> list[Delta]:
+        if self._closed:
+            raise given_up()
+        self.attempt = attempt = Attempt(self._transport, self._exchange, number, self.deadline)
+        decoder = attempt.decoder
+        try:
+            await attempt.open()
+            deltas = await attempt.read()
+            while not decoder.ended and (whole or not decoder.has_content):
+                deltas += await attempt.read()
+        except BaseException as error:
+            attempt.close()
+            if not isinstance(error, APIStatusError) or self._adaptation is None:
+                raise
+            if not self._adaptation.refused(error):
+                raise self._adaptation.error(error) from None
+            self._adapt(self._adaptation)
+            return await self._begin_attempt(number, whole)  # ends: each round leaves one parameter out
+        if decoder.error is not None and (whole or not decoder.has_content):
+            raise decoder.error
+        return deltas
+
+    def close(self) -> None:
+        """Give the call up, from its loop; safe at any time, also after the end."""
+        self._closed = True
+        self._scope.interrupt()
+        self._registry.discard(self)
+        if self.attempt is not None and not self.attempt.decoder.ended:
+            self.attempt.close()
+
+    def close_from_anywhere(self) -> None:
+        """Give the call up from whatever thread the garbage collector runs on."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self.loop:
+            self.close()
+        else:
+            with suppress(RuntimeError):  # the loop is closed, and the connection with it
+                self.loop.call_soon_threadsafe(self.close)
+
+
+class Outcome:
+    """What is known of a call so far: the metadata that streams of both faces share.
+
+    Everything is None until it arrives, and complete when the stream has ended.
+    """
+
+    _call: Call | None = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} belongs to a connection: it cannot be copied or pickled")
+
+    @property
+    def _attempt(self) -> Attempt | None:
+        return None if self._call is None else self._call.attempt
+
+    @property
+    def partial_text(self) -> str:
+        """The text that has arrived so far, what was not yet read included."""
+        return "" if self._attempt is None else self._attempt.decoder.assembler.text
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped; None also where the endpoint sent no reason."""
+        return None if self._attempt is None else self._attempt.decoder.finish_reason
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The chunks' fields that are no content, last value each."""
+        return {} if self._attempt is None else self._attempt.meta
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers, as the endpoint names it."""
+        model = None if self._attempt is None else self._attempt.decoder.meta.get("model")
+        return model if isinstance(model, str) else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last token counts."""
+        return None if self._attempt is None else self._attempt.decoder.assembler.usage
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Tokens of the request."""
+        return None if self.usage is None else self.usage.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int | None:
+        """Tokens of the answer."""
+        return None if self.usage is None else self.usage.completion_tokens
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Tokens of both."""
+        return None if self.usage is None else self.usage.total_tokens
+
+    @property
+    def reasoning(self) -> str | None:
+        """The model's reasoning so far."""
+        return None if self._attempt is None else self._attempt.decoder.assembler.reasoning
+
+    @property
+    def refusal(self) -> str | None:
+        """The model's refusal so far."""
+        return None if self._attempt is None else self._attempt.decoder.assembler.refusal
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The tool calls so far; their arguments are whole only after the end."""
+        return [] if self._attempt is None else self._attempt.decoder.assembler.tool_calls
+
+    @property
+    def request_id(self) -> str | None:
+        """The endpoint's name for the request: a header's, else the completion's own id."""
+        return None if self._attempt is None else self._attempt.request_id
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds from the call to the first content, by the monotonic clock."""
+        return None if self._attempt is None else self._since_start(self._attempt.began)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the call to the end of the answer."""
+        return None if self._attempt is None else self._since_start(self._attempt.ended)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the library changed or could not honour in the request."""
+        return [] if self._call is None else self._call.warnings
+
+    def _since_start(self, moment: float | None) -> float | None:
+        return None if moment is None or self._call is None else moment - self._call.asked
+
+    def _result(self) -> GenerateResult:
+        return GenerateResult(
+            text=self.partial_text,
+            finish_reason=self.finish_reason,
+            model=self.model,
+            usage=self.usage,
+            reasoning=self.reasoning,
+            refusal=self.refusal,
+            tool_calls=self.tool_calls,
+            request_id=self.request_id,
+            time_to_first_token=self.time_to_first_token,
+            duration=self.duration,
+            raw=self.raw,
+            warnings=self.warnings,
+        )

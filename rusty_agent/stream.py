@@ -1,0 +1,215 @@
+"""AsyncTextStream: one streamed answer, as text or as events.
+
+In: a way to make attempts. Out: pieces of text, events, or the whole result. Never touched: HTTP, JSON.
+
+The stream pulls: nothing is read from the socket before somebody asks for the next piece, so a slow caller holds the
+server back through TCP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from .call import Call, Outcome
+from .errors import RustyAgentError, StreamInterruptedError
+from .net.attempt import given_up
+from .types import GenerateResult, StreamEvent, TextDelta
+from .wire.chunks import Delta
+
+__all__ = ["AsyncTextStream"]
+
+
+class _Refused(RuntimeError):
+    """A second task may not read, and does not disturb the first."""
+
+
+class AsyncTextStream(Outcome):
+    """One streamed answer: an async iterator of `str` pieces, and an async context manager.
+
+    Nothing is sent before the first piece is asked for (or `open()` is awaited). The stream ends in exactly one of
+    two ways: iteration ends, and then the answer is whole; or a `RustyAgentError` is raised that carries what had
+    arrived in `partial_text`.
+
+    Leaving a loop over it early (`break`, an exception, cancellation), `aclose()`, leaving its `async with` block,
+    and dropping the last reference each close the connection at once. A stream that was closed yields nothing more.
+
+    Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
+    """
+
+    def __init__(self, start: Callable[[], Call]) -> None:
+        self._start = start
+        self._call = None
+        self._arrived: list[Delta] = []
+        self._backlog: Iterator[Delta] = iter(self._arrived)
+        self._begun = False
+        self._reading = False
+        self._closed = False
+        self._whole = False  # the end has been seen
+        self._error: RustyAgentError | None = None
+
+    # Reading.
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        """A view of the stream as text; it closes the stream when it is left before its end."""
+        return self._texts()
+
+    async def __anext__(self) -> str:
+        while True:
+            for delta in self._backlog:
+                if type(delta) is str:
+                    return delta
+            deltas = await self.arrival()
+            if deltas is None:
+                raise StopAsyncIteration
+            self._keep(deltas)
+
+    def events(self) -> AsyncIterator[StreamEvent]:
+        """A view of the stream as typed events: text, reasoning, tool calls, usage, and `Finish` as the last.
+
+        It closes the stream when it is left before its end. The two views share one position.
+
+        Raises:
+            RustyAgentError: While iterating, as the stream itself.
+        """
+        return self._events()
+
+    async def open(self) -> None:
+        """Send the request and wait until the answer has begun with its first content.
+
+        Not needed: iterating does the same. Useful to see an error (a wrong key, an unknown model) before promising
+        anything to somebody else.
+
+        Raises:
+            RustyAgentError: The answer did not begin.
+        """
+        if not self._begun and not self._closed:
+            self._keep(await self.arrival() or [])
+
+    async def result(self) -> GenerateResult:
+        """Read what is left and return the whole answer, what was read before included.
+
+        Raises:
+            RustyAgentError: As iterating does. A stream that was closed before its end has no result.
+        """
+        while await self.arrival() is not None:
+            pass
+        if not self._whole:
+            raise StreamInterruptedError("The stream was closed before its end.", partial_text=self.partial_text)
+        return self._result()
+
+    async def aclose(self) -> None:
+        """Close the connection now. Safe at any time, from any task of the loop, and more than once."""
+        self._close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def __repr__(self) -> str:
+        state = "new" if not self._begun else "closed" if self._closed else "open"
+        return f"<{type(self).__name__} {state}, {len(self.partial_text)} characters so far>"
+
+    def __del__(self) -> None:
+        if self._call is not None and not self._closed:
+            self._call.close_from_anywhere()
+
+    # Inside.
+
+    async def arrival(self) -> list[Delta] | None:
+        """The deltas of the next arrival, past the views; None at the end. For the blocking face."""
+        if self._error is not None:
+            raise self._error
+        if self._closed:
+            return None
+        if self._reading:
+            raise _Refused("The stream is being read by another task: only one may read at a time")
+        self._reading = True
+        attempt = self._attempt
+        try:
+            if not self._begun or attempt is None:
+                deltas = await self._begin()
+            elif not attempt.decoder.ended:
+                deltas = await attempt.read()
+            elif attempt.decoder.error is None:
+                self._whole = True
+                self._close()
+                return None
+            else:
+                raise attempt.decoder.error
+        except BaseException as error:
+            self._close()
+            if isinstance(error, RustyAgentError):
+                self._error = error
+            else:  # cancelled: what arrived is not the whole answer, and reading on must not look like its end
+                self._error = given_up()
+                self._error.partial_text = self.partial_text
+            raise
+        finally:
+            self._reading = False
+        self._check_cut()
+        return deltas
+
+    async def _begin(self) -> list[Delta]:
+        call = self._call = self._start()
+        deltas = await call.begin(whole=False)
+        self._begun = True
+        return deltas
+
+    def _check_cut(self) -> None:
+        """Raise if another task closed the stream, while this one read it, before its end."""
+        if self._closed:
+            self._error = given_up() if self._attempt is None else self._attempt.decoder.error
+            if self._error is not None:
+                raise self._error
+
+    @property
+    def arrival_size(self) -> int:
+        """Bytes of the last arrival on the wire."""
+        return 0 if self._attempt is None else self._attempt.arrival_size
+
+    async def _texts(self) -> AsyncGenerator[str, None]:
+        try:
+            while True:
+                for delta in self._backlog:
+                    if type(delta) is str:
+                        yield delta
+                deltas = await self.arrival()
+                if deltas is None:
+                    return
+                self._keep(deltas)
+        except _Refused:
+            raise
+        except BaseException:
+            self._close()
+            raise
+
+    async def _events(self) -> AsyncGenerator[StreamEvent, None]:
+        try:
+            while True:
+                for delta in self._backlog:
+                    yield TextDelta(delta) if isinstance(delta, str) else delta
+                deltas = await self.arrival()
+                if deltas is None:
+                    return
+                self._keep(deltas)
+        except _Refused:
+            raise
+        except BaseException:
+            self._close()
+            raise
+
+    def _keep(self, deltas: list[Delta]) -> None:
+        self._arrived = deltas
+        self._backlog = iter(deltas)
+
+    def _close(self) -> None:
+        self._closed = True
+        self._arrived.clear()  # which ends iterations over it too
+        if self._call is not None:
+            self._call.close()
