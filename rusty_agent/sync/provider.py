@@ -1,0 +1,138 @@
+"""Provider: the blocking face of `AsyncProvider`.
+
+In: what `AsyncProvider` takes. Out: what it gives, waited for. Never touched: anything but the crossing.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from os import PathLike
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack, overload
+
+from ..parameters import Connection, FromPreset, Parameters, shows_parameters
+from ..presets import Preset
+from ..provider import AsyncProvider
+from ..types import GenerateResult
+from .bridge import loop_thread
+from .stream import TextStream
+
+__all__ = ["Provider"]
+
+
+class Provider(FromPreset):
+    """Generates and streams text from one model of one OpenAI-compatible endpoint; its calls block.
+
+    Works in scripts, notebooks (a running event loop does no harm), from many threads at once, and in forked
+    children. Connections are kept between calls. Closing it is polite, not required.
+
+    Args:
+        model: The model's name, as the endpoint knows it.
+        api_key: The key. Default: the preset's environment variable (`OPENROUTER_API_KEY`).
+        base_url: The URL that `/chat/completions` is appended to. Default: the preset's.
+        preset: The name of one of `PRESETS`, or a `Preset` of your own. Default: `"openrouter"`.
+        **options: As `AsyncProvider`'s, but for `session`.
+
+    Raises:
+        MissingAPIKeyError: No key was given or found.
+        ValueError: An argument, or one of the environment's settings, cannot be right.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        preset: str | Preset = "openrouter",
+        **options: Unpack[Connection],
+    ) -> None:
+        self._core = AsyncProvider(model, api_key=api_key, base_url=base_url, preset=preset, **options)
+
+    @classmethod
+    def local(cls, model_path: str | PathLike[str] | None = None, **options: Any) -> Self:
+        """As `AsyncProvider.local`, but loads the model now.
+
+        Raises:
+            LocalModelError: The extra is not installed, there is no model, or it cannot be loaded.
+        """
+        provider = cls.__new__(cls)
+        provider._core = AsyncProvider.local(model_path, **options)
+        loop_thread().run(provider._core.__aenter__())
+        return provider
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._core.model
+
+    @overload
+    def generate_text(
+        self,
+        prompt: str | None = None,
+        *,
+        include_usage: Literal[False] = False,
+        stream: bool = False,
+        **parameters: Unpack[Parameters],
+    ) -> str: ...
+    @overload
+    def generate_text(
+        self,
+        prompt: str | None = None,
+        *,
+        include_usage: Literal[True],
+        stream: bool = False,
+        **parameters: Unpack[Parameters],
+    ) -> GenerateResult: ...
+    @overload
+    def generate_text(
+        self,
+        prompt: str | None = None,
+        *,
+        include_usage: bool,
+        stream: bool = False,
+        **parameters: Unpack[Parameters],
+    ) -> str | GenerateResult: ...
+    @shows_parameters
+    def generate_text(
+        self,
+        prompt: str | None = None,
+        *,
+        include_usage: bool = False,
+        stream: bool = False,
+        **parameters: Unpack[Parameters],
+    ) -> str | GenerateResult:
+        """Generate a whole answer, and wait for it; see `AsyncProvider.generate_text`."""
+        return loop_thread().run(
+            self._core.generate_text(prompt, include_usage=include_usage, stream=stream, **parameters)
+        )
+
+    @shows_parameters
+    def stream_text(
+        self, prompt: str | None = None, *, include_usage: bool = False, **parameters: Unpack[Parameters]
+    ) -> TextStream:
+        """Stream an answer. It is asked for at once, and what goes wrong is raised when the stream is read.
+
+        Parameters and errors as `AsyncProvider.stream_text`.
+        """
+        return TextStream(loop_thread(), self._core.stream_text(prompt, include_usage=include_usage, **parameters))
+
+    def close(self) -> None:
+        """Close all connections now; calls under way in other threads end with `APIConnectionError`."""
+        loop_thread().run(self._core.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self))
+        twin._core = copy(self._core)
+        return twin
+
+    def __repr__(self) -> str:
+        return repr(self._core).replace("AsyncProvider", "Provider", 1)
