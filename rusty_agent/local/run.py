@@ -1,0 +1,206 @@
+"""One child process, from its start to its end.
+
+In: a model file, a key, options. Out: the port that llama.cpp listens on, or why there is none. Never touched: HTTP.
+
+A run has one thread, which starts the child, reads all that it says, and reaps it. The thread lives as long as the
+child: Linux kills the child when the thread that started it ends (see `child.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import define
+
+from ..errors import LocalModelError
+from .epitaph import epitaph
+
+__all__ = ["Run", "ServerOptions"]
+
+_SCRIPT = Path(__file__).with_name("child.py")
+_TAIL_BYTES = 4096  # how much of what the child says last is kept
+_STOP_SECONDS = 2.0  # how long the child may take to end when asked
+
+logger = logging.getLogger("rusty_agent")
+
+
+@define(frozen=True)
+class ServerOptions:
+    """How to run the model; see `attach` for the meaning of each."""
+
+    threads: int
+    context: int
+    parallel: int
+    start_timeout: float
+
+
+class Run:
+    """One child process, from its start to its end.
+
+    Attributes:
+        port: Where it listens; None until it does.
+        settled: Done when it listens, or when it is clear that it never will; holds nothing.
+    """
+
+    def __init__(self, model: Path, key: str, options: ServerOptions) -> None:
+        self.port: int | None = None
+        self.settled: Future[None] = Future()
+        self.settled.set_running_or_notify_cancel()  # from here on nobody who waits can cancel it for the others
+        self._model = model
+        self._options = options
+        self._mark = f"rusty-agent-{secrets.token_hex(8)}"
+        self._config = self._line(key)
+        self._said = b""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: str | None = None
+        self._stopping = False
+        self._ended = threading.Event()
+        self._owned = True
+        self._thread = threading.Thread(target=self._live, name="rusty-agent-local", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None until there is one."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def gone(self) -> bool:
+        """Whether the child has ended, as far as is known."""
+        return self._ended.is_set()
+
+    def gone_within(self, seconds: float) -> bool:
+        """Whether the child ends within this time; blocks. Its connections break a moment before it is gone."""
+        if not self._owned and not self._listens(seconds):
+            self._ended.set()
+        return self._ended.wait(seconds if self._owned else 0)
+
+    def error(self) -> LocalModelError:
+        """Why there is no child any more, in words."""
+        if self._failure is None and not self._owned:
+            self._failure = "it was started by the process that this one was forked from, and has ended"
+        code = self._process.returncode if self._process is not None else None
+        return epitaph(self._model, self._said, ready=self.port is not None, code=code, failure=self._failure)
+
+    def stop(self) -> None:
+        """End the child; returns when it is gone, at the latest after a few seconds."""
+        if not self._owned:
+            return
+        self._stopping = True  # set before `_process` is read; `_live` does the opposite: one of the two sees it
+        if self.port is None and self._failure is None:
+            self._failure = "its provider was closed while it was starting"
+        if self._process is not None:
+            self._process.terminate()
+        if self._thread is threading.current_thread():  # the garbage collector chose this one
+            return
+        self._thread.join(_STOP_SECONDS)
+        if self._process is not None and not self._ended.is_set():
+            self._process.kill()
+            self._thread.join(_STOP_SECONDS)
+
+    def disown(self) -> None:
+        """This is a fork of the process that the child belongs to."""
+        self._owned = False
+        self._ended = threading.Event()  # the old one's lock may have been held
+        if self._process is not None:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.returncode = 0  # else `Popen` warns of a child that it cannot wait for
+
+    def _listens(self, seconds: float) -> bool:
+        """Only its parent can know for sure whether it lives; but if nobody listens it does not."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port or 0), seconds).close()
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _live(self) -> None:
+        timer = threading.Timer(self._options.start_timeout, self._give_up)
+        timer.daemon = True
+        try:
+            timer.start()
+            self._attend(self._spawn(), timer)
+        except (OSError, RuntimeError) as error:  # no process, or no thread, can be started
+            self._failure = f"it could not be started with {sys.executable!r} ({error})"
+        timer.cancel()
+        self._ended.set()
+        logger.debug("the local model %s has ended", self._model.name)
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+    def _attend(self, process: subprocess.Popen[bytes], timer: threading.Timer) -> None:
+        """Tell the child what to do, and read what it says until it ends."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process.stdin as stdin, process.stdout as stdout:
+            rest = self._config
+            with suppress(OSError):  # it has ended already: what it said tells why
+                while rest:
+                    rest = rest[stdin.write(rest) :]
+            while data := stdout.read(65536):
+                self._hear(data)
+                if self.port is not None:
+                    timer.cancel()
+            process.wait()
+
+    def _hear(self, data: bytes) -> None:
+        said = self._said + data
+        if self.port is None:
+            _, found, rest = said.partition(self._mark.encode())
+            line, ended, more = rest.partition(b"\n")
+            if found and ended:
+                self.port = int(line)
+                said = more
+                logger.debug("the local model %s listens on port %d", self._model.name, self.port)
+                self.settled.set_result(None)
+        self._said = said[-_TAIL_BYTES:]
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(_SCRIPT)],  # -P: this folder stays off the child's path
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,  # no locks that a fork could inherit
+            env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # llama.cpp would start a debugger on itself
+            start_new_session=True,  # Ctrl-C in the terminal is for the parent
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
+        )
+        self._process = process
+        if self._stopping:
+            process.kill()
+        return process
+
+    def _give_up(self) -> None:
+        if self.port is None and self._process is not None:
+            self._failure = f"it was not ready within {self._options.start_timeout:g} s (start_timeout)"
+            self._process.kill()
+
+    def _line(self, key: str) -> bytes:
+        """What the child is told. It goes through a pipe: command lines are for all to see."""
+        config = {
+            "model": str(self._model),
+            "name": self._model.stem,
+            "key": key,
+            "threads": self._options.threads,
+            "context": self._options.context,
+            "parallel": self._options.parallel,
+            "path": [entry for entry in sys.path if isinstance(entry, str)],
+            "mark": self._mark,
+        }
+        return json.dumps(config).encode() + b"\n"

@@ -1,0 +1,77 @@
+"""The server as its provider sees it: one child process at a time, started when it is needed, stopped in time.
+
+In: a model file, a key, options. Out: the `Run` to talk to. Never touched: what goes on inside a run.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from pathlib import Path
+
+from ..errors import LocalModelError
+from .run import Run, ServerOptions
+
+__all__ = ["LocalServer"]
+
+_REMEMBERED = 4  # calls may still be reading from earlier children when another one is started
+
+
+class LocalServer:
+    """At most one child process at a time, started anew when it has ended; for use from any thread."""
+
+    def __init__(self, model: Path, key: str, options: ServerOptions) -> None:
+        self._model = model
+        self._key = key
+        self._options = options
+        self._runs: deque[Run] = deque(maxlen=_REMEMBERED)
+        self._lock = threading.RLock()  # reentrant: the garbage collector may call `stop` from within
+        self._stopped = False
+        _servers.add(self)
+
+    def run(self) -> Run:
+        """The child that runs or is being started; returns at once. Await its `settled`.
+
+        Raises:
+            LocalModelError: The server was stopped.
+        """
+        with self._lock:
+            if self._stopped:
+                raise LocalModelError("The local model was stopped with its provider: make another provider.")
+            if not self._runs or self._runs[-1].gone:
+                self._runs.append(Run(self._model, self._key, self._options))
+            return self._runs[-1]
+
+    def find(self, port: int | None) -> Run | None:
+        """The child that listens, or listened, on this port."""
+        return next((run for run in reversed(self._runs) if run.port is not None and run.port == port), None)
+
+    def stop(self) -> None:
+        """End the child, for good; returns when it is gone. A forked process leaves it to the one that started it."""
+        with self._lock:
+            self._stopped = True
+            runs = list(self._runs)
+        for run in runs:
+            run.stop()
+
+    def _after_fork(self) -> None:
+        """The parent's threads do not exist here; its lock may have been held; its child is not ours."""
+        self._lock = threading.RLock()
+        for run in list(self._runs):
+            run.disown()
+            if run.port is None:
+                self._runs.remove(run)
+
+
+_servers: weakref.WeakSet[LocalServer] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for server in list(_servers):
+        server._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,79 @@
+"""LocalTransport: the transport of every endpoint, for one whose server is ours.
+
+In: requests, as `Transport` takes them. Out: what `Transport` gives, once the model is loaded; a broken connection is
+explained if the model's process has ended. Never touched: HTTP itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+
+from yarl import URL
+
+from ..errors import RustyAgentError
+from ..net.transport import Headers, Response, Transport, TransportOptions
+from .run import Run
+from .server import LocalServer
+
+__all__ = ["LocalTransport"]
+
+_DYING_SECONDS = 1.0  # how much later than its connections a process may end
+
+
+class LocalTransport(Transport):
+    """Starts the server with the first request, and stops it when it is closed or dropped, or with the program."""
+
+    def __init__(self, server: LocalServer) -> None:
+        super().__init__(TransportOptions())
+        self._server = server
+        weakref.finalize(self, server.stop)
+
+    async def ready(self) -> None:
+        """Wait until the model is loaded.
+
+        Raises:
+            LocalModelError: It could not be.
+        """
+        await self._running()
+
+    async def post(
+        self, url: URL, headers: Headers, body: bytes, *, connect: float | None, sending: Callable[[], None]
+    ) -> Response:
+        """As `Transport.post`, to wherever the server listens.
+
+        Raises:
+            LocalModelError: The model could not be loaded, or its process ended.
+            RustyAgentError: As `Transport.post`.
+        """
+        if self.closed:
+            return await super().post(url, headers, body, connect=connect, sending=sending)  # says so
+        target = url.with_port((await self._running()).port)
+        try:
+            return await super().post(target, headers, body, connect=connect, sending=sending)
+        except RustyAgentError as error:
+            told = await self.diagnose(error, target)
+            if told is error:
+                raise
+            raise told from error
+
+    async def diagnose(self, error: RustyAgentError, url: URL) -> RustyAgentError:
+        """The error to raise for a broken connection: how the process ended, if it has."""
+        run = self._server.find(url.port)
+        if run is None or self.closed or not await asyncio.to_thread(run.gone_within, _DYING_SECONDS):
+            return error
+        return run.error()
+
+    async def aclose(self) -> None:
+        """Close the connections and stop the server."""
+        await super().aclose()
+        await asyncio.to_thread(self._server.stop)
+
+    async def _running(self) -> Run:
+        run = self._server.run()
+        if run.port is None:
+            await asyncio.wrap_future(run.settled)
+            if run.port is None:
+                raise run.error()
+        return run
