@@ -1,0 +1,121 @@
+"""The command line: `rusty-agent [PROMPT]`.
+
+In: arguments, standard input, the environment. Out: the answer on stdout as it comes, all else on stderr, an exit
+code. Never touched: files that were not named.
+
+Exit codes: 0 the answer is whole; 1 it is not; 2 the request could not be made as it was asked for; 130 Ctrl-C;
+141 whoever read stdout has left, as the shell reports for other filters (128 + SIGPIPE).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .arguments import Arguments
+    from .output import Output
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; it takes the process over, so call it once.
+
+    Args:
+        argv: The arguments, without the program's name. Default: the process's own.
+
+    Raises:
+        SystemExit: `--help` or `--version` was asked for, or the arguments make no sense.
+    """
+    # While nothing is under way Ctrl-C just ends the process: an exception would print a traceback, or get lost,
+    # when it strikes in the middle of an import.
+    with suppress(ValueError):  # not the main thread: signals are somebody else's business
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _leave)
+    _fill_descriptors()
+    from .output import Output, complain
+
+    out = Output(sys.stdout)
+    debug = False
+    try:
+        from .arguments import parse
+
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        debug = arguments.debug
+        return _answer(arguments, out)
+    except KeyboardInterrupt:
+        out.end_line(interrupted=True)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        return 141
+    except Exception as error:
+        out.end_line()
+        if debug:
+            import traceback
+
+            complain(traceback.format_exc().rstrip())
+        return _report(error)
+    finally:
+        out.close()
+
+
+def _answer(arguments: Arguments, out: Output) -> int:
+    from .ask import ask, prepare
+
+    out.check()
+    request = prepare(arguments)
+    with _interruptible():
+        return ask(arguments, request, out)
+
+
+def _report(error: Exception) -> int:
+    """Say in one line what went wrong; return the exit code."""
+    from ..errors import RustyAgentError
+    from .output import UsageError, complain, one_line
+
+    said = one_line(str(error))
+    if not isinstance(error, UsageError | RustyAgentError | ValueError | OSError):
+        said = f"unexpected {type(error).__name__}: {said} (--debug shows where)"
+    complain(f"rusty-agent: error: {said}")
+    # The library's own ValueErrors are arguments that cannot be right; nothing was sent.
+    misused = isinstance(error, UsageError | ValueError) and not isinstance(error, RustyAgentError)
+    return 2 if misused else 1
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C be a KeyboardInterrupt here, so that the connection is closed and the line ended."""
+    ours = signal.getsignal(signal.SIGINT) is _leave
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, _leave)
+
+
+def _fill_descriptors() -> None:
+    """Open /dev/null where a standard descriptor is closed.
+
+    Else a socket would get its number, and whatever prints would print into it; libuv aborts when it closes one.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+
+
+def _leave(*_: object) -> None:
+    with suppress(OSError):
+        if os.isatty(1):
+            os.write(1, b"\n")  # the terminal has shown ^C
+    os._exit(_INTERRUPTED)

@@ -1,0 +1,172 @@
+"""The command line's arguments → `Arguments`.
+
+In: the arguments, `RUSTY_AGENT_MODEL`. Out: `Arguments`, or one line on stderr and exit code 2. Never touched:
+standard input, files' contents, the network; nothing heavy is imported, so that `--help` and `--version` are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .. import __version__
+from .output import complain, one_line
+
+__all__ = ["Arguments", "parse"]
+
+_EXAMPLES = """\
+examples:
+  rusty-agent -m openai/gpt-4o-mini "Explain streaming in one sentence."
+  rusty-agent --local "Explain streaming in one sentence."
+  git diff | rusty-agent "Write a commit message for this change:"
+  rusty-agent --preset ollama -m llama3.2 --system "Answer in French." < question.txt
+  rusty-agent --schema invoice.json -o seed=7 -o top_p=0.9 < mail.txt | jq .total
+
+standard input:
+  Without PROMPT it is the prompt. With PROMPT it is put behind it, after a blank line: a file always, a pipe if
+  something arrives on it within a second, so that a silent pipe cannot block. A - waits for it: slow | rusty-agent
+  "Summarise:" -
+
+environment:
+  RUSTY_AGENT_MODEL                 the model when -m is not given
+  OPENROUTER_API_KEY, OPENAI_API_KEY, ...   the key, by preset
+  RUSTY_AGENT_REQUEST_TIMEOUT_SECS  seconds of silence before giving up, 60 (with --no-stream: for the whole answer)
+
+exit codes:
+  0 the answer is whole   1 it is not   2 wrong usage   130 Ctrl-C   141 stdout was closed
+"""
+
+
+class Arguments(argparse.Namespace):
+    """What was asked for.
+
+    Attributes:
+        prompt: The prompt's text, or None.
+        wait_for_stdin: `-` was given.
+        local: None for an endpoint; else a GGUF file, or "" for the model that is installed.
+        options: Further fields of the request.
+    """
+
+    prompt: str | None
+    wait_for_stdin: bool
+    model: str | None
+    preset: str | None
+    base_url: str | None
+    system: str | None
+    temperature: float | None
+    max_tokens: int | None
+    json: bool
+    schema: str | None
+    usage: bool
+    stream: bool
+    local: str | None
+    options: dict[str, Any]
+    debug: bool
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Read the arguments.
+
+    Raises:
+        SystemExit: They make no sense (2), or `--help` or `--version` was all that was wanted (0).
+    """
+    parser = _parser()
+    arguments, left = parser.parse_known_args(_local_apart(argv), Arguments())
+    unknown = [word for word in left if word.startswith("-") and word != "-"]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    words = [*arguments.words, *left]  # argparse takes words only while no option stands between them
+    arguments.wait_for_stdin = "-" in words
+    texts = [word for word in words if word != "-"]
+    if len(texts) > 1:
+        parser.error(f"one PROMPT, not {len(texts)}: put it in quotes")
+    arguments.prompt = texts[0] if texts else None
+    arguments.options = dict(arguments.pairs or ())
+    if arguments.local is not None:
+        for name in ("model", "preset", "base_url"):
+            if getattr(arguments, name) is not None:
+                parser.error(f"--local answers on this machine: leave --{name.replace('_', '-')} out")
+    elif arguments.model is None:
+        arguments.model = os.environ.get("RUSTY_AGENT_MODEL") or None
+    return arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        complain(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)")
+        self.exit(2)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="rusty-agent",
+        usage="%(prog)s [options] [PROMPT]",
+        description="Stream a language model's answer to standard output.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("words", nargs="*", metavar="PROMPT", help="what to ask; - is standard input")
+    add("-m", "--model", help="the model's name, as the endpoint knows it")
+    add("--preset", metavar="NAME", help="openrouter (the default), openai, anthropic, groq, ollama, vllm, ...")
+    add("--base-url", metavar="URL", help="another endpoint: the URL before /chat/completions")
+    add(
+        "--local",
+        nargs="?",
+        const="",
+        metavar="GGUF",
+        help="""run a model on this machine: no key, no network. The
+        word after it is the model's file if it ends in .gguf or names a file; else it is the prompt""",
+    )
+    add("--system", metavar="TEXT", help="a system prompt")
+    add("-t", "--temperature", type=float, metavar="NUMBER", help="randomness, from 0")
+    add("--max-tokens", type=int, metavar="NUMBER", help="the most tokens to generate")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="ask for a JSON object")
+    form.add_argument("--schema", metavar="FILE", help="ask for JSON that fits the JSON Schema in this file")
+    add(
+        "-o",
+        "--option",
+        dest="pairs",
+        action="append",
+        type=_pair,
+        metavar="KEY=VALUE",
+        help="any other field of the request; VALUE is JSON, or else a string (may be repeated)",
+    )
+    add("--usage", action="store_true", help="tell tokens and times on standard error")
+    add("--no-stream", dest="stream", action="store_false", help="wait for the whole answer, then print it")
+    add("--debug", action="store_true", help="show tracebacks and retries on standard error")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def _local_apart(argv: Sequence[str]) -> list[str]:
+    """Give `--local` the word after it only if that is a model's file: argparse would take the prompt too."""
+    words = list(argv)
+    apart: list[str] = []
+    while words and words[0] != "--":
+        word = words.pop(0)
+        if word == "--local":
+            word += "=" + (words.pop(0) if words and _is_model(words[0]) else "")
+        apart.append(word)
+    return apart + words
+
+
+def _is_model(word: str) -> bool:
+    return not word.startswith("-") and (word.lower().endswith(".gguf") or os.path.isfile(word))
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """`key=value`; the value is JSON if it can be read as that, else a string."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    from ..wire.codec import loads_strict
+
+    try:
+        return name, loads_strict(value)
+    except ValueError:
+        return name, value

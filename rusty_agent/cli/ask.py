@@ -1,0 +1,152 @@
+"""One request: from arguments to the answer on stdout.
+
+In: `Arguments`. Out: the answer's text, and on stderr what is worth saying about it. Never touched: signals, exit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from .arguments import Arguments
+from .inputs import check_prompt, read_prompt, schema_format
+from .output import Output, UsageError, complain, one_line
+
+if TYPE_CHECKING:
+    from ..parameters import Parameters
+    from ..sync.provider import Provider
+    from ..types import GenerateResult
+
+__all__ = ["Request", "ask", "prepare"]
+
+
+class Request(NamedTuple):
+    """What is needed to ask; nothing has been sent or started yet."""
+
+    connect: Callable[[], Provider]
+    prompt: str
+    parameters: Parameters
+
+
+def prepare(arguments: Arguments) -> Request:
+    """Check all that can be checked, and read the prompt last: whoever pipes one in learns of a missing key first.
+
+    Raises:
+        UsageError: Something is missing, or cannot be read.
+        ValueError: An argument cannot be right.
+    """
+    if arguments.debug:
+        _log_to_stderr()
+    check_prompt(arguments)
+    if arguments.local is None:
+        _check_endpoint(arguments)
+    parameters = _parameters(arguments)
+    connect = _connector(arguments)
+    return Request(connect, read_prompt(arguments), parameters)
+
+
+def ask(arguments: Arguments, request: Request, out: Output) -> int:
+    """Ask, and write the answer as it comes; return the exit code.
+
+    Raises:
+        RustyAgentError: There is no whole answer.
+        OSError: It cannot be written; the connection is closed.
+    """
+    provider = request.connect()
+    if arguments.stream:
+        with provider.stream_text(request.prompt, include_usage=arguments.usage, **request.parameters) as stream:
+            for piece in stream:
+                out.write(piece)
+            result = stream.result()
+    else:
+        result = provider.generate_text(request.prompt, include_usage=True, **request.parameters)
+        out.write(result.text)
+    out.end_line()
+    for warning in _warnings(arguments, result):
+        complain(f"rusty-agent: warning: {one_line(warning)}")
+    if arguments.usage:
+        complain(_usage(arguments, result))
+    if result.refusal and not result.text:
+        complain(f"rusty-agent: error: the model refused: {one_line(result.refusal)}")
+        return 1
+    return 0
+
+
+def _check_endpoint(arguments: Arguments) -> None:
+    """What is missing, in the order in which people set it up; the key first."""
+    from ..config import resolve_key
+    from ..errors import MissingAPIKeyError
+    from ..presets import PRESETS
+
+    preset = PRESETS.get(arguments.preset or "openrouter")
+    if preset is None:
+        raise UsageError(f"--preset: no {arguments.preset!r}; there are {', '.join(PRESETS)}")
+    try:
+        resolve_key(None, preset)
+    except MissingAPIKeyError:
+        hint = " (to any text if the server takes no key)" if arguments.base_url else ""
+        raise UsageError(f"no API key: set {preset.key_variable}{hint}, or use --local, which needs none") from None
+    if not arguments.model:
+        raise UsageError("no model: name one with -m, such as -m openai/gpt-4o-mini, or set RUSTY_AGENT_MODEL")
+
+
+def _parameters(arguments: Arguments) -> Parameters:
+    parameters: Parameters = {
+        "system_prompt": arguments.system,
+        "temperature": arguments.temperature,
+        "max_tokens": arguments.max_tokens,
+        "extra_body": arguments.options,
+    }
+    if arguments.json:
+        parameters["response_format"] = {"type": "json_object"}
+    elif arguments.schema is not None:
+        parameters["response_format"] = schema_format(arguments.schema)
+    return parameters
+
+
+def _connector(arguments: Arguments) -> Callable[[], Provider]:
+    """What makes the provider; loading a local model waits until it is called."""
+    from ..sync.provider import Provider
+
+    if arguments.local is not None:
+        path = os.path.expanduser(arguments.local) or None
+        return lambda: Provider.local(path)
+    provider = Provider(arguments.model or "", base_url=arguments.base_url, preset=arguments.preset or "openrouter")
+    return lambda: provider
+
+
+def _warnings(arguments: Arguments, result: GenerateResult) -> list[str]:
+    """What somebody who sees only the text would not notice."""
+    warnings = list(result.warnings)
+    reason = result.finish_reason
+    if not result.text and not result.refusal:
+        warnings.append(f"the answer is empty (finish_reason {reason})")
+    elif reason == "content_filter" or (reason == "length" and arguments.max_tokens is None):
+        warnings.append(f"the answer was cut short (finish_reason {reason})")
+    return warnings
+
+
+def _usage(arguments: Arguments, result: GenerateResult) -> str:
+    counts = (result.prompt_tokens, result.completion_tokens, result.total_tokens)
+    prompt, completion, total = ("unknown" if count is None else str(count) for count in counts)
+    parts = [f"tokens: prompt {prompt}, completion {completion}, total {total}"]
+    if arguments.stream and result.time_to_first_token is not None:
+        parts.append(f"first token {result.time_to_first_token:.2f} s")
+    if result.duration:
+        parts.append(f"duration {result.duration:.2f} s")
+        if result.completion_tokens:
+            parts.append(f"{result.completion_tokens / result.duration:.1f} tokens/s")
+    if result.finish_reason not in (None, "stop"):
+        parts.append(f"finish {one_line(str(result.finish_reason))}")
+    return "; ".join(parts)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logger = logging.getLogger("rusty_agent")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)

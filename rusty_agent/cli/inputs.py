@@ -1,0 +1,126 @@
+"""What the program reads: standard input and the schema file.
+
+In: arguments, the process's standard input, a named file. Out: the prompt, a response format. Never touched: the
+network.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import threading
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from .arguments import Arguments
+from .output import UsageError, complain
+
+__all__ = ["check_prompt", "read_prompt", "schema_format"]
+
+_PATIENCE_SECONDS = 1.0  # how long a pipe beside a prompt may stay silent
+
+
+def check_prompt(arguments: Arguments) -> None:
+    """Refuse to sit at a terminal and wait when no prompt was given.
+
+    Raises:
+        UsageError: There is no prompt and none can come.
+    """
+    if arguments.prompt is None and not arguments.wait_for_stdin and (sys.stdin is None or sys.stdin.isatty()):
+        raise UsageError('no prompt: rusty-agent [options] "PROMPT" (or pipe one in; see rusty-agent --help)')
+
+
+def read_prompt(arguments: Arguments) -> str:
+    """The prompt from the arguments, from standard input, or from both with a blank line between them.
+
+    Beside a prompt standard input may be meant (`git diff | rusty-agent "Explain:"`) or merely inherited from a
+    supervisor, a CI job or ssh, as a pipe that never says anything and never ends. Nothing tells the two apart but
+    what arrives. So a file is read; a pipe is read if something arrives on it within a second, else it is left
+    out, and a line on stderr says so; terminals and devices are left alone. `-` asks for it without any limit.
+
+    Raises:
+        UsageError: There is no prompt, or standard input cannot be read.
+    """
+    told = arguments.prompt or ""
+    try:
+        beside = arguments.prompt is not None and not arguments.wait_for_stdin
+        read = _beside_prompt() if beside else _whole_stdin()
+    except OSError as error:
+        raise UsageError(f"standard input cannot be read: {error.strerror or error}") from error
+    piped = read.decode("utf-8-sig", "replace").rstrip("\r\n")
+    prompt = "\n\n".join(part for part in (told, piped) if part.strip())
+    if not prompt:
+        raise UsageError("the prompt is empty")
+    return prompt
+
+
+def _whole_stdin() -> bytes:
+    if sys.stdin is None:
+        return b""
+    buffer = getattr(sys.stdin, "buffer", None)  # whoever calls main() may have put a StringIO there
+    return sys.stdin.read().encode("utf-8", "replace") if buffer is None else buffer.read()
+
+
+def _beside_prompt() -> bytes:
+    try:
+        number = sys.stdin.fileno()
+        mode = os.fstat(number).st_mode
+    except (OSError, ValueError, AttributeError):  # closed, or no file at all
+        return b""
+    if stat.S_ISREG(mode):
+        return _whole_stdin()
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        return _read_pipe(number)
+    return b""
+
+
+def _read_pipe(number: int) -> bytes:
+    """All of a pipe, or nothing if it is silent. A thread reads: Windows cannot poll a pipe."""
+    arrived: SimpleQueue[bytes] = SimpleQueue()
+
+    def read() -> None:
+        data = b"-"
+        while data:
+            try:
+                data = os.read(number, 2**16)
+            except OSError:
+                data = b""
+            arrived.put(data)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    try:
+        data = arrived.get(timeout=_PATIENCE_SECONDS)
+    except Empty:
+        complain(
+            "rusty-agent: note: standard input is a silent pipe and was left out "
+            "(add - to wait for it, or redirect it from /dev/null)"
+        )
+        return b""
+    read_so_far = [data]
+    while data:
+        data = arrived.get()
+        read_so_far.append(data)
+    return b"".join(read_so_far)
+
+
+def schema_format(file: str) -> dict[str, Any]:
+    """The response format for a file that holds a JSON Schema.
+
+    Raises:
+        UsageError: The file cannot be read, or holds no JSON object.
+    """
+    from ..wire.codec import loads_strict
+
+    try:
+        schema = loads_strict(Path(file).read_bytes())
+    except OSError as error:
+        raise UsageError(f"--schema: {file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"--schema: {file} is not JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise UsageError(f"--schema: {file} holds no JSON Schema: that is a JSON object")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(file).stem)[:64] or "answer"  # what OpenAI allows
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}

@@ -1,0 +1,103 @@
+"""What the program says: the answer on stdout, everything else on stderr.
+
+In: pieces of text. Out: the same, written at once, and fit for where it goes. Never touched: what the text means.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+__all__ = ["Output", "UsageError", "complain", "one_line"]
+
+# Control characters could steer the terminal: move the cursor, rename the window, write to the clipboard.
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+class UsageError(Exception):
+    """The program was not called in a way that makes sense."""
+
+
+class Output:
+    """Standard output, written piece by piece.
+
+    Always UTF-8, whatever the locale. On a terminal control characters other than newline and tab are escaped;
+    into a pipe or file they go as they are.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self._open_line = False
+        self._abandoned = False
+        self._terminal = stream is not None and stream.isatty()
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+    def check(self) -> None:
+        """Raise OSError if nothing can be written at all, so that no answer is paid for in vain."""
+        if self._stream is None:
+            raise OSError("standard output is closed")
+
+    def write(self, text: str) -> None:
+        """Write a piece and flush it.
+
+        Raises:
+            BrokenPipeError: Nobody reads any more.
+            OSError: It cannot be written for another reason.
+        """
+        if not text:
+            return
+        self._open_line = not text.endswith("\n")
+        self._put(text.translate(_ESCAPED) if self._terminal else text)
+
+    def end_line(self, *, interrupted: bool = False) -> None:
+        """Add a newline unless the last line has one. After Ctrl-C a terminal gets one anyway: it has shown ^C."""
+        if self._open_line or (interrupted and self._terminal):
+            self._open_line = False
+            with suppress(OSError):
+                self._put("\n")
+
+    def close(self) -> None:
+        """Flush what else was printed (`--help`), so that the interpreter has nothing left to complain about."""
+        with suppress(OSError):
+            self._put("")
+
+    def _put(self, text: str) -> None:
+        if self._stream is None or self._abandoned:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError as error:
+            self._abandon()
+            if error.errno in (errno.EPIPE, errno.EINVAL):  # Windows says EINVAL
+                raise BrokenPipeError(*error.args) from None
+            raise OSError(f"standard output: {error.strerror or error}") from error
+        except BaseException:  # Ctrl-C while the reader was slow: do not wait for it again
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Let what is still buffered go nowhere, so that the interpreter's own flush at exit succeeds."""
+        self._abandoned = True
+        with suppress(OSError, ValueError):
+            assert self._stream is not None
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+def complain(text: str) -> None:
+    """Say something on stderr, if there is one."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """The text as one line that cannot steer a terminal."""
+    return " ".join(text.split()).translate(_ESCAPED)
