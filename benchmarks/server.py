@@ -1,0 +1,117 @@
+"""A loopback endpoint that is never the bottleneck: a raw protocol with answers encoded beforehand.
+
+`python -m benchmarks.server` prints its port and serves until its standard input closes. The prompt chooses the
+answer: `json`, `burst N` (N chunks in one go), `paced N MS` (N chunks, one write each, MS milliseconds apart).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import threading
+
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: %s\r\nx-request-id: req_0123456789abcdef\r\n"
+    b"openai-processing-ms: 123\r\nx-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\n"
+    b"strict-transport-security: max-age=31536000\r\ncf-cache-status: DYNAMIC\r\n"
+)
+ID = "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz012"
+
+
+def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
+    value = {
+        "id": ID,
+        "object": "chat.completion.chunk",
+        "created": 1795362872,
+        "model": "gpt-4o-mini-2024-07-18",
+        "service_tier": "default",
+        "system_fingerprint": "fp_0123456789",
+        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}],
+    }
+    event = b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+WORDS = [" the", " stream", " of", " tokens", ",", " né", " “quoted”", "\n", " 世界", " back\\slash", ' "x"', " and"]
+CHUNKS = [_chunk({"content": word}) for word in WORDS]
+FIRST = _chunk({"role": "assistant", "content": ""})
+LAST = _chunk({}, "stop") + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+STREAM_HEAD = HEAD % b"text/event-stream; charset=utf-8" + b"Transfer-Encoding: chunked\r\n\r\n"
+TEXT = "".join(WORDS) * 8
+BODY = json.dumps(
+    {
+        "id": ID,
+        "object": "chat.completion",
+        "created": 1795362872,
+        "model": "gpt-4o-mini-2024-07-18",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": TEXT, "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 12, "completion_tokens": 96, "total_tokens": 108},
+    }
+).encode()
+JSON = HEAD % b"application/json" + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+PROMPT = re.compile(rb'"content": ?"(json|burst|paced)(?: (\d+))?(?: (\d+))?"')
+
+
+class Protocol(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, found, rest = self.buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
+        if len(rest) < length:
+            return
+        self.buffer = rest[length:]
+        kind, count, gap = PROMPT.search(rest).groups()  # type: ignore[union-attr]
+        if kind == b"json":
+            self.transport.write(JSON)
+        elif kind == b"burst":
+            chunks = (CHUNKS * (int(count) // len(CHUNKS) + 1))[: int(count)]
+            self.transport.write(STREAM_HEAD + FIRST + b"".join(chunks) + LAST)
+        else:
+            self.transport.write(STREAM_HEAD + FIRST)
+            self.paced(0, int(count), int(gap) / 1000)
+
+    def paced(self, number: int, count: int, gap: float) -> None:
+        if self.transport.is_closing():
+            return
+        if number == count:
+            self.transport.write(LAST)
+            return
+        self.transport.write(CHUNKS[number % len(CHUNKS)])
+        asyncio.get_running_loop().call_later(gap, self.paced, number + 1, count, gap)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+async def main() -> None:
+    server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        import uvloop
+
+        uvloop.run(main())
+    except ImportError:
+        asyncio.run(main())
