@@ -1,0 +1,138 @@
+"""What comes out: the answer, and what is said about it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from rusty_agent.testing import FaultServer, Hang, Pause, answer, completion, error, events, stream
+from rusty_agent.wire.codec import dumps
+
+from .process import KEY, finish, run, start
+
+SSE = "text/event-stream"
+
+
+def test_pieces_are_visible_as_they_come(server: FaultServer) -> None:
+    first, *rest = events("first ", "second")[1:]
+    server.answer(answer([first, Pause(0.5), *rest], content_type=SSE, framing="chunked"))
+    child = start("--base-url", server.url, "hi")
+    assert child.stdout is not None
+    assert os.read(child.stdout.fileno(), 100) == b"first "
+    assert child.poll() is None
+    assert finish(child) == (0, "second\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("one\n\n", "one\n\n"), ("\x1b[2Jraw\r", "\x1b[2Jraw\r\n")],
+)
+def test_a_pipe_gets_the_text_and_one_newline_at_least(server: FaultServer, text: str, expected: str) -> None:
+    server.answer(stream(*text))
+    assert run("--base-url", server.url, "hi") == (0, expected, "")
+
+
+def test_utf_8_whatever_the_locale(server: FaultServer) -> None:
+    server.answer(stream("na\u00efve \u20ac \U0001f980 \ud800"))
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    ended = run("--base-url", server.url, "hi", env={**KEY, **plain})
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("na\u00efve \u20ac \U0001f980 ")
+
+
+def test_no_stream(server: FaultServer) -> None:
+    ended = run("--base-url", server.url, "--no-stream", "--usage", "hi")
+    assert (ended.code, ended.out) == (0, "Hello world\n")
+    assert re.fullmatch(r"tokens: prompt 3, completion 5, total 8; duration \d+\.\d\d s; \d+\.\d tokens/s\n", ended.err)
+    assert "stream" not in server.requests[0].json
+
+
+def test_usage(server: FaultServer) -> None:
+    server.answer(stream("a", "b", gap=0.05), stream("a", usage=False, finish_reason="length"))
+    ended = run("--base-url", server.url, "--usage", "hi")
+    assert (ended.code, ended.out) == (0, "ab\n")
+    pattern = r"tokens: prompt 3, completion 2, total 5; first token 0\.\d\d s; duration 0\.\d\d s; \d+\.\d tokens/s\n"
+    assert re.fullmatch(pattern, ended.err)
+    ended = run("--base-url", server.url, "--usage", "--max-tokens", "1", "hi")
+    assert re.fullmatch(r"tokens: prompt unknown, .*; duration 0\.\d\d s; finish length\n", ended.err)
+
+
+def test_warnings(server: FaultServer) -> None:
+    """What the text alone does not show: it was cut, it is empty, the endpoint ignores what was asked for."""
+    server.answer(
+        stream("cut", finish_reason="length"),
+        stream("cut", finish_reason="length"),
+        stream(finish_reason="stop"),
+        stream("{}"),
+    )
+    base = ("--base-url", server.url)
+    warning = "rusty-agent: warning: "
+    assert run(*base, "hi") == (0, "cut\n", f"{warning}the answer was cut short (finish_reason length)\n")
+    assert run(*base, "--max-tokens", "1", "hi") == (0, "cut\n", "")
+    assert run(*base, "hi") == (0, "", f"{warning}the answer is empty (finish_reason stop)\n")
+    ended = run(*base, "--preset", "anthropic", "--json", "hi", env={**KEY, "ANTHROPIC_API_KEY": "test-key"})
+    assert ended == (0, "{}\n", f"{warning}anthropic accepts response_format and ignores it\n")
+
+
+def test_a_refusal_is_an_error(server: FaultServer) -> None:
+    body = completion("")
+    body["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "I\x1b[2J\nwon't."}
+    server.answer(answer(dumps(body)))
+    ended = run("--base-url", server.url, "--no-stream", "hi")
+    assert ended == (1, "", "rusty-agent: error: the model refused: I\\x1b[2J won't.\n")
+
+
+def test_an_error_is_one_line(server: FaultServer) -> None:
+    server.answer(error(401, "wrong key test-key-12345\nin two lines"))
+    ended = run("--base-url", server.url, "hi")
+    expected = "rusty-agent: error: HTTP 401: wrong key *** in two lines. Check the API key.\n"
+    assert ended == (1, "", expected)
+
+
+def test_debug_shows_the_traceback_and_the_retries(server: FaultServer) -> None:
+    server.answer(error(503, "busy"), error(400, "no such thing"))
+    retries = {"RUSTY_AGENT_MAX_RETRIES": "1", "RUSTY_AGENT_RETRY_BACKOFF_MS": "1"}
+    ended = run("--base-url", server.url, "--debug", "hi", env={**KEY, **retries})
+    assert (ended.code, ended.out) == (1, "")
+    assert "rusty_agent: attempt 1 failed" in ended.err
+    assert "Traceback (most recent call last)" in ended.err
+    assert "rusty_agent.errors.BadRequestError: HTTP 400: no such thing." in ended.err
+    assert ended.err.splitlines()[-1] == "rusty-agent: error: HTTP 400: no such thing."
+    assert KEY["OPENROUTER_API_KEY"] not in ended.err
+
+
+def test_an_interrupted_stream_keeps_what_arrived(server: FaultServer) -> None:
+    server.answer(answer(events("Hel", "lo")[:3], content_type=SSE, framing="cut"))
+    ended = run("--base-url", server.url, "hi")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "Hello\n", 1)
+    assert ended.err.startswith("rusty-agent: error: ")
+
+
+def test_nobody_listens() -> None:
+    ended = run("--base-url", "http://127.0.0.1:9/v1", "hi")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert ended.err.startswith("rusty-agent: error: Cannot connect to 127.0.0.1:9: ")
+
+
+def test_what_nobody_foresaw_is_one_line_too(tmp_path: Path) -> None:
+    script = tmp_path / "broken.py"
+    script.write_text(
+        "import sys, rusty_agent.cli.ask as ask\n"
+        "from rusty_agent.cli import main\n"
+        "def prepare(arguments): raise KeyError('oops')\n"
+        "ask.prepare = prepare\n"
+        "sys.exit(main())\n"
+    )
+    ended = run("hi", program=(sys.executable, str(script)))
+    assert ended == (1, "", "rusty-agent: error: unexpected KeyError: 'oops' (--debug shows where)\n")
+
+
+def test_an_answer_that_never_comes_times_out(server: FaultServer) -> None:
+    server.answer(answer([Hang()], content_type=SSE, framing="chunked"))
+    ended = run("--base-url", server.url, "hi", env={**KEY, "RUSTY_AGENT_REQUEST_TIMEOUT_SECS": "0.2"})
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert "Timed out" in ended.err

@@ -1,0 +1,108 @@
+"""Writes docs/what-happens-when.md from the table that the fault tests run on.
+
+In: `FAULTS`. Out: the page. Never touched: what the library does; `tests/integration/test_faults.py` holds it to
+the same table.
+
+`python -m tests.docs.faults_page` writes the page; `test_docs.py` fails while the page differs.
+"""
+
+from __future__ import annotations
+
+from attrs import asdict
+
+from rusty_agent import APITimeoutError, Timeout
+from rusty_agent.types import UNSET
+from tests.integration.faults import FAULTS, Fault
+
+from .pages import ROOT
+
+__all__ = ["PAGE", "render"]
+
+PAGE = ROOT / "docs" / "what-happens-when.md"
+
+_INTRO = """\
+# What happens when…
+
+An answer has exactly two endings.
+
+* **It is whole.** Iteration ends, or `generate_text` returns. The endpoint has said so: with a finish reason, with
+  the end mark `[DONE]`, or with one whole JSON object.
+* **It is not.** You get a `RustyAgentError`. Its `partial_text` holds the text that had arrived, its `usage` the last
+  token counts, and its `attempts` says how often the request was sent.
+
+There is no third ending. A connection that drops is never taken for a short answer.
+
+```python
+from rusty_agent import Provider, RustyAgentError
+
+provider = Provider("openai/gpt-4o-mini")
+try:
+    for piece in provider.stream_text("Tell me a story that breaks off."):
+        print(piece, end="")
+except RustyAgentError as error:
+    print()
+    print(type(error).__name__, error.attempts)
+    print(repr(error.partial_text))
+# -> Once upon a
+# -> StreamInterruptedError 1
+# -> 'Once upon a'
+```
+
+**Nothing is replayed.** A failed request is sent again only until the first piece of its answer has arrived: text,
+reasoning, a refusal or a tool call. After that an error ends the call. So what you were given is always a beginning
+of one answer, never of two, and always equals `partial_text`. Whoever wants another try makes another call.
+
+**A whole answer is one piece.** `generate_text` gives you nothing before the end. So its request is sent again also
+when the connection breaks in the middle of the answer. With `stream=True` the answer is streamed underneath, and
+`partial_text` holds what had arrived of the last attempt.
+
+The tables list every fault that the tests send, through both faces, and what must come of it. They are for streams,
+except where `generate_text` is named. «With the text so far»: you were given it, and `partial_text` holds it. «Tried
+again» is for the two retries that are the default: each row that says yes ends in the error only after the third
+attempt has failed too. `RetryPolicy` sets how often and how long, see [configuration](configuration.md#retries). All
+errors are described in the [API reference](api-reference.md#errors).
+"""
+
+
+def render() -> str:
+    """The page."""
+    parts = [_INTRO]
+    for group, faults in FAULTS.items():
+        parts.append(f"## {group}\n")
+        parts.append("| What goes wrong | What you get | Tried again? |\n|---|---|---|")
+        parts[-1] += "".join(f"\n| {_cause(fault)} | {_outcome(fault)} | {_again(fault)} |" for fault in faults) + "\n"
+    return "\n".join(parts)
+
+
+def _cause(fault: Fault) -> str:
+    name = fault.name.replace("|", "\\|")
+    return name if fault.streamed else f"{name} (`generate_text`)"
+
+
+def _outcome(fault: Fault) -> str:
+    if fault.error is None:
+        return "the whole answer"
+    said = f"`{fault.error.__name__}`"
+    if issubclass(fault.error, APITimeoutError):
+        said += f", its `limit` is `{fault.says!r}`{_switched_on(fault.timeout)}"
+    if fault.text:
+        said += ", with the text so far"
+    return said
+
+
+def _switched_on(timeout: object) -> str:
+    """The limits that are off unless they are asked for."""
+    if not isinstance(timeout, Timeout):
+        return ""
+    chosen = [name for name, value in asdict(timeout).items() if value is not None and value is not UNSET]
+    return f" (set `Timeout({', '.join(f'{name}=…' for name in chosen)})`)"
+
+
+def _again(fault: Fault) -> str:
+    if fault.error is None:
+        return "no need"
+    return "yes" if fault.attempts > 1 else "no"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")

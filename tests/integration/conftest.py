@@ -1,0 +1,39 @@
+"""Fixtures of the integration tests: a scripted server, and each of the two faces in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from rusty_agent.testing import FaultServer
+from rusty_agent.testing.server import Script
+
+from .faces import AsyncFace, Face, SyncFace
+
+
+@pytest.fixture(params=["async", "sync"])
+def face(request: pytest.FixtureRequest) -> Iterator[Face]:
+    chosen: Face = AsyncFace() if request.param == "async" else SyncFace()
+    yield chosen
+    chosen.shut()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., FaultServer]]:
+    """Start a server with these answers; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(*answers: Script) -> FaultServer:
+            return stack.enter_context(FaultServer(*answers))
+
+        yield start
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REQUEST_TIMEOUT_SECS", "CONNECT_TIMEOUT_SECS", "MAX_RETRIES", "RETRY_BACKOFF_MS"):
+        monkeypatch.delenv(f"RUSTY_AGENT_{name}", raising=False)
+    monkeypatch.setenv("RUSTY_AGENT_RETRY_BACKOFF_MS", "1")
+    monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)

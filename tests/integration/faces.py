@@ -1,0 +1,142 @@
+"""The two faces of the library behind one interface, so that one suite holds both to the same behaviour."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from rusty_agent import AsyncProvider, GenerateResult, Provider, RustyAgentError, StreamEvent
+from rusty_agent.testing import FaultServer
+
+KEY = "sk-test-0123456789abcdef"
+
+
+@define
+class Outcome:
+    """How a stream went: what it yielded, how it ended, and its metadata afterwards."""
+
+    pieces: list[str]
+    error: Exception | None
+    stream: Any
+    events: list[StreamEvent] = field(factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def failure(self) -> RustyAgentError:
+        """The error, which must be one of the library's."""
+        assert isinstance(self.error, RustyAgentError), self.error
+        return self.error
+
+
+class SyncFace:
+    name = "sync"
+
+    def provider(self, server: FaultServer | str, **options: Any) -> Any:
+        url = server if isinstance(server, str) else server.url
+        return Provider("m", api_key=options.pop("api_key", KEY), base_url=url, **options)
+
+    def generate(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Any:
+        return provider.generate_text(prompt, **parameters)
+
+    def stream(self, provider: Any, prompt: str | None = "hi", *, limit: int = -1, **parameters: Any) -> Outcome:
+        """Read a stream to its end, or stop after `limit` pieces."""
+        outcome = Outcome([], None, None)
+        try:
+            outcome.stream = provider.stream_text(prompt, **parameters)
+            for piece in outcome.stream:
+                outcome.pieces.append(piece)
+                if len(outcome.pieces) == limit:
+                    break
+        except Exception as error:
+            outcome.error = error
+        return outcome
+
+    def events(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Outcome:
+        outcome = Outcome([], None, None)
+        try:
+            outcome.stream = provider.stream_text(prompt, **parameters)
+            outcome.events.extend(outcome.stream.events())
+        except Exception as error:
+            outcome.error = error
+        return outcome
+
+    def result(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> GenerateResult:
+        result: GenerateResult = provider.stream_text(prompt, **parameters).result()
+        return result
+
+    def close(self, provider: Any) -> None:
+        provider.close()
+
+    def shut(self) -> None:
+        """Nothing to end: the background loop belongs to the process."""
+
+
+class AsyncFace:
+    name = "async"
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+
+    def run(self, main: Callable[[], Any]) -> Any:
+        return self._runner.run(main())
+
+    def provider(self, server: FaultServer | str, **options: Any) -> Any:
+        url = server if isinstance(server, str) else server.url
+        return AsyncProvider("m", api_key=options.pop("api_key", KEY), base_url=url, **options)
+
+    def generate(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Any:
+        return self._runner.run(provider.generate_text(prompt, **parameters))
+
+    def stream(self, provider: Any, prompt: str | None = "hi", *, limit: int = -1, **parameters: Any) -> Outcome:
+        async def main() -> Outcome:
+            outcome = Outcome([], None, None)
+            try:
+                outcome.stream = provider.stream_text(prompt, **parameters)
+                async for piece in outcome.stream:
+                    outcome.pieces.append(piece)
+                    if len(outcome.pieces) == limit:
+                        break
+            except Exception as error:
+                outcome.error = error
+            await asyncio.sleep(0)  # the loop closes what a `break` left
+            return outcome
+
+        outcome: Outcome = self.run(main)
+        return outcome
+
+    def events(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Outcome:
+        async def main() -> Outcome:
+            outcome = Outcome([], None, None)
+            try:
+                outcome.stream = provider.stream_text(prompt, **parameters)
+                async for event in outcome.stream.events():
+                    outcome.events.append(event)
+            except Exception as error:
+                outcome.error = error
+            return outcome
+
+        outcome: Outcome = self.run(main)
+        return outcome
+
+    def result(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> GenerateResult:
+        async def main() -> GenerateResult:
+            result: GenerateResult = await provider.stream_text(prompt, **parameters).result()
+            return result
+
+        result: GenerateResult = self.run(main)
+        return result
+
+    def close(self, provider: Any) -> None:
+        self._runner.run(provider.aclose())
+
+    def shut(self) -> None:
+        self._runner.close()
+
+
+Face = SyncFace | AsyncFace

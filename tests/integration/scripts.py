@@ -1,0 +1,64 @@
+"""Programs for child processes: what only a whole process can show (fork, signals, exit)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from textwrap import dedent
+
+from attrs import define
+
+ROOT = Path(__file__).parents[2]
+STRICT = ("-X", "dev", "-W", "error")
+
+
+@define
+class Ended:
+    """How a child process ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def environment(url: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "URL": url,
+        "RUSTY_AGENT_RETRY_BACKOFF_MS": "1",
+        "OPENROUTER_API_KEY": "sk-test-0123456789",
+    }
+
+
+def start(url: str, code: str, *flags: str, before: str = "") -> subprocess.Popen[str]:
+    """Start Python on this program; `URL` is the server's. `before` runs before the library is imported."""
+    prelude = f"import os, sys\n{before}\nfrom rusty_agent import *\nURL = os.environ['URL']\n"
+    return subprocess.Popen(
+        [sys.executable, *flags, "-c", prelude + dedent(code)],
+        env=environment(url),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(child: subprocess.Popen[str], seconds: float = 20) -> Ended:
+    began = time.monotonic()
+    try:
+        out, err = child.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGABRT)
+        out, err = child.communicate()
+        raise AssertionError(f"the child hung: {out}\n{err}") from None
+    return Ended(child.returncode, out, err, time.monotonic() - began)
+
+
+def run(url: str, code: str, *flags: str, before: str = "") -> Ended:
+    return finish(start(url, code, *flags, before=before))

@@ -1,0 +1,177 @@
+"""Refused parameters, the retry budget, thinking: what a provider keeps between calls, through both faces."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Provider, RetryPolicy, ServerError
+from rusty_agent.testing import Answer, FaultServer, Received, answer, completion, error, stream
+from rusty_agent.wire.codec import dumps
+
+from .faces import KEY, Face
+
+Serve = Callable[..., FaultServer]
+
+
+def picky(request: Received) -> Answer:
+    """An endpoint that knows neither `max_tokens` nor `seed`, and says so one at a time."""
+    body = request.json
+    for name in ("max_tokens", "seed"):
+        if name in body:
+            return error(400, f"Unsupported parameter: '{name}'", param=name, code="unsupported_parameter")
+    return stream("fine") if body.get("stream") else answer(dumps(completion("fine")))
+
+
+def test_refused_parameters_are_adapted_once(face: Face, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(picky)
+    provider = face.provider(server, retry=RetryPolicy(max_retries=0))
+    with caplog.at_level("DEBUG", logger="rusty_agent"):
+        result = face.generate(provider, include_usage=True, max_tokens=7, seed=1)
+    assert result.text == "fine"
+    assert result.warnings == [
+        "the endpoint refuses max_tokens: it was sent as max_completion_tokens",
+        "the endpoint refuses seed: it was left out",
+    ]
+    assert all(line in caplog.text for line in result.warnings)
+    assert server.requests[-1].json["max_completion_tokens"] == 7
+    assert len(server.requests) == 3
+    outcome = face.stream(provider, max_tokens=8)
+    assert outcome.pieces == ["fine"]
+    assert outcome.stream.warnings == result.warnings[:1]
+    assert len(server.requests) == 4  # remembered: the first request is right
+
+
+async def test_concurrent_calls_adapt_all(serve: Serve) -> None:
+    server = serve(picky)
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url, retry=RetryPolicy(max_retries=0)) as llm:
+        assert (
+            await asyncio.gather(*(llm.generate_text("hi", seed=1, max_tokens=3) for _ in range(10))) == ["fine"] * 10
+        )
+
+
+def test_a_value_that_is_refused_teaches_nothing(face: Face, serve: Serve) -> None:
+    def script(request: Received) -> Answer:
+        body = request.json
+        if "max_completion_tokens" in body:
+            return error(422, "max_completion_tokens: Extra inputs are not permitted")
+        if body["max_tokens"] > 4096:
+            return error(400, "max_tokens=99999 is not allowed, at most 4096")
+        return answer(dumps(completion("fine")))
+
+    provider = face.provider(serve(script))
+    with pytest.raises(BadRequestError, match="at most 4096"):
+        face.generate(provider, max_tokens=99999)
+    assert face.generate(provider, max_tokens=100) == "fine"
+
+
+def test_adapting_can_be_switched_off(face: Face, serve: Serve) -> None:
+    server = serve(picky)
+    with pytest.raises(BadRequestError, match="max_tokens"):
+        face.generate(face.provider(server, adapt=False), max_tokens=7)
+    assert len(server.requests) == 1
+
+
+def test_what_shapes_the_answer_is_never_left_out(face: Face, serve: Serve) -> None:
+    server = serve(error(400, "Unsupported parameter: 'response_format'", param="response_format"))
+    with pytest.raises(BadRequestError):
+        face.generate(face.provider(server), response_format={"type": "json_object"}, seed=1)
+    assert len(server.requests) == 1
+
+
+def test_the_retry_budget_ends_the_feeding_of_an_overload(face: Face, serve: Serve) -> None:
+    server = serve(error(503))
+    provider = face.provider(server, retry=RetryPolicy(max_retries=3, base_delay=0, budget=25))
+    for _ in range(4):
+        with pytest.raises(ServerError):
+            face.generate(provider)
+    assert len(server.requests) == 4 + 5  # four calls, and the five retries that 25 tokens pay for
+    server.answer(answer(dumps(completion())))
+    for _ in range(10):
+        face.generate(provider)
+    seen = len(server.requests)
+    server.answer(error(503))
+    with pytest.raises(ServerError):
+        face.generate(provider)
+    assert len(server.requests) - seen == 3  # ten good calls earned two retries
+
+
+def test_retries_that_were_asked_for_are_free(face: Face, serve: Serve) -> None:
+    server = serve(error(429, headers={"Retry-After": "0"}))
+    provider = face.provider(server, retry=RetryPolicy(max_retries=2, budget=0))
+    with pytest.raises(RuntimeError):
+        face.generate(provider)
+    assert len(server.requests) == 3
+
+
+def test_no_budget_no_limit(face: Face, serve: Serve) -> None:
+    server = serve(error(503))
+    with pytest.raises(ServerError):
+        face.generate(face.provider(server, retry=RetryPolicy(max_retries=9, base_delay=0, budget=None)))
+    assert len(server.requests) == 10
+
+
+def test_thinking_is_split_when_asked(face: Face, serve: Serve) -> None:
+    server = serve(stream("<thi", "nk>Hm", "</think>", "Yes."))
+    assert face.stream(face.provider(server)).text == "<think>Hm</think>Yes."
+    outcome = face.stream(face.provider(server, split_thinking=True))
+    assert (outcome.text, outcome.stream.reasoning) == ("Yes.", "Hm")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
+def test_copies_of_a_provider_work_on_their_own(face: Face, serve: Serve, copied: Callable[[object], object]) -> None:
+    server = serve()
+    original = face.provider(server, headers={"x-own": "1"}, timeout=7)
+    twin = copied(original)
+    face.close(original)
+    assert face.generate(twin) == "Hello world"
+    assert server.requests[0].headers["x-own"] == "1"
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_pickles_hold_no_key(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve()
+    data = pickle.dumps(face.provider(server))
+    assert KEY.encode() not in data
+    with pytest.raises(MissingAPIKeyError, match="pickle_key"):
+        pickle.loads(data)
+    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-from-the-environment")
+    assert face.generate(pickle.loads(data)) == "Hello world"
+    assert server.requests[0].headers["authorization"] == "Bearer sk-from-the-environment"
+
+
+def test_pickles_hold_the_key_on_request(face: Face, serve: Serve) -> None:
+    server = serve()
+    twin = pickle.loads(pickle.dumps(face.provider(server, pickle_key=True)))
+    assert face.generate(twin) == "Hello world"
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_what_belongs_to_a_loop_does_not_pickle(serve: Serve) -> None:
+    import aiohttp
+
+    async with aiohttp.ClientSession() as session:
+        llm = AsyncProvider("m", api_key=KEY, base_url=serve().url, session=session)
+        with pytest.raises(TypeError, match="session"):
+            pickle.dumps(llm)
+
+
+def test_results_and_outcomes_pickle(face: Face, serve: Serve) -> None:
+    result = face.generate(face.provider(serve()), include_usage=True)
+    assert pickle.loads(pickle.dumps(result)) == copy.deepcopy(result) == result
+
+
+def test_a_pool_of_processes_can_send_them(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    import multiprocessing
+
+    monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+    provider = Provider("m", base_url=serve(picky).url, adapt=False)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(provider.generate_text, ("hi",)) == "fine"
+        with pytest.raises(BadRequestError) as raised:
+            pool.apply(provider.generate_text, ("hi",), {"max_tokens": 3})
+    assert (raised.value.status_code, raised.value.param) == (400, "max_tokens")

@@ -1,0 +1,272 @@
+"""What a call sends and what it gives back, through both faces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rusty_agent import (
+    AsyncProvider,
+    Finish,
+    GenerateResult,
+    ReasoningDelta,
+    ResponseError,
+    StreamInterruptedError,
+    TextDelta,
+    ToolCallDelta,
+    UsageUpdate,
+)
+from rusty_agent.testing import Answer, FaultServer, answer, completion, stream
+from rusty_agent.testing.answers import chunk, event, events
+from rusty_agent.wire.codec import dumps
+
+from .faces import KEY, Face
+
+Serve = Callable[..., FaultServer]
+
+
+def whole(text: str = "Hello world", **fields: Any) -> Answer:
+    return answer(dumps(completion(text, **fields)), headers={"x-request-id": "req-1"})
+
+
+def test_generate_returns_the_text(face: Face, serve: Serve) -> None:
+    server = serve(whole("Hi there"))
+    assert face.generate(face.provider(server)) == "Hi there"
+    (request,) = server.requests
+    assert (request.method, request.path) == ("POST", "/v1/chat/completions")
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["content-type"] == "application/json"
+    assert request.json == {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def test_generate_with_usage_returns_the_result(face: Face, serve: Serve) -> None:
+    result = face.generate(face.provider(serve(whole())), include_usage=True)
+    assert isinstance(result, GenerateResult)
+    assert str(result) == result.text == "Hello world"
+    assert (result.prompt_tokens, result.completion_tokens, result.total_tokens) == (3, 5, 8)
+    assert (result.finish_reason, result.model, result.request_id) == ("stop", "scripted", "req-1")
+    assert result.raw == completion()
+    assert result.time_to_first_token is not None
+    assert result.duration is not None
+    assert 0 < result.time_to_first_token <= result.duration < 5
+
+
+def test_stream_yields_pieces_and_then_knows_everything(face: Face, serve: Serve) -> None:
+    server = serve(stream("Hello", " ", "wörld", headers={"x-request-id": "req-2"}))
+    outcome = face.stream(face.provider(server))
+    assert outcome.error is None
+    assert outcome.pieces == ["Hello", " ", "wörld"]
+    done = outcome.stream
+    assert (done.finish_reason, done.model, done.request_id) == ("stop", "scripted", "req-2")
+    assert (done.prompt_tokens, done.completion_tokens, done.total_tokens) == (3, 3, 6)  # though nobody asked
+    assert 0 < done.time_to_first_token <= done.duration < 5
+    assert server.requests[0].json["stream"] is True
+    assert "stream_options" not in server.requests[0].json
+
+
+def test_metadata_is_none_before_the_stream_is_read(serve: Serve) -> None:
+    unread = AsyncProvider("m", api_key=KEY, base_url=serve().url).stream_text("hi")
+    assert (unread.finish_reason, unread.model, unread.usage, unread.prompt_tokens) == (None, None, None, None)
+    assert (unread.completion_tokens, unread.total_tokens, unread.request_id) == (None, None, None)
+    assert (unread.reasoning, unread.refusal, unread.tool_calls) == (None, None, [])
+    assert (unread.time_to_first_token, unread.duration, unread.partial_text) == (None, None, "")
+    assert (unread.raw, unread.warnings) == ({}, [])
+
+
+def test_include_usage_asks_for_it(face: Face, serve: Serve) -> None:
+    server = serve()
+    face.stream(face.provider(server), include_usage=True)
+    assert server.requests[0].json["stream_options"] == {"include_usage": True}
+
+
+def test_events_end_with_finish(face: Face, serve: Serve) -> None:
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    body = [
+        event(chunk({"role": "assistant", "content": None})),
+        event(chunk({"reasoning_content": "Hm."})),
+        event(chunk({"content": "Hi"})),
+        event(chunk({"tool_calls": [call]})),
+        event(chunk({}, "tool_calls")),
+        event(chunk() | {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}),
+        event("[DONE]"),
+    ]
+    server = serve(answer(body, content_type="text/event-stream", framing="chunked"))
+    outcome = face.events(face.provider(server))
+    kinds = [type(item) for item in outcome.events]
+    assert kinds == [ReasoningDelta, TextDelta, ToolCallDelta, UsageUpdate, Finish]
+    assert outcome.events[-1] == Finish("tool_calls")
+    assert outcome.stream.reasoning == "Hm."
+    assert [(made.id, made.name, made.arguments) for made in outcome.stream.tool_calls] == [("c1", "f", "{}")]
+
+
+def test_result_drains_the_stream(face: Face, serve: Serve) -> None:
+    result = face.result(face.provider(serve(stream("a", "b"))))
+    assert (result.text, result.finish_reason, result.total_tokens) == ("ab", "stop", 5)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_the_server_sends_counts_not_what_was_asked(face: Face, serve: Serve, streamed: bool) -> None:
+    """A JSON body where a stream was asked for, and a stream where a body was."""
+    if streamed:
+        outcome = face.stream(face.provider(serve(whole("All at once"))))
+        assert (outcome.pieces, outcome.error) == (["All at once"], None)
+    else:
+        server = serve(stream("bit ", "by bit"))
+        assert face.generate(face.provider(server)) == "bit by bit"
+
+
+def test_generate_can_stream_underneath(face: Face, serve: Serve) -> None:
+    server = serve(stream("bit ", "by bit"))
+    assert face.generate(face.provider(server), stream=True) == "bit by bit"
+    assert server.requests[0].json["stream"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        ({"prompt": "p"}, [("user", "p")]),
+        ({"prompt": ""}, [("user", "")]),
+        ({"prompt": "p", "system_prompt": "s"}, [("system", "s"), ("user", "p")]),
+        ({"prompt": "p", "messages": [{"role": "user", "content": "m"}]}, [("user", "m")]),
+        ({"prompt": "p", "messages": []}, [("user", "p")]),
+        (
+            {"prompt": None, "system_prompt": "s", "messages": ({"role": "user", "content": "m"},)},
+            [("system", "s"), ("user", "m")],
+        ),
+    ],
+)
+def test_messages(face: Face, serve: Serve, arguments: dict[str, Any], messages: list[tuple[str, str]]) -> None:
+    server = serve()
+    face.generate(face.provider(server), **arguments)
+    assert [(sent["role"], sent["content"]) for sent in server.requests[0].json["messages"]] == messages
+
+
+def test_parameters_are_sent_as_given(face: Face, serve: Serve) -> None:
+    server = serve()
+    given: dict[str, Any] = {
+        "temperature": 0,
+        "max_tokens": 7,
+        "top_p": 0.5,
+        "stop": ["a", "b"],
+        "frequency_penalty": -1,
+        "presence_penalty": 1.5,
+        "seed": 42,
+        "response_format": {"type": "json_object"},
+    }
+    face.generate(face.provider(server), **given, extra_body={"top_k": 3, "seed": None, "logit_bias": {50256: -100}})
+    sent = server.requests[0].json
+    del given["seed"]
+    assert {name: sent[name] for name in given} == given
+    assert (sent["top_k"], sent["logit_bias"], "seed" in sent) == (3, {"50256": -100}, False)
+
+
+def test_headers_of_provider_and_call(face: Face, serve: Serve) -> None:
+    server = serve()
+    provider = face.provider(server, headers={"X-Title": "mine", "User-Agent": "me/1"})
+    face.generate(provider, extra_headers={"x-title": "this call", "Authorization": "Basic xyz"})
+    sent = server.requests[0].headers
+    assert (sent["x-title"], sent["user-agent"], sent["authorization"]) == ("this call", "me/1", "Basic xyz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"prompt": None}, "prompt"),
+        ({"prompt": 1}, "prompt"),
+        ({"system_prompt": 1}, "system_prompt"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [{"content": "no role"}]}, r"messages\[0\]"),
+        ({"messages": ["hi"]}, r"messages\[0\]"),
+        ({"temperature": math.nan}, "temperature"),
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"stop": 3}, "stop"),
+        ({"stop": ["a", 3]}, "stop"),
+        ({"frequency_penalty": math.inf}, "frequency_penalty"),
+        ({"seed": 1.5}, "seed"),
+        ({"response_format": "json"}, "response_format"),
+        ({"extra_body": [1]}, "extra_body"),
+        ({"extra_body": {"x": object()}}, "extra_body"),
+        ({"extra_headers": {"x": "a\r\nb: c"}}, "extra_headers"),
+        ({"extra_headers": {"x y": "a"}}, "extra_headers"),
+        ({"extra_headers": {"Content-Length": "1"}}, "extra_headers"),
+        ({"include_usage": "yes"}, "include_usage"),
+        ({"timeout": -1}, "idle"),
+        ({"retry": 3}, "retry"),
+    ],
+)
+def test_bad_arguments_are_named_before_anything_is_sent(
+    face: Face, serve: Serve, arguments: dict[str, Any], named: str
+) -> None:
+    server = serve()
+    provider = face.provider(server)
+    with pytest.raises(ValueError, match=named):
+        face.generate(provider, **arguments)
+    assert isinstance(face.stream(provider, **arguments).error, ValueError)
+    assert server.requests == []
+
+
+def test_unknown_parameters_are_type_errors(face: Face, serve: Serve) -> None:
+    with pytest.raises(TypeError, match="temprature"):
+        face.generate(face.provider(serve()), temprature=1)
+
+
+def test_a_stream_shares_one_position_among_its_views(face: Face, serve: Serve) -> None:
+    if face.name == "sync":
+        opened = face.provider(serve(stream("a", "b", "c"))).stream_text("hi")
+        assert next(opened) == "a"
+        assert next(iter(opened.events())) == TextDelta("b")
+        with pytest.raises(StreamInterruptedError):  # the view was dropped, and that closed the stream
+            opened.result()
+    else:
+
+        async def main() -> None:
+            opened = face.provider(serve(stream("a", "b", "c"))).stream_text("hi")
+            await opened.open()
+            assert await anext(opened) == "a"
+            assert await anext(opened) == "b"
+            assert (await opened.result()).text == "abc"
+            assert [piece async for piece in opened] == []
+
+        face.run(main)  # type: ignore[union-attr]
+
+
+def test_html_where_an_answer_was_expected(face: Face, serve: Serve) -> None:
+    server = serve(answer(b"<html><title>Log in</title></html>", content_type="text/html"))
+    with pytest.raises(ResponseError, match="HTML"):
+        face.generate(face.provider(server))
+    assert isinstance(face.stream(face.provider(server)).failure, ResponseError)
+    assert len(server.requests) == 2
+
+
+def test_connections_are_kept(face: Face, serve: Serve) -> None:
+    server = serve()
+    provider = face.provider(server)
+    for _ in range(5):
+        face.generate(provider)
+    assert server.connections == 1
+    for _ in range(5):
+        face.generate(provider, stream=True)
+    assert server.connections <= 2  # the next request may leave before the last body's end has come
+
+
+def test_an_end_mark_ends_the_stream_though_the_body_lingers(face: Face, serve: Serve) -> None:
+    from rusty_agent.testing import Hang
+
+    server = serve(answer([*events("a"), Hang()], content_type="text/event-stream", framing="cut"))
+    outcome = face.stream(face.provider(server), timeout=5)
+    assert (outcome.pieces, outcome.error) == (["a"], None)
+    assert outcome.stream.duration < 1
+
+
+def test_presets_warn_of_what_they_ignore(face: Face, serve: Serve) -> None:
+    provider = face.provider(serve(), preset="anthropic")
+    result = face.generate(provider, include_usage=True, seed=1, temperature=0.5)
+    assert result.warnings == ["anthropic accepts seed and ignores it"]
+    assert face.stream(provider, seed=1).stream.warnings == result.warnings

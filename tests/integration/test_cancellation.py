@@ -1,0 +1,327 @@
+"""Whatever makes a caller go, the server sees the connection close at once and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from rusty_agent import (
+    APIConnectionError,
+    AsyncProvider,
+    Provider,
+    RetryPolicy,
+    RustyAgentError,
+    StreamInterruptedError,
+    TextStream,
+)
+from rusty_agent.testing import Answer, FaultServer, Hang, answer, error, stream
+from rusty_agent.testing.answers import events
+
+Serve = Callable[..., FaultServer]
+
+SILENT = Answer((Hang(),))
+STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
+ENDLESS = stream(*"abcdefghijklmnopqrstuvwxyz" * 20, gap=0.01)
+
+
+def provider(server: FaultServer) -> AsyncProvider:
+    return AsyncProvider("m", api_key="k" * 8, base_url=server.url, retry=RetryPolicy(max_retries=0))
+
+
+async def saw_close(server: FaultServer, since: float, within: float = 0.1) -> None:
+    """The server must have seen its last client go, within so many seconds of that moment."""
+    request = server.requests[-1]
+    gone = await asyncio.to_thread(request.gone.wait, 2)
+    assert gone, "the connection stayed open"
+    assert request.gone_at is not None
+    assert request.gone_at - since < within
+    assert len(asyncio.all_tasks()) == 1  # this test's own
+
+
+async def break_off(llm: AsyncProvider) -> float:
+    opened = llm.stream_text("hi")
+    async for _ in opened:
+        break
+    return time.monotonic()
+
+
+async def break_off_events(llm: AsyncProvider) -> float:
+    opened = llm.stream_text("hi")
+    async for _ in opened.events():
+        break
+    return time.monotonic()
+
+
+async def close(llm: AsyncProvider) -> float:
+    opened = llm.stream_text("hi")
+    await anext(opened)
+    await opened.aclose()
+    await opened.aclose()
+    return time.monotonic()
+
+
+async def leave_the_block(llm: AsyncProvider) -> float:
+    async with llm.stream_text("hi") as opened:
+        await anext(opened)
+    return time.monotonic()
+
+
+async def drop_the_reference(llm: AsyncProvider) -> float:
+    opened = llm.stream_text("hi")
+    await anext(opened)
+    del opened
+    return time.monotonic()
+
+
+async def raise_in_the_loop(llm: AsyncProvider) -> float:
+    with pytest.raises(ZeroDivisionError):
+        async for _ in llm.stream_text("hi"):
+            1 / 0  # noqa: B018
+    return time.monotonic()
+
+
+async def cancel_the_task(llm: AsyncProvider) -> float:
+    async def read() -> None:
+        async for _ in llm.stream_text("hi"):
+            pass
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return time.monotonic()
+
+
+async def time_out(llm: AsyncProvider) -> float:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            async for _ in llm.stream_text("hi"):
+                pass
+    return time.monotonic()
+
+
+async def fail_in_a_task_group(llm: AsyncProvider) -> float:
+    async def read() -> None:
+        async for _ in llm.stream_text("hi"):
+            pass
+
+    async def fail() -> None:
+        await asyncio.sleep(0.05)
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            group.create_task(fail())
+    return time.monotonic()
+
+
+async def close_the_provider(llm: AsyncProvider) -> float:
+    opened = llm.stream_text("hi")
+    await anext(opened)
+    await llm.aclose()
+    began = time.monotonic()
+    with pytest.raises(StreamInterruptedError):
+        async for _ in opened:
+            pass
+    return began
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        break_off,
+        break_off_events,
+        close,
+        leave_the_block,
+        drop_the_reference,
+        raise_in_the_loop,
+        cancel_the_task,
+        time_out,
+        fail_in_a_task_group,
+        close_the_provider,
+    ],
+    ids=lambda leave: leave.__name__,
+)
+@pytest.mark.parametrize("script", [STARTED, ENDLESS], ids=["waiting", "streaming"])
+async def test_leaving_in_mid_stream(
+    serve: Serve, leave: Callable[[AsyncProvider], Awaitable[float]], script: Answer
+) -> None:
+    server = serve(script)
+    llm = provider(server)
+    await saw_close(server, await leave(llm))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("by", ["cancel", "timeout", "provider"])
+async def test_leaving_before_the_headers(serve: Serve, by: str, streamed: bool) -> None:
+    server = serve(SILENT)
+    llm = provider(server)
+    call = llm.stream_text("hi").result() if streamed else llm.generate_text("hi")
+    task = asyncio.ensure_future(asyncio.wait_for(call, 0.1) if by == "timeout" else call)
+    await asyncio.to_thread(server.wait_for, 1)
+    if by == "provider":
+        await llm.aclose()
+    elif by == "cancel":
+        task.cancel()
+    with pytest.raises({"cancel": asyncio.CancelledError, "timeout": TimeoutError, "provider": APIConnectionError}[by]):
+        await task
+    await saw_close(server, time.monotonic())
+
+
+async def test_closing_a_stream_whose_first_token_another_task_awaits(serve: Serve) -> None:
+    server = serve(SILENT)
+    opened = provider(server).stream_text("hi")
+    task = asyncio.ensure_future(opened.result())
+    await asyncio.to_thread(server.wait_for, 1)
+    await opened.aclose()
+    with pytest.raises(StreamInterruptedError):
+        await task
+    await saw_close(server, time.monotonic())
+
+
+async def test_closing_a_stream_that_another_task_reads_is_no_end(serve: Serve) -> None:
+    server = serve(STARTED)
+    opened = provider(server).stream_text("hi")
+    assert await anext(opened) == "a"
+    task = asyncio.ensure_future(anext(opened))
+    await asyncio.sleep(0.02)
+    await opened.aclose()
+    with pytest.raises(StreamInterruptedError) as raised:
+        await task
+    assert raised.value.partial_text == "a"
+
+
+async def test_only_one_task_may_read(serve: Serve) -> None:
+    opened = provider(serve(STARTED)).stream_text("hi")
+    assert await anext(opened) == "a"
+    task = asyncio.ensure_future(anext(opened))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="another task"):
+        await anext(opened)
+    await opened.aclose()
+    with pytest.raises(StreamInterruptedError):
+        await task
+
+
+@pytest.mark.parametrize("by", ["cancel", "provider", "stream"])
+async def test_leaving_during_backoff(serve: Serve, by: str) -> None:
+    server = serve(error(503, headers={"Retry-After": "30"}))
+    llm = AsyncProvider("m", api_key="k" * 8, base_url=server.url)
+    opened = llm.stream_text("hi")
+    task = asyncio.ensure_future(opened.result())
+    await asyncio.to_thread(server.wait_for, 1)
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    if by == "cancel":
+        task.cancel()
+    elif by == "provider":
+        await llm.aclose()
+    else:
+        await opened.aclose()
+    with pytest.raises((asyncio.CancelledError, RustyAgentError)):
+        await task
+    assert time.monotonic() - began < 0.1
+    assert len(server.requests) == 1
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_leaving_the_queue_for_a_connection(serve: Serve) -> None:
+    server = serve(STARTED)
+    llm = AsyncProvider("m", api_key="k" * 8, base_url=server.url, max_connections=1)
+    holding = llm.stream_text("hi")
+    await anext(holding)
+    waiting = asyncio.ensure_future(llm.generate_text("hi"))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert server.connections == 1
+    await holding.aclose()
+    await saw_close(server, time.monotonic())
+
+
+async def test_a_cancelled_call_may_be_followed_by_another(serve: Serve) -> None:
+    server = serve(SILENT, stream("fine"))
+    llm = provider(server)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(llm.generate_text("hi"), 0.1)
+    assert await llm.generate_text("hi", stream=True) == "fine"
+
+
+def test_the_blocking_face_closes_too(serve: Serve) -> None:
+    server = serve(STARTED)
+    blocking = Provider("m", api_key="k" * 8, base_url=server.url)
+
+    def by_break() -> None:
+        for _ in blocking.stream_text("hi"):
+            break
+
+    def by_break_of_a_held_stream() -> None:
+        held.append(blocking.stream_text("hi"))
+        for _ in held[-1]:
+            break
+
+    def by_close() -> None:
+        held.append(blocking.stream_text("hi"))
+        assert next(held[-1]) == "a"
+        held[-1].close()
+        assert list(held[-1]) == []
+
+    def by_with() -> None:
+        with blocking.stream_text("hi") as opened:
+            assert next(opened) == "a"
+
+    def by_garbage() -> None:
+        opened = blocking.stream_text("hi")
+        assert next(opened) == "a"
+        cycle = [opened]
+        cycle.append(cycle)  # type: ignore[arg-type]
+        del opened, cycle
+        gc.collect()
+
+    def by_garbage_on_the_loop() -> None:
+        from rusty_agent.sync.bridge import loop_thread
+
+        box = [blocking.stream_text("hi")]
+        assert next(box[0]) == "a"
+        dropped = threading.Event()
+        loop_thread().loop.call_soon_threadsafe(box.clear)
+        loop_thread().loop.call_soon_threadsafe(dropped.set)
+        dropped.wait(2)
+
+    held: list[TextStream] = []
+    for leave in (by_break, by_break_of_a_held_stream, by_close, by_with, by_garbage, by_garbage_on_the_loop):
+        leave()
+        began = time.monotonic()
+        request = server.requests[-1]
+        assert request.gone.wait(2), leave.__name__
+        assert request.gone_at is not None
+        assert request.gone_at - began < 0.1, leave.__name__
+
+
+def test_closing_a_blocking_provider_ends_the_calls_of_other_threads(serve: Serve) -> None:
+    server = serve(SILENT)
+    blocking = Provider("m", api_key="k" * 8, base_url=server.url)
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            blocking.generate_text("hi")
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    server.wait_for(1)
+    blocking.close()
+    thread.join(2)
+    assert [type(error) for error in raised] == [StreamInterruptedError]
+    with pytest.raises(APIConnectionError, match="closed"):
+        blocking.generate_text("hi")

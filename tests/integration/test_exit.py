@@ -1,0 +1,167 @@
+"""Programs end quietly and at once, whatever they left open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from rusty_agent.testing import FaultServer, Hang, answer, stream
+from rusty_agent.testing.answers import events
+
+from .scripts import STRICT, run
+
+Serve = Callable[..., FaultServer]
+
+ENDLESS = stream(*"abcdefghij" * 1000, gap=0.01)
+LATE_END = answer([*events("a"), Hang()], content_type="text/event-stream", framing="cut")
+
+ASYNC = """
+import asyncio
+provider = AsyncProvider("m", base_url=URL)
+"""
+PROGRAMS = {
+    "asyncio.run twice with one provider": (
+        None,
+        ASYNC
+        + """
+for _ in range(2):
+    print(asyncio.run(provider.generate_text("hi")))
+""",
+        "Hello world\nHello world\n",
+    ),
+    "a provider that is dropped inside the loop": (
+        None,
+        """
+import asyncio
+async def main():
+    return await AsyncProvider("m", base_url=URL).generate_text("hi")
+print(asyncio.run(main()))
+""",
+        "Hello world\n",
+    ),
+    "many providers, none closed": (
+        None,
+        """
+import asyncio
+async def main():
+    for _ in range(50):
+        await AsyncProvider("m", base_url=URL).generate_text("hi")
+    print(len(os.listdir("/proc/self/fd")) < 30 if sys.platform == "linux" else True)
+asyncio.run(main())
+""",
+        "True\n",
+    ),
+    "an open stream at the end of asyncio.run": (
+        ENDLESS,
+        ASYNC
+        + """
+async def main():
+    global stream
+    stream = provider.stream_text("hi")
+    print(await anext(stream))
+asyncio.run(main())
+""",
+        "a\n",
+    ),
+    "an open iterator at the end of asyncio.run": (
+        ENDLESS,
+        ASYNC
+        + """
+async def main():
+    global iterator
+    iterator = aiter(provider.stream_text("hi"))
+    print(await anext(iterator))
+asyncio.run(main())
+""",
+        "a\n",
+    ),
+    "a pending task at the end of asyncio.run": (
+        ENDLESS,
+        ASYNC
+        + """
+async def main():
+    task = asyncio.create_task(provider.stream_text("hi").result())
+    await asyncio.sleep(0.1)
+    print("over")
+asyncio.run(main())
+""",
+        "over\n",
+    ),
+    "a body that lingers after its end mark": (
+        LATE_END,
+        ASYNC
+        + """
+print(asyncio.run(provider.generate_text("hi", stream=True)))
+""",
+        "a\n",
+    ),
+    "a loop that is closed without ceremony": (
+        None,
+        ASYNC
+        + """
+loop = asyncio.new_event_loop()
+print(loop.run_until_complete(provider.generate_text("hi")))
+loop.close()
+import warnings
+warnings.simplefilter("ignore", ResourceWarning)  # asyncio's own, for the socket that the program left to it
+""",
+        "Hello world\n",
+    ),
+    "a blocking provider, never closed": (
+        None,
+        """
+provider = Provider("m", base_url=URL)
+print(provider.generate_text("hi"))
+print(*provider.stream_text("hi"), sep="|")
+""",
+        "Hello world\nHello| world\n",
+    ),
+    "a blocking stream, open at exit": (
+        ENDLESS,
+        """
+stream = Provider("m", base_url=URL).stream_text("hi")
+print(next(stream))
+""",
+        "a\n",
+    ),
+    "a blocking stream in a loop that fails": (
+        ENDLESS,
+        """
+try:
+    for piece in Provider("m", base_url=URL).stream_text("hi"):
+        raise SystemExit(0)
+finally:
+    print("left")
+""",
+        "left\n",
+    ),
+    "a blocking call in a daemon thread at exit": (
+        ENDLESS,
+        """
+import threading, time
+provider = Provider("m", base_url=URL)
+threading.Thread(target=lambda: list(provider.stream_text("hi")), daemon=True).start()
+time.sleep(0.3)
+print("over")
+""",
+        "over\n",
+    ),
+    "a blocking body that lingers after its end mark": (
+        LATE_END,
+        """
+print(*Provider("m", base_url=URL).stream_text("hi"))
+""",
+        "a\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("flags", [(), STRICT], ids=["plain", "strict"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_exit(serve: Serve, name: str, flags: tuple[str, ...]) -> None:
+    script, program, expected = PROGRAMS[name]
+    server = serve(*([] if script is None else [script]))
+    ended = run(server.url, program, *flags)
+    assert (ended.code, ended.out, ended.err) == (0, expected, "")
+    assert ended.seconds < 5  # with the interpreter's start, under load

@@ -1,0 +1,293 @@
+"""The blocking face where blocking faces break: threads, notebooks, forks, Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rusty_agent import AttemptReport, Provider, RetryPolicy
+from rusty_agent.sync.bridge import loop_thread
+from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion, stream
+from rusty_agent.testing.answers import events
+from rusty_agent.wire.codec import dumps
+
+from .scripts import STRICT, finish, run, start
+
+Serve = Callable[..., FaultServer]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and fork")
+
+
+def provider(server: FaultServer) -> Provider:
+    return Provider("m", api_key="k" * 8, base_url=server.url)
+
+
+def echo(request: Received) -> Answer:
+    """Answer with the prompt, streamed in three pieces or whole."""
+    text = request.json["messages"][-1]["content"]
+    if request.json.get("stream"):
+        return stream(text[:2], text[2:4], text[4:])
+    return answer(dumps(completion(text)))
+
+
+def test_64_threads_share_one_provider(serve: Serve) -> None:
+    shared = provider(serve(echo))
+
+    def work(number: int) -> bool:
+        prompt = f"prompt {number}"
+        return shared.generate_text(prompt) == "".join(shared.stream_text(prompt)) == prompt
+
+    with ThreadPoolExecutor(64) as pool:
+        assert all(pool.map(work, range(256)))
+    assert sum(thread.name == "rusty-agent" for thread in threading.enumerate()) == 1
+
+
+async def test_inside_a_running_loop_as_in_a_notebook(serve: Serve) -> None:
+    shared = provider(serve())
+    assert shared.generate_text("hi") == "Hello world"
+    assert list(shared.stream_text("hi")) == ["Hello", " world"]
+
+
+def test_a_blocking_call_on_the_loops_own_thread_is_refused(serve: Serve) -> None:
+    shared = provider(serve())
+    refused: list[BaseException] = []
+
+    def hook(_: AttemptReport) -> None:
+        for call in (lambda: shared.generate_text("hi"), lambda: list(shared.stream_text("hi"))):
+            try:
+                call()
+            except RuntimeError as error:
+                refused.append(error)
+
+    shared.generate_text("hi", retry=RetryPolicy(on_attempt=hook))
+    assert ["own event loop thread" in str(error) for error in refused] == [True, True]
+
+
+def test_context_variables_travel_with_the_call(serve: Serve) -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen: list[str] = []
+    variable.set("the caller's")
+    policy = RetryPolicy(on_attempt=lambda _: seen.append(variable.get()))
+    shared = provider(serve())
+    shared.generate_text("hi", retry=policy)
+    list(shared.stream_text("hi", retry=policy))
+    assert seen == ["the caller's"] * 2
+
+
+def test_the_consumer_is_woken_once_per_arrival(serve: Serve) -> None:
+    """A burst of a thousand tokens crosses in a few arrivals, not in a thousand."""
+    burst = b"".join(events(*["x"] * 1000))
+    opened = provider(serve(answer([burst], content_type="text/event-stream", framing="chunked"))).stream_text("hi")
+    time.sleep(0.1)
+    assert opened._handover._arrivals.qsize() < 10
+    assert len(list(opened)) == 1000
+
+
+def test_a_slow_consumer_holds_the_server_back(serve: Serve) -> None:
+    """At most the hand-over's bound and aiohttp's buffer are read ahead, of 64 MB that the server would send."""
+    sent: list[int] = []
+    block = b"".join(events(*["x" * 1000] * 100, done=False, finish_reason=None, usage=False))
+
+    class Counting(bytes):
+        def __len__(self) -> int:
+            sent.append(1)
+            return super().__len__()
+
+    server = serve(Answer((b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", *[Counting(block)] * 500), close=True))
+    opened = provider(server).stream_text("hi")
+    assert len(next(opened)) == 1000
+    time.sleep(0.5)
+    before = len(sent)
+    time.sleep(0.2)
+    assert len(sent) == before  # the server is stuck in its write
+    assert opened._stream._attempt is not None
+    assert len(opened.partial_text) < 4 * 2**20
+    opened.close()
+
+
+def test_interpreters_without_uvloop_work_too(serve: Serve) -> None:
+    ended = run(
+        serve().url,
+        """
+        print(Provider("m", base_url=URL).generate_text("hi"))
+        print(type(sys.modules["rusty_agent.sync.bridge"].loop_thread().loop).__module__.split(".")[0])
+        """,
+        before='sys.modules["uvloop"] = None',
+    )
+    assert (ended.out, ended.err) == ("Hello world\nasyncio\n", "")
+
+
+@posix
+@pytest.mark.parametrize("flags", [(), STRICT], ids=["plain", "strict"])
+@pytest.mark.parametrize("how", ["os.fork", "multiprocessing"])
+def test_a_forked_child_uses_the_parents_provider(serve: Serve, how: str, flags: tuple[str, ...]) -> None:
+    program = (
+        """
+        import warnings
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        provider = Provider("m", base_url=URL)
+        print(provider.generate_text("hi"), flush=True)
+        opened = provider.stream_text("slow")  # open while the child is made
+        def work():
+            print(provider.generate_text("hi"), *provider.stream_text("hi"), sep="|", flush=True)
+            try:
+                print(list(opened))
+            except RuntimeError as error:
+                print("parent process" in str(error), flush=True)
+    """
+        + (
+            """
+        child = os.fork()
+        if not child:
+            work()
+            sys.exit(0)
+        print(os.waitpid(child, 0)[1], flush=True)
+        """
+            if how == "os.fork"
+            else """
+        import multiprocessing
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join()
+        print(child.exitcode, flush=True)
+        """
+        )
+        + """
+        print(*opened, provider.generate_text("hi"), sep="|")
+    """
+    )
+
+    def script(request: Received) -> Answer:
+        body = request.json
+        if not body.get("stream"):
+            return answer(dumps(completion()))
+        return stream("Hello", " world", gap=0.4 if body["messages"][0]["content"] == "slow" else 0)
+
+    ended = run(serve(script).url, program, *flags)
+    assert ended.err == ""
+    assert ended.out.splitlines() == [
+        "Hello world",
+        "Hello world|Hello| world",
+        "True",
+        "0",
+        "Hello| world|Hello world",
+    ]
+
+
+@posix
+def test_forks_while_other_threads_call(serve: Serve) -> None:
+    """A lock of the facade may be held by another thread in the moment of the fork."""
+    ended = run(
+        serve().url,
+        """
+        import threading, warnings
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        provider = Provider("m", base_url=URL)
+        stop = False
+        def work():
+            while not stop:
+                provider.generate_text("hi")
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        codes = []
+        for _ in range(20):
+            child = os.fork()
+            if not child:
+                os._exit(0 if provider.generate_text("hi") == "Hello world" else 1)
+            codes.append(os.waitpid(child, 0)[1])
+        stop = True
+        for thread in threads:
+            thread.join()
+        print(codes == [0] * 20)
+        """,
+    )
+    assert (ended.out, ended.err) == ("True\n", "")
+
+
+@posix
+@pytest.mark.parametrize("call", ["generate_text", "stream_text"])
+@pytest.mark.parametrize("when", ["silent", "streaming"])
+def test_ctrl_c(serve: Serve, call: str, when: str) -> None:
+    server = serve(
+        Answer((Hang(),))
+        if when == "silent"
+        else answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
+    )
+    child = start(
+        server.url,
+        f"""
+        try:
+            for piece in Provider("m", base_url=URL).{call}("hi"):
+                print(piece, flush=True)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        """,
+        *STRICT,
+    )
+    request = server.wait_for(1, 20)[0]
+    time.sleep(0.1)
+    began = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    assert request.gone.wait(2)
+    assert request.gone_at is not None
+    assert request.gone_at - began < 0.5
+    assert child.stdout is not None
+    lines = [child.stdout.readline() for _ in range(2 if when == "streaming" and call == "stream_text" else 1)]
+    assert lines[-1] == "interrupted\n"
+    assert time.monotonic() - began < 0.5
+    assert finish(child).err == ""
+
+
+def test_spawned_processes_work(serve: Serve) -> None:
+    ended = run(
+        serve().url,
+        """
+        from concurrent.futures import ProcessPoolExecutor
+        import multiprocessing
+        provider = Provider("m", base_url=URL)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            print(pool.submit(len, "abc").result())
+        print(provider.generate_text("hi"))
+        """,
+    )
+    assert (ended.out, ended.err) == ("3\nHello world\n", "")
+
+
+async def test_several_loops_at_once(serve: Serve) -> None:
+    from rusty_agent import AsyncProvider
+
+    server = serve(echo)
+    shared = AsyncProvider("m", api_key="k" * 8, base_url=server.url)
+
+    def in_a_loop_of_its_own(number: int) -> list[str]:
+        async def main() -> list[str]:
+            return await asyncio.gather(*(shared.generate_text(f"{number}-{i}") for i in range(8)))
+
+        return asyncio.run(main())
+
+    here = asyncio.gather(*(shared.generate_text(f"h-{i}") for i in range(8)))
+    there = await asyncio.gather(*(asyncio.to_thread(in_a_loop_of_its_own, number) for number in range(4)))
+    assert await here == [f"h-{i}" for i in range(8)]
+    assert there == [[f"{number}-{i}" for i in range(8)] for number in range(4)]
+    await shared.aclose()
+
+
+def test_one_loop_thread_however_many_threads_start_it(serve: Serve) -> None:
+    barrier = threading.Barrier(32)
+
+    def get() -> object:
+        barrier.wait()
+        return loop_thread()
+
+    with ThreadPoolExecutor(32) as pool:
+        assert len({id(thread) for thread in pool.map(lambda _: get(), range(32))}) == 1
+    assert os.getpid() == loop_thread().process

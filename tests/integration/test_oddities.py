@@ -1,0 +1,185 @@
+"""Bugs that an attack on the library found, each with the test that would have."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from rusty_agent import (
+    AsyncProvider,
+    AttemptReport,
+    AuthenticationError,
+    Provider,
+    ResponseError,
+    RetryPolicy,
+    StreamInterruptedError,
+)
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error, stream
+from rusty_agent.testing.answers import Step, chunk, event, events
+from rusty_agent.wire.codec import dumps
+
+from .faces import KEY, Face
+
+Serve = Callable[..., FaultServer]
+
+
+def llm_for(server: FaultServer, **options: Any) -> AsyncProvider:
+    return AsyncProvider("m", api_key=KEY, base_url=server.url, **options)
+
+
+def test_only_one_dead_connection_is_replaced_unseen(serve: Serve) -> None:
+    """A server that dies of a request must not be sent it over every pooled connection."""
+    warm = stream("a", "b", gap=0.02)
+    server = serve(warm)
+
+    async def main() -> None:
+        async with llm_for(server, retry=RetryPolicy(max_retries=0)) as llm:
+            await asyncio.gather(*(llm.generate_text("hi", stream=True) for _ in range(10)))
+            server.answer(Answer((Pause(0.01),), close=True))
+            with pytest.raises(ConnectionError):
+                await llm.generate_text("hi")
+
+    asyncio.run(main())
+    assert len(server.requests) <= 12
+
+
+def test_waiting_for_a_free_connection_is_no_silence_of_the_endpoint(face: Face, serve: Serve) -> None:
+    server = serve(stream("a", "b", gap=0.1))
+
+    async def main() -> list[str]:
+        async with llm_for(server, max_connections=1, timeout=0.35) as llm:
+            results = await asyncio.gather(*(llm.stream_text("hi").result() for _ in range(4)))
+            return [result.text for result in results]
+
+    assert asyncio.run(main()) == ["ab"] * 4
+
+
+def test_a_late_choice_is_waited_for(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rusty_agent.net.watchdog.TAIL_SECONDS", 0.1)
+    late = {"choices": [{"index": 1, "delta": {"content": "one"}, "finish_reason": None}]}
+    end = {"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]}
+    body: list[Step] = [event(chunk({"content": "zero"})), event(chunk({}, "stop")), Pause(0.3)]
+    body += [event(late), Pause(0.3), event(end), event("[DONE]")]
+    outcome = face.events(face.provider(serve(answer(body, framing="chunked"))), extra_body={"n": 2})
+    assert outcome.error is None
+    assert [item.text for item in outcome.events if hasattr(item, "text")] == ["zero", "one"]
+
+
+def test_a_finish_reason_with_every_chunk_is_no_end(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rusty_agent.net.watchdog.TAIL_SECONDS", 0.1)
+    body: list[Step] = [event(chunk({"content": "a"}, "stop")), Pause(0.3), event(chunk({"content": "b"}, "stop"))]
+    assert face.stream(face.provider(serve(answer(body, framing="chunked")))).text == "ab"
+
+
+def test_a_status_counts_though_its_body_stalls(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rusty_agent.net.attempt._ERROR_BODY_SECONDS", 0.2)
+    server = serve(answer([b'{"error":{"message":"bad', Hang()], status=401, framing="cut"))
+    outcome = face.stream(face.provider(server, timeout=0.1))
+    assert isinstance(outcome.error, AuthenticationError)
+    assert len(server.requests) == 1
+
+
+def test_a_closed_stream_yields_nothing_more(face: Face, serve: Serve) -> None:
+    server = serve(answer([b"".join(events(*"abcdef"))], framing="chunked"))
+    got: list[str] = []
+    if face.name == "sync":
+        blocking = face.provider(server).stream_text("hi")
+        for piece in blocking:
+            got.append(piece)
+            blocking.close()
+    else:
+
+        async def main() -> None:
+            opened = face.provider(server).stream_text("hi")
+            async for piece in opened:
+                got.append(piece)
+                await opened.aclose()
+
+        face.run(main)  # type: ignore[union-attr]
+    assert got == ["a"]
+
+
+async def test_a_cancelled_read_is_no_end(serve: Serve) -> None:
+    opened = llm_for(serve(stream("a", "b", gap=0.5))).stream_text("hi")
+    assert await anext(opened) == "a"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(opened), 0.05)
+    with pytest.raises(StreamInterruptedError) as raised:
+        await anext(opened)
+    assert raised.value.partial_text == "a"
+
+
+async def test_a_second_reader_does_not_disturb_the_first(serve: Serve) -> None:
+    opened = llm_for(serve(stream("a", "b", gap=0.1))).stream_text("hi")
+    first = asyncio.ensure_future(opened.result())
+    await asyncio.sleep(0.05)
+    with pytest.raises(RuntimeError, match="another task"):
+        async for _ in opened:
+            pass
+    assert (await first).text == "ab"
+
+
+async def test_a_session_that_raises_for_status(serve: Serve) -> None:
+    reports: list[AttemptReport] = []
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        llm = llm_for(serve(error(401)), session=session, retry=RetryPolicy(on_attempt=reports.append))
+        with pytest.raises(AuthenticationError):
+            await llm.generate_text("hi")
+    assert len(reports) == 1
+
+
+def test_keys_in_headers_are_masked_and_not_pickled(face: Face, serve: Serve) -> None:
+    secret = "azure-key-0123456789"
+    provider = face.provider(serve(error(401, f"bad {secret}")), headers={"api-key": secret, "x-title": "mine"})
+    raised = face.stream(provider).failure
+    assert secret not in f"{raised} {vars(raised)}"
+    assert secret.encode() not in pickle.dumps(provider)
+    assert b"mine" in pickle.dumps(provider)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip"])
+def test_a_compression_that_cannot_be_undone(face: Face, serve: Serve, encoding: str) -> None:
+    server = serve(answer(b"\x00garbage\xff", headers={"Content-Encoding": encoding}))
+    assert isinstance(face.stream(face.provider(server)).failure, ResponseError)
+    assert len(server.requests) == 1
+
+
+def test_base_urls_with_a_host_beyond_ascii() -> None:
+    assert "xn--bcher-kva.example" in repr(Provider("m", api_key=KEY, base_url="http://bücher.example:81/v1"))
+    with pytest.raises(ValueError, match="base_url"):
+        Provider("m", api_key=KEY, base_url="http://" + "ü" * 100 + ".example/v1")
+
+
+def test_streams_do_not_copy(face: Face, serve: Serve) -> None:
+    opened = face.provider(serve()).stream_text("hi")
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied"):
+            duplicate(opened)
+
+
+async def test_a_hook_may_close_the_provider(serve: Serve) -> None:
+    server = serve(error(503, headers={"Retry-After": "5"}), answer(dumps(completion())))
+
+    def hook(_: AttemptReport) -> None:
+        for call in list(llm._calls):
+            call.close()
+
+    llm = llm_for(server, retry=RetryPolicy(on_attempt=hook))
+    began = time.monotonic()
+    with pytest.raises(StreamInterruptedError):
+        await llm.generate_text("hi")
+    assert time.monotonic() - began < 1
+
+
+def test_models_of_an_odd_type_are_the_endpoints_to_refuse(face: Face, serve: Serve) -> None:
+    def script(request: Received) -> Answer:
+        return error(400, f"model: {request.json['model']}")
+
+    assert "['a']" in str(face.stream(face.provider(serve(script)), extra_body={"model": ["a"]}).failure)

@@ -1,0 +1,131 @@
+"""The key goes to the endpoint and nowhere else; TLS is verified."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import traceback
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError
+from rusty_agent.testing import Answer, FaultServer, answer, completion, error
+from rusty_agent.testing.answers import chunk, event
+from rusty_agent.wire.codec import dumps
+
+from .faces import KEY, Face
+
+Serve = Callable[..., FaultServer]
+TLS = Path(__file__).parents[1] / "data" / "tls"  # a CA of the tests' own, and a certificate for «localhost»
+
+QUOTES = {
+    "an error body": error(401, f"Incorrect API key provided: {KEY}", key=KEY, deep=[[{"k": KEY}]]),
+    "an error page": answer(f"<title>{KEY}</title>".encode(), status=502, content_type="text/html"),
+    "an error header": error(429, headers={"x-echo": KEY, "Retry-After": "0"}),
+    "an error inside a stream": answer([event(chunk({"content": "x"})), event({"error": {"message": KEY}})]),
+    "an event that is no JSON": answer([event(chunk({"content": "x"})), event(f"{{{KEY}")]),
+    "a page instead of an answer": answer(f"<html>{KEY}".encode()),
+    "a redirect": answer(b"", status=307, headers={"Location": f"http://other.invalid/{KEY}"}),
+    "no HTTP": Answer((f"{KEY}\r\n\r\n".encode(),), close=True),
+    "nothing": Answer((), close=True),
+}
+
+
+def everything(raised: BaseException) -> str:
+    """All that a log, a debugger or an error tracker shows of an error, its causes included."""
+    shown = [str(raised), repr(raised), repr(vars(raised)), "".join(traceback.format_exception(raised))]
+    cause: BaseException | None = raised
+    while cause is not None:
+        shown += [repr(cause), repr(getattr(cause, "__dict__", ""))]
+        cause = cause.__cause__ or cause.__context__
+    locals_of = traceback.TracebackException.from_exception(raised, capture_locals=True)
+    ours = [frame.locals or {} for frame in locals_of.stack if "/rusty_agent/" in frame.filename]
+    for names in ours:
+        names.pop("response", "")  # what the server sent, in aiohttp's words
+    return "\n".join([*shown, *map(repr, ours)])
+
+
+@pytest.mark.parametrize("name", QUOTES)
+def test_no_error_shows_the_key(face: Face, serve: Serve, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    caplog.set_level(logging.DEBUG)
+    provider = face.provider(serve(QUOTES[name]), retry=RetryPolicy(max_retries=1, base_delay=0))
+    raised = face.stream(provider).error
+    assert isinstance(raised, RustyAgentError)
+    assert KEY not in everything(raised)
+    assert KEY not in caplog.text
+    assert KEY not in repr([record.args for record in caplog.records])
+    assert KEY not in repr(provider) + repr(vars(provider)) + str(provider)
+
+
+def test_a_refused_connection_shows_no_key(face: Face) -> None:
+    raised = face.stream(face.provider("http://127.0.0.1:1/v1", retry=RetryPolicy(max_retries=0))).error
+    assert raised is not None
+    assert KEY not in everything(raised)
+
+
+def test_results_show_no_key(face: Face, serve: Serve) -> None:
+    result = face.generate(face.provider(serve(answer(dumps(completion("hi", echo={"key": KEY}))))), include_usage=True)
+    assert (result.text, result.raw["echo"]) == ("hi", {"key": "***"})
+
+
+def test_errors_cannot_steer_a_terminal(face: Face, serve: Serve) -> None:
+    raised = face.stream(face.provider(serve(error(400, "a\x1b[2Jb\r\nc\x9b31m\u202ed")))).failure
+    assert str(raised).isprintable()
+    assert "\\x1b[2Jb c" in str(raised)
+
+
+def test_errors_bodies_are_capped(face: Face, serve: Serve) -> None:
+    raised: Any = face.stream(face.provider(serve(answer(b"x" * 200_000, status=400)))).error
+    assert len(raised.body) == 64 * 2**10
+    assert len(str(raised)) < 2000
+
+
+@contextlib.asynccontextmanager
+async def tls_server() -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A server that speaks TLS and says «safe»; what it was sent is in the list."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem")
+    received: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            received.append(head)
+            writer.write(b"".join(step for step in answer(dumps(completion("safe"))).steps if isinstance(step, bytes)))
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1], received
+
+
+async def ask(url: str, **options: Any) -> str:
+    async with AsyncProvider("m", api_key=KEY, base_url=url, **options) as llm:
+        return await llm.generate_text("hi")
+
+
+async def test_tls_with_a_ca_of_ones_own() -> None:
+    async with tls_server() as (port, received):
+        context = ssl.create_default_context(cafile=TLS / "ca.pem")
+        assert await ask(f"https://localhost:{port}/v1", ssl=context) == "safe"
+        assert KEY.encode() in received[0]
+
+
+@pytest.mark.parametrize("case", ["unknown CA", "another host's certificate"])
+async def test_tls_is_verified_before_a_byte_of_http(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[Any] = []
+    options: dict[str, Any] = {"retry": RetryPolicy(on_attempt=reports.append)}
+    if case != "unknown CA":
+        options["ssl"] = ssl.create_default_context(cafile=TLS / "ca.pem")
+    async with tls_server() as (port, received):
+        host = "localhost" if case == "unknown CA" else "127.0.0.1"
+        with pytest.raises(APIConnectionError, match="secure connection"):
+            await ask(f"https://{host}:{port}/v1", **options)
+    assert received == []
+    assert len(reports) == 1  # trying again would not help

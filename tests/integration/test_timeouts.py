@@ -1,0 +1,101 @@
+"""Time limits, through both faces; those that need no fault of the answer's own are here, the rest in the table."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rusty_agent import APITimeoutError, RetryPolicy, Timeout
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion, error, stream
+from rusty_agent.testing.answers import events
+from rusty_agent.wire.codec import dumps
+
+from .faces import Face
+
+Serve = Callable[..., FaultServer]
+ONCE = RetryPolicy(max_retries=0)
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The URL of a server that never accepts: its queue of connections is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        waiting = [socket.socket() for _ in range(4)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        for client in waiting:
+            client.close()
+
+
+def test_connect(face: Face, deaf: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(APITimeoutError) as raised:
+        face.generate(face.provider(deaf), timeout=Timeout(connect=0.2), retry=ONCE)
+    assert (raised.value.limit, raised.value.seconds) == ("connect", 0.2)
+    assert isinstance(raised.value, TimeoutError)
+    assert isinstance(raised.value, ConnectionError)
+    assert 0.2 <= time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_environment_limits_the_whole_call_or_the_silence(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    monkeypatch.setenv("RUSTY_AGENT_REQUEST_TIMEOUT_SECS", "0.3")
+    monkeypatch.setenv("RUSTY_AGENT_MAX_RETRIES", "0")
+    slow = stream(*"abcdefgh", gap=0.1)  # longer than the limit in all, never silent for as long
+    if streamed:
+        assert face.stream(face.provider(serve(slow))).text == "abcdefgh"
+        outcome = face.stream(face.provider(serve(answer([events("a")[1], Hang()], framing="cut"))))
+        assert isinstance(outcome.error, APITimeoutError)
+        assert (outcome.error.limit, outcome.text) == ("idle", "a")
+    else:
+        with pytest.raises(APITimeoutError) as raised:
+            face.generate(face.provider(serve(slow)))
+        assert raised.value.limit == "total"
+
+
+def test_total_covers_retries_and_waits(face: Face, serve: Serve) -> None:
+    server = serve(error(503), Answer((Hang(),)))
+    began = time.monotonic()
+    with pytest.raises(APITimeoutError) as raised:
+        face.generate(face.provider(server), timeout=Timeout(total=0.3), retry=RetryPolicy(base_delay=0.01))
+    assert (raised.value.limit, raised.value.attempts) == ("total", 2)
+    assert 0.3 <= time.monotonic() - began < 0.6
+
+
+def test_none_switches_a_limit_off(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUSTY_AGENT_REQUEST_TIMEOUT_SECS", "0.1")
+    late = answer([Pause(0.3), dumps(completion("late"))], framing="chunked")
+    assert face.generate(face.provider(serve(late)), timeout=Timeout(total=None)) == "late"
+    quiet = answer([Pause(0.3), *events("late")], framing="chunked")
+    assert face.stream(face.provider(serve(quiet)), timeout=Timeout(idle=None)).text == "late"
+
+
+def test_a_slow_reader_is_no_silent_server(serve: Serve) -> None:
+    """Time that the caller takes between two pieces counts against no limit but the total."""
+    from rusty_agent import Provider
+
+    server = serve(stream("a", "b", "c", gap=0.02))
+    provider = Provider("m", api_key="k" * 8, base_url=server.url, timeout=Timeout(idle=0.15, stall=0.15))
+    pieces = []
+    for piece in provider.stream_text("hi"):
+        pieces.append(piece)
+        time.sleep(0.25)
+    assert pieces == ["a", "b", "c"]
+
+
+def test_the_tail_after_the_finish_reason_is_not_waited_for_long(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rusty_agent.net.watchdog.TAIL_SECONDS", 0.2)
+    unended = answer([*events("a", usage=False, done=False), Hang()], framing="cut")
+    began = time.monotonic()
+    outcome = face.stream(face.provider(serve(unended)))
+    assert (outcome.pieces, outcome.error, outcome.stream.finish_reason) == (["a"], None, "stop")
+    assert 0.15 < time.monotonic() - began < 1

@@ -1,0 +1,99 @@
+"""Looking at processes: the model's, and those of scripts that are run to see what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import rusty_agent
+from rusty_agent import AsyncProvider, Provider
+from rusty_agent.local.run import Run
+from rusty_agent.local.transport import LocalTransport
+
+SMALL: dict[str, Any] = {"threads": 1, "context": 512, "parallel": 2}
+LONG = "Write a very long story about a fox and a goose."
+
+_PREAMBLE = """
+import asyncio, logging, os, signal, sys, time, warnings
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # dev mode reports slow callbacks, which busy machines have
+from rusty_agent import AsyncProvider, LocalModelError, Provider
+from tests.local.process import LONG, SMALL, run_of
+
+def tell(*what):
+    print(*what, flush=True)
+"""
+
+
+def run_of(provider: Provider | AsyncProvider) -> Run:
+    """The child process of a local provider, started if need be."""
+    core = provider._core if isinstance(provider, Provider) else provider
+    assert isinstance(core._transport, LocalTransport)
+    return core._transport._server.run()
+
+
+def pid_of(provider: Provider | AsyncProvider) -> int:
+    """The id of the child process, which may just be starting."""
+    run = run_of(provider)
+    assert until(lambda: run.pid is not None)
+    assert run.pid is not None
+    return run.pid
+
+
+def start(script: str) -> subprocess.Popen[str]:
+    """Run a script whose every warning is an error."""
+    root = str(Path(rusty_agent.__file__).parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", _PREAMBLE + script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+        start_new_session=True,
+    )
+
+
+def line(script: subprocess.Popen[str]) -> str:
+    """The next line that a script tells."""
+    assert script.stdout is not None
+    return script.stdout.readline().strip()
+
+
+def finish(script: subprocess.Popen[str], seconds: float = 30) -> tuple[str, str]:
+    """Wait for the script's end; what is left of its output, and its stderr."""
+    try:
+        return script.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        script.kill()
+        script.communicate()
+        raise
+
+
+def vanishes(pid: int, seconds: float = 2) -> bool:
+    """Whether the process ends within this time."""
+    return until(lambda: not _lives(pid), seconds)
+
+
+def until(condition: Any, seconds: float = 10) -> bool:
+    """Whether the condition comes true within this time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _lives(pid: int) -> bool:
+    """A zombie does not: it waits for a container's init that never asks."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:
+        return not sys.platform.startswith("linux")
+    return state != "Z"

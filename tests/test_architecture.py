@@ -1,0 +1,105 @@
+"""The house rules that a program can check: imports run downward, and each dependency has one door."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "rusty_agent"
+
+# From the ground up. A room may import from rooms below it and from itself.
+FLOORS = (
+    {"errors", "types"},
+    {"presets"},
+    {"config", "parameters"},
+    {"wire"},
+    {"net"},
+    {"call"},
+    {"stream"},
+    {"provider"},
+    {"sync", "agent"},
+    {"batch", "testing", "contrib", "local"},
+    {"cli"},
+    {"__main__"},
+)
+LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
+DOORS = {
+    "orjson": "wire/codec.py",
+    "aiohttp": "net/transport.py",
+    "backoff": "net/retry.py",
+    "uvloop": "sync/bridge.py",
+    "xllamacpp": "local/child.py",
+}
+# Rooms whose code is loaded where it is used, because it is optional.
+LAZY = {("provider", "local")}
+
+
+def modules() -> Iterator[tuple[str, Path, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        yield relative.parts[0].removesuffix(".py"), relative, ast.parse(path.read_text())
+
+
+def imports(path: Path, tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Every module that a file imports, as an absolute name, and whether at module level for real."""
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.col_offset == 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ["rusty_agent", *path.parts[:-1]]
+            if node.level:
+                base = base[: len(base) - node.level + 1]
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                yield from ((".".join([*base, name]), node.col_offset == 0) for name in names)
+            elif node.module:
+                yield node.module, node.col_offset == 0
+
+
+FILES = [pytest.param(room, path, tree, id=str(path)) for room, path, tree in modules() if room != "__init__"]
+
+
+@pytest.mark.parametrize(("room", "path", "tree"), FILES)
+def test_imports_run_downward(room: str, path: Path, tree: ast.Module) -> None:
+    for name, _ in imports(path, tree):
+        parts = name.split(".")
+        if parts[0] != "rusty_agent" or len(parts) == 1 or parts[1] == "__version__":
+            continue
+        if (room, parts[1]) not in LAZY:
+            assert LEVEL[parts[1]] < LEVEL[room] or parts[1] == room, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize(("room", "path", "tree"), FILES)
+def test_each_dependency_has_one_door(room: str, path: Path, tree: ast.Module) -> None:
+    for name, _ in imports(path, tree):
+        top = name.split(".")[0]
+        if top in DOORS:
+            assert path.as_posix() == DOORS[top], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize(("room", "path", "tree"), FILES)
+def test_wire_is_pure(room: str, path: Path, tree: ast.Module) -> None:
+    if room == "wire":
+        foreign = {name.split(".")[0] for name, _ in imports(path, tree)}
+        assert not foreign & {"asyncio", "aiohttp", "socket", "time", "threading", "os", "ssl", "random"}
+
+
+def test_the_walk_sees_what_it_looks_for() -> None:
+    """The tests above would pass on anything if the imports were not found."""
+    found = {(path.as_posix(), name.split(".")[0]) for _, path, tree in modules() for name, _ in imports(path, tree)}
+    assert {(door, name) for name, door in DOORS.items()} <= found
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for _, path, tree in modules():
+        assert ast.get_docstring(tree), path

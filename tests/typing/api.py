@@ -1,0 +1,67 @@
+"""What type checkers must make of the public API; checked by `mypy --strict`, never run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from rusty_agent import (
+    AsyncProvider,
+    AsyncTextStream,
+    GenerateResult,
+    Provider,
+    StreamEvent,
+    TextStream,
+    Usage,
+)
+
+
+def blocking(provider: Provider, wanted: bool) -> None:
+    assert_type(provider.generate_text("hi"), str)
+    assert_type(provider.generate_text("hi", include_usage=False), str)
+    assert_type(provider.generate_text("hi", include_usage=True), GenerateResult)
+    assert_type(provider.generate_text("hi", include_usage=wanted), str | GenerateResult)
+    assert_type(provider.generate_text(messages=[{"role": "user", "content": "hi"}], stop=["a"]), str)
+    stream = provider.stream_text("hi", temperature=0, include_usage=True)
+    assert_type(stream, TextStream)
+    for piece in stream:
+        assert_type(piece, str)
+    for event in stream.events():
+        assert_type(event, StreamEvent)
+    assert_type(next(stream), str)
+    assert_type(stream.result(), GenerateResult)
+    assert_type(stream.total_tokens, int | None)
+    assert_type(stream.usage, Usage | None)
+    with provider as entered, stream as opened:
+        assert_type(entered, Provider)
+        assert_type(opened, TextStream)
+    assert_type(Provider.openai("m", max_connections=3), Provider)
+    assert_type(Provider.from_preset("groq", "m", base_url=None), Provider)
+    assert_type(Provider.local(), Provider)
+    provider.generate_text("hi", temprature=1)  # type: ignore[call-overload]
+    provider.generate_text("hi", max_tokens="many")  # type: ignore[call-overload]
+
+
+async def on_a_loop(provider: AsyncProvider, wanted: bool) -> None:
+    assert_type(await provider.generate_text("hi"), str)
+    assert_type(await provider.generate_text("hi", include_usage=True), GenerateResult)
+    assert_type(await provider.generate_text("hi", include_usage=wanted), str | GenerateResult)
+    stream = provider.stream_text("hi")
+    assert_type(stream, AsyncTextStream)
+    async for piece in stream:
+        assert_type(piece, str)
+    async for event in stream.events():
+        assert_type(event, StreamEvent)
+    assert_type(await anext(stream), str)
+    assert_type(await stream.result(), GenerateResult)
+    async with provider as entered, stream as opened:
+        assert_type(entered, AsyncProvider)
+        assert_type(opened, AsyncTextStream)
+    assert_type(AsyncProvider.anthropic("m", timeout=5), AsyncProvider)
+    assert_type(AsyncProvider.local("model.gguf"), AsyncProvider)
+
+
+class Own(AsyncProvider):
+    """A subclass keeps its type through the constructors of presets."""
+
+
+assert_type(Own.openrouter("m"), Own)

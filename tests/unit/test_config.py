@@ -1,0 +1,196 @@
+"""The environment, keys and URLs: what is taken, what is refused, and that no message shows a secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rusty_agent.config import Secret, Settings, TimeLimits, chat_url, resolve_key, time_limits
+from rusty_agent.errors import MissingAPIKeyError
+from rusty_agent.presets import find_preset
+from rusty_agent.types import RetryPolicy, Timeout
+
+REQUEST, CONNECT = "RUSTY_AGENT_REQUEST_TIMEOUT_SECS", "RUSTY_AGENT_CONNECT_TIMEOUT_SECS"
+RETRIES, BACKOFF = "RUSTY_AGENT_MAX_RETRIES", "RUSTY_AGENT_RETRY_BACKOFF_MS"
+
+
+@pytest.mark.parametrize(
+    ("environ", "settings"),
+    [
+        ({}, Settings(60.0, 10.0, 2, 0.25)),
+        ({REQUEST: "5"}, Settings(request_timeout=5.0)),
+        ({CONNECT: " 0.5 "}, Settings(connect_timeout=0.5)),
+        ({RETRIES: "0"}, Settings(max_retries=0)),
+        ({RETRIES: "3.0"}, Settings(max_retries=3)),
+        ({BACKOFF: "0"}, Settings(retry_backoff=0.0)),
+        ({BACKOFF: "1500"}, Settings(retry_backoff=1.5)),
+    ],
+    ids=repr,
+)
+def test_settings(environ: dict[str, str], settings: Settings) -> None:
+    assert Settings.from_env(environ) == settings
+
+
+@pytest.mark.parametrize("name", [REQUEST, CONNECT, RETRIES, BACKOFF])
+@pytest.mark.parametrize("text", ["", "x", "-1", "nan", "inf", "1e999", "5s"])
+def test_settings_that_are_no_numbers(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a (positive )?number, not '{text}'"):
+        Settings.from_env({name: text})
+
+
+@pytest.mark.parametrize("name", [REQUEST, CONNECT])
+def test_settings_that_must_be_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a positive number, not '0'"):
+        Settings.from_env({name: "0"})
+
+
+def test_retries_are_whole() -> None:
+    with pytest.raises(ValueError, match=f"{RETRIES} must be a whole number, not 1.5"):
+        Settings.from_env({RETRIES: "1.5"})
+
+
+def test_the_environment_is_read_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(REQUEST, "7")
+    assert Settings.from_env().request_timeout == 7.0
+
+
+def test_the_exponent_of_the_backoff_is_capped_at_eight() -> None:
+    assert Settings().retry_policy() == RetryPolicy(2, 0.25, 64.0)
+    assert Settings(max_retries=5, retry_backoff=1.0).retry_policy() == RetryPolicy(5, 1.0, 256.0)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "whole", "streamed"),
+    [
+        (None, (60.0, 10.0, None, None, None), (None, 10.0, None, 60.0, None)),
+        (5, (5, 10.0, None, None, None), (None, 10.0, None, 5, None)),
+        (Timeout(), (60.0, 10.0, None, None, None), (None, 10.0, None, 60.0, None)),
+        (Timeout(1, 2, 3, 4, 5), (1, 2, 3, None, None), (1, 2, 3, 4, 5)),
+        (Timeout(total=None, connect=None, idle=None), (None,) * 5, (None,) * 5),
+        (Timeout(total=9), (9, 10.0, None, None, None), (9, 10.0, None, 60.0, None)),
+    ],
+    ids=["default", "number", "empty", "all", "off", "total"],
+)
+def test_time_limits(timeout: Timeout | float | None, whole: tuple[Any, ...], streamed: tuple[Any, ...]) -> None:
+    assert time_limits(timeout, Settings(), whole=True, streamed=False) == TimeLimits(*whole)
+    assert time_limits(timeout, Settings(), whole=False, streamed=True) == TimeLimits(*streamed)
+    both = TimeLimits(whole[0], whole[1], whole[2], *streamed[3:])
+    assert time_limits(timeout, Settings(), whole=True, streamed=True) == both  # streamed underneath
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), True, "5", 10**400], ids=repr)
+def test_time_limits_refused(timeout: Any) -> None:
+    with pytest.raises(ValueError, match="must be a positive number of seconds"):
+        time_limits(timeout, Settings(), whole=False, streamed=True)
+
+
+OPENAI, OLLAMA = find_preset("openai"), find_preset("ollama")
+
+
+@pytest.mark.parametrize(
+    ("api_key", "preset", "environ", "key"),
+    [
+        ("sk-1", OPENAI, {}, "sk-1"),
+        ("sk-1", OPENAI, {"OPENAI_API_KEY": "sk-2"}, "sk-1"),
+        (" sk-1\n", OPENAI, {}, "sk-1"),
+        (None, OPENAI, {"OPENAI_API_KEY": "sk-2\n"}, "sk-2"),
+        (None, OLLAMA, {}, None),
+        (None, OLLAMA, {"OLLAMA_API_KEY": ""}, None),
+        (None, OLLAMA, {"OLLAMA_API_KEY": "k"}, "k"),
+        ("none", OLLAMA, {}, "none"),
+    ],
+    ids=["argument", "argument-first", "stripped", "environment", "not-needed", "empty", "used", "given"],
+)
+def test_keys(api_key: str | None, preset: Any, environ: dict[str, str], key: str | None) -> None:
+    secret = resolve_key(api_key, preset, environ)
+    assert (secret and secret.reveal()) == key
+
+
+@pytest.mark.parametrize(
+    ("api_key", "preset", "environ"),
+    [
+        (None, OPENAI, {}),
+        (None, OPENAI, {"OPENAI_API_KEY": " "}),
+        ("", OPENAI, {"OPENAI_API_KEY": "k"}),
+        ("", OLLAMA, {}),
+    ],
+    ids=["none", "blank", "empty-argument", "empty-though-not-needed"],
+)
+def test_keys_that_are_missing(api_key: str | None, preset: Any, environ: dict[str, str]) -> None:
+    with pytest.raises(MissingAPIKeyError, match=f"set the environment variable {preset.key_variable} or pass api_key"):
+        resolve_key(api_key, preset, environ)
+
+
+@pytest.mark.parametrize("api_key", ["sk-sec\r\nret", "sk-secrét", "sk-sec\0ret", "sk-sec\u202eret"], ids=repr)
+def test_keys_that_cannot_stand_in_a_header(api_key: str) -> None:
+    with pytest.raises(ValueError, match="api_key holds a line break") as caught:
+        resolve_key(api_key, OPENAI, {})
+    assert "sk-" not in str(caught.value)
+
+
+def test_keys_that_are_no_strings() -> None:
+    with pytest.raises(ValueError, match="api_key must be a string, not bytes"):
+        resolve_key(b"sk-secret", OPENAI, {})  # type: ignore[arg-type]
+
+
+def test_a_secret_shows_nowhere() -> None:
+    secret = Secret("sk-secret")
+    assert secret.reveal() == "sk-secret"
+    for shown in (repr(secret), str(secret), f"{secret}", f"{secret!r}", repr([secret])):
+        assert "sk-" not in shown
+    assert not hasattr(secret, "__dict__")
+    assert secret == Secret("sk-secret")
+    assert secret != Secret("sk-other")
+    assert secret != "sk-secret"
+    assert len({secret, Secret("sk-secret")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url"),
+    [
+        ("https://api.openai.com/v1", "https://api.openai.com/v1/chat/completions"),
+        ("https://api.openai.com/v1/", "https://api.openai.com/v1/chat/completions"),
+        ("http://localhost:8080", "http://localhost:8080/chat/completions"),
+        ("http://[::1]:8080/v1", "http://[::1]:8080/v1/chat/completions"),
+        ("https://h/v1/chat/completions", "https://h/v1/chat/completions"),
+        ("https://h/v1/chat/completions/", "https://h/v1/chat/completions"),
+        ("https://h/d/x?api-version=1", "https://h/d/x/chat/completions?api-version=1"),
+        ("HTTPS://H/v1", "https://H/v1/chat/completions"),
+    ],
+)
+def test_urls(base_url: str, url: str) -> None:
+    assert chat_url(base_url) == url
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said"),
+    [
+        (5, "base_url must be a string, not int"),
+        (None, "base_url must be a string, not NoneType"),
+        ("", "base_url must be http://host… or https://host…, not ''"),
+        ("localhost:8080", "base_url must be http://host"),
+        ("api.openai.com/v1", "base_url must be http://host"),
+        ("ftp://host", "base_url must be http://host"),
+        ("http://", "base_url must be http://host"),
+        ("http://:80/v1", "base_url must be http://host"),
+        ("http://host\\@evil", "credentials|base_url must be http://host"),
+        ("http://host\\v1", "base_url must be http://host"),
+        ("http://host:99999", "base_url is not a URL"),
+        ("http://[::1", "base_url is not a URL"),
+        ("http://host/v1 ", "base_url holds white space"),
+        ("http://host/\r\nx", "base_url holds white space"),
+        ("http://host/\x7f", "base_url holds white space or a control character"),
+        ("http://user:secret@host/v1", "base_url must not carry credentials"),
+        ("http://secret@host/v1", "base_url must not carry credentials"),
+        ("http://user:secret@host:99999/v1", "base_url is not a URL"),
+        ("user:secret@host/v1", "base_url must be http://host"),
+        ("ftp:user:secret@host/v1", "base_url must be http://host"),
+        ("http://host/v1#part", "base_url must not carry a fragment"),
+    ],
+    ids=repr,
+)
+def test_urls_refused(base_url: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        chat_url(base_url)
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,108 @@
+"""The values: what they check, and that they compare, copy and pickle."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import attrs
+import pytest
+
+from rusty_agent import types
+from rusty_agent.types import UNSET, AttemptReport, GenerateResult, RetryPolicy, Timeout, Usage
+
+VALUES = [
+    Usage(1, 2, 3, 1, 1, {"a": 1}),
+    types.ToolCall("i", "f", "{}", {"a": 1}),
+    GenerateResult(
+        "t", "stop", "m", Usage(1, 2, 3), "r", "n", [types.ToolCall("i", "f", "{}")], "id", 0.5, 1.5, {"a": 1}
+    ),
+    types.TextDelta("t", 1),
+    types.ReasoningDelta("t", 1),
+    types.RefusalDelta("t", 1),
+    types.ToolCallDelta(0, "i", "f", "{", 1, {"a": 1}),
+    types.UsageUpdate(Usage(1, 2, 3)),
+    types.Finish("stop", 1),
+    types.RawChunk({"a": 1}),
+    Timeout(1, 2, 3, None),
+    AttemptReport(1, None, 0.5, 1.0),
+    RetryPolicy(1, 2, 3, 4),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_values_compare_copy_and_pickle(value: Any) -> None:
+    assert copy.deepcopy(value) == value
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert not hasattr(value, "__dict__")
+    assert repr(value).startswith(type(value).__name__)
+
+
+def test_every_value_is_tried_here() -> None:
+    names = {name for name in types.__all__ if attrs.has(getattr(types, name))}
+    assert {type(value).__name__ for value in VALUES} == names
+
+
+@pytest.mark.parametrize("value", [Timeout(), RetryPolicy(), AttemptReport(1, None, None, 0.0)], ids=repr)
+def test_settings_are_frozen(value: Any) -> None:
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        value.total = 1
+
+
+def test_a_result_is_its_text() -> None:
+    assert str(GenerateResult("Hi", "stop")) == f"{GenerateResult('Hi')}" == "Hi"
+    assert str(GenerateResult("")) == ""
+
+
+def test_the_counts_of_a_result() -> None:
+    counted, uncounted = GenerateResult("", usage=Usage(1, 2, 3)), GenerateResult("")
+    assert (counted.prompt_tokens, counted.completion_tokens, counted.total_tokens) == (1, 2, 3)
+    assert (uncounted.prompt_tokens, uncounted.completion_tokens, uncounted.total_tokens) == (None, None, None)
+
+
+def test_results_share_nothing() -> None:
+    GenerateResult("").warnings.append("x")
+    GenerateResult("").raw["x"] = 1
+    assert (GenerateResult("").warnings, GenerateResult("").raw, GenerateResult("").tool_calls) == ([], {}, [])
+
+
+def test_raw_objects_stay_out_of_the_repr() -> None:
+    assert "secret" not in repr([GenerateResult("", raw={"secret": 1}), Usage(raw={"secret": 1})])
+
+
+def test_unset_is_one_value_with_a_short_repr() -> None:
+    assert copy.deepcopy(UNSET) is UNSET
+    assert pickle.loads(pickle.dumps(UNSET)) is UNSET
+    assert repr(Timeout()) == "Timeout(total=UNSET, connect=UNSET, first_token=None, idle=UNSET, stall=None)"
+
+
+@pytest.mark.parametrize("field", ["total", "connect", "first_token", "idle", "stall"])
+def test_timeout(field: str) -> None:
+    for good in (None, 1, 0.001, 1e9):
+        assert getattr(Timeout(**{field: good}), field) == good
+    for bad in (0, -1, 0.0, float("nan"), float("inf"), True, False, "1", 10**400, [1]):
+        with pytest.raises(ValueError, match=f"{field} must be a positive number of seconds or None, not"):
+            Timeout(**{field: bad})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["base_delay", "max_delay", "max_retry_after"])
+def test_retry_policy_delays(field: str) -> None:
+    for good in (0, 1, 0.5):
+        assert getattr(RetryPolicy(**{field: good}), field) == good  # type: ignore[arg-type]
+    for bad in (-1, float("nan"), float("inf"), True, "1", None, 10**400):
+        with pytest.raises(ValueError, match=f"{field} must be a number of at least 0, not"):
+            RetryPolicy(**{field: bad})  # type: ignore[arg-type]
+
+
+def test_retry_policy_count() -> None:
+    assert RetryPolicy(0).max_retries == 0
+    for bad in (-1, 1.0, True, "1", None):
+        with pytest.raises(ValueError, match="max_retries must be a whole number of at least 0, not"):
+            RetryPolicy(bad)  # type: ignore[arg-type]
+
+
+def test_the_defaults_of_a_retry_policy() -> None:
+    policy = RetryPolicy()
+    assert (policy.max_retries, policy.base_delay, policy.max_delay, policy.max_retry_after) == (2, 0.25, 64.0, 120.0)
+    assert policy.on_attempt is None

@@ -1,0 +1,130 @@
+"""What the JSON codec forgives, and what it makes of it."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from typing import Any
+
+import pytest
+
+from rusty_agent.wire.codec import dumps, join_surrogates, loads, loads_loose, loads_strict, mend
+
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a":[1,2.5,null,true,"x"]}', {"a": [1, 2.5, None, True, "x"]}),
+        (b' \n"x" ', "x"),
+        (rb'"\ud83d\ude00"', "😀"),
+        (rb'"a\ud83d"', "a\ufffd"),
+        (rb'"\ude00b"', "\ufffdb"),
+        (rb'{"\ud83d":["\ud83d",{"a":"\ude00"}],"b":1}', {"\ufffd": ["\ufffd", {"a": "\ufffd"}], "b": 1}),
+        (b'"\xff"', "\ufffd"),
+        (b'"caf\xc3"', "caf\ufffd"),
+        (b"18446744073709551616000", 18446744073709551616000),
+    ],
+    ids=["plain", "blanks", "pair", "high", "low", "everywhere", "not-utf-8", "cut-character", "large-integer"],
+)
+def test_loads(data: bytes, value: Any) -> None:
+    assert loads(data) == value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[DONE]", b"'a'", b"{} {}", b"\xef\xbb\xbf{}", b"1" * 5000, NESTED],
+    ids=["empty", "cut", "mark", "quotes", "two", "bom", "5000-digits", "deep"],
+)
+def test_loads_refuses(data: bytes) -> None:
+    for decode in (loads, loads_loose):
+        with pytest.raises(ValueError):
+            decode(data)
+
+
+def test_loads_not_a_number() -> None:
+    assert math.isnan(loads(b"NaN"))
+
+
+def test_loads_strict_refuses_what_loads_forgives() -> None:
+    with pytest.raises(ValueError):
+        loads_strict(rb'"\ud83d"')
+
+
+def test_loads_loose_keeps_halves_of_characters() -> None:
+    assert loads_loose(rb'["\ud83d","\ude00","\ud83d\ude00"]') == ["\ud83d", "\ude00", "😀"]
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        ({"a": [1, None, "é"]}, '{"a":[1,null,"é"]}'.encode()),
+        ({"a": "\ud83d"}, '{"a":"\ufffd"}'.encode()),
+        (["\ud83d\ude00"], '["😀"]'.encode()),
+        ({"\ude00": 2**70}, '{"\ufffd":1180591620717411303424}'.encode()),
+        ({1: "a"}, b'{"1":"a"}'),
+        ((1, 2), b"[1,2]"),
+    ],
+    ids=["plain", "half", "pair", "large-integer", "integer-key", "tuple"],
+)
+def test_dumps(value: Any, data: bytes) -> None:
+    assert dumps(value) == data
+
+
+def test_dumps_takes_what_orjson_takes() -> None:
+    assert dumps(datetime.date(2026, 1, 2)) == b'"2026-01-02"'
+
+
+def _circle() -> list[Any]:
+    circle: list[Any] = []
+    circle.append(circle)
+    return circle
+
+
+def _deep() -> Any:
+    value: Any = 0
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), {"a": {1, 2}}, {(1, 2): 3}, [math.nan, 2**70], _circle(), _deep()],
+    ids=["object", "set", "tuple-key", "nan-beside-large", "circle", "deep"],
+)
+def test_dumps_refuses(value: Any) -> None:
+    with pytest.raises(ValueError):
+        dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        ("", ""),
+        ("abc", "abc"),
+        ("é😀", "é😀"),
+        ("\ud83d\ude00", "😀"),
+        ("\ud83d", "\ufffd"),
+        ("\ude00", "\ufffd"),  # noqa: PT014 - not the same as above
+        ("\ud83dx", "\ufffdx"),
+        ("\ud83d\ud83d\ude00", "\ufffd😀"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+    ],
+    ids=["empty", "ascii", "whole", "pair", "high", "low", "high-then-text", "high-then-pair", "wrong-order"],
+)
+def test_join_surrogates(text: str, joined: str) -> None:
+    assert join_surrogates(text) == joined
+
+
+def test_mend_works_in_place_at_any_depth() -> None:
+    value = _deep()
+    inner = value
+    while inner[0] != 0:
+        inner = inner[0]
+    inner[0] = "\ud83d"
+    assert mend(value) is value
+    assert inner == ["\ufffd"]
+    assert mend("\ud83d") == "\ufffd"
+    assert mend(None) is None

@@ -1,0 +1,289 @@
+"""Failed answers → typed errors: the shapes that bodies come in, waits, and texts that are safe to print."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from rusty_agent import errors
+from rusty_agent.wire.failure import excerpt, in_band, is_error, printable, retry_after, status_error
+
+NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
+TRY = "The endpoint failed; trying again later may help."
+
+
+def _error(status: int, body: Any, **headers: str) -> errors.APIStatusError:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return status_error(status, {name.replace("_", "-"): value for name, value in headers.items()}, data, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "hint", "retryable"),
+    [
+        (300, errors.APIStatusError, "The endpoint points to 'another place': set base_url to it.", False),
+        (400, errors.BadRequestError, "", False),
+        (401, errors.AuthenticationError, "Check the API key.", False),
+        (402, errors.APIStatusError, "The account has no credit left.", False),
+        (403, errors.PermissionDeniedError, "The key may not use this model or endpoint.", False),
+        (404, errors.NotFoundError, "Check the model's name and base_url.", False),
+        (408, errors.APIStatusError, "", True),
+        (409, errors.APIStatusError, "", True),
+        (413, errors.APIStatusError, "The request is too large for the endpoint: shorten the prompt.", False),
+        (418, errors.APIStatusError, "", False),
+        (422, errors.BadRequestError, "", False),
+        (429, errors.RateLimitError, "Send fewer requests, or wait.", True),
+        (500, errors.ServerError, TRY, True),
+        (501, errors.ServerError, TRY, False),
+        (502, errors.ServerError, TRY, True),
+        (503, errors.ServerError, TRY, True),
+        (504, errors.ServerError, TRY, True),
+        (529, errors.ServerError, TRY, True),
+        (999, errors.ServerError, TRY, False),
+    ],
+)
+def test_statuses(status: int, kind: type[errors.APIStatusError], hint: str, retryable: bool) -> None:
+    error = _error(status, {"error": {"message": "Said."}})
+    assert type(error) is kind
+    assert error.message == f"HTTP {status}: Said. {hint}".rstrip()
+    assert str(error) == error.message
+    assert (error.status_code, error.retryable) == (status, retryable)
+
+
+@pytest.mark.parametrize(
+    ("body", "said", "code", "type_", "param"),
+    [
+        ({"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}, "m", "c", "t", "p"),
+        ({"error": {"message": "m", "type": None, "param": None, "code": 400}}, "m", 400, None, None),
+        ({"error": {"message": "m", "type": 1, "param": ["p"], "code": 1.5}}, "m", None, None, None),
+        ({"error": "m"}, "m", None, None, None),
+        ({"error": "m", "error_type": "t"}, "m", None, "t", None),
+        ({"error": {"message": "m", "metadata": {"raw": "x"}, "code": 402}}, "m", 402, None, None),
+        ({"error": {"message": "m"}, "message": "n"}, "m", None, None, None),
+        ({"error": {"code": "c"}, "message": "m"}, "m", "c", None, None),
+        ({"error": {"msg": "m"}}, "m", None, None, None),
+        ({"error": {"detail": "m"}}, "m", None, None, None),
+        ({"detail": "m"}, "m", None, None, None),
+        (
+            {"detail": [{"loc": ["body", "messages", 0], "msg": "m", "type": "t"}]},
+            "body.messages.0: m",
+            None,
+            None,
+            None,
+        ),
+        ({"detail": [{"loc": ["a", [["deep"]], None], "msg": "m"}, {"msg": "n"}, None]}, "a: m; n", None, None, None),
+        ({"object": "error", "message": {"detail": [{"msg": "m"}]}, "type": "t"}, "m", None, "t", None),
+        ({"type": "error", "error": {"type": "t", "message": "m"}}, "m", None, "t", None),
+        ({"code": "c", "message": "m", "request_id": "r"}, "m", "c", None, None),
+        ([{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}], "m", 400, None, None),
+        ("m", "m", None, None, None),
+        (["m", "n"], "m", None, None, None),
+        (b"Internal Server Error", "Internal Server Error", None, None, None),
+        (b"", "", None, None, None),
+        (b" \n", "", None, None, None),
+        (b"{}", "", None, None, None),
+        (b"[]", "", None, None, None),
+        (b"null", "", None, None, None),
+        (b"12", "", None, None, None),
+        (b'{"error": {"message": "cut', '{"error": {"message": "cut', None, None, None),
+        (b"<html><title> 502 Bad\nGateway </title><body>x", "an HTML page titled «502 Bad Gateway»", None, None, None),
+        (b"\n <!DOCTYPE html><p>x", "an HTML page", None, None, None),
+        (b"<BODY>x", "an HTML page", None, None, None),
+        ({"error": {"message": "<html><title>t</title>"}}, "an HTML page titled «t»", None, None, None),
+        (b'{"error":{"message":"a\xff","code":"\\ud83d"}}', "a\ufffd", "\ufffd", None, None),
+    ],
+    ids=[
+        "openai",
+        "code-int",
+        "fields-of-other-types",
+        "string",
+        "tgi",
+        "openrouter",
+        "two-messages",
+        "message-outside",
+        "msg",
+        "detail-inside",
+        "fastapi-string",
+        "fastapi-list",
+        "fastapi-nonsense",
+        "mistral",
+        "anthropic",
+        "dashscope",
+        "gemini",
+        "json-string",
+        "json-list",
+        "text",
+        "empty",
+        "blank",
+        "empty-object",
+        "empty-list",
+        "null",
+        "number",
+        "cut-json",
+        "html",
+        "html-without-title",
+        "html-upper-case",
+        "html-in-json",
+        "not-utf-8",
+    ],
+)
+def test_shapes(body: Any, said: str, code: Any, type_: str | None, param: str | None) -> None:
+    error = _error(418, body)
+    assert error.message == (f"HTTP 418: {said}." if said else "HTTP 418.")
+    assert (error.code, error.type, error.param) == (code, type_, param)
+
+
+@pytest.mark.parametrize(
+    ("data", "body"),
+    [
+        (b'{"error":"m"}', {"error": "m"}),
+        (b"plain text", "plain text"),
+        (b"\xff", "\ufffd"),
+        (b" ", None),
+        (b'{"\\ud83d":"\\ude00"}', {"\ufffd": "\ufffd"}),
+    ],
+    ids=["json", "text", "not-utf-8", "blank", "halves"],
+)
+def test_body(data: bytes, body: Any) -> None:
+    assert _error(400, data).body == body
+
+
+def test_headers_and_the_hint_of_a_redirect() -> None:
+    error = _error(307, b"", location="https://other/v1\x1b[2J", x_request_id="r")
+    assert error.headers == {"location": "https://other/v1\x1b[2J", "x-request-id": "r"}
+    assert error.message == "HTTP 307. The endpoint points to 'https://other/v1\\\\x1b[2J': set base_url to it."
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "retryable"),
+    [("true", 400, True), ("FALSE", 503, False), ("perhaps", 503, True), ("", 400, False)],
+)
+def test_the_server_may_say_whether_to_retry(asked: str, status: int, retryable: bool) -> None:
+    assert _error(status, b"", x_should_retry=asked).retryable is retryable
+
+
+def test_a_used_up_quota_does_not_pass_by_itself() -> None:
+    assert not _error(429, {"error": {"message": "m", "code": "insufficient_quota"}}).retryable
+
+
+@pytest.mark.parametrize("depth", [5, 500, 1000])
+def test_messages_nested_without_end(depth: int) -> None:
+    for wrap in (b'{"detail":%b}', b"[%b]", b'{"msg":%b}', b'{"loc":[%b],"msg":"m"}'):
+        body = b'"m"'
+        for _ in range(depth):
+            body = wrap % body
+        assert _error(418, b'{"detail":%b}' % body).message.startswith("HTTP 418")
+
+
+def test_a_page_made_to_be_slow() -> None:
+    page = "<html>" + "<title" * 500_000
+    started = time.process_time()
+    error = in_band({"error": {"message": page}})
+    assert time.process_time() - started < 1
+    assert error.message == "The endpoint reported an error inside its answer: an HTML page."
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        (" two \n lines\t", "two lines"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("\u202eevil\u200b", "\\u202eevil\\u200b"),
+        ("half \ud83d", "half \\ud83d"),
+        ("é世😀", "é世😀"),
+        ("x" * 1000, "x" * 1000),
+        ("x" * 1001, "x" * 1000 + "…"),
+        ("\x00" * 1000, "\\x00" * 250 + "…"),
+    ],
+    ids=["plain", "lines", "control", "bidi", "half", "unicode", "fits", "capped", "capped-after-escaping"],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_excerpt() -> None:
+    assert excerpt(b"a\n'b'\xff\x1b") == repr("a 'b'\ufffd\\x1b")
+    assert excerpt(b"x" * 500) == repr("x" * 200 + "…")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        (400, 400, errors.BadRequestError),
+        ("401", 401, errors.AuthenticationError),
+        (429, 429, errors.RateLimitError),
+        (599, 599, errors.ServerError),
+        (600, 200, errors.APIStatusError),
+        (399, 200, errors.APIStatusError),
+        (-400, 200, errors.APIStatusError),
+        ("429 ", 200, errors.APIStatusError),
+        ("٤٢٩", 200, errors.APIStatusError),
+        ("rate_limit", 200, errors.APIStatusError),
+        (None, 200, errors.APIStatusError),
+    ],
+    ids=repr,
+)
+def test_in_band_codes_that_are_statuses(code: Any, status: int, kind: type[errors.APIStatusError]) -> None:
+    error = in_band({"error": {"message": "m", "code": code}})
+    assert type(error) is kind
+    assert (error.status_code, error.code, error.headers, error.retry_after) == (status, code, {}, None)
+    assert error.retryable is (status == 429)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"object": "error"}, True),
+        ({"type": "error"}, True),
+        ({"detail": "m"}, True),
+        ({"detail": []}, False),
+        ({"code": "c", "message": "m"}, True),
+        ({"code": 0, "message": "ok"}, False),
+        ({"code": "c"}, False),
+        ({"message": "m"}, False),
+        ({}, False),
+        ({"object": "error", "choices": [{}]}, False),
+        ({"detail": "m", "choices": []}, True),
+    ],
+    ids=repr,
+)
+def test_is_error(body: dict[str, Any], expected: bool) -> None:
+    assert is_error(body) is expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "1"}, 1.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": " 20 "}, 20.0),
+        ({"retry-after": "-10"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "1e999"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "9" * 35}, float("9" * 35)),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:20 GMT"}, 20.0),
+        ({"retry-after": "Fri, 15 Jan 2027 09:00:20 +0100"}, 20.0),
+        ({"retry-after": "Fri, 15 Jan 2027 07:00:00 GMT"}, 0.0),
+        ({"retry-after": "Fri, 15 Jan 100000 08:00:20 GMT"}, None),
+        ({"retry-after": "Zun, 29 Sep 2016 12:00:00 GMT"}, 0.0),
+        ({"retry-after": "Fri, 99 Jan 2027 08:00:20 GMT"}, None),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "0", "retry-after": "9"}, 0.0),
+        ({"retry-after-ms": "-1", "retry-after": "9"}, 9.0),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+        ({"retry-after-ms": "x"}, None),
+    ],
+    ids=repr,
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, NOW) == seconds
+    assert status_error(429, headers, b"", now=NOW).retry_after == seconds

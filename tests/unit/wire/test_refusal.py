@@ -1,0 +1,163 @@
+"""Which refusals are understood, and what is sent instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rusty_agent.wire import failure
+from rusty_agent.wire.codec import dumps
+from rusty_agent.wire.refusal import Adaptation, Refusals, refused_parameter
+
+BODY = {
+    "model": "m",
+    "messages": [],
+    "max_tokens": 5,
+    "temperature": 0.5,
+    "seed": 1,
+    "stop": ["x"],
+    "response_format": {},
+    "tools": [],
+    "stream_options": {},
+    "top_p": 0.5,
+}
+
+
+def refusal(body: Any, status: int = 400) -> Any:
+    return failure.status_error(status, {}, dumps(body), now=0)
+
+
+def openai(message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+RENAMED = ("max_tokens", "max_completion_tokens")
+UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
+    "OpenAI, o-series": (
+        openai(
+            "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            "Use 'max_completion_tokens' instead.",
+            "max_tokens",
+            "unsupported_parameter",
+        ),
+        400,
+        RENAMED,
+    ),
+    "OpenAI, a value": (
+        openai(
+            "Unsupported value: 'temperature' does not support 0.5 with this model. "
+            "Only the default (1) value is supported.",
+            "temperature",
+            "unsupported_value",
+        ),
+        400,
+        ("temperature", None),
+    ),
+    "FastAPI": (
+        {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]},
+        422,
+        ("seed", None),
+    ),
+    "Mistral": (
+        {
+            "object": "error",
+            "message": {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]},
+            "type": "invalid_request_error",
+        },
+        422,
+        ("stream_options", None),
+    ),
+    "a sentence": ({"error": "property 'top_p' is unsupported"}, 400, ("top_p", None)),
+    "Azure": (openai("Unrecognized request argument supplied: seed"), 400, ("seed", None)),
+    "Groq": (openai("'seed' : property 'seed' is unsupported, did you mean 'user'?"), 400, ("seed", None)),
+}
+LEFT_ALONE = {
+    "a value out of range": (openai("temperature must be at most 2", "temperature"), 400),
+    "what shapes the answer": (openai("Unsupported parameter: 'response_format'", "response_format"), 400),
+    "stop sequences": (openai("Unsupported parameter: 'stop' is not supported with this model", "stop"), 400),
+    "tools": (openai("tools are not supported", "tools"), 400),
+    "something that was not sent": (openai("Unsupported parameter: 'logprobs'", "logprobs"), 400),
+    "a word that contains a name": (openai("unknown seeding of the model"), 400),
+    "another status": (openai("Unsupported parameter: 'seed'", "seed"), 404),
+    "a parameter that is not the caller's": (
+        openai("'response_format' is not supported when temperature is set", "response_format"),
+        400,
+    ),
+    "a word of the language": (openai("The user has no seed money: not supported"), 400),
+    "a long prompt": (openai("This model's maximum context length is 10 tokens"), 400),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "change"), UNDERSTOOD.values(), ids=UNDERSTOOD)
+def test_understood(body: Any, status: int, change: tuple[str, str | None]) -> None:
+    error = refusal(body, status)
+    assert refused_parameter(error, BODY) == change
+    adaptation = Adaptation(Refusals(), BODY)
+    assert adaptation.refused(error)
+    name, other = change
+    assert name not in adaptation.body
+    assert adaptation.body.keys() - BODY.keys() == ({other} if other else set())
+    assert BODY[name] == (adaptation.body[other] if other else BODY[name])
+    (line,) = adaptation.lines
+    assert name in line
+
+
+@pytest.mark.parametrize(("body", "status"), LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_left_alone(body: Any, status: int) -> None:
+    assert refused_parameter(refusal(body, status), BODY) is None
+
+
+def test_both_names_at_once_are_left_alone() -> None:
+    error = refusal(openai("Unsupported parameter: 'max_tokens'", "max_tokens"))
+    assert refused_parameter(error, {**BODY, "max_completion_tokens": 3}) is None
+
+
+def no_such(name: str) -> Any:
+    return refusal(openai(f"Unsupported parameter: '{name}'", name))
+
+
+def test_remembered_for_the_model_once_it_worked() -> None:
+    refusals = Refusals()
+    first = Adaptation(refusals, BODY)
+    assert first.refused(no_such("max_tokens"))
+    assert first.refused(no_such("seed"))
+    assert Adaptation(refusals, BODY).body == BODY  # not before it worked
+    first.worked()
+    second = Adaptation(refusals, BODY)
+    assert (second.body["max_completion_tokens"], "max_tokens" in second.body, "seed" in second.body) == (
+        5,
+        False,
+        False,
+    )
+    assert len(second.lines) == 2
+    assert Adaptation(refusals, {**BODY, "model": "other"}).lines == []
+    assert Adaptation(refusals, {"model": "m"}).lines == []
+    assert Adaptation(refusals, {"model": ["odd"]}).lines == []
+
+
+def test_refused_under_both_names_the_first_error_counts() -> None:
+    refusals = Refusals()
+    adaptation = Adaptation(refusals, BODY)
+    first, second = no_such("max_tokens"), no_such("max_completion_tokens")
+    assert adaptation.error(second) is second
+    assert adaptation.refused(first)
+    assert not adaptation.refused(second)
+    assert adaptation.error(second) is first
+    gone = failure.status_error(500, {}, b"", now=0)
+    assert adaptation.error(gone) is gone
+    assert Adaptation(refusals, BODY).body == BODY
+
+
+def test_nothing_is_learnt_from_a_call_that_was_not_refused() -> None:
+    refusals = Refusals()
+    Adaptation(refusals, BODY).worked()
+    assert refusals.known(BODY) == {}
+
+
+def test_a_call_refused_while_another_learns_adapts_too() -> None:
+    refusals = Refusals()
+    one, two = Adaptation(refusals, BODY), Adaptation(refusals, BODY)
+    assert one.refused(no_such("seed"))
+    one.worked()
+    assert two.refused(no_such("seed"))

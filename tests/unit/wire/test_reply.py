@@ -1,0 +1,355 @@
+"""How an answer ends: exactly one of a finish and a typed error, whatever the body turns out to be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rusty_agent import errors
+from rusty_agent.types import Finish, RawChunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCall, Usage, UsageUpdate
+from rusty_agent.wire.reply import ReplyDecoder
+from tests.replies import Outcome, chunk, in_bytes, in_two, replay, sse
+
+BOM = b"\xef\xbb\xbf"
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+COUNTED = Usage(1, 2, 3, raw=USAGE)
+DOCUMENT = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": USAGE,
+}
+JSON = json.dumps(DOCUMENT).encode()
+
+
+def _every_way(body: bytes, **options: Any) -> Outcome:
+    """Replay the body whole, byte by byte and at every split; all are the same."""
+    whole = replay([body], **options)
+    assert replay(in_bytes(body), **options) == whole
+    for pieces in in_two(body):
+        assert replay(pieces, **options) == whole
+    return whole
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        sse(chunk("Hi"), chunk(finish="stop")),
+        sse(chunk("Hi"), chunk(finish="stop"), done=False),
+        sse(chunk("Hi", finish="stop"), done=False),
+        sse(chunk("Hi"), chunk(finish="stop")).removesuffix(b"\n\n"),
+        sse(chunk("Hi"), chunk(finish="stop"), done=False).removesuffix(b"\n\n"),
+        sse(chunk("Hi"), chunk(finish="stop")) * 2,
+        sse(chunk("Hi"), chunk(finish="stop")) + sse(chunk("late"), {"error": "late"}),
+        sse(chunk("Hi"), chunk(finish="stop")) + b"data: {broken\n\n" + b"\xff" * 99,
+        sse(chunk("Hi"), chunk(finish="stop"), b"[DONE]  ", b"[DONE]"),
+        sse(b": OPENROUTER PROCESSING", chunk("Hi"), b": OPENROUTER PROCESSING", chunk(finish="stop")),
+        b": OPENROUTER PROCESSING\n\n" * 3 + sse(chunk("Hi"), chunk(finish="stop")),
+        b"retry: 3000\nid: 1\n\n" + sse(chunk("Hi"), chunk(finish="stop")),
+        b"\n\r\n \n" + sse(chunk("Hi"), chunk(finish="stop")),
+        BOM + sse(chunk("Hi"), chunk(finish="stop")),
+        BOM + BOM + sse(chunk("lost: the second one is part of a name"), chunk("Hi"), chunk(finish="stop")),
+        sse(chunk("Hi"), chunk(finish="stop")).replace(b"\n", b"\r\n"),
+        sse(chunk("Hi"), chunk(finish="stop")).replace(b"\n", b"\r"),
+        sse(chunk("Hi"), chunk(finish="stop")).replace(b"data: ", b"data:"),
+        sse(chunk("Hi"), chunk(finish="stop")).replace(b"data: ", b"event: chunk\ndata: "),
+        sse(chunk("Hi"), chunk(""), chunk(finish="stop"), chunk("", finish="")),
+        sse(chunk("Hi"), chunk(finish="stop"), done=False) + b'data: {"id": "cut',
+    ],
+    ids=[
+        "plain",
+        "no-end-mark",
+        "finish-with-text",
+        "no-last-blank-line",
+        "neither",
+        "twice",
+        "an-error-after-the-end",
+        "rubbish-after-the-end",
+        "end-mark-with-blanks",
+        "comments-as-data",
+        "comments",
+        "meta-only-event",
+        "blank-lines-first",
+        "bom",
+        "two-boms",
+        "crlf",
+        "cr",
+        "no-space",
+        "named-events",
+        "empty-finish-reasons",
+        "cut-after-the-finish",
+    ],
+)
+def test_streams_that_are_whole(body: bytes) -> None:
+    outcome = _every_way(body)
+    assert outcome.deltas == ["Hi", Finish("stop")]
+    assert (outcome.error, outcome.finish_reason, outcome.streamed, outcome.has_content) == (None, "stop", True, True)
+    assert outcome.meta["model"] == "m"
+
+
+def test_an_end_mark_alone_is_a_finish() -> None:  # Ollama sends `finish_reason: null` to the end
+    outcome = _every_way(sse(chunk("Hi")))
+    assert (outcome.deltas, outcome.error) == (["Hi", Finish(None)], None)
+    assert _every_way(sse()).deltas == [Finish(None)]
+
+
+def test_usage_after_the_finish() -> None:
+    outcome = _every_way(sse(chunk("Hi"), chunk(finish="stop"), {"choices": [], "usage": USAGE}))
+    assert outcome.deltas == ["Hi", UsageUpdate(COUNTED), Finish("stop")]
+    assert outcome.usage == COUNTED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        JSON,
+        b"\n\n \r\n" + JSON,
+        BOM + JSON,
+        BOM + b"\n\n" + JSON,
+        b"\n" + BOM + b"\r\n" + JSON,
+        JSON + b"\n",
+        json.dumps(DOCUMENT, indent=4).encode(),
+    ],
+    ids=["plain", "blank-lines", "bom", "bom-blank-lines", "blank-lines-bom-blank-lines", "newline", "indented"],
+)
+def test_a_document_where_a_stream_was_asked_for(body: bytes) -> None:
+    outcome = _every_way(body)
+    assert outcome.deltas == ["Hi", UsageUpdate(COUNTED), Finish("stop")]
+    assert (outcome.error, outcome.streamed, outcome.meta) == (None, False, DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "deltas"),
+    [
+        ("usage", None, ["Hi", Finish("stop")]),
+        ("usage", {}, ["Hi", Finish("stop")]),
+        ("x", 1, ["Hi", RawChunk({**DOCUMENT, "x": 1}), UsageUpdate(COUNTED), Finish("stop")]),
+        ("x", None, ["Hi", UsageUpdate(COUNTED), Finish("stop")]),
+        ("choices", [], None),
+        ("error", {"message": "m"}, None),
+    ],
+    ids=repr,
+)
+def test_a_document_with_another_field(field: str, value: Any, deltas: list[Any] | None) -> None:
+    outcome = replay([json.dumps({**DOCUMENT, field: value}).encode()])
+    assert (outcome.error is None) is (deltas is not None)
+    assert deltas in (None, outcome.deltas)
+
+
+@pytest.mark.parametrize(
+    ("choice", "deltas"),
+    [
+        ({"message": {"content": "a"}, "finish_reason": "stop"}, ["a", Finish("stop")]),
+        ({"message": {"content": ""}, "finish_reason": "stop"}, [Finish("stop")]),
+        ({"message": {"content": None}, "finish_reason": "stop"}, [Finish("stop")]),
+        ({"message": {"content": ["a"]}, "finish_reason": "stop"}, ["a", Finish("stop")]),
+        (
+            {"message": {"content": "a", "reasoning": "r"}, "finish_reason": "stop"},
+            [ReasoningDelta("r"), "a", Finish("stop")],
+        ),
+        (
+            {"message": {"content": "a", "refusal": "no"}, "finish_reason": "stop"},
+            ["a", RefusalDelta("no"), Finish("stop")],
+        ),
+        ({"message": {"content": "a", "refusal": None}, "finish_reason": "stop"}, ["a", Finish("stop")]),
+        ({"message": {"content": "a"}, "delta": {"content": "b"}, "finish_reason": "stop"}, ["b", Finish("stop")]),
+        (
+            {"message": {"content": "a"}, "index": 1, "finish_reason": "stop"},
+            [TextDelta("a", 1), Finish("stop", 1), Finish(None)],
+        ),
+        ({"message": {"content": "a"}, "finish_reason": "error"}, None),
+        ({"message": {"content": "a"}, "error": "m", "finish_reason": "stop"}, None),
+    ],
+    ids=repr,
+)
+def test_documents_of_one_choice(choice: dict[str, Any], deltas: list[Any] | None) -> None:
+    outcome = replay([json.dumps({"choices": [choice]}).encode()])
+    assert (outcome.error is None) is (deltas is not None)
+    assert deltas in (None, outcome.deltas)
+
+
+@pytest.mark.parametrize("finish", [None, ""], ids=repr)
+def test_a_document_needs_no_finish_reason(finish: str | None) -> None:
+    body = json.dumps({"choices": [{"message": {"content": "Hi"}, "finish_reason": finish}]}).encode()
+    assert _every_way(body).deltas == ["Hi", Finish(None)]
+
+
+def test_a_document_in_a_list() -> None:
+    outcome = _every_way(b"[" + JSON + b"]")
+    assert (outcome.text, outcome.error, outcome.meta["model"]) == ("Hi", None, "m")
+
+
+def test_halves_of_characters_in_a_document() -> None:
+    call = {"function": {"name": "w", "arguments": '"\ud83d"'}}
+    message = {"content": "Hi\ud83d", "tool_calls": [call]}
+    outcome = _every_way(json.dumps({"choices": [{"message": message}], "model": "\ude00"}).encode())
+    assert outcome.text == "Hi\ufffd"
+    assert outcome.tool_calls == [ToolCall("call_0", "w", '"\ufffd"')]
+    assert outcome.meta["model"] == "\ufffd"
+
+
+def test_two_choices() -> None:
+    chunks = [chunk("b", index=1), chunk("a"), chunk("B", index=1), chunk("A"), chunk(index=1, finish="stop")]
+    outcome = _every_way(sse(*chunks, chunk(finish="length")))
+    assert outcome.deltas == [TextDelta("b", 1), "a", TextDelta("B", 1), "A", Finish("stop", 1), Finish("length")]
+    assert (outcome.text, outcome.finish_reason) == ("aA", "length")
+    cut = _every_way(sse(*chunks, done=False))
+    assert isinstance(cut.error, errors.StreamInterruptedError)
+    assert cut.error.partial_text == "aA"
+
+
+CUT = "The stream ended before its finish"
+EMPTY = "The endpoint closed the connection with an empty answer"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said", "partial"),
+    [
+        (b"", errors.StreamInterruptedError, EMPTY, ""),
+        (b"\n \r\n", errors.StreamInterruptedError, EMPTY, ""),
+        (BOM + b"\n", errors.StreamInterruptedError, EMPTY, ""),
+        (BOM[:2], errors.StreamInterruptedError, EMPTY, ""),
+        (b": keep-alive\n\n", errors.StreamInterruptedError, CUT, ""),
+        (sse(chunk("Hi"), done=False), errors.StreamInterruptedError, CUT, "Hi"),
+        (sse(chunk("Hi"), chunk(finish=""), done=False), errors.StreamInterruptedError, CUT, "Hi"),
+        (sse(chunk("Hi"), done=False) + b'data: {"choices": [', errors.StreamInterruptedError, CUT, "Hi"),
+        (sse(chunk("Hi"), done=False) + b"data: 1", errors.StreamInterruptedError, CUT, "Hi"),
+        (sse(chunk("Hi"), done=False) + b"data: [DON", errors.StreamInterruptedError, CUT, "Hi"),
+        (sse(chunk("Hi"), b"{broken", chunk("late")), errors.ResponseError, "not JSON: '{broken'", "Hi"),
+        (sse(chunk("Hi"), b"{broken", chunk(finish="stop")), errors.ResponseError, "not JSON: '{broken'", "Hi"),
+        (sse(chunk("Hi"), {"error": {"code": 429}}), errors.RateLimitError, "HTTP 429", "Hi"),
+        (sse(chunk("Hi"), {"error": "m"}, done=False), errors.APIStatusError, "m", "Hi"),
+        (sse(chunk("Hi"), {"error": "m"}, done=False).strip(), errors.APIStatusError, "m", "Hi"),
+        (sse(chunk("Hi", finish="stop"), {"error": "m"}), errors.APIStatusError, "m", "Hi"),
+        (b'error: {"code":500,"message":"m"}\n\n', errors.ServerError, "HTTP 500: m", ""),
+        (b'{"error":{"message":"m","code":401}}', errors.AuthenticationError, "HTTP 401: m", ""),
+        (b'{"error":"m"}', errors.APIStatusError, "m", ""),
+        (b'{"detail":"m"}', errors.APIStatusError, "m", ""),
+        (b'[{"error":{"code":503,"message":"m"}}]', errors.ServerError, "HTTP 503: m", ""),
+        (b"{}", errors.ResponseError, "The answer holds no choices: '{}'", ""),
+        (b'{"choices":null,"id":"x"}', errors.ResponseError, "The answer holds no choices", ""),
+        (b'{"choices":[]}', errors.ResponseError, "The answer holds no choices", ""),
+        (b"[]", errors.ResponseError, "no JSON object", ""),
+        (b'{"choices": [', errors.ResponseError, "The answer is not JSON: '{\"choices\": ['", ""),
+        (b"<!DOCTYPE html><p>Hi", errors.ResponseError, "The answer is an HTML page: '<!DOCTYPE html><p>Hi'", ""),
+        (b"\n\n<html>login</html>", errors.ResponseError, "The answer is an HTML page", ""),
+    ],
+    ids=[
+        "empty",
+        "blank",
+        "bom-only",
+        "half-a-bom",
+        "comments-only",
+        "cut-between-events",
+        "cut-after-an-empty-reason",
+        "cut-in-an-event",
+        "cut-in-an-event-that-parses",
+        "cut-in-the-end-mark",
+        "malformed",
+        "malformed-before-the-finish",
+        "error-object",
+        "error-string",
+        "error-without-blank-line",
+        "error-after-the-finish",
+        "error-line",
+        "error-document",
+        "error-document-string",
+        "error-document-fastapi",
+        "error-document-gemini",
+        "empty-object",
+        "null-choices",
+        "no-choices",
+        "empty-list",
+        "cut-document",
+        "html",
+        "html-after-blank-lines",
+    ],
+)
+def test_answers_that_fail(body: bytes, kind: type[errors.RustyAgentError], said: str, partial: str) -> None:
+    outcome = _every_way(body)
+    assert type(outcome.error) is kind
+    assert said in outcome.error.message
+    assert outcome.error.partial_text == outcome.text == partial
+    assert outcome.has_content is bool(partial)
+    assert not any(isinstance(delta, Finish) for delta in outcome.deltas)
+
+
+def test_an_error_carries_the_usage_so_far() -> None:
+    for last in ({"error": "m"}, b"{broken", b": cut"):
+        error = _every_way(sse({**chunk("Hi"), "usage": USAGE}, last, done=False)).error
+        assert error is not None
+        assert (error.partial_text, error.usage) == ("Hi", COUNTED)
+
+
+def test_an_error_holds_at_most_two_kib_of_an_unreadable_answer() -> None:
+    for body in (b"<html>" + b"x" * 5000, b"{" + b"x" * 5000, b'{"x":"' + b"x" * 5000 + b'"}'):
+        error = replay([body]).error
+        assert isinstance(error, errors.ResponseError)
+        assert error.body == body[:2048]
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_broken_connection(finished: bool) -> None:
+    """It matters only before the finish; what waited for its other half comes out."""
+    broken = errors.APITimeoutError("Too slow.", limit="idle", seconds=1.0)
+    chunks = [chunk("Hi"), *([chunk(finish="stop")] if finished else []), chunk("\ud83d")]
+    body = sse(*(json.dumps(item).encode() for item in chunks), done=False)
+    outcome = replay([body], broken=broken)
+    assert outcome.text == "Hi\ufffd"
+    assert outcome.error is (None if finished else broken)
+    assert broken.partial_text == ("" if finished else "Hi\ufffd")
+    for start in (b"", b"{"):
+        assert replay([start], broken=broken).error is broken
+
+
+def test_a_broken_connection_leaves_an_event_without_its_end_unread() -> None:
+    outcome = replay([sse(chunk("Hi"), chunk("there"), done=False)[:-2]], broken=errors.APIConnectionError("Broken."))
+    assert (outcome.text, type(outcome.error)) == ("Hi", errors.APIConnectionError)
+
+
+def test_settled_once_every_choice_has_its_reason() -> None:
+    decoder = ReplyDecoder()
+    settled = []
+    for item in (chunk("a"), chunk("b", index=1), chunk(finish="stop"), chunk(finish="stop", index=1)):
+        decoder.feed(sse(item, done=False))
+        settled.append(decoder.settled)
+    assert settled == [False, False, False, True]
+    assert not decoder.ended
+
+
+@pytest.mark.parametrize(
+    ("body", "too_long"),
+    [
+        (sse(chunk("x" * 64)), False),
+        (sse(chunk("ok"), chunk("x" * 300), chunk("late")), True),
+        (sse(chunk("ok"), done=False) + b"data: " + b"x" * 300, True),
+        (sse(chunk("ok"), chunk(finish="stop")) + b"data: " + b"x" * 300, False),
+        (b"{" + b" " * 300 + b"}", True),
+        (b" " * 300 + b'{"choices":[{}]}' + b" " * 200, False),
+    ],
+    ids=["event-fits", "event", "unfinished-event", "after-the-end", "document", "document-fits"],
+)
+def test_cap(body: bytes, too_long: bool) -> None:
+    outcome = _every_way(body, max_bytes=256)
+    assert isinstance(outcome.error, errors.ResponseError) is too_long
+    if outcome.error is not None:
+        assert "longer than 256 bytes. Raise max_event_bytes" in outcome.error.message
+        assert outcome.error.partial_text == ("ok" if outcome.streamed else "")
+
+
+def test_an_unfinished_event_at_the_border_of_the_cap_is_cut_not_wrong() -> None:
+    body = sse(chunk("ok"), done=False)
+    outcome = _every_way(body + b"data: " + b"x" * 250, max_bytes=250)
+    assert isinstance(outcome.error, errors.StreamInterruptedError)
+    assert outcome.text == "ok"
+
+
+def test_keep_alive_lines_take_no_memory() -> None:
+    decoder = ReplyDecoder(max_bytes=1024)
+    for _ in range(1000):
+        assert decoder.feed(b"\r\n" * 100) == []
+    assert decoder.feed(JSON) == []
+    assert decoder.close()[0] == "Hi"

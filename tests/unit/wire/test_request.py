@@ -1,0 +1,221 @@
+"""Arguments → body and headers; what an endpoint would surely refuse is a ValueError that names the argument."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from rusty_agent.wire.request import _CHECKS, PARAMETERS, build_body, checked_headers, encode_body
+
+USER = {"role": "user", "content": "Hi"}
+
+
+def _body(prompt: Any = "Hi", **given: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "system_prompt": None,
+        "messages": None,
+        "stream": False,
+        "include_usage": False,
+        "extra_body": None,
+    }
+    parameters = {name: given.pop(name) for name in PARAMETERS if name in given}
+    options.update(given)
+    system_prompt, messages = options.pop("system_prompt"), options.pop("messages")
+    return build_body("m", prompt, system_prompt, messages, parameters, **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "messages"),
+    [
+        ({}, [USER]),
+        ({"prompt": ""}, [{"role": "user", "content": ""}]),
+        ({"messages": [{"role": "assistant", "content": None}, USER]}, [{"role": "assistant", "content": None}, USER]),
+        ({"messages": []}, [USER]),
+        ({"messages": ()}, [USER]),
+        ({"system_prompt": "S"}, [{"role": "system", "content": "S"}, USER]),
+        ({"system_prompt": ""}, [{"role": "system", "content": ""}, USER]),
+        ({"prompt": None, "system_prompt": "S", "messages": [USER]}, [{"role": "system", "content": "S"}, USER]),
+        ({"messages": (MappingProxyType(USER),)}, [USER]),
+    ],
+    ids=[
+        "prompt",
+        "empty-prompt",
+        "messages-win",
+        "empty-messages",
+        "empty-tuple",
+        "system-prompt",
+        "empty-system-prompt",
+        "system-prompt-and-messages",
+        "any-mapping",
+    ],
+)
+def test_messages(given: dict[str, Any], messages: list[dict[str, Any]]) -> None:
+    body = _body(**given)
+    assert body == {"model": "m", "messages": messages}
+    assert json.loads(encode_body(body)) == body
+
+
+def test_every_parameter_has_a_check() -> None:
+    assert set(_CHECKS) == set(PARAMETERS)
+
+
+def test_parameters_that_are_none_are_not_sent() -> None:
+    assert _body(**dict.fromkeys(PARAMETERS)) == {"model": "m", "messages": [USER]}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 0),
+        ("temperature", 1.7),
+        ("max_tokens", 1),
+        ("top_p", 0),
+        ("top_p", 1),
+        ("top_p", 0.5),
+        ("stop", "x"),
+        ("stop", ["x", "y"]),
+        ("stop", ()),
+        ("frequency_penalty", -2.5),
+        ("presence_penalty", 2),
+        ("seed", -(2**70)),
+        ("response_format", {"type": "json_object"}),
+    ],
+)
+def test_parameters(name: str, value: Any) -> None:
+    assert _body(**{name: value}) == {"model": "m", "messages": [USER], name: value}
+
+
+def test_any_mapping_is_a_response_format() -> None:
+    body = _body(response_format=MappingProxyType({"type": "json_object"}))
+    assert json.loads(encode_body(body))["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"prompt": None}, "prompt or messages is required"),
+        ({"prompt": None, "messages": []}, "prompt or messages is required"),
+        ({"prompt": None, "system_prompt": "S"}, "prompt or messages is required"),
+        ({"prompt": 5}, "prompt must be a string, not int"),
+        ({"prompt": b"x"}, "prompt must be a string, not bytes"),
+        ({"system_prompt": ["x"]}, "system_prompt must be a string, not list"),
+        ({"messages": "x"}, "messages must be a list"),
+        ({"messages": b"x"}, "messages must be a list"),
+        ({"messages": USER}, "messages must be a list"),
+        ({"messages": iter([USER])}, "messages must be a list"),
+        ({"messages": 0}, "messages must be a list"),
+        ({"messages": [USER, "x"]}, r"messages\[1\] must be a mapping, not str"),
+        ({"messages": [{"content": "x"}]}, r"messages\[0\] has no role"),
+        ({"messages": [{"role": ""}]}, r"messages\[0\] has no role"),
+        ({"messages": [{"role": 5}]}, r"messages\[0\] has no role"),
+        ({"temperature": -0.1}, "temperature must be at least 0: -0.1"),
+        ({"temperature": math.nan}, "temperature must be a finite number, not nan"),
+        ({"temperature": math.inf}, "temperature must be a finite number, not inf"),
+        ({"temperature": "1"}, "temperature must be a finite number, not '1'"),
+        ({"temperature": True}, "temperature must be a finite number, not True"),
+        ({"max_tokens": 0}, "max_tokens must be at least 1, not 0"),
+        ({"max_tokens": 1.0}, "max_tokens must be a whole number, not 1.0"),
+        ({"max_tokens": True}, "max_tokens must be a whole number, not True"),
+        ({"top_p": 1.1}, "top_p must be from 0 to 1: 1.1"),
+        ({"top_p": -1}, "top_p must be from 0 to 1: -1"),
+        ({"top_p": 10**400}, "top_p must be from 0 to 1: 1000"),
+        ({"stop": 5}, "stop must be a string or a list of strings, not 5"),
+        ({"stop": ["x", 5]}, "stop must be a string or a list of strings"),
+        ({"frequency_penalty": -math.inf}, "frequency_penalty must be a finite number"),
+        ({"presence_penalty": "x"}, "presence_penalty must be a finite number"),
+        ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
+        ({"response_format": "json"}, "response_format must be a mapping"),
+        ({"include_usage": 1}, "include_usage must be True or False, not 1"),
+        ({"include_usage": None}, "include_usage must be True or False, not None"),
+        ({"extra_body": [1]}, "extra_body must be a mapping"),
+        ({"extra_body": {1: 2}}, "extra_body must be a mapping of field names"),
+    ],
+    ids=repr,
+)
+def test_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        _body(**given)
+
+
+@pytest.mark.parametrize(
+    ("stream", "include_usage", "fields"),
+    [
+        (False, False, {}),
+        (False, True, {}),
+        (True, False, {"stream": True}),
+        (True, True, {"stream": True, "stream_options": {"include_usage": True}}),
+    ],
+)
+def test_stream(stream: bool, include_usage: bool, fields: dict[str, Any]) -> None:
+    assert _body(stream=stream, include_usage=include_usage) == {"model": "m", "messages": [USER], **fields}
+
+
+def test_extra_body_is_laid_over_the_rest() -> None:
+    extra = {"temperature": 2, "top_k": 5, "seed": None, "absent": None}
+    assert _body(temperature=1, seed=3, extra_body=extra) == {
+        "model": "m",
+        "messages": [USER],
+        "temperature": 2,
+        "top_k": 5,
+    }
+    assert _body(extra_body={}) == _body()
+
+
+def test_halves_of_characters_are_sent_as_replacement_characters() -> None:
+    assert json.loads(encode_body(_body("a\ud83d")))["messages"][0]["content"] == "a\ufffd"
+
+
+def test_what_json_has_no_form_for() -> None:
+    with pytest.raises(ValueError, match=r"messages, response_format or extra_body cannot be sent as JSON: .*set"):
+        encode_body(_body(extra_body={"a": {1, 2}}))
+
+
+@pytest.mark.parametrize(
+    ("headers", "checked"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"X-Title": " My App\t"}, {"x-title": "My App"}),
+        ({"authorization": "Bearer x", "X-A!#": "é"}, {"authorization": "Bearer x", "x-a!#": "é"}),
+        ({"X-Tab": "a\tb", "X-Empty": ""}, {"x-tab": "a\tb", "x-empty": ""}),
+        ({"X-A": "1", "x-a": "2"}, {"x-a": "2"}),
+    ],
+    ids=repr,
+)
+def test_headers(headers: dict[str, str] | None, checked: dict[str, str]) -> None:
+    assert checked_headers(headers, "headers") == checked
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ([("a", "b")], "extra_headers must be a mapping"),
+        ({"": "x"}, "'' is no header name"),
+        ({"a b": "x"}, "'a b' is no header name"),
+        ({"a:": "x"}, "'a:' is no header name"),
+        ({"a\n": "x"}, "is no header name"),
+        ({"é": "x"}, "'é' is no header name"),
+        ({5: "x"}, "5 is no header name"),
+        ({"a": 5}, "the value of 'a' must be a string, not int"),
+        ({"a": b"x"}, "the value of 'a' must be a string, not bytes"),
+        ({"a": "secret\r\nHost: evil"}, "the value of 'a' holds a line break or another control character"),
+        ({"a": "secret\n"}, "holds a line break"),
+        ({"a": "secret\0"}, "holds a line break or another control character"),
+        ({"a": "secret\x7f"}, "holds a line break or another control character"),
+        ({"Content-Length": "5"}, "'Content-Length' frames the request"),
+        ({"host": "x"}, "'host' frames the request"),
+        ({"TRANSFER-ENCODING": "chunked"}, "frames the request"),
+        ({"Connection": "close"}, "frames the request"),
+        ({"content-encoding": "gzip"}, "frames the request"),
+    ],
+    ids=repr,
+)
+def test_headers_refused(headers: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        checked_headers(headers, "extra_headers")
+    assert str(caught.value).startswith("extra_headers")
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,89 @@
+"""What is ours in the event-stream decoder: the cap, the types, the `error` field. The rules: tests/conformance."""
+
+from __future__ import annotations
+
+import pytest
+
+from rusty_agent.errors import ResponseError
+from rusty_agent.wire.sse import MAX_EVENT_BYTES, Event, SSEDecoder
+from tests.replies import in_bytes, in_two
+
+
+def test_plain_events_are_bytes_and_named_ones_know_their_type() -> None:
+    plain, named = SSEDecoder().feed(b"data: 1\n\nevent: ping\ndata: 2\n\n")
+    assert type(plain) is bytes
+    assert isinstance(named, Event)
+    assert (named, named.type) == (b"2", "ping")
+
+
+def test_a_line_named_error_is_an_event_of_that_type() -> None:  # older llama.cpp
+    (event,) = SSEDecoder().feed(b'error: {"code":500}\n\n')
+    assert isinstance(event, Event)
+    assert (event, event.type) == (b'{"code":500}', "error")
+
+
+def _outcome(pieces: list[bytes], cap: int) -> tuple[list[bytes], str | None]:
+    decoder = SSEDecoder(cap)
+    events = [event for piece in pieces for event in decoder.feed(piece)] + decoder.close()
+    assert decoder.error is None or decoder.feed(b"\n\ndata: more\n\n") == decoder.close() == []
+    return events, None if decoder.error is None else decoder.error.message
+
+
+@pytest.mark.parametrize(
+    ("data", "events", "too_long"),
+    [
+        (b"data: " + b"x" * 31 + b"\n\n", [b"x" * 31], False),
+        (b"data: " + b"x" * 32 + b"\n\n", [], True),
+        (b"data: " + b"x" * 32, [], True),
+        (b"data: 1\n\ndata: " + b"x" * 100 + b"\n\ndata: 2\n\n", [b"1"], True),
+        (b"data: 1\n\ndata: " + b"x" * 100, [b"1"], True),
+        (b"data: aaaaaaaaaaaaaaaaaa\n" * 2 + b"\n", [], True),
+        (b"data: aaaaaaaaaaaaaa\n" * 2 + b"\n", [b"aaaaaaaaaaaaaa\naaaaaaaaaaaaaa"], False),
+        (b"error: aaaaaaaaaaaaaaaaaa\n" * 2 + b"\n", [], True),
+        (b"data: 1\n\n" * 20, [b"1"] * 20, False),
+        (b"event: " + b"x" * 42 + b"\ndata: 1\n\n", [], True),
+        (b"event: " + b"x" * 41 + b"\ndata: 1\n\n", [b"1"], False),
+        (b"data: 1\nid: " + b"x" * 60 + b"\n\n", [], True),
+        (b"unknown" + b"x" * 60 + b"\n\n", [], True),
+        (b": " + b"x" * 60 + b"\n\ndata: 1\n\n", [b"1"], False),
+        (b"data: 1\n: " + b"x" * 60 + b"\n\n", [b"1"], False),
+    ],
+    ids=[
+        "fits",
+        "a-byte-more",
+        "unfinished",
+        "the-events-before-it-count",
+        "before-an-unfinished-one",
+        "in-two-lines",
+        "two-lines-fit",
+        "error-lines-count",
+        "small-ones-never-add-up",
+        "type",
+        "type-fits",
+        "id",
+        "unknown-field",
+        "comment",
+        "comment-in-an-event",
+    ],
+)
+def test_cap(data: bytes, events: list[bytes], too_long: bool) -> None:
+    expected = events, "An event of the stream is longer than 32 bytes. Raise max_event_bytes if that is expected."
+    for pieces in [[data], in_bytes(data), *map(list, in_two(data))]:
+        told, message = _outcome(pieces, 32)
+        assert (told, message) == (expected if too_long else (events, None))
+
+
+def test_the_error_is_typed() -> None:
+    decoder = SSEDecoder(8)
+    decoder.feed(b"data: " + b"too long" * 3)
+    assert isinstance(decoder.error, ResponseError)
+
+
+def test_the_default_cap_takes_a_large_event_in_small_pieces() -> None:
+    decoder = SSEDecoder()
+    size = MAX_EVENT_BYTES - 1
+    decoder.feed(b"data: ")
+    for _ in range(size // 65536):
+        assert decoder.feed(b"x" * 65536) == []
+    (event,) = decoder.feed(b"x" * (size % 65536) + b"\n\n")
+    assert event == b"x" * size

@@ -1,0 +1,68 @@
+"""`<think>` tags are split off at any cut of the text."""
+
+from __future__ import annotations
+
+import pytest
+
+from rusty_agent.types import ReasoningDelta
+from rusty_agent.wire.reply import ReplyDecoder
+from rusty_agent.wire.thinking import ThinkingSplitter
+
+CASES = {
+    "plain text": ("Hello <b>world</b>", "", "Hello <b>world</b>"),
+    "a thought, then text": ("<think>Hm, 2 < 3.</think>Yes.", "Hm, 2 < 3.", "Yes."),
+    "white space around the tags": ("\n<think>\nHm.\n</think>\n\nYes, yes.", "Hm.", "Yes, yes."),
+    "white space within the thought": ("<think>a \n b</think>c", "a \n b", "c"),
+    "an empty thought": ("<think>\n\n</think>\n\nYes.", "", "Yes."),
+    "a thought without end": ("<think>Hm </thin", "Hm </thin", ""),
+    "a thought and nothing else": ("<think>Hm</think>", "Hm", ""),
+    "a tag in the middle is text": (
+        "Use <think> like <think>this</think>.",
+        "",
+        "Use <think> like <think>this</think>.",
+    ),
+    "a second thought is text": ("<think>a</think>b<think>c</think>", "a", "b<think>c</think>"),
+    "almost a tag": ("<thinker>", "", "<thinker>"),
+    "the beginning of a tag and no more": ("<thi", "", "<thi"),
+    "nothing but white space": ("  \n", "", "  \n"),
+    "nearly closed": ("<think>a</thinking</think>b", "a</thinking", "b"),
+}
+
+
+def split(pieces: list[str]) -> tuple[str, str]:
+    splitter = ThinkingSplitter()
+    deltas = [delta for piece in pieces for delta in splitter.feed(piece)] + splitter.close()
+    assert all(delta for delta in deltas)
+    thought = "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta))
+    return thought, "".join(delta for delta in deltas if isinstance(delta, str))
+
+
+@pytest.mark.parametrize(("text", "thought", "rest"), CASES.values(), ids=CASES)
+def test_every_cut(text: str, thought: str, rest: str) -> None:
+    assert split([text]) == (thought, rest)
+    assert split(list(text)) == (thought, rest)
+    for first in range(len(text) + 1):
+        for second in range(first, len(text) + 1):
+            assert split([text[:first], text[first:second], text[second:]]) == (thought, rest)
+
+
+@pytest.mark.parametrize("ending", [b"data: [DONE]\n\n", b""], ids=["whole", "cut"])
+@pytest.mark.parametrize("asked", [True, False])
+def test_only_when_asked(asked: bool, ending: bytes) -> None:
+    decoder = ReplyDecoder(split_thinking=asked)
+    for text in ("<thi", "nk>Hm", "</think>Y", "es</thi"):
+        decoder.feed(b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode())
+    decoder.feed(ending)
+    decoder.close()
+    assert decoder.assembler.reasoning == ("Hm" if asked else None)
+    assert decoder.assembler.text == ("Yes</thi" if asked else "<think>Hm</think>Yes</thi")
+    if not ending:
+        assert decoder.error is not None
+        assert decoder.error.partial_text == decoder.assembler.text
+
+
+def test_a_thought_cut_off_is_reasoning() -> None:
+    decoder = ReplyDecoder(split_thinking=True)
+    decoder.feed(b'data: {"choices":[{"index":0,"delta":{"content":"<think>Hm </th"}}]}\n\n')
+    decoder.close()
+    assert (decoder.assembler.reasoning, decoder.assembler.text) == ("Hm </th", "")

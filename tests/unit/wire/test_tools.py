@@ -1,0 +1,217 @@
+"""Which call a tool delta belongs to, in every dialect seen."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from rusty_agent.errors import ResponseError
+from rusty_agent.types import ToolCall, ToolCallDelta
+from rusty_agent.wire.tools import ToolCallTracker
+from tests.replies import chunk, replay, sse
+
+ROME, OSLO = '{"city":"Rome"}', '{"city":"Oslo"}'
+
+
+def _delta(arguments: Any = None, /, *, name: Any = None, **more: Any) -> dict[str, Any]:
+    """An entry of `tool_calls`; what is None is left out."""
+    function = {"name": name, "arguments": arguments}
+    return {**more, "function": {key: value for key, value in function.items() if value is not None}}
+
+
+DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
+    "openai": (
+        [
+            _delta("", name="w", index=0, id="a", type="function"),
+            _delta('{"city":', index=0),
+            _delta('"Rome"}', index=0),
+            _delta("", name="w", index=1, id="b", type="function"),
+            _delta(OSLO, index=1),
+        ],
+        [("a", "w", ROME), ("b", "w", OSLO)],
+    ),
+    "interleaved": (
+        [
+            _delta("{", name="w", index=0, id="a"),
+            _delta("[", name="v", index=1, id="b"),
+            _delta("}", index=0),
+            _delta("]", index=1),
+        ],
+        [("a", "w", "{}"), ("b", "v", "[]")],
+    ),
+    "index-not-from-zero": (
+        [_delta("{", name="w", index=7, id="a"), _delta("}", index=7), _delta("{}", name="v", index=3, id="b")],
+        [("a", "w", "{}"), ("b", "v", "{}")],
+    ),
+    "index-as-string": (
+        [_delta("{", name="w", index="0"), _delta("{", name="v", index="1"), _delta("}", index="0")],
+        [("call_0", "w", "{}"), ("call_1", "v", "{")],
+    ),
+    "index-reused-with-new-ids": (
+        [_delta(ROME, name="w", index=0, id="a"), _delta("{", name="w", index=0, id="b"), _delta("}", index=0)],
+        [("a", "w", ROME), ("b", "w", "{}")],
+    ),
+    "index-reused-after-a-call-without-id": (
+        [_delta("{", name="w", index=0), _delta("}", index=0, id="a"), _delta(OSLO, name="v", index=0, id="b")],
+        [("a", "w", "{}"), ("b", "v", OSLO)],
+    ),
+    "index-reused-without-ids": (
+        [_delta(ROME, name="w", index=0), _delta(OSLO, name="w", index=0), _delta("{}", name="v", index=0)],
+        [("call_0", "w", ROME), ("call_1", "w", OSLO), ("call_2", "v", "{}")],
+    ),
+    "index-with-name-repeated": (
+        [
+            _delta("", name="w", index=0),
+            _delta('{"city":', name="w", index=0),
+            _delta('"Rome"}', name="w", index=0),
+            _delta("", name="w", index=0),
+        ],
+        [("call_0", "w", ROME)],
+    ),
+    "no-index": (
+        [_delta("{", name="w", id="a"), _delta("}"), _delta("{", name="w", id="b"), _delta("}")],
+        [("a", "w", "{}"), ("b", "w", "{}")],
+    ),
+    "no-index-id-repeated": (
+        [_delta("{", name="w", id="a"), _delta("[", name="w", id="b"), _delta("}", id="a"), _delta("]", id="b")],
+        [("a", "w", "{}"), ("b", "w", "[]")],
+    ),
+    "index-null": (
+        [_delta("{", name="w", id="a", index=None), _delta("}", index=None)],
+        [("a", "w", "{}")],
+    ),
+    "index-nonsense": (
+        [_delta("{", name="w", index=[[]]), _delta("}", index=[[]])],
+        [("call_0", "w", "{}")],
+    ),
+    "no-id-no-index-whole-calls": (
+        [_delta(ROME, name="w"), _delta(OSLO, name="w"), _delta("{}", name="v")],
+        [("call_0", "w", ROME), ("call_1", "w", OSLO), ("call_2", "v", "{}")],
+    ),
+    "no-id-no-index-other-name-begins-a-call": (
+        [_delta("", name="w"), _delta("", name="v"), _delta("{}")],
+        [("call_0", "w", ""), ("call_1", "v", "{}")],
+    ),
+    "no-id-no-index-name-repeated": (
+        [_delta('{"city":', name="w"), _delta('"Rome"', name="w"), _delta("}", name="w"), _delta(None, name="w")],
+        [("call_0", "w", ROME)],
+    ),
+    "id-empty-on-continuation": (
+        [_delta("{", name="w", index=0, id="a"), _delta("}", name="", index=0, id="")],
+        [("a", "w", "{}")],
+    ),
+    "id-repeated-with-other-index": (
+        [_delta("{", name="w", index=0, id="a"), _delta("}", index=1, id="a")],
+        [("a", "w", "{}")],
+    ),
+    "id-late": (
+        [_delta("{", name="w", index=0), _delta("}", index=0, id="a"), _delta("", index=0, id="a")],
+        [("a", "w", "{}")],
+    ),
+    "name-late": (
+        [_delta("", index=0, id="a"), _delta("{}", name="w", index=0), _delta("", name="w", index=0)],
+        [("a", "w", "{}")],
+    ),
+    "arguments-null": (
+        [{"index": 0, "id": "a", "function": {"name": "w", "arguments": None}}, _delta("{}", index=0)],
+        [("a", "w", "{}")],
+    ),
+    "arguments-object": (
+        [_delta({"city": "Rome"}, name="w", id="a"), _delta({}, name="v", id="b")],
+        [("a", "w", ROME), ("b", "v", "{}")],
+    ),
+    "function-missing": (
+        [{"index": 0, "id": "a"}, {"index": 0, "id": "a", "function": "w"}, _delta("{}", name="w", index=0)],
+        [("a", "w", "{}")],
+    ),
+    "nothing-in-it": (
+        [{}, {"index": 4}, {"type": "function", "function": {}}, _delta("{}", name="w", index=0, id="a"), {"index": 0}],
+        [("a", "w", "{}")],
+    ),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("together", [False, True], ids=["a-chunk-each", "one-chunk"])
+def test_dialects(dialect: str, together: bool) -> None:
+    deltas, expected = DIALECTS[dialect]
+    groups = [deltas] if together else [[delta] for delta in deltas]
+    outcome = replay([sse(*(chunk(tool_calls=group) for group in groups), chunk(finish="tool_calls"))])
+    assert outcome.error is None
+    assert outcome.tool_calls == [ToolCall(*call) for call in expected]
+
+
+def test_deltas_tell_id_and_name_once() -> None:
+    tracker = ToolCallTracker()
+    deltas = [tracker.delta(_delta("x", name="w", index=5, id="a"), 2) for _ in range(2)]
+    assert deltas == [ToolCallDelta(0, "a", "w", "x", 2), ToolCallDelta(0, None, None, "x", 2)]
+
+
+@pytest.mark.parametrize("raw", [None, "x", 1, [], {}, {"index": 0}, {"id": 5, "function": {"name": 6}}], ids=repr)
+def test_what_carries_nothing_is_no_call(raw: Any) -> None:
+    assert ToolCallTracker().delta(raw, 0) is None
+
+
+def test_what_else_comes_with_a_call_is_kept() -> None:
+    signature = {"google": {"thought_signature": "s"}}
+    deltas = [
+        _delta("{", name="w", index=0, id="a", extra_content=signature),
+        {"index": 0, "n": 1},
+        _delta("}", index=0),
+    ]
+    outcome = replay([sse(*(chunk(tool_calls=[delta]) for delta in deltas), chunk(finish="tool_calls"))])
+    assert outcome.tool_calls == [ToolCall("a", "w", "{}", {"extra_content": signature, "n": 1})]
+
+
+def test_the_older_form_of_one_call() -> None:
+    parts = [{"name": "w", "arguments": ""}, {"arguments": '{"city":'}, {"arguments": '"Rome"}'}]
+    outcome = replay([sse(*(chunk(function_call=part) for part in parts), chunk(finish="function_call"))])
+    assert outcome.tool_calls == [ToolCall("call_0", "w", ROME)]
+
+
+def test_the_older_form_beside_the_new_one_is_the_same_call() -> None:  # llama-cpp-python
+    parts = ["{", "}"]
+    chunks = [
+        chunk(tool_calls=[_delta(part, name="w", index=0, id="a")], function_call={"name": "w", "arguments": part})
+        for part in parts
+    ]
+    assert replay([sse(*chunks, chunk(finish="tool_calls"))]).tool_calls == [ToolCall("a", "w", "{}")]
+
+
+@pytest.mark.parametrize("calls", [None, {}, "x", [None, 3, "x"]], ids=repr)
+def test_tool_calls_that_are_no_list_of_calls(calls: Any) -> None:
+    outcome = replay([sse(chunk("a", tool_calls=calls))])
+    assert (outcome.text, outcome.tool_calls, outcome.error) == ("a", [], None)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "told", "at_the_end"),
+    [
+        (["\ud83d", "\ude00"], ["", "😀"], []),
+        (['"\ud83d', "\ude00", '"'], ['"', "😀", '"'], []),
+        (["a\ud83d", "b"], ["a", "\ufffdb"], []),
+        (["\ude00a"], ["\ufffda"], []),
+        (["a\ud83d"], ["a"], ["\ufffd"]),
+    ],
+    ids=["pair", "in-a-string", "high-alone", "low-alone", "at-the-end"],
+)
+def test_halves_of_characters_in_arguments(pieces: list[str], told: list[str], at_the_end: list[str]) -> None:
+    tracker = ToolCallTracker()
+    deltas = [tracker.delta(_delta(piece, index=0, id="a"), 1) for piece in pieces]
+    assert [delta and delta.arguments for delta in deltas] == told
+    assert list(tracker.flush(1)) == [ToolCallDelta(0, arguments=text, index=1) for text in at_the_end]
+
+
+def test_halves_of_characters_elsewhere_in_a_call() -> None:
+    raw = _delta("", name="w\ud83d", id="a\ude00", extra={"k\ud83d": ["\ude00"]})
+    assert ToolCallTracker().delta(raw, 0) == ToolCallDelta(
+        0, "a\ufffd", "w\ufffd", "", 0, {"extra": {"k\ufffd": ["\ufffd"]}}
+    )
+
+
+def test_arguments_that_json_has_no_form_for() -> None:
+    raw = _delta({"a": math.nan, "b": 2**70}, name="w")
+    with pytest.raises(ResponseError, match="arguments cannot be read as JSON"):
+        ToolCallTracker().delta(raw, 0)

@@ -1,0 +1,135 @@
+"""Where usage stands and how it is counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rusty_agent.types import Usage
+from rusty_agent.wire.usage import find_usage, parse_usage
+from tests.replies import chunk, replay, sse
+
+ONE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+TWO = {"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"choices": [], "usage": ONE},
+        {**chunk(finish="stop"), "usage": ONE},
+        {"choices": [{"index": 0, "delta": {}}], "usage": ONE},
+        {"choices": [], "x_groq": {"usage": ONE}},
+        {"choices": [{"delta": {}, "usage": ONE}]},
+        {"choices": [], "usage": {}, "x_groq": {"usage": ONE}},
+        {"choices": [{"delta": {}, "usage": ONE}], "usage": None, "x_groq": {"id": "req"}},
+    ],
+    ids=["own-chunk", "finish-chunk", "empty-delta", "x_groq", "choice", "x_groq-after-empty", "choice-after-null"],
+)
+def test_places(place: dict[str, Any]) -> None:
+    assert find_usage(place) == Usage(1, 2, 3, raw=ONE)
+    outcome = replay([sse(chunk("a"), place)])
+    assert (outcome.usage, outcome.error) == (Usage(1, 2, 3, raw=ONE), None)
+
+
+def test_the_chunk_itself_goes_before_other_places() -> None:
+    assert find_usage({"usage": ONE, "x_groq": {"usage": TWO}, "choices": [{"usage": TWO}]}) == Usage(1, 2, 3, raw=ONE)
+    assert find_usage({"x_groq": {"usage": ONE}, "choices": [{"usage": TWO}]}) == Usage(1, 2, 3, raw=ONE)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {},
+        {"usage": None},
+        {"x_groq": []},
+        {"choices": None},
+        {"choices": []},
+        {"choices": [None]},
+        {"choices": {"a": 1}},
+    ],
+    ids=repr,
+)
+def test_nowhere(place: dict[str, Any]) -> None:
+    assert find_usage(place) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "counted"),
+    [
+        ([ONE, TWO], Usage(4, 5, 9, raw=TWO)),
+        ([TWO, ONE], Usage(1, 2, 3, raw=ONE)),
+        ([ONE, {}], Usage(1, 2, 3, raw=ONE)),
+        ([ONE, None], Usage(1, 2, 3, raw=ONE)),
+        ([{}, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}], None),
+        ([ONE] * 5, Usage(1, 2, 3, raw=ONE)),
+    ],
+    ids=["last-wins", "even-if-smaller", "empty-is-no-news", "null-is-no-news", "zeros", "never-summed"],
+)
+def test_the_last_one_that_says_something_counts(sent: list[Any], counted: Usage | None) -> None:
+    chunks = [{**chunk("a"), "usage": usage} for usage in sent]
+    assert replay([sse(*chunks, chunk(finish="stop"))]).usage == counted
+
+
+def test_plain_chunks_with_usage_elsewhere_are_read_too() -> None:
+    first, second, third = chunk("a"), chunk("b"), chunk("c")
+    second["x_groq"] = {"usage": ONE}
+    third["choices"][0]["usage"] = TWO
+    assert replay([sse(first, second, chunk("c"))]).usage == Usage(1, 2, 3, raw=ONE)
+    assert replay([sse(first, second, third)]).usage == Usage(4, 5, 9, raw=TWO)
+
+
+@pytest.mark.parametrize(
+    ("raw", "counts"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 4}, (3, 4, 7, 0, 0)),
+        ({"input_tokens": 3, "output_tokens": 4}, (3, 4, 7, 0, 0)),
+        ({"prompt_tokens": 3, "input_tokens": 8, "total_tokens": 5}, (3, 0, 5, 0, 0)),
+        ({"total_tokens": 5}, (0, 0, 5, 0, 0)),
+        ({"prompt_tokens": 3.0, "completion_tokens": None}, (3, 0, 3, 0, 0)),
+        ({"prompt_tokens": 3, "completion_tokens": -4}, (3, 0, 3, 0, 0)),
+        ({"prompt_tokens": 3, "completion_tokens": "4"}, (3, 0, 3, 0, 0)),
+        ({"prompt_tokens": 3, "completion_tokens": float("nan"), "total_tokens": float("inf")}, (3, 0, 3, 0, 0)),
+        ({"prompt_tokens": 3, "total_tokens": 2**63}, (3, 0, 3, 0, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, (9, 0, 9, 4, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 40}}, (9, 0, 9, 9, 0)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": None, "cached_tokens": 4}, (9, 0, 9, 4, 0)),
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}, (0, 9, 9, 0, 4)),
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 40}}, (0, 9, 9, 0, 9)),
+        ({"completion_tokens": 9, "reasoning_tokens": 4}, (0, 9, 9, 0, 4)),
+    ],
+    ids=[
+        "no-total",
+        "other-names",
+        "first-name-wins",
+        "total-only",
+        "float",
+        "negative",
+        "string",
+        "not-finite",
+        "absurd",
+        "cached",
+        "cached-clamped",
+        "cached-flat",
+        "reasoning",
+        "reasoning-clamped",
+        "reasoning-flat",
+    ],
+)
+def test_counts(raw: dict[str, Any], counts: tuple[int, ...]) -> None:
+    usage = parse_usage(raw)
+    assert usage is not None
+    assert (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+    ) == counts
+    assert usage.raw is raw
+
+
+@pytest.mark.parametrize("raw", [None, [], "12", 12, {}, {"prompt_tokens": 0}, {"cached_tokens": 5}], ids=repr)
+def test_nothing_to_count(raw: Any) -> None:
+    assert parse_usage(raw) is None
