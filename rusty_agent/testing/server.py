@@ -138,11 +138,11 @@ class FaultServer:
         await self._stopping.wait()
         server.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for writer in self._writers:
+            writer.transport.abort()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in list(self._writers):
-            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -163,8 +163,10 @@ class FaultServer:
                 if request.connection == number and not request.gone.is_set():
                     request.gone_at = time.monotonic()
                     request.gone.set()
-            self._writers.discard(writer)
             writer.close()
+            with suppress(ConnectionError):  # what it had still to send is stuck, if the client does not read
+                await writer.wait_closed()
+            self._writers.discard(writer)
 
     async def _play(self, script: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Send an answer; False when the connection is over. The client's leaving ends any step."""
@@ -211,6 +213,7 @@ async def _left(reader: asyncio.StreamReader) -> None:
 
 async def _first(step: Any, leaving: asyncio.Future[None]) -> None:
     step = asyncio.ensure_future(step)
+    step.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else may look at it
     await asyncio.wait([step, leaving], return_when=asyncio.FIRST_COMPLETED)
     if not step.done():
         step.cancel()
