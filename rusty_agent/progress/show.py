@@ -1,0 +1,336 @@
+"""How a run goes → a line in place on a terminal, lines in a log, JSON for a program, or calls of a function.
+
+In: a tally. Out: text on standard error, calls of the caller's function. Never touched: standard output, the run; an
+error stream that is closed, broken or stopped costs the display, never the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable
+from itertools import count
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias
+
+import attrs
+
+from .tally import Progress, Tally
+
+__all__ = ["Display", "ProgressOption", "clock", "dollars", "line", "make_display", "quantity", "seconds"]
+
+ProgressOption: TypeAlias = bool | Literal["auto", "plain", "json", "off"] | Callable[[Progress], object]
+"""What `progress=` takes wherever many calls run: True is `"auto"`, False is `"off"`."""
+
+_MODES = ("auto", "plain", "json", "off")
+_SAMPLE_SECONDS = 1.0
+_REDRAW_SECONDS = 0.2
+_LINE_SECONDS = 10.0
+_REPORT_SECONDS = 1.0
+_COLUMNS = 80  # of a terminal that does not tell
+
+
+def quantity(value: float) -> str:
+    """A number of things in two or three digits: `0.42`, `4.2`, `412`, `3.1k`, `12k`."""
+    for unit in ("", "k", "M", "G"):
+        if value < 999.5 or unit == "G":
+            break
+        value /= 1000
+    if value < 0.95 and not unit:
+        return f"{value:.2g}"
+    return f"{value:.1f}{unit}" if value < 9.95 else f"{value:.0f}{unit}"
+
+
+def seconds(value: float) -> str:
+    """A duration in two or three digits: `0.8 ms`, `15 ms`, `0.15 s`, `12.3 s`."""
+    if value < 0.0995:
+        return f"{quantity(value * 1000)} ms"
+    return f"{value:.2f} s" if value < 9.995 else f"{value:.1f} s" if value < 99.95 else f"{value:,.0f} s"
+
+
+def dollars(value: float) -> str:
+    """An amount in USD: `$0.42`, `$1,234.50`, and `$0.0042` where cents would show nothing."""
+    if value >= 0.00995 or value == 0:
+        return f"${value:,.2f}"
+    return f"${value:.4f}" if value >= 0.00005 else "<$0.0001"
+
+
+def clock(value: float) -> str:
+    """A stretch of time as on a stopwatch: `0:45`, `12:07`, `1:02:03`."""
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def line(progress: Progress) -> str:
+    """How a run goes, in one line; parts without a value are left out."""
+    total = "" if progress.total is None else f"/{progress.total:,}"
+    earlier = f" ({progress.skipped:,} earlier)" if progress.skipped else ""
+    parts = [f"{progress.skipped + progress.done:,}{total} done{earlier}"]
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    if progress.in_flight:
+        limit = "" if progress.limit is None else f" (limit {progress.limit:,})"
+        parts.append(f"{progress.in_flight:,} in flight{limit}")
+    if progress.finished:
+        parts.append(f"{quantity(progress.requests_per_second)} req/s")
+    if progress.prompt_tokens or progress.completion_tokens:
+        parts.append(f"{quantity(progress.prompt_tokens_per_second)} tok/s in")
+        parts.append(f"{quantity(progress.completion_tokens_per_second)} out")
+    if progress.latency_p50 is not None and progress.latency_p99 is not None:
+        parts.append(f"p50 {seconds(progress.latency_p50)}")
+        parts.append(f"p99 {seconds(progress.latency_p99)}")
+    if progress.rate_limited:
+        parts.append(f"{progress.rate_limited:,} × 429")
+    if progress.cost is not None:
+        more = progress.projected_cost is not None and progress.projected_cost > progress.cost
+        parts.append(dollars(progress.cost) + (f" of ~{dollars(progress.projected_cost or 0)}" if more else ""))
+    if progress.eta:
+        parts.append(f"ETA {clock(progress.eta)}")
+    return ", ".join(parts)
+
+
+class _Stderr:
+    """The error stream as it was when the run began; a stand-in that may be written to without care.
+
+    Where a write would have to wait (a full pipe, a terminal stopped with Ctrl-S) it is left out, so that the loop
+    is not held up. The first error is the last write.
+    """
+
+    encoding = "utf-8"  # tqdm asks, to know whether blocks may be drawn
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.encoding = getattr(stream, "encoding", None) or self.encoding
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        try:
+            return self._stream is not None and self._stream.isatty()
+        except Exception:  # closed, or a stand-in of somebody's with `write` alone
+            return False
+
+    def columns(self) -> int:
+        """How many characters fit in a line without moving to the next."""
+        try:
+            width = 0 if self._stream is None else os.get_terminal_size(self._stream.fileno()).columns
+        except Exception:  # closed in the meantime, or a stand-in that only claims to be a terminal
+            width = 0
+        return (width or _COLUMNS) - 1
+
+    def write(self, text: str) -> None:
+        """Write and flush, if that can be done at once."""
+        if self._stream is None:
+            return
+        try:
+            if _ready(self._stream):
+                self._stream.write(text)
+                self._stream.flush()
+        except Exception:  # closed, nobody reads, a full disk, a stand-in that fails: nothing of that ends a run
+            self._stream = None
+
+    def flush(self) -> None:
+        """Nothing is left to flush, but tqdm insists."""
+
+
+def _ready(stream: TextIO) -> bool:
+    """Whether a write would not wait."""
+    try:
+        return bool(select.select([], [stream.fileno()], [], 0)[1])
+    except Exception:  # no file (a notebook's, a stand-in), or Windows, where only sockets can be asked
+        return True
+
+
+class _View(Protocol):
+    """One way to show: `every` so many seconds, and a last time at the end."""
+
+    every: float
+
+    def show(self, progress: Progress, last: bool) -> None: ...
+
+
+class _InPlace:
+    """One line of a terminal, written over and over."""
+
+    every = _REDRAW_SECONDS
+
+    def __init__(self, stderr: _Stderr) -> None:
+        self._stderr = stderr
+        self._shown = ""
+
+    def show(self, progress: Progress, last: bool) -> None:
+        width = self._stderr.columns()
+        text = line(progress)
+        if not last:
+            text = text[:width]
+            if text == self._shown:
+                return
+        padding = " " * (min(len(self._shown), width) - len(text))
+        self._stderr.write(f"\r{text}{padding}" + "\n" * last)
+        self._shown = text
+
+
+class _Bar:
+    """The same line behind a bar of tqdm's."""
+
+    every = _REDRAW_SECONDS
+
+    def __init__(self, stderr: _Stderr, tqdm: type[Any]) -> None:
+        # Without tqdm's own thread and its lock between processes: nobody else draws here.
+        self._class = type("_Bar", (tqdm,), {"monitor_interval": 0, "_lock": threading.RLock()})
+        self._stderr = stderr
+        self._bar: Any = None
+        self._shown = ""
+
+    def show(self, progress: Progress, last: bool) -> None:
+        text = line(progress)
+        if text != self._shown or last:
+            self._shown = text
+            self._draw(progress, last)
+
+    def _draw(self, progress: Progress, last: bool) -> None:
+        finished = progress.skipped + progress.finished
+        if self._bar is None:
+            self._bar = self._class(file=self._stderr, leave=True, bar_format="{desc}")
+        self._bar.n = finished
+        self._bar.total = progress.total
+        self._bar.bar_format = "{percentage:3.0f}%|{bar:10}| {desc}" if progress.total else "{desc}"
+        self._bar.ncols = None if last else self._stderr.columns()
+        self._bar.set_description_str(self._shown, refresh=False)
+        if last:
+            self._bar.close()
+        else:
+            self._bar.refresh()
+
+
+class _Lines:
+    """A line at a time, for logs."""
+
+    every = _LINE_SECONDS
+
+    def __init__(self, stderr: _Stderr) -> None:
+        self._stderr = stderr
+
+    def show(self, progress: Progress, last: bool) -> None:
+        self._stderr.write(line(progress) + "\n")
+
+
+class _Json:
+    """A JSON object with every field of `Progress` at a time, for programs."""
+
+    every = _REPORT_SECONDS
+
+    def __init__(self, stderr: _Stderr) -> None:
+        self._stderr = stderr
+
+    def show(self, progress: Progress, last: bool) -> None:
+        self._stderr.write(json.dumps(attrs.asdict(progress)) + "\n")
+
+
+class _Calls:
+    """Calls of the caller's function."""
+
+    every = _REPORT_SECONDS
+
+    def __init__(self, function: Callable[[Progress], object]) -> None:
+        self._function = function
+
+    def show(self, progress: Progress, last: bool) -> None:
+        self._function(progress)
+
+
+class Display:
+    """Shows a tally while the body of `async with` runs, and samples it once a second; closes it at the end.
+
+    Raises:
+        Exception: What the caller's function raised, on leaving, unless the body failed itself; earlier by `check`.
+    """
+
+    def __init__(self, tally: Tally, view: _View | None) -> None:
+        self._tally = tally
+        self._view = view
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="rusty_agent progress")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        task = self._task
+        assert task is not None
+        task.cancel()  # no more of it, from here on
+        self._tally.close()
+        try:
+            self.check()
+            self._show(last=True)
+        except Exception:
+            if error is None:
+                raise
+
+    def check(self) -> None:
+        """Raise what the caller's function raised, so that a run need not go on to its end; costs nothing else.
+
+        Not by cancelling the run's task: a run that is an async generator has none of its own.
+        """
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            self._task.result()
+
+    async def _run(self) -> None:
+        pause = _SAMPLE_SECONDS if self._view is None else min(_SAMPLE_SECONDS, self._view.every)
+        rounds = 1 if self._view is None else round(self._view.every / pause)
+        for number in count(1):
+            await asyncio.sleep(pause)
+            self._tally.sample()
+            if number % rounds == 0:
+                self._show(last=False)
+
+    def _show(self, last: bool) -> None:
+        if self._view is not None:
+            self._view.show(self._tally.snapshot(), last)
+
+
+def make_display(progress: ProgressOption, tally: Tally) -> Display:
+    """A display of a run.
+
+    Args:
+        progress: `"auto"` or True: in place on a terminal (with a bar where tqdm is installed), else `"plain"`.
+            `"plain"`: a line every ten seconds and one at the end. `"json"`: a JSON object a second and one at the
+            end. `"off"` or False: nothing. A function: called with a `Progress` once a second at most, and at the
+            end, on the event loop: it must not block.
+        tally: What is shown.
+
+    Raises:
+        ValueError: `progress` is none of these, or a coroutine function.
+    """
+    return Display(tally, _view(progress))
+
+
+def _view(progress: ProgressOption) -> _View | None:
+    if callable(progress):
+        if inspect.iscoroutinefunction(progress):
+            raise ValueError("progress must be a plain function: nothing would await a coroutine function")
+        return _Calls(progress)
+    mode = ("off", "auto")[progress] if isinstance(progress, bool) else progress
+    if mode not in _MODES:
+        raise ValueError(
+            f"progress must be True, False, {', '.join(map(repr, _MODES))} or a function, not {progress!r}"
+        )
+    if mode == "off":
+        return None
+    stderr = _Stderr(sys.stderr)
+    if mode == "json":
+        return _Json(stderr)
+    if mode == "plain" or not stderr.isatty():
+        return _Lines(stderr)
+    try:
+        from tqdm import tqdm
+    except ImportError:  # the extra `progress` is a nicety
+        return _InPlace(stderr)
+    return _Bar(stderr, tqdm)

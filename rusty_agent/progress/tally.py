@@ -1,0 +1,326 @@
+"""Finished calls of a run → how the run goes.
+
+In: each call's outcome, in numbers. Out: `Progress` at any moment, and samples over time for plots. Never touched:
+texts, the loop, the network.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from ..errors import APIStatusError, RustyAgentError
+from ..types import Usage
+from .histogram import Histogram
+
+__all__ = ["Price", "Progress", "Sample", "Tally"]
+
+_RECENT_SECONDS = 10.0  # what rates are measured over
+_FEW = 10  # rows in that time: with fewer the time left is judged by the whole run
+_MAX_SAMPLES = 600
+_SAMPLE_SECONDS = 1.0
+_SLACK = 0.1  # seconds: timers are never exact, and a sample left out would leave a gap of two
+_MILLION = 1_000_000
+
+
+def _dollars(_: Any, attribute: Any, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{attribute.name} must be a number of USD per million tokens, at least 0, not {value!r}")
+
+
+@define(frozen=True)
+class Price:
+    """What a model costs.
+
+    Attributes:
+        input: USD per million tokens of the prompt.
+        output: USD per million tokens of the answer.
+
+    Raises:
+        ValueError: A number is negative or not finite.
+    """
+
+    input: float = field(validator=_dollars)
+    output: float = field(validator=_dollars)
+
+    @classmethod
+    def parse(cls, text: str) -> Price:
+        """Read `"INPUT,OUTPUT"`, as in `"0.15,0.60"`.
+
+        Raises:
+            ValueError: The text is not two numbers of at least 0.
+        """
+        try:
+            prompt, completion = (float(part) for part in text.split(","))
+        except ValueError:
+            raise ValueError(
+                f"a price is INPUT,OUTPUT in USD per million tokens, as in 0.15,0.60, not {text!r}"
+            ) from None
+        return cls(prompt, completion)
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What that many tokens cost, in USD."""
+        return (prompt_tokens * self.input + completion_tokens * self.output) / _MILLION
+
+
+@define(frozen=True)
+class Progress:
+    """How a run goes at one moment. Rows that an earlier run finished count in `skipped` and `total` alone.
+
+    Attributes:
+        done: Rows that were answered.
+        failed: Rows that failed, after all their attempts.
+        skipped: Rows that an earlier run had finished.
+        total: All rows, the skipped ones too, or None while unknown.
+        in_flight: Calls under way.
+        limit: How many may be under way now, or None without a limit.
+        retries: Attempts beyond each row's first.
+        rate_limited: Answers with status 429.
+        elapsed: Seconds since the run began.
+        requests_per_second: Finished rows per second over the last 10 s; once the run is over, over all of it. So
+            are the other rates.
+        prompt_tokens: Tokens of the prompts, as far as the endpoint told.
+        completion_tokens: Tokens of the answers, as far as the endpoint told.
+        prompt_tokens_per_second: Their rate.
+        completion_tokens_per_second: Their rate.
+        latency_p50: Median of seconds from a row's call to the end of its answer, or None before the first.
+        latency_p99: 99th percentile of the same.
+        ttft_p50: Median of seconds to the first token, or None where nothing was streamed.
+        ttft_p99: 99th percentile of the same.
+        cost: USD so far, or None without a price or before the endpoint has told any tokens.
+        projected_cost: USD for all rows of this run: the mean per finished row goes on. None as `cost`, or while
+            the total is unknown.
+        eta: Seconds left, or None while the total is unknown or nothing has finished.
+    """
+
+    done: int
+    failed: int
+    skipped: int
+    total: int | None
+    in_flight: int
+    limit: int | None
+    retries: int
+    rate_limited: int
+    elapsed: float
+    requests_per_second: float
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_per_second: float
+    completion_tokens_per_second: float
+    latency_p50: float | None
+    latency_p99: float | None
+    ttft_p50: float | None
+    ttft_p99: float | None
+    cost: float | None
+    projected_cost: float | None
+    eta: float | None
+
+    @property
+    def finished(self) -> int:
+        """Rows that this run has finished: done and failed."""
+        return self.done + self.failed
+
+
+@define
+class Sample:
+    """The counts of one moment.
+
+    Attributes:
+        elapsed: Seconds since the run began.
+        finished: Rows finished so far.
+        failed: Rows failed so far.
+        in_flight: Calls under way.
+        limit: How many might be under way, or None.
+        completion_tokens: Tokens of the answers so far.
+    """
+
+    elapsed: float
+    finished: int
+    failed: int
+    in_flight: int
+    limit: int | None
+    completion_tokens: int
+
+
+class Tally:
+    """Counts a run. Its clock starts when it is made.
+
+    Attributes:
+        total: All rows, the skipped ones too, or None while unknown; may be set at any time.
+        skipped: Rows that an earlier run had finished.
+        price: What the model costs, or None.
+        failures: How many rows failed, by kind of error: `"APITimeoutError"`, `"RateLimitError 429"`.
+        latency: Seconds from the call to the end of its answer, of the rows that were answered.
+        failure_latency: The same of the rows that failed.
+        ttft: Seconds to the first token, of streamed answers.
+        time_per_token: Seconds per token after the first, of streamed answers.
+        series: Samples over time, at most 600: when full, every second one is dropped and the interval doubles.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int | None = None,
+        skipped: int = 0,
+        price: Price | None = None,
+        gauges: Callable[[], tuple[int, int | None, int]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            total: All rows, the skipped ones too, or None while unknown.
+            skipped: Rows that an earlier run had finished.
+            price: What the model costs, or None.
+            gauges: Tells how many calls are under way, how many may be, and how many answers had status 429 so far.
+            clock: Tells seconds that never go back.
+        """
+        self.total = total
+        self.skipped = skipped
+        self.price = price
+        self.failures: dict[str, int] = {}
+        self.latency = Histogram()
+        self.failure_latency = Histogram()
+        self.ttft = Histogram()
+        self.time_per_token = Histogram()
+        start = Sample(0.0, 0, 0, 0, None, 0)
+        self.series = [start]
+        self._interval = _SAMPLE_SECONDS  # seconds between two samples of the series
+        self._recent = deque([(start, 0)])  # a sample with its prompt tokens: the last 10 s, and the one before them
+        self._gauges = gauges
+        self._clock = clock
+        self._started = clock()
+        self._ended: float | None = None
+        self._done = self._failed = self._retries = 0
+        self._prompt_tokens = self._completion_tokens = 0
+
+    def succeeded(self, *, latency: float, ttft: float | None, usage: Usage | None, attempts: int) -> None:
+        """A row was answered.
+
+        Args:
+            latency: Seconds from the call to the end of the answer.
+            ttft: Seconds from the call to the first token, or None where the answer was not streamed.
+            usage: Its tokens, or None where the endpoint did not tell.
+            attempts: How many attempts were made, at least 1.
+        """
+        self._done += 1
+        self._retries += attempts - 1
+        self.latency.add(latency)
+        if ttft is not None:
+            self.ttft.add(ttft)
+        if usage is not None:
+            self._prompt_tokens += usage.prompt_tokens
+            tokens = usage.completion_tokens
+            self._completion_tokens += tokens
+            if ttft is not None and tokens > 1:
+                self.time_per_token.add((latency - ttft) / (tokens - 1))
+
+    def failed(self, error: Exception, *, latency: float | None, attempts: int) -> None:
+        """A row failed for good. The tokens that its error tells of were paid for too, and are counted.
+
+        Args:
+            error: Why.
+            latency: Seconds from the call to the error, or None where no call was made.
+            attempts: How many attempts were made.
+        """
+        self._failed += 1
+        self._retries += max(0, attempts - 1)
+        kind = type(error).__name__
+        if isinstance(error, APIStatusError):
+            kind = f"{kind} {error.status_code}"
+        self.failures[kind] = self.failures.get(kind, 0) + 1
+        if latency is not None:
+            self.failure_latency.add(latency)
+        if isinstance(error, RustyAgentError) and error.usage is not None:
+            self._prompt_tokens += error.usage.prompt_tokens
+            self._completion_tokens += error.usage.completion_tokens
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, or those that it took once it is over."""
+        return (self._clock() if self._ended is None else self._ended) - self._started
+
+    @property
+    def cost(self) -> float | None:
+        """USD so far, or None without a price or before the endpoint has told any tokens."""
+        if self.price is None or not (self._prompt_tokens or self._completion_tokens):
+            return None
+        return self.price.cost(self._prompt_tokens, self._completion_tokens)
+
+    def sample(self) -> None:
+        """Note the counts down; to be called about once a second. A call that comes too early is ignored."""
+        now = self._now()
+        if now.elapsed - self._recent[-1][0].elapsed < _SAMPLE_SECONDS - _SLACK:
+            return
+        self._recent.append((now, self._prompt_tokens))
+        while self._recent[1][0].elapsed <= now.elapsed - _RECENT_SECONDS:
+            self._recent.popleft()
+        if now.elapsed - self.series[-1].elapsed >= self._interval - _SLACK:
+            self._keep(now)
+
+    def close(self) -> None:
+        """The run is over: stop the clock and take the last sample. A second call does nothing."""
+        if self._ended is None:
+            self._ended = self._clock()
+            self._recent = deque([(self.series[0], 0)])
+            self._keep(self._now())
+
+    def snapshot(self) -> Progress:
+        """How the run goes now; about 0.1 ms."""
+        elapsed = self.elapsed
+        in_flight, limit, rate_limited = self._read_gauges()
+        finished = self._done + self._failed
+        then, prompt_tokens_then = self._recent[0]
+        span = max(elapsed - then.elapsed, 1e-9)  # a clock may stand still for a moment
+        left = None if self.total is None else max(0, self.total - self.skipped - finished)
+        cost = self.cost
+        return Progress(
+            done=self._done,
+            failed=self._failed,
+            skipped=self.skipped,
+            total=self.total,
+            in_flight=in_flight,
+            limit=limit,
+            retries=self._retries,
+            rate_limited=rate_limited,
+            elapsed=elapsed,
+            requests_per_second=(finished - then.finished) / span,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            prompt_tokens_per_second=(self._prompt_tokens - prompt_tokens_then) / span,
+            completion_tokens_per_second=(self._completion_tokens - then.completion_tokens) / span,
+            latency_p50=self.latency.percentile(50),
+            latency_p99=self.latency.percentile(99),
+            ttft_p50=self.ttft.percentile(50),
+            ttft_p99=self.ttft.percentile(99),
+            cost=cost,
+            projected_cost=None if cost is None or left is None else cost + cost / finished * left,
+            eta=self._eta(elapsed, finished, left),
+        )
+
+    def _eta(self, elapsed: float, finished: int, left: int | None) -> float | None:
+        if left is None or not finished:
+            return None
+        then = self._recent[0][0]
+        if finished - then.finished >= _FEW:
+            return left * (elapsed - then.elapsed) / (finished - then.finished)
+        return left * elapsed / finished
+
+    def _read_gauges(self) -> tuple[int, int | None, int]:
+        return (0, None, 0) if self._gauges is None else self._gauges()
+
+    def _now(self) -> Sample:
+        in_flight, limit, _ = self._read_gauges()
+        finished = self._done + self._failed
+        return Sample(self.elapsed, finished, self._failed, in_flight, limit, self._completion_tokens)
+
+    def _keep(self, now: Sample) -> None:
+        if len(self.series) == _MAX_SAMPLES:
+            del self.series[1::2]
+            self._interval *= 2
+        self.series.append(now)

@@ -1,0 +1,475 @@
+"""What a display says, where it says it, and that nothing about it can end or hold up a run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import pytest
+
+from rusty_agent.progress import show
+from rusty_agent.progress.show import Display, clock, dollars, line, make_display, quantity, seconds
+from rusty_agent.progress.tally import Price, Progress, Tally
+from rusty_agent.types import Usage
+
+Mode = Literal["auto", "plain", "json", "off"]
+
+EXAMPLE = Progress(
+    done=1200,
+    failed=3,
+    skipped=0,
+    total=20_000,
+    in_flight=64,
+    limit=80,
+    retries=9,
+    rate_limited=7,
+    elapsed=3.1,
+    requests_per_second=412.3,
+    prompt_tokens=9000,
+    completion_tokens=36_000,
+    prompt_tokens_per_second=3100.0,
+    completion_tokens_per_second=12_000.0,
+    latency_p50=0.15,
+    latency_p99=0.42,
+    ttft_p50=None,
+    ttft_p99=None,
+    cost=0.42,
+    projected_cost=7.0,
+    eta=45.4,
+)
+NOTHING = attrs.evolve(
+    EXAMPLE,
+    done=0,
+    failed=0,
+    total=None,
+    in_flight=0,
+    limit=None,
+    rate_limited=0,
+    requests_per_second=0.0,
+    prompt_tokens=0,
+    completion_tokens=0,
+    latency_p50=None,
+    latency_p99=None,
+    cost=None,
+    projected_cost=None,
+    eta=None,
+)
+
+
+# -- the line
+
+
+def test_the_line() -> None:
+    assert line(EXAMPLE) == (
+        "1,200/20,000 done, 3 failed, 64 in flight (limit 80), 412 req/s, 3.1k tok/s in, 12k out, "
+        "p50 0.15 s, p99 0.42 s, 7 × 429, $0.42 of ~$7.00, ETA 0:45"
+    )
+
+
+def test_parts_without_a_value_are_left_out() -> None:
+    assert line(NOTHING) == "0 done"
+    assert line(attrs.evolve(NOTHING, in_flight=4)) == "0 done, 4 in flight"
+    assert line(attrs.evolve(NOTHING, total=5, done=2)) == "2/5 done, 0 req/s"
+    assert line(attrs.evolve(NOTHING, cost=0.42)) == "0 done, $0.42"
+
+
+def test_a_resumed_run_tells_what_was_done_earlier() -> None:
+    assert line(attrs.evolve(NOTHING, total=20_000, skipped=1000)) == "1,000/20,000 done (1,000 earlier)"
+
+
+def test_the_end_has_no_time_left_and_no_projection() -> None:
+    ended = attrs.evolve(NOTHING, total=2, done=2, cost=7.0, projected_cost=7.0, eta=0.0)
+    assert line(ended) == "2/2 done, 0 req/s, $7.00"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (quantity(0), "0"),
+        (quantity(0.042), "0.042"),
+        (quantity(0.96), "1.0"),
+        (quantity(4.2), "4.2"),
+        (quantity(9.96), "10"),
+        (quantity(412.4), "412"),
+        (quantity(999.6), "1.0k"),
+        (quantity(3100), "3.1k"),
+        (quantity(12_345), "12k"),
+        (quantity(999_700), "1.0M"),
+        (quantity(5.4e9), "5.4G"),
+        (quantity(5.4e13), "54000G"),
+        (seconds(0.0008), "0.8 ms"),
+        (seconds(0.015), "15 ms"),
+        (seconds(0.0996), "0.10 s"),
+        (seconds(0.15), "0.15 s"),
+        (seconds(12.34), "12.3 s"),
+        (seconds(1234.5), "1,234 s"),
+        (dollars(0), "$0.00"),
+        (dollars(0.42), "$0.42"),
+        (dollars(0.0042), "$0.0042"),
+        (dollars(0.00001), "<$0.0001"),
+        (dollars(1234.5), "$1,234.50"),
+        (clock(45), "0:45"),
+        (clock(59.7), "1:00"),
+        (clock(727), "12:07"),
+        (clock(3723), "1:02:03"),
+        (clock(360_000), "100:00:00"),
+    ],
+)
+def test_figures(text: str, expected: str) -> None:
+    assert text == expected
+
+
+# -- on a terminal
+
+
+class Terminal:
+    """A terminal 60 columns wide."""
+
+    def __init__(self) -> None:
+        fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+        self._master, self.slave = os.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+        self.stream = os.fdopen(self.slave, "w", encoding="utf-8")
+
+    def display(self, tally: Tally) -> Display:
+        """A display of a run that has this terminal for its standard error."""
+        with contextlib.redirect_stderr(self.stream):
+            return make_display(True, tally)
+
+    def said(self) -> str:
+        """What it was told, to the newline that must be its end."""
+        text = ""
+        while not text.endswith("\n") and select.select([self._master], [], [], 2)[0]:  # a terminal takes its time
+            text += os.read(self._master, 2**16).decode()
+        return text
+
+    def close(self) -> None:
+        self.stream.close()
+        os.close(self._master)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture(params=["tqdm", "own"])
+def both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "tqdm":
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(show._Bar, "every", 0.02)
+    monkeypatch.setattr(show._InPlace, "every", 0.02)
+    return str(request.param)
+
+
+def rows(tally: Tally, number: int) -> None:
+    for _ in range(number):
+        tally.succeeded(latency=0.5, ttft=None, usage=Usage(100, 50), attempts=1)
+
+
+async def test_a_terminal_is_written_in_place_and_left_clean(
+    terminal: Terminal, both: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tally = Tally(total=100, price=Price(1000, 1000))
+    async with terminal.display(tally):
+        for _ in range(4):
+            rows(tally, 10)
+            await asyncio.sleep(0.05)
+    said = terminal.said()
+    assert said.endswith("\r\n")
+    assert said.count("\n") == 1
+    drawn = said.rstrip().split("\r")
+    assert len(drawn) >= 4
+    assert all(len(text) < 60 for text in drawn[:-1])  # cut to the terminal's width
+    assert "10/100 done" in said
+    assert "40/100 done, " in drawn[-1]
+    assert "$6.00 of ~$15.00" in drawn[-1]  # the last line is whole
+    assert ("40%|" in drawn[-1]) == (both == "tqdm")
+    assert capsys.readouterr().out == ""
+
+
+async def test_a_terminal_is_redrawn_only_if_something_changed(terminal: Terminal, both: str) -> None:
+    async with terminal.display(Tally(total=100)):
+        await asyncio.sleep(0.2)
+    assert terminal.said().count("0/100 done") == 2  # the first time and the last
+
+
+async def test_what_a_longer_line_left_is_wiped_out(terminal: Terminal, both: str) -> None:
+    flying = 1_000_000
+    tally = Tally(gauges=lambda: (flying, None, 0))
+    async with terminal.display(tally):
+        await asyncio.sleep(0.05)
+        flying = 1
+        await asyncio.sleep(0.05)
+    last = terminal.said().rstrip("\r\n").split("\r")
+    assert "0 done, 1 in flight" + " " * 8 in "".join(last)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the run failed"), asyncio.CancelledError(), KeyboardInterrupt()])
+async def test_a_terminal_is_left_clean_after_a_failure_too(
+    terminal: Terminal, both: str, error: BaseException
+) -> None:
+    with pytest.raises(type(error)):
+        async with terminal.display(Tally(total=5)):
+            await asyncio.sleep(0.05)
+            raise error
+    assert terminal.said().endswith("0/5 done\r\n")
+
+
+async def test_a_terminal_is_left_clean_when_everything_is_cancelled(terminal: Terminal, both: str) -> None:
+    async def run() -> None:
+        async with terminal.display(Tally(total=5)):
+            await asyncio.sleep(10)
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0.05)
+    for each in asyncio.all_tasks() - {asyncio.current_task()}:  # as asyncio.run does at its end
+        each.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert terminal.said().endswith("0/5 done\r\n")
+
+
+async def test_a_stopped_terminal_does_not_hold_up_the_run(terminal: Terminal, both: str) -> None:
+    termios: Any = pytest.importorskip("termios")
+    termios.tcflow(terminal.slave, termios.TCOOFF)  # as by Ctrl-S
+    tally = Tally(total=100)
+    began = time.perf_counter()
+    async with terminal.display(tally):
+        for _ in range(4):
+            rows(tally, 1)
+            await asyncio.sleep(0.03)
+    assert time.perf_counter() - began < 2
+    termios.tcflow(terminal.slave, termios.TCOON)
+
+
+async def test_a_total_that_is_not_known_needs_no_percentage(terminal: Terminal, both: str) -> None:
+    tally = Tally()
+    async with terminal.display(tally):
+        rows(tally, 3)
+        await asyncio.sleep(0.05)
+    said = terminal.said()
+    assert "3 done" in said
+    assert "%" not in said
+
+
+# -- elsewhere
+
+
+@pytest.mark.parametrize("mode", ["auto", "plain"])
+async def test_a_log_gets_lines(
+    mode: Mode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show._Lines, "every", 0.04)
+    tally = Tally(total=4)
+    async with make_display(mode, tally):
+        rows(tally, 2)
+        await asyncio.sleep(0.1)
+        rows(tally, 2)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert 2 <= len(lines) <= 3
+    assert lines[0].startswith("2/4 done, ")
+    assert lines[-1].startswith("4/4 done, ")
+
+
+async def test_a_short_run_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    async with make_display(True, Tally(total=0)):
+        pass
+    assert capsys.readouterr().err == "0/0 done\n"
+
+
+async def test_a_program_gets_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show._Json, "every", 0.04)
+    tally = Tally(total=4)
+    async with make_display("json", tally):
+        await asyncio.sleep(0.1)
+        rows(tally, 4)
+    out, err = capsys.readouterr()
+    objects = [json.loads(text) for text in err.splitlines()]
+    assert out == ""
+    assert 2 <= len(objects) <= 3
+    assert all(list(each) == [field.name for field in attrs.fields(Progress)] for each in objects)
+    assert [each["done"] for each in objects] == [0] * (len(objects) - 1) + [4]
+
+
+@pytest.mark.parametrize("mode", ["off", False])
+async def test_off_says_nothing_and_samples_all_the_same(
+    mode: Literal["off", False], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "_SAMPLE_SECONDS", 0.02)
+    now = 0.0
+    tally = Tally(clock=lambda: now)
+    async with make_display(mode, tally):
+        for _ in range(3):
+            now += 1
+            await asyncio.sleep(0.05)
+    assert [sample.elapsed for sample in tally.series] == [0, 1, 2, 3, 3]
+    assert capsys.readouterr() == ("", "")
+
+
+# -- an error stream that fails
+
+
+class Failing(io.StringIO):
+    """A stand-in of somebody's, which fails as they do."""
+
+    def write(self, text: str) -> int:
+        raise RuntimeError("not today")
+
+
+@pytest.mark.parametrize("mode", ["auto", "plain", "json"])
+@pytest.mark.parametrize("stream", ["none", "closed", "failing", "bare", "pretending"])
+async def test_a_broken_error_stream_ends_the_display_and_not_the_run(
+    mode: Mode, stream: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    closed = (tmp_path / "closed").open("w")
+    closed.close()
+    streams: dict[str, Any] = {"none": None, "closed": closed, "failing": Failing(), "bare": object()}
+    streams["pretending"] = types.SimpleNamespace(isatty=lambda: True, write=len)
+    monkeypatch.setattr(sys, "stderr", streams[stream])
+    for view in (show._Lines, show._Json, show._Bar, show._InPlace):
+        monkeypatch.setattr(view, "every", 0.01)
+    tally = Tally(total=1)
+    async with make_display(mode, tally):
+        await asyncio.sleep(0.03)
+        rows(tally, 1)
+    assert tally.snapshot().done == 1
+
+
+async def test_a_terminal_that_is_closed_ends_the_display(terminal: Terminal, both: str) -> None:
+    tally = Tally(total=100)
+    async with terminal.display(tally):
+        await asyncio.sleep(0.04)
+        terminal.stream.close()
+        rows(tally, 1)
+        await asyncio.sleep(0.04)
+
+
+CHILD = """
+import asyncio
+from rusty_agent.progress import show
+from rusty_agent.progress.tally import Tally
+show._Lines.every = 0.01
+async def main():
+    tally = Tally(total=100)
+    async with show.make_display("plain", tally):
+        for _ in range(5):
+            tally.succeeded(latency=1, ttft=None, usage=None, attempts=1)
+            await asyncio.sleep(0.02)
+asyncio.run(main())
+print("the end")
+"""
+
+
+def test_nobody_reads_the_error_stream_and_the_program_ends_well() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    child = subprocess.run([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, stderr=write, timeout=30, check=False)
+    os.close(write)
+    assert (child.returncode, child.stdout.split()) == (0, [b"the", b"end"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe cannot be asked there whether it is full")
+async def test_a_full_pipe_does_not_hold_up_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show._Json, "every", 0.01)
+    read, write = os.pipe()
+    with os.fdopen(read, "rb"), os.fdopen(write, "w") as stream:
+        os.set_blocking(write, False)
+        try:
+            while True:
+                os.write(write, b"x" * 4096)
+        except BlockingIOError:
+            os.set_blocking(write, True)
+        monkeypatch.setattr(sys, "stderr", stream)
+        began = time.perf_counter()
+        async with make_display("json", Tally()):
+            await asyncio.sleep(0.1)
+        assert time.perf_counter() - began < 1
+
+
+# -- a function
+
+
+async def test_a_function_is_called_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show._Calls, "every", 0.04)
+    told: list[Progress] = []
+    tally = Tally(total=2)
+    async with make_display(told.append, tally):
+        rows(tally, 1)
+        await asyncio.sleep(0.1)
+        rows(tally, 1)
+    assert 2 <= len(told) <= 3
+    assert [each.done for each in told] == [1] * (len(told) - 1) + [2]
+
+
+def refuse(progress: Progress) -> None:
+    raise LookupError("enough")
+
+
+async def test_what_a_function_raises_is_found_before_the_end_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show._Calls, "every", 0.02)
+    told: list[Progress] = []
+
+    def refuse_once(progress: Progress) -> None:
+        told.append(progress)
+        if len(told) == 1:
+            raise LookupError("enough")
+
+    display = make_display(refuse_once, Tally())
+    display.check()  # nothing has happened yet
+    with pytest.raises(LookupError, match="enough"):
+        async with display:
+            display.check()
+            await asyncio.sleep(0.07)
+            with pytest.raises(LookupError, match="enough"):
+                display.check()
+    assert len(told) == 1  # it has said what it had to say
+
+
+async def test_what_a_function_raises_at_the_end_is_raised() -> None:
+    with pytest.raises(LookupError, match="enough"):
+        async with make_display(refuse, Tally()):
+            pass
+
+
+async def test_what_a_function_raises_does_not_hide_why_the_run_failed() -> None:
+    with pytest.raises(RuntimeError, match="the run failed"):
+        async with make_display(refuse, Tally()):
+            raise RuntimeError("the run failed")
+
+
+async def coroutine_function(progress: Progress) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("progress", "message"),
+    [
+        ("rich", "progress must be True, False, 'auto', 'plain', 'json', 'off' or a function, not 'rich'"),
+        (None, "not None"),
+        (["auto"], r"not \['auto'\]"),
+        (2, "not 2"),
+        (coroutine_function, "progress must be a plain function"),
+    ],
+)
+def test_what_cannot_be_shown_to_is_refused(progress: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_display(progress, Tally())

@@ -1,0 +1,273 @@
+"""What a tally counts, and what it makes of it over time; on a clock that the tests turn."""
+
+from __future__ import annotations
+
+import math
+import timeit
+from itertools import pairwise
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rusty_agent.errors import APITimeoutError, RateLimitError, ServerError, StreamInterruptedError
+from rusty_agent.progress.tally import Price, Tally
+from rusty_agent.types import Usage
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def row(tally: Tally, number: int = 1, *, prompt: int = 100, completion: int = 50) -> None:
+    for _ in range(number):
+        tally.succeeded(latency=0.5, ttft=None, usage=Usage(prompt, completion), attempts=1)
+
+
+def run(tally: Tally, clock: Clock, seconds: int, per_second: int) -> None:
+    for _ in range(seconds):
+        clock.now += 1
+        row(tally, per_second)
+        tally.sample()
+
+
+# -- counting
+
+
+def test_every_outcome_is_counted(clock: Clock) -> None:
+    tally = Tally(total=10, skipped=3, gauges=lambda: (5, 8, 2), clock=clock)
+    tally.succeeded(latency=2.0, ttft=0.5, usage=Usage(100, 31), attempts=1)
+    tally.succeeded(latency=1.0, ttft=None, usage=None, attempts=3)
+    tally.failed(RateLimitError("x", status_code=429), latency=0.1, attempts=3)
+    clock.now += 4
+    progress = tally.snapshot()
+    assert (progress.done, progress.failed, progress.skipped, progress.total) == (2, 1, 3, 10)
+    assert (progress.in_flight, progress.limit, progress.rate_limited) == (5, 8, 2)
+    assert (progress.finished, progress.retries, progress.elapsed) == (3, 4, 4.0)
+    assert (progress.prompt_tokens, progress.completion_tokens) == (100, 31)
+    assert (progress.latency_p50, progress.latency_p99) == (1.0, 2.0)
+    assert (progress.ttft_p50, progress.ttft_p99) == (0.5, 0.5)
+    assert (tally.latency.count, tally.failure_latency.count, tally.ttft.count) == (2, 1, 1)
+
+
+def test_the_beginning_has_no_figures_yet(clock: Clock) -> None:
+    progress = Tally(total=10, price=Price(1, 1), clock=clock).snapshot()
+    assert progress.requests_per_second == progress.prompt_tokens_per_second == 0
+    unknown = ("latency_p50", "latency_p99", "ttft_p50", "ttft_p99", "cost", "projected_cost", "eta", "limit")
+    assert [getattr(progress, name) for name in unknown] == [None] * len(unknown)
+
+
+def test_time_per_token_is_measured_where_a_stream_had_more_than_one() -> None:
+    tally = Tally()
+    tally.succeeded(latency=2.0, ttft=0.5, usage=Usage(10, 31), attempts=1)
+    for ttft, usage in ((None, Usage(10, 31)), (0.5, Usage(10, 1)), (0.5, None)):
+        tally.succeeded(latency=9.0, ttft=ttft, usage=usage, attempts=1)
+    assert tally.time_per_token.count == 1
+    assert tally.time_per_token.sum == pytest.approx(1.5 / 30)
+
+
+def test_failures_are_told_apart_by_kind_and_status() -> None:
+    tally = Tally()
+    for error in (
+        RateLimitError("x", status_code=429),
+        ServerError("x", status_code=500),
+        ServerError("x", status_code=503),
+        ServerError("x", status_code=503),
+        APITimeoutError("x"),
+        ValueError("x"),
+    ):
+        tally.failed(error, latency=None, attempts=0)
+    assert tally.failures == {
+        "RateLimitError 429": 1,
+        "ServerError 500": 1,
+        "ServerError 503": 2,
+        "APITimeoutError": 1,
+        "ValueError": 1,
+    }
+    assert (tally.snapshot().retries, tally.failure_latency.count) == (0, 0)
+
+
+def test_tokens_of_a_failed_row_were_paid_for() -> None:
+    tally = Tally(price=Price(1, 2))
+    tally.failed(StreamInterruptedError("x", usage=Usage(1_000_000, 500_000)), latency=1, attempts=1)
+    assert tally.cost == pytest.approx(2.0)
+
+
+# -- rates and time left
+
+
+def test_a_rate_is_of_the_last_ten_seconds(clock: Clock) -> None:
+    tally = Tally(total=1000, clock=clock)
+    run(tally, clock, 30, per_second=2)
+    run(tally, clock, 10, per_second=20)
+    progress = tally.snapshot()
+    assert progress.requests_per_second == pytest.approx(20)
+    assert progress.prompt_tokens_per_second == pytest.approx(2000)
+    assert progress.completion_tokens_per_second == pytest.approx(1000)
+    assert progress.eta == pytest.approx((1000 - 260) / 20)
+
+
+def test_a_rate_in_the_first_second_is_of_what_there_is(clock: Clock) -> None:
+    tally = Tally(clock=clock)
+    row(tally, 8)
+    clock.now += 0.25
+    assert tally.snapshot().requests_per_second == pytest.approx(32)
+
+
+def test_nobody_samples_and_the_rate_is_of_the_whole(clock: Clock) -> None:
+    tally = Tally(clock=clock)
+    row(tally, 100)
+    clock.now += 50
+    assert tally.snapshot().requests_per_second == pytest.approx(2)
+
+
+def test_rows_of_an_earlier_run_count_into_no_rate_and_no_projection(clock: Clock) -> None:
+    tally = Tally(total=1000, skipped=900, price=Price(1, 0), clock=clock)
+    run(tally, clock, 1, per_second=20)
+    progress = tally.snapshot()
+    assert progress.requests_per_second == pytest.approx(20)
+    assert progress.eta == pytest.approx(4)
+    assert progress.projected_cost == pytest.approx(100 * 100 / 1e6)
+
+
+def test_few_rows_in_ten_seconds_do_not_shake_the_time_left(clock: Clock) -> None:
+    tally = Tally(total=20, clock=clock)
+    for second in range(100):  # one row each 25 s: mostly none in the last 10 s
+        run(tally, clock, 1, per_second=1 if second % 25 == 24 else 0)
+    run(tally, clock, 12, per_second=0)
+    progress = tally.snapshot()
+    assert progress.requests_per_second == 0
+    assert progress.eta == pytest.approx(16 * 112 / 4)
+
+
+def test_a_late_total_is_taken_up(clock: Clock) -> None:
+    tally = Tally(clock=clock)
+    run(tally, clock, 1, per_second=20)
+    assert tally.snapshot().eta is None
+    tally.total = 60
+    assert tally.snapshot().eta == pytest.approx(2)
+    tally.total = 10  # less than there were
+    assert tally.snapshot().eta == 0
+
+
+def test_the_end_stops_the_clock_and_tells_the_rates_of_the_whole(clock: Clock) -> None:
+    tally = Tally(total=120, clock=clock)
+    run(tally, clock, 20, per_second=5)
+    run(tally, clock, 20, per_second=1)
+    clock.now += 0.5
+    tally.close()
+    clock.now += 1000
+    tally.close()
+    progress = tally.snapshot()
+    assert (progress.elapsed, progress.eta) == (40.5, 0)
+    assert progress.requests_per_second == pytest.approx(120 / 40.5)
+    assert (tally.series[-1].elapsed, tally.series[-1].finished) == (40.5, 120)
+
+
+# -- cost
+
+
+def test_cost_goes_on_as_the_mean_of_what_has_finished() -> None:
+    tally = Tally(total=100, price=Price(0.15, 0.60))
+    row(tally, 4, prompt=1000, completion=500)
+    tally.failed(APITimeoutError("x"), latency=1, attempts=1)
+    progress = tally.snapshot()
+    assert progress.cost == tally.cost == pytest.approx(4 * 0.00045)
+    assert progress.projected_cost == pytest.approx(4 * 0.00045 / 5 * 100)
+
+
+@pytest.mark.parametrize(
+    ("price", "total", "usage", "known"),
+    [
+        (None, 10, Usage(1, 1), (False, False)),
+        (Price(1, 1), 10, None, (False, False)),  # an endpoint that tells no tokens is not free
+        (Price(1, 1), None, Usage(1, 1), (True, False)),
+        (Price(0, 0), 10, Usage(1, 1), (True, True)),
+    ],
+    ids=["no-price", "no-tokens", "no-total", "free"],
+)
+def test_what_is_unknown_is_no_zero(
+    price: Price | None, total: int | None, usage: Usage | None, known: tuple[bool, bool]
+) -> None:
+    tally = Tally(total=total, price=price)
+    tally.succeeded(latency=1, ttft=None, usage=usage, attempts=1)
+    progress = tally.snapshot()
+    assert (progress.cost is not None, progress.projected_cost is not None) == known
+
+
+def test_a_price_is_read() -> None:
+    assert Price.parse("0.15,0.60") == Price.parse(" 0.15 , .6") == Price(0.15, 0.60)
+    assert Price(0.15, 0.60).cost(1_000_000, 500_000) == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "-1,2", "1,inf", "nan,1", "1;2"])
+def test_what_is_no_price_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="USD per million tokens"):
+        Price.parse(text)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_price_or_refused(text: str) -> None:
+    try:
+        price = Price.parse(text)
+    except ValueError:
+        return
+    assert 0 <= price.input < math.inf
+    assert 0 <= price.output < math.inf
+
+
+# -- samples
+
+
+def test_a_sample_holds_the_counts_of_its_moment(clock: Clock) -> None:
+    tally = Tally(gauges=lambda: (7, 9, 0), clock=clock)
+    row(tally, 3)
+    tally.failed(ValueError("x"), latency=None, attempts=1)
+    clock.now += 1
+    tally.sample()
+    assert attrs.astuple(tally.series[-1]) == (1.0, 4, 1, 7, 9, 150)
+
+
+def test_samples_that_come_too_early_are_ignored(clock: Clock) -> None:
+    tally = Tally(clock=clock)
+    for _ in range(100):
+        clock.now += 0.2
+        tally.sample()
+    assert len(tally.series) == 21
+    assert len(tally._recent) <= 12
+
+
+@pytest.mark.parametrize("hours", [1, 30])
+def test_a_long_run_has_a_series_of_bounded_length_and_even_steps(clock: Clock, hours: int) -> None:
+    tally = Tally(clock=clock)
+    for second in range(hours * 3600):
+        clock.now = 1000.0 + second + 1 + (second % 3) * 0.001  # a timer's jitter
+        tally.sample()
+        assert len(tally.series) <= 600
+    steps = {round(b.elapsed - a.elapsed) for a, b in pairwise(tally.series)}
+    assert len(tally.series) >= 300
+    assert len(steps) <= 2  # the start, and the one interval that all have come to
+    assert tally.series[0].elapsed == 0
+    assert len(tally._recent) <= 12
+
+
+def test_counting_a_row_is_cheap() -> None:
+    tally, usage = Tally(price=Price(1, 1)), Usage(100, 50)
+
+    def count() -> None:
+        tally.succeeded(latency=0.5, ttft=0.1, usage=usage, attempts=1)
+
+    # 1.3 µs here; ten times as long would show in a run
+    assert min(timeit.repeat(count, number=2000, repeat=5)) / 2000 < 13e-6
