@@ -16,7 +16,8 @@ Never touched: the network, the environment.
     │   └── ServerError              500 and above
     ├── ResponseError(ValueError)                    the answer cannot be decoded
     ├── MissingAPIKeyError(ValueError)               no key was given or found
-    └── LocalModelError(RuntimeError)                the local model could not be found, started or kept alive
+    ├── LocalModelError(RuntimeError)                the local model could not be found, started or kept alive
+    └── RunStoppedError(RuntimeError)                a run of many prompts was stopped before its end
 
 A bad argument is a plain `ValueError` that names the argument; it is raised before anything is sent.
 """
@@ -41,6 +42,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "ResponseError",
+    "RunStoppedError",
     "RustyAgentError",
     "ServerError",
     "StreamInterruptedError",
@@ -194,3 +196,21 @@ class MissingAPIKeyError(RustyAgentError, ValueError):
 
 class LocalModelError(RustyAgentError, RuntimeError):
     """The local model could not be found, started or kept alive."""
+
+
+class RunStoppedError(RustyAgentError, RuntimeError):
+    """A run of many prompts was stopped before its end: what is not done was not sent.
+
+    Attributes:
+        reason: `"failures"`, `"error_rate"`, `"authentication"`, `"quota"`, `"budget"` or `"interrupt"`.
+        done: How many prompts were answered.
+        failed: How many failed.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str = "failures", done: int = 0, failed: int = 0, **fields: Any
+    ) -> None:
+        super().__init__(message, **fields)
+        self.reason = reason
+        self.done = done
+        self.failed = failed

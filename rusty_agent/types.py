@@ -20,6 +20,8 @@ __all__ = [
     "AttemptReport",
     "Finish",
     "GenerateResult",
+    "Limits",
+    "MapItem",
     "RawChunk",
     "ReasoningDelta",
     "RefusalDelta",
@@ -99,6 +101,7 @@ class GenerateResult:
         time_to_first_token: Seconds from the call to the first content, by the monotonic clock. For an answer
             that was not streamed it is the time to the whole answer.
         duration: Seconds from the call to the end of the answer.
+        attempts: How many attempts it took, at least 1.
         raw: The decoded JSON body; of a stream the fields of its chunks that are no content, last value each.
         warnings: What the library changed or could not honour in the request.
     """
@@ -113,6 +116,7 @@ class GenerateResult:
     request_id: str | None = None
     time_to_first_token: float | None = None
     duration: float | None = None
+    attempts: int = 1
     raw: dict[str, Any] = field(factory=dict, repr=False)
     warnings: list[str] = field(factory=list)
 
@@ -133,6 +137,23 @@ class GenerateResult:
     def total_tokens(self) -> int | None:
         """Tokens of both, or None where the endpoint sent no usage."""
         return None if self.usage is None else self.usage.total_tokens
+
+
+@define
+class MapItem:
+    """One prompt of many, and what came of it: exactly one of `result` and `error` is set.
+
+    Attributes:
+        index: Its place among the inputs, from 0.
+        input: The prompt as it was given: a string, a list of messages, or a dict of arguments.
+        result: The whole answer, or None where there is none.
+        error: Why there is none, or None.
+    """
+
+    index: int
+    input: Any
+    result: GenerateResult | None = None
+    error: Exception | None = None
 
 
 @define
@@ -246,6 +267,38 @@ class Timeout:
     first_token: float | None = field(default=None, validator=_seconds)
     idle: float | _Unset | None = field(default=UNSET, validator=_seconds)
     stall: float | None = field(default=None, validator=_seconds)
+
+
+def _positive(_: Any, attribute: Any, value: Any) -> None:
+    if value is not None and (not _is_number(value) or value <= 0):
+        raise ValueError(f"{attribute.name} must be a positive number or None, not {value!r}")
+
+
+def _optional_positive_count(_: Any, attribute: Any, value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError(f"{attribute.name} must be a whole number of at least 1 or None, not {value!r}")
+
+
+@define(frozen=True)
+class Limits:
+    """What a provider may ask of its endpoint; all its calls on one event loop share it, and take turns.
+
+    Calls wait for their turn; a call's time limits run from then on. An endpoint's `Retry-After` makes all of them
+    wait, and what it says of its own limits in its headers may lower the pace, never raise it.
+
+    Attributes:
+        requests_per_minute: The pace of requests, retries included. None: no limit of your own.
+        tokens_per_minute: The pace of tokens, prompts and answers together. They are estimated when a request is
+            sent (a token for four characters, answers as long as the latest) and corrected by the usage reported.
+        in_flight: The most requests under way at once; for `concurrency="auto"` the ceiling (None: 256).
+
+    Raises:
+        ValueError: A limit is not a positive number.
+    """
+
+    requests_per_minute: float | None = field(default=None, validator=_positive)
+    tokens_per_minute: float | None = field(default=None, validator=_positive)
+    in_flight: int | None = field(default=None, validator=_optional_positive_count)
 
 
 @define(frozen=True)

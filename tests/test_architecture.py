@@ -13,12 +13,12 @@ PACKAGE = Path(__file__).parents[1] / "rusty_agent"
 # From the ground up. A room may import from rooms below it and from itself.
 FLOORS = (
     {"errors", "types"},
-    {"presets"},
+    {"presets", "progress"},
     {"config", "parameters"},
     {"wire"},
     {"net"},
-    {"call"},
-    {"stream"},
+    {"call", "run"},
+    {"stream", "many"},
     {"provider"},
     {"sync", "agent"},
     {"batch", "testing", "contrib", "local"},
@@ -32,6 +32,7 @@ DOORS = {
     "backoff": "net/retry.py",
     "uvloop": "sync/bridge.py",
     "xllamacpp": "local/child.py",
+    "tqdm": "progress/show.py",
 }
 # Rooms whose code is loaded where it is used, because it is optional.
 LAZY = {("provider", "local")}

@@ -1,0 +1,112 @@
+"""How many attempts may be in flight, found out by trying (AIMD).
+
+In: that an attempt was sent, has succeeded, or was turned away for load. Out: a limit. Never touched: the clock, the
+attempts themselves.
+
+Before the first refusal the limit doubles with every round trip (slow start). A refusal cuts it, once per round trip:
+further refusals of attempts that were sent before the cut say nothing new. From then on it climbs by half of the
+distance to where the refusal came from, and beyond that first by one per round trip and then faster (as BIC and CUBIC
+do in TCP): so most of the time is spent close below the true limit, whose changes are found within some round trips.
+
+Latency does not steer it: a batching server answers slower under load while it still answers more in all.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["AdaptiveLimit"]
+
+START = 16
+"""The limit to begin with: what even small servers take, and eight round trips from 256."""
+
+_FIRST_CUT = 0.5  # slow start has overshot by up to twice
+_LEAST_CUT = 0.8
+_MOST_CUT = 0.25
+_CONVERGE = 0.85  # refused before the old mark was reached: there is less room than there was, or others want some
+
+
+class AdaptiveLimit:
+    """The limit of one endpoint.
+
+    Attributes:
+        ceiling: The user's own bound; the limit never passes it.
+    """
+
+    def __init__(self, ceiling: int, start: int = START) -> None:
+        self.ceiling = ceiling
+        self._limit = float(min(start, ceiling))
+        self._mark = math.inf  # where the last refusal came
+        self._cuts = 0
+        self._refused = 0  # of the attempts that were sent since the last cut
+        self._tried = 1.0  # how many were in flight when they were
+
+    @property
+    def limit(self) -> int:
+        """How many attempts may be in flight, at least 1."""
+        return int(self._limit)
+
+    @property
+    def epoch(self) -> int:
+        """What an attempt must remember from the moment it was sent."""
+        return self._cuts
+
+    @property
+    def probing(self) -> bool:
+        """Whether nothing was refused so far: the limit may be far too high already."""
+        return self._mark == math.inf
+
+    def expect(self, limit: int) -> None:
+        """Begin with this many, unless something was refused already."""
+        self.ceiling = max(self.ceiling, limit)
+        if self.probing:
+            self._limit = max(self._limit, float(limit))
+
+    def succeeded(self, in_flight: int) -> None:
+        """An attempt has succeeded.
+
+        Args:
+            in_flight: How many were in flight, the attempt itself included. While less than half of the limit is
+                used, a success says nothing about it.
+        """
+        if self._refused or in_flight * 2 < self.limit or self._limit >= self.ceiling:
+            return
+        distance = self._mark - self._limit
+        if distance == math.inf:
+            step = self._limit
+        elif distance > 0:
+            step = max(1.0, distance / 2)
+        else:
+            step = max(1.0, min(-distance / 2, self._limit / 4))
+        self._limit = min(self._limit + step / self._limit, float(self.ceiling))
+
+    def refused(self, epoch: int, in_flight: int) -> None:
+        """An attempt was turned away for load; `judge` follows a round trip later.
+
+        Args:
+            epoch: `epoch` as it was when the attempt was sent.
+            in_flight: How many are in flight, the attempt itself included. What the limit would have allowed beyond
+                was never tried.
+        """
+        if epoch == self._cuts:
+            self._refused += 1
+            self._tried = max(self._tried, min(self._limit, float(in_flight)))
+
+    def judge(self, epoch: int) -> None:
+        """A round trip has passed since an attempt was refused: cut, by the share of those in flight that were."""
+        if epoch != self._cuts:
+            return
+        least = _FIRST_CUT if self.probing else _LEAST_CUT
+        factor = max(_MOST_CUT, min(least, 1 - self._refused / self._tried))
+        if self.probing and factor == least:
+            self._mark = self._tried * (1 + least) / 2
+        elif factor < least:  # far too many: what was served is what there is room for
+            self._mark = self._tried * factor
+        elif self._tried < self._mark:
+            self._mark = self._tried * _CONVERGE
+        else:
+            self._mark = self._tried
+        self._limit = max(1.0, self._tried * factor)
+        self._cuts += 1
+        self._refused = 0
+        self._tried = 1.0

@@ -1,0 +1,175 @@
+"""Bounded concurrency: one coroutine function over many inputs, in order or as they finish.
+
+In: inputs of any number, from a list, an iterator or an asynchronous one; a coroutine function. Out: a `MapItem` for
+each. Never touched: what the function does.
+
+There are as many workers as may be busy at once, not a task for every input. A worker takes the next input when it is
+free and its result will have a place: results that nobody has taken yet are bounded too. Errors are values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+from ..types import MapItem
+
+__all__ = ["Inputs", "Stop", "Work", "spread"]
+
+Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+Work: TypeAlias = Callable[[Any], Awaitable[Any]]
+
+_END = object()
+_WINDOW = 16  # in order, an answer may take this many times longer than others before the others wait for its turn
+
+
+class Stop:
+    """Lets others end a run: no further input is taken; what is under way goes on, and what is done is handed out."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._crew: _Crew | None = None
+
+    def request(self) -> None:
+        """Take no further input."""
+        self.requested = True
+        if self._crew is not None:
+            self._crew.wake()
+
+
+async def spread(
+    inputs: Inputs, work: Work, *, concurrency: int, ordered: bool, stop: Stop | None = None
+) -> AsyncGenerator[MapItem, None]:
+    """Run `work` over the inputs; yield an item for each that was taken.
+
+    Leaving the generator early cancels what is under way, and waits for its end.
+
+    Args:
+        inputs: Taken only as fast as they are worked off.
+        work: Called with an input; what it returns or raises becomes the item's `result` or `error`.
+        concurrency: How many are worked on at once, at least 1.
+        ordered: Yield in the order of the inputs. Up to 16 times `concurrency` results then wait behind a slow one,
+            before no further input is taken. Else, up to `concurrency` results wait for whoever iterates.
+        stop: Ends the run early when it is told to.
+
+    Raises:
+        Exception: What taking the next input raised, after the items of all inputs before it.
+    """
+    crew = _Crew(inputs, work, concurrency, ordered, stop or Stop())
+    try:
+        while (item := await crew.next()) is not None:
+            yield item
+    finally:
+        await crew.dismiss()
+
+
+class _Crew:
+    """The workers of one run, their inputs, and the items that nobody has taken yet."""
+
+    def __init__(self, inputs: Inputs, work: Work, concurrency: int, ordered: bool, stop: Stop) -> None:
+        self._inputs: Iterator[Any] | AsyncIterator[Any] = (
+            aiter(inputs) if isinstance(inputs, AsyncIterable) else iter(inputs)
+        )
+        self._work = work
+        self._concurrency = concurrency
+        self._bound = concurrency * (1 + (_WINDOW if ordered else 1))
+        self._stop = stop
+        self._ready: deque[MapItem] = deque()
+        self._early: dict[int, MapItem] = {}  # finished before their turn
+        self._ordered = ordered
+        self._due = 0  # the index whose turn it is
+        self._taken = 0  # inputs
+        self._given = 0  # items
+        self._exhausted = False
+        self._dismissed = False
+        self._broken: BaseException | None = None  # what taking an input raised
+        self._workers: set[asyncio.Task[None]] = set()
+        self._taking = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._news = asyncio.Event()
+        stop._crew = self
+        self._hire()
+
+    async def next(self) -> MapItem | None:
+        """The next item; None after the last."""
+        while not self._ready:
+            if not self._workers:
+                if self._broken is not None:
+                    raise self._broken
+                return None
+            self._news.clear()
+            await self._news.wait()
+        self._given += 1
+        self._room.set()
+        return self._ready.popleft()
+
+    def wake(self) -> None:
+        """There may be news for the workers that wait for room, and for whoever waits for an item."""
+        self._room.set()
+        self._news.set()
+
+    async def dismiss(self) -> None:
+        """End all workers."""
+        self._dismissed = True
+        for worker in self._workers:
+            worker.cancel()
+        if self._workers:
+            await asyncio.wait(self._workers)
+
+    def _hire(self) -> None:
+        worker = asyncio.ensure_future(self._run())
+        self._workers.add(worker)
+        worker.add_done_callback(self._leave)
+
+    def _leave(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        broken = asyncio.CancelledError() if worker.cancelled() else worker.exception()
+        if broken is not None and not self._dismissed:  # no item tells of it, so the run must
+            self._broken = self._broken or broken
+            self._exhausted = True
+        self.wake()
+
+    async def _run(self) -> None:
+        hired = False  # the next one: each worker that finds work hires one, so that there are no more than needed
+        while (taken := await self._take()) is not None:
+            index, given = taken
+            if not hired and len(self._workers) < self._concurrency:
+                hired = True
+                self._hire()
+            try:
+                item = MapItem(index, given, await self._work(given))
+            except Exception as error:
+                item = MapItem(index, given, None, error)
+            self._hand_out(item)
+
+    async def _take(self) -> tuple[int, Any] | None:
+        """The next input and its index, when its result will have a place; None when there is none."""
+        async with self._taking:
+            while self._taken - self._given >= self._bound and not self._stop.requested:
+                self._room.clear()
+                await self._room.wait()
+            if self._exhausted or self._stop.requested:
+                return None
+            inputs = self._inputs
+            if isinstance(inputs, AsyncIterator):
+                taken = await anext(inputs, _END)
+            else:
+                taken = next(inputs, _END)
+            if taken is _END:
+                self._exhausted = True
+                return None
+            self._taken += 1
+            return self._taken - 1, taken
+
+    def _hand_out(self, item: MapItem) -> None:
+        if not self._ordered:
+            self._ready.append(item)
+        else:
+            self._early[item.index] = item
+            while (due := self._early.pop(self._due, None)) is not None:
+                self._ready.append(due)
+                self._due += 1
+        if self._ready:
+            self._news.set()

@@ -1,0 +1,270 @@
+"""Who may send now: one door for all calls of a provider on one loop.
+
+In: calls that want to send, and how their attempts ended. Out: permits, one for each attempt. Never touched: requests
+and answers themselves, whether to retry.
+
+Four things hold the door: a gate that an endpoint's `Retry-After` closes for everybody, a pace for requests and one
+for tokens, and the number in flight. Callers take turns; within one caller the order is kept. Nothing polls: the door
+looks again when a permit comes back, and at the moment at which time alone will open it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from random import uniform
+
+from attrs import define
+
+from ..errors import APIConnectionError, APIStatusError, RateLimitError, RustyAgentError
+from ..types import Limits, Usage
+from ..wire.ratelimit import RateLimits
+from .adapt import AdaptiveLimit
+from .pace import Pace
+
+__all__ = ["CEILING", "Caller", "Limiter", "Permit"]
+
+CEILING = 256
+"""How many attempts may be in flight at most, where the user has set no limit of his own."""
+
+_OVERLOADED = frozenset({429, 503, 529})
+_READ_EVERY = 16  # headers about limits hardly change; reading them costs some microseconds
+_HELD_SECONDS = 2.0
+_SMOOTHING = 0.1
+_FIRST_ANSWER_TOKENS = 256.0
+
+
+class Caller:
+    """Who waits: callers take turns at the door. A run of many prompts is one caller, a call by itself is another.
+
+    Attributes:
+        stopped: Set when the run was stopped: what still waits is turned away with it.
+    """
+
+    __slots__ = ("stopped",)
+
+    def __init__(self) -> None:
+        self.stopped: RustyAgentError | None = None
+
+
+@define(eq=False)
+class Permit:
+    """The right to make one attempt. It must come back: `succeeded`, `failed` or `release`, whichever comes first."""
+
+    _limiter: Limiter
+    _epoch: int
+    _sent: float
+    _tokens: float
+    _out: bool = True
+
+    def succeeded(self, headers: Mapping[str, str], usage: Usage | None) -> None:
+        """The attempt has brought its answer."""
+        if self._out:
+            self._limiter._succeeded(self, headers, usage)
+            self.release()
+
+    def failed(self, error: RustyAgentError) -> None:
+        """The attempt has failed."""
+        if self._out:
+            self._out = False
+            self._limiter._failed(self, error)
+
+    def release(self) -> None:
+        """Be done with it; nothing is known of how the attempt ended."""
+        if self._out:
+            self._out = False
+            self._limiter._came_back()
+
+
+class Limiter:
+    """The door of one provider on one event loop.
+
+    Attributes:
+        ceiling: What a limit that is found out by trying may rise to.
+        in_flight: How many permits are out.
+        rate_limited: How many attempts were answered with 429.
+    """
+
+    def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        self.ceiling = limits.in_flight or CEILING
+        self._limits = limits
+        self._loop = loop
+        self._requests = Pace(_per_second(limits.requests_per_minute))
+        self._tokens = Pace(_per_second(limits.tokens_per_minute))
+        self._said = RateLimits()
+        self._unread = 0
+        self._opens = -math.inf
+        self._waiting: dict[Caller, deque[tuple[asyncio.Future[Permit], float]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._latency = 0.0  # a running mean, in seconds
+        self._answer_tokens = _FIRST_ANSWER_TOKENS  # likewise
+        self._adaptive = AdaptiveLimit(self.ceiling)
+        self._adapting = 0  # how many runs ask for it
+        self.in_flight = 0
+        self.rate_limited = 0
+
+    @property
+    def limit(self) -> int | None:
+        """How many attempts may be in flight now, or None for any number."""
+        fixed = self._limits.in_flight
+        if not self._adapting:
+            return fixed
+        return self._adaptive.limit if fixed is None else min(self._adaptive.limit, fixed)
+
+    @contextmanager
+    def adapting(self, start: int | None = None) -> Iterator[None]:
+        """Find the limit out by trying, meanwhile; what was found out is kept for the next time.
+
+        Args:
+            start: How many to begin with, unless it is known that they are too many. Default: few.
+        """
+        self._adapting += 1
+        if start is not None:
+            self._adaptive.expect(start)
+        try:
+            yield
+        finally:
+            self._adapting -= 1
+            self._look()
+
+    async def acquire(self, caller: Caller, characters: int) -> Permit:
+        """Wait for a permit.
+
+        Args:
+            caller: Who waits.
+            characters: The length of the request, from which its tokens are estimated.
+
+        Raises:
+            RustyAgentError: The caller was stopped meanwhile.
+        """
+        if caller.stopped is not None:
+            raise caller.stopped
+        tokens = characters / 4 + self._answer_tokens
+        if not self._waiting and self._opens_in(self._loop.time()) <= 0:
+            return self._admit(tokens)
+        turn: asyncio.Future[Permit] = self._loop.create_future()
+        self._waiting.setdefault(caller, deque()).append((turn, tokens))
+        self._look()
+        try:
+            return await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                turn.result().release()
+            raise
+
+    def stop(self, caller: Caller, error: RustyAgentError) -> None:
+        """Turn away what waits for this caller, and what will come."""
+        caller.stopped = error
+        for turn, _ in self._waiting.pop(caller, ()):
+            if not turn.done():
+                turn.set_exception(error)
+
+    # The door.
+
+    def _look(self) -> None:
+        """Let in who may go in, and look again when time has passed or a permit has come back."""
+        while self._waiting:
+            caller, queue = next(iter(self._waiting.items()))
+            while queue and queue[0][0].done():  # cancelled while it waited
+                queue.popleft()
+            if not queue:
+                del self._waiting[caller]
+                continue
+            wait = self._opens_in(self._loop.time())
+            if wait > 0:
+                self._look_again(wait)
+                return
+            turn, tokens = queue.popleft()
+            del self._waiting[caller]
+            if queue:
+                self._waiting[caller] = queue  # behind the others
+            turn.set_result(self._admit(tokens))
+
+    def _look_again(self, wait: float) -> None:
+        if wait == math.inf:  # a permit that comes back will tell
+            return
+        when = self._loop.time() + wait
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._look()
+
+    def _opens_in(self, now: float) -> float:
+        limit = self.limit
+        if limit is not None and self.in_flight >= limit:
+            return math.inf
+        return max(self._opens - now, self._requests.wait(now), self._tokens.wait(now))
+
+    def _admit(self, tokens: float) -> Permit:
+        now = self._loop.time()
+        # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
+        self._requests.spend(uniform(0.5, 1.5) if self._requests.rate == self._said.requests else 1, now)
+        self._tokens.spend(tokens, now)
+        self.in_flight += 1
+        return Permit(self, self._adaptive.epoch, now, tokens)
+
+    def _came_back(self) -> None:
+        self.in_flight -= 1
+        if self._waiting:
+            self._look()
+
+    # What is learned from answers.
+
+    def _succeeded(self, permit: Permit, headers: Mapping[str, str], usage: Usage | None) -> None:
+        now = self._loop.time()
+        took = now - permit._sent
+        self._latency += (took - self._latency) * (_SMOOTHING if self._latency else 1)
+        if usage is not None:
+            self._answer_tokens += (usage.completion_tokens - self._answer_tokens) * _SMOOTHING
+            self._tokens.spend(usage.total_tokens - permit._tokens, now)
+        if self._adapting:
+            self._adaptive.succeeded(self.in_flight)
+        if self._unread:
+            self._unread -= 1
+        else:
+            self._unread = _READ_EVERY - 1
+            self._read(headers)
+
+    def _failed(self, permit: Permit, error: RustyAgentError) -> None:
+        status = error.status_code if isinstance(error, APIStatusError) else None
+        now = self._loop.time()
+        if isinstance(error, APIStatusError):
+            self._read(error.headers)
+            if status in _OVERLOADED and error.retryable and error.retry_after is not None:
+                self._opens = max(self._opens, now + error.retry_after)
+        if isinstance(error, RateLimitError):
+            self.rate_limited += 1
+            self._tokens.spend(-permit._tokens, now)  # it cost nothing
+        if error.retryable and (status in _OVERLOADED or isinstance(error, APIConnectionError)):
+            self._adaptive.refused(permit._epoch, self.in_flight)
+            # «Too many» is said faster than an answer: the next one to hear it does not take the place at once.
+            round_trip = min(self._latency, _HELD_SECONDS)
+            held = round_trip - (now - permit._sent)
+            if self._adapting and self._adaptive.probing:  # let nobody in until it is known how many are too many
+                self._opens = max(self._opens, now + round_trip)
+            self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)
+        else:
+            self._came_back()
+
+    def _hold_over(self, epoch: int) -> None:
+        if self._adapting:
+            self._adaptive.judge(epoch)
+        self._came_back()
+
+    def _read(self, headers: Mapping[str, str]) -> None:
+        """Headers may lower the pace, never raise it above the user's own."""
+        self._said.read(headers)
+        self._requests.rate = min(_per_second(self._limits.requests_per_minute), self._said.requests)
+        self._tokens.rate = min(_per_second(self._limits.tokens_per_minute), self._said.tokens)
+
+
+def _per_second(per_minute: float | None) -> float:
+    return math.inf if per_minute is None else per_minute / 60

@@ -1,0 +1,119 @@
+"""Headers about rate limits, in every dialect → requests and tokens per second.
+
+In: a response's headers. Out: the rates that they speak of, or nothing. Never touched: the pace itself.
+
+Seen: OpenAI, Azure and Groq (`x-ratelimit-limit-requests`, `-remaining-`, `-reset-requests: 6m0s`), Anthropic
+(`anthropic-ratelimit-requests-limit`), Mistral and Cerebras (`x-ratelimit-limit-tokens-minute`, `-req-minute`),
+OpenRouter, Together (`x-ratelimit-limit`), the IETF's draft (`ratelimit-limit: 100;w=60`, `ratelimit-policy`).
+
+They are read with distrust. Azure sends -1 and 0. The period is mostly unsaid: OpenAI's limit is by the minute, Groq's
+requests are by the day, Together's by the second, and `reset` is the time until the allowance is *full* again. A
+period of more than a minute is a quota and no pace: spreading it evenly would make a run of hours out of minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from attrs import define
+
+__all__ = ["RateLimits"]
+
+_UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_PERIODS = tuple(_UNITS.values())
+_LONGEST_PACE = 60.0
+_NAME = re.compile(r"^(?:x-|anthropic-)?ratelimit(?:bysize)?-(.+)$")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_AGREES = 0.25  # how far two estimates of a rate may differ
+
+
+@define
+class _Said:
+    """What the headers of one response say of requests, or of tokens."""
+
+    limit: float | None = None
+    remaining: float | None = None
+    reset: float | None = None
+    period: float | None = None
+
+
+class RateLimits:
+    """What an endpoint has said about its limits so far.
+
+    Attributes:
+        requests: Requests per second, infinite where nothing usable was said.
+        tokens: Tokens per second, likewise.
+    """
+
+    def __init__(self) -> None:
+        self.requests = math.inf
+        self.tokens = math.inf
+        self._longest_reset = {"requests": 0.0, "tokens": 0.0}
+
+    def read(self, headers: Mapping[str, str]) -> None:
+        """Take the headers of one response in."""
+        said: dict[str, _Said] = {}
+        for name, value in headers.items():
+            if "ratelimit" in (lower := name.lower()) and (found := _NAME.match(lower)) is not None:
+                words = found[1].split("-")
+                kind = "tokens" if "bysize" in lower or any("token" in word for word in words) else "requests"
+                if not {"input", "output"} & set(words):  # Anthropic splits its tokens up besides
+                    _note(said.setdefault(kind, _Said()), words, value)
+        for kind, one in said.items():
+            rate = self._rate(kind, one)
+            if rate is not None:
+                setattr(self, kind, rate)
+
+    def _rate(self, kind: str, said: _Said) -> float | None:
+        if said.limit is None or said.limit <= 0:
+            return None
+        longest = self._longest_reset[kind] = max(self._longest_reset[kind], said.reset or 0.0)
+        period = said.period or self._agreeing(said)
+        if period is None:
+            # A reset is never longer than its period. Where none was sent: by the minute, as OpenAI documents.
+            fits = (unit for unit in _PERIODS if unit * 1.05 >= longest)
+            period = next(fits, math.inf) if longest else _UNITS["minute"]
+        return said.limit / period if period <= _LONGEST_PACE else math.inf
+
+    @staticmethod
+    def _agreeing(said: _Said) -> float | None:
+        """The period that explains the reset, if what was used is refilled evenly, as by OpenAI and Groq."""
+        if said.limit is None or said.remaining is None or not said.reset or said.remaining >= said.limit:
+            return None
+        refill = (said.limit - said.remaining) / said.reset
+        close = (unit for unit in _PERIODS if abs(refill * unit / said.limit - 1) <= _AGREES)
+        return next(close, None)
+
+
+def _note(said: _Said, words: list[str], value: str) -> None:
+    number = _number(value)
+    period = next((_UNITS[word] for word in words if word in _UNITS), None)
+    if (window := re.search(r";\s*w=(\d+)", value)) is not None:
+        period = float(window[1])
+    if "limit" in words or "policy" in words:
+        if "policy" in words and (quota := re.search(r";\s*q=(\d+)", value)) is not None:
+            number = float(quota[1])
+        if number is not None and (said.limit is None or period is not None):
+            said.limit, said.period = number, period or said.period
+    elif "remaining" in words:
+        said.remaining = number
+    elif "reset" in words:
+        said.reset = _seconds(value)
+
+
+def _number(value: str) -> float | None:
+    found = re.match(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:[;,]|$)", value)
+    return float(found[1]) if found else None
+
+
+def _seconds(value: str) -> float | None:
+    """`6m0s`, `12ms`, `1.5`; None for moments in time, whose clock is the server's."""
+    text = value.strip()
+    parts = _DURATION.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    number = _number(text)
+    return number if number is not None and number < 10 * 86400 else None

@@ -1,0 +1,241 @@
+"""An event loop whose clock is virtual, and endpoints that exist only in it: minutes pass in milliseconds.
+
+Everything above the socket is the library's own code. The clock stands still while code runs and jumps to the next
+timer when all wait, so every run is the same run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import attrs
+from multidict import CIMultiDict
+
+from rusty_agent import AsyncProvider, RetryPolicy
+from rusty_agent.net.transport import Transport, TransportOptions
+from rusty_agent.testing.answers import completion
+from rusty_agent.wire.codec import dumps
+
+T = TypeVar("T")
+
+
+class _Selector(selectors.DefaultSelector):
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(0)
+        if not found:
+            assert timeout is not None, "everybody waits, and nothing will ever happen"
+            self.now += timeout
+        return found
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.selector = _Selector()
+        super().__init__(self.selector)
+
+    def time(self) -> float:
+        return self.selector.now
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
+
+
+@attrs.define
+class Said:
+    """What an endpoint answers, after `seconds`."""
+
+    seconds: float
+    status: int = 200
+    headers: dict[str, str] = attrs.field(factory=dict)
+
+
+class Endpoint:
+    """An endpoint. Its behaviour is `answer`, called when a request comes.
+
+    Attributes:
+        in_flight: Requests that it works on.
+        served: When each request was answered well, in seconds.
+        refused: How many were turned away.
+    """
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.peak = 0
+        self.served: list[float] = []
+        self.refused = 0
+
+    def answer(self, now: float) -> Said:
+        raise NotImplementedError
+
+    async def handle(self) -> Said:
+        loop = asyncio.get_running_loop()
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            said = self.answer(loop.time())
+            await asyncio.sleep(said.seconds)
+        finally:
+            self.in_flight -= 1
+        if said.status == 200:
+            self.served.append(loop.time())
+        else:
+            self.refused += 1
+        return said
+
+    @property
+    def throughput(self) -> float:
+        """Answers per second from the beginning to the last."""
+        return len(self.served) / self.served[-1]
+
+    @property
+    def wasted(self) -> float:
+        """The share of requests that were turned away."""
+        return self.refused / (self.refused + len(self.served))
+
+
+class RateLimited(Endpoint):
+    """Takes so many requests a second, with a burst (a token bucket), each in `latency` seconds.
+
+    Args:
+        say: Makes the headers of an answer from the bucket's level; None for no headers at all.
+    """
+
+    def __init__(
+        self,
+        rate: float = 100,
+        burst: float = 100,
+        latency: float = 0.2,
+        refusal_latency: float = 0.002,
+        say: Callable[[RateLimited, bool], dict[str, str]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.rate, self.burst, self.latency, self.refusal_latency = rate, burst, latency, refusal_latency
+        self.level, self.at, self.say = burst, 0.0, say
+        self.dice = random.Random(1)
+
+    def answer(self, now: float) -> Said:
+        self.level = min(self.burst, self.level + (now - self.at) * self.rate)
+        self.at = now
+        taken = self.level >= 1
+        self.level -= taken
+        headers = self.say(self, taken) if self.say is not None else {}
+        latency = self.latency if taken else self.refusal_latency
+        return Said(latency * self.dice.uniform(0.9, 1.1), 200 if taken else 429, headers)
+
+
+class Capacity(Endpoint):
+    """Works on so many at once and turns others away."""
+
+    def __init__(self, capacity: Callable[[float], float], latency: float = 0.2, status: int = 429) -> None:
+        super().__init__()
+        self.capacity, self.latency, self.status = capacity, latency, status
+        self.dice = random.Random(1)
+
+    def answer(self, now: float) -> Said:
+        if self.in_flight > self.capacity(now):
+            return Said(0.002, self.status)
+        return Said(self.latency * self.dice.uniform(0.9, 1.1))
+
+
+class Batching(Endpoint):
+    """Answers all, the slower the more there are: in `latency` up to `width` at once, then in proportion."""
+
+    def __init__(self, width: int = 64, latency: float = 0.2) -> None:
+        super().__init__()
+        self.width, self.latency = width, latency
+
+    def answer(self, now: float) -> Said:
+        return Said(self.latency * max(1.0, self.in_flight / self.width))
+
+
+class Tailed(Endpoint):
+    """Answers in `latency`, and one in twenty ten times slower."""
+
+    def __init__(self, latency: float = 0.2, seed: int = 1) -> None:
+        super().__init__()
+        self.latency, self.dice = latency, random.Random(seed)
+
+    def answer(self, now: float) -> Said:
+        return Said(self.latency * (10 if self.dice.random() < 0.05 else 1))
+
+
+class _Content:
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._read = False
+
+    def is_eof(self) -> bool:
+        return True
+
+    def at_eof(self) -> bool:
+        return self._read
+
+    def read_nowait(self) -> bytes:
+        self._read = True
+        return self._body
+
+    async def readany(self) -> bytes:
+        return b"" if self._read else self.read_nowait()
+
+
+class _Response:
+    closed = True
+
+    def __init__(self, said: Said, body: bytes) -> None:
+        self.status = said.status
+        self.headers = CIMultiDict(said.headers)
+        self.content = _Content(body)
+
+    def close(self) -> None:
+        pass
+
+
+_GOOD = dumps(completion("yes"))
+_BAD = dumps({"error": {"message": "too many", "code": "rate_limit_exceeded"}})
+
+
+class VirtualTransport(Transport):
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(TransportOptions())
+        self._endpoint = endpoint
+
+    async def post(self, *_: Any, sending: Callable[[], None], **__: Any) -> Any:
+        sending()
+        said = await self._endpoint.handle()
+        return _Response(said, _GOOD if said.status == 200 else _BAD)
+
+    def release(self, response: Any, *, linger: bool = False) -> None:
+        pass
+
+
+def provider(endpoint: Endpoint, **options: Any) -> AsyncProvider:
+    options.setdefault("retry", RetryPolicy())
+    llm = AsyncProvider("m", api_key="k" * 8, base_url="http://endpoint/v1", **options)
+    llm._transport = VirtualTransport(endpoint)
+    return llm
+
+
+async def work_off(endpoint: Endpoint, prompts: int, **options: Any) -> int:
+    """Send this many prompts through `map`; return how many failed."""
+    limits = options.pop("limits", None)
+    failed = 0
+    async for item in provider(endpoint, limits=limits).map((str(n) for n in range(prompts)), ordered=False, **options):
+        failed += item.error is not None
+    return failed
+
+
+def forever(value: float) -> Callable[[float], float]:
+    return lambda _: value
+
+
+def never() -> float:
+    return math.inf
