@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AsyncProvider": "provider",
+    "Progress": "progress.tally",
     "AsyncTextStream": "stream",
     "Provider": "sync.provider",
     "TextStream": "sync.stream",
@@ -25,6 +26,8 @@ _HOME = {
             "AttemptReport",
             "Finish",
             "GenerateResult",
+            "Limits",
+            "MapItem",
             "RawChunk",
             "ReasoningDelta",
             "RefusalDelta",
@@ -53,6 +56,7 @@ _HOME = {
             "PermissionDeniedError",
             "RateLimitError",
             "ResponseError",
+            "RunStoppedError",
             "RustyAgentError",
             "ServerError",
             "StreamInterruptedError",
@@ -73,11 +77,14 @@ __all__ = [
     "BadRequestError",
     "Finish",
     "GenerateResult",
+    "Limits",
     "LocalModelError",
+    "MapItem",
     "MissingAPIKeyError",
     "NotFoundError",
     "PermissionDeniedError",
     "Preset",
+    "Progress",
     "Provider",
     "RateLimitError",
     "RawChunk",
@@ -85,6 +92,7 @@ __all__ = [
     "RefusalDelta",
     "ResponseError",
     "RetryPolicy",
+    "RunStoppedError",
     "RustyAgentError",
     "ServerError",
     "StreamEvent",
@@ -112,11 +120,13 @@ if TYPE_CHECKING:
         PermissionDeniedError,
         RateLimitError,
         ResponseError,
+        RunStoppedError,
         RustyAgentError,
         ServerError,
         StreamInterruptedError,
     )
     from .presets import PRESETS, Preset
+    from .progress.tally import Progress
     from .provider import AsyncProvider
     from .stream import AsyncTextStream
     from .sync.provider import Provider
@@ -125,6 +135,8 @@ if TYPE_CHECKING:
         AttemptReport,
         Finish,
         GenerateResult,
+        Limits,
+        MapItem,
         RawChunk,
         ReasoningDelta,
         RefusalDelta,

@@ -10,8 +10,9 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, NoReturn
 
-from .errors import APIStatusError
+from .errors import APIStatusError, RateLimitError, RustyAgentError
 from .net.attempt import Attempt, Exchange, given_up
+from .net.limits import Caller, Limiter, Permit
 from .net.retry import RetryBudget, logger, retrying
 from .net.transport import Transport
 from .net.watchdog import Interrupted, Scope
@@ -21,6 +22,9 @@ from .wire.refusal import Adaptation
 from .wire.request import encode_body
 
 __all__ = ["Call", "Outcome"]
+
+_MAX_HELD = 1000
+_MAX_HELD_BYTES = 2**20
 
 
 class Call:
@@ -35,6 +39,8 @@ class Call:
         budget: RetryBudget,
         warnings: list[str],
         registry: set[Call],
+        limiter: Limiter | None = None,
+        caller: Caller | None = None,
     ) -> None:
         self._transport = transport
         self._exchange = exchange
@@ -50,13 +56,20 @@ class Call:
         total = exchange.limits.total
         self.deadline = None if total is None else self.started + total
         self.attempt: Attempt | None = None
+        self._limiter = limiter
+        self._caller = caller or Caller()
+        self._permit: Permit | None = None
+        self._waits_since: float | None = self.started  # since when it has waited for its turn, not for the endpoint
         self._registry = registry
         registry.add(self)
         if adaptation is not None and adaptation.lines:
             self._adapt(adaptation)
 
     async def begin(self, *, whole: bool) -> list[Delta]:
-        """Make attempts until one brings its first content, or all of it if `whole`; return what it brought.
+        """Make attempts until one brings its first content, or all of it if `whole`.
+
+        Returns:
+            What it brought, for streams; of a whole answer the attempt's decoder has it all.
 
         Raises:
             RustyAgentError: None did, or the call was closed meanwhile.
@@ -66,8 +79,8 @@ class Call:
             self._policy,
             self._budget,
             self._nap,
-            started=self.started,
-            deadline=self.deadline,
+            clock=self,
+            patient=self._limiter is not None,
         )
         if self._adaptation is not None:
             self._adaptation.worked()
@@ -91,27 +104,65 @@ class Call:
         except Interrupted:
             raise given_up() from None
 
+    async def _admitted(self, limiter: Limiter) -> Permit:
+        """Wait for a turn. The call's clock stands still meanwhile: a long line is no slow endpoint."""
+        since = self.loop.time() if self._waits_since is None else self._waits_since
+        try:
+            with self._scope:
+                permit = await limiter.acquire(self._caller, len(self._exchange.body))
+        except Interrupted:
+            raise given_up() from None
+        waited = self.loop.time() - since
+        self._waits_since = None
+        if self.attempt is None:
+            self.started += waited
+            self.asked += waited
+        if self.deadline is not None:
+            self.deadline += waited
+        return permit
+
     async def _begin_attempt(self, number: int, whole: bool) -> list[Delta]:
         if self._closed:
             raise given_up()
+        if self._limiter is not None:
+            self._permit = await self._admitted(self._limiter)
         self.attempt = attempt = Attempt(self._transport, self._exchange, number, self.deadline)
         decoder = attempt.decoder
         try:
             await attempt.open()
             deltas = await attempt.read()
-            while not decoder.ended and (whole or not decoder.has_content):
-                deltas += await attempt.read()
+            while not (decoder.ended or (not whole and _committed(attempt, deltas))):
+                more = await attempt.read()
+                if not whole:
+                    deltas += more
         except BaseException as error:
             attempt.close()
+            self._give_back(error)
             if not isinstance(error, APIStatusError) or self._adaptation is None:
                 raise
             if not self._adaptation.refused(error):
                 raise self._adaptation.error(error) from None
             self._adapt(self._adaptation)
             return await self._begin_attempt(number, whole)  # ends: each round leaves one parameter out
+        if decoder.ended:
+            self._give_back(decoder.error)
         if decoder.error is not None and (whole or not decoder.has_content):
             raise decoder.error
         return deltas
+
+    def _give_back(self, error: BaseException | None) -> None:
+        """The attempt has ended: give its permit back, and tell how it went."""
+        permit, attempt = self._permit, self.attempt
+        if permit is None or attempt is None:
+            return
+        if error is None:
+            permit.succeeded(attempt.headers, attempt.decoder.assembler.usage)
+        elif isinstance(error, RustyAgentError):
+            permit.failed(error)
+            if isinstance(error, RateLimitError):
+                self._waits_since = self.loop.time()
+        else:
+            permit.release()
 
     def close(self) -> None:
         """Give the call up, from its loop; safe at any time, also after the end."""
@@ -120,6 +171,9 @@ class Call:
         self._registry.discard(self)
         if self.attempt is not None and not self.attempt.decoder.ended:
             self.attempt.close()
+            self._give_back(given_up())
+        elif self.attempt is not None:
+            self._give_back(self.attempt.decoder.error)
 
     def close_from_anywhere(self) -> None:
         """Give the call up from whatever thread the garbage collector runs on."""
@@ -132,6 +186,12 @@ class Call:
         else:
             with suppress(RuntimeError):  # the loop is closed, and the connection with it
                 self.loop.call_soon_threadsafe(self.close)
+
+
+def _committed(attempt: Attempt, deltas: list[Delta]) -> bool:
+    """Whether an attempt is the one: its content has begun, or it brought more of other things than can be held."""
+    held = len(deltas) > _MAX_HELD or (bool(deltas) and attempt.received > _MAX_HELD_BYTES)
+    return held or attempt.decoder.has_content
 
 
 class Outcome:
@@ -240,6 +300,7 @@ class Outcome:
             request_id=self.request_id,
             time_to_first_token=self.time_to_first_token,
             duration=self.duration,
+            attempts=1 if self._attempt is None else self._attempt.number,
             raw=self.raw,
             warnings=self.warnings,
         )

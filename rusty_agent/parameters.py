@@ -10,14 +10,24 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, get_type_hints
 
-from .types import RetryPolicy, Timeout
+from .progress.show import ProgressOption
+from .types import Limits, RetryPolicy, Timeout
 
 if TYPE_CHECKING:
     import ssl
 
     import aiohttp
 
-__all__ = ["Connection", "FromPreset", "Message", "Messages", "Options", "Parameters", "shows_parameters"]
+__all__ = [
+    "Connection",
+    "FromPreset",
+    "Message",
+    "Messages",
+    "Options",
+    "Parameters",
+    "RunParameters",
+    "shows",
+]
 
 Message: TypeAlias = Mapping[str, Any]
 Messages: TypeAlias = Sequence[Message]
@@ -59,6 +69,25 @@ class Parameters(TypedDict, total=False):
     retry: RetryPolicy | None
 
 
+class RunParameters(Parameters, total=False):
+    """Keyword parameters of `map` and `gather` besides; those of `Parameters` hold for every prompt.
+
+    Attributes:
+        stream: Let the endpoint stream each answer underneath.
+        max_failures: Stop the run when more prompts than this have failed.
+        max_error_rate: Stop the run when more than this share of the latest 100 prompts (20 at least) have failed.
+        progress: Show on standard error how far the run is: True; in a form, `"plain"` or `"json"`; or a function
+            that is called with a `Progress` once a second and at the end.
+        price: USD per million tokens of prompts and of answers, so that progress shows the cost.
+    """
+
+    stream: bool
+    max_failures: int | None
+    max_error_rate: float | None
+    progress: ProgressOption
+    price: tuple[float, float] | None
+
+
 class Connection(TypedDict, total=False):
     """Keyword options of both faces' providers; see `AsyncProvider`."""
 
@@ -73,6 +102,7 @@ class Connection(TypedDict, total=False):
     adapt: bool
     split_thinking: bool
     pickle_key: bool
+    limits: Limits | None
 
 
 class Options(Connection, total=False):
@@ -124,13 +154,17 @@ class FromPreset:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def shows_parameters(method: F) -> F:
+def shows(parameters: type) -> Callable[[F], F]:
     """Let `help()` and `inspect.signature` show every parameter where the code says `**parameters`."""
-    signature = inspect.signature(method)
-    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    further = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in get_type_hints(Parameters).items()
-    ]
-    method.__signature__ = signature.replace(parameters=named + further)  # type: ignore[attr-defined]
-    return method
+
+    def decorate(method: F) -> F:
+        signature = inspect.signature(method)
+        named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        further = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for name, annotation in get_type_hints(parameters).items()
+        ]
+        method.__signature__ = signature.replace(parameters=named + further)  # type: ignore[attr-defined]
+        return method
+
+    return decorate

@@ -5,8 +5,10 @@ In: a model, a key, where to send requests; then prompts. Out: texts, results, s
 
 from __future__ import annotations
 
+import asyncio
 import ssl as tls
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
@@ -17,13 +19,15 @@ from . import __version__
 from .call import Call, Outcome
 from .config import Settings, chat_url, checked_count, checked_kind, is_secret, resolve_key, time_limits
 from .errors import MissingAPIKeyError
+from .many import ManyPrompts
 from .net.attempt import Exchange
+from .net.limits import Caller, Limiter
 from .net.retry import RetryBudget
 from .net.transport import Headers, Transport, TransportOptions
-from .parameters import FromPreset, Messages, Parameters, shows_parameters
+from .parameters import FromPreset, Messages, Parameters, shows
 from .presets import Preset, find_preset
 from .stream import AsyncTextStream
-from .types import GenerateResult, RetryPolicy, Timeout
+from .types import GenerateResult, Limits, RetryPolicy, Timeout
 from .wire.mask import Mask
 from .wire.refusal import Adaptation, Refusals
 from .wire.request import build_body, checked_headers, encode_body
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncProvider"]
 
 
-class AsyncProvider(FromPreset):
+class AsyncProvider(FromPreset, ManyPrompts):
     """Generates and streams text from one model of one OpenAI-compatible endpoint, on asyncio.
 
     One provider serves any number of calls at once, from any event loop, one after another or at the same time:
@@ -64,6 +68,7 @@ class AsyncProvider(FromPreset):
         split_thinking: Take `<think>…</think>` at the beginning of an answer for reasoning. Default False.
         pickle_key: Put the key, and headers that hold one, into pickles of this provider. Default False: a copy in
             another process looks for the key in its own environment.
+        limits: A `Limits`, for all calls on one event loop together: how fast and how many. Default: none.
 
     Raises:
         MissingAPIKeyError: No key was given or found.
@@ -89,6 +94,7 @@ class AsyncProvider(FromPreset):
         adapt: bool = True,
         split_thinking: bool = False,
         pickle_key: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         self._options = {name: value for name, value in locals().items() if name not in ("self", "model", "api_key")}
         if not isinstance(model, str) or not model.strip():
@@ -117,6 +123,8 @@ class AsyncProvider(FromPreset):
         self._refusals = Refusals()
         self._budget = RetryBudget(self._retry.budget)
         self._split_thinking = split_thinking
+        self._line = None if limits is None else checked_kind(limits, Limits, "limits")
+        self._limiters: dict[asyncio.AbstractEventLoop, Limiter] = {}
         self._calls: set[Call] = set()
         self._transport = Transport(TransportOptions(proxy, trust_env, max_connections, ssl), session)
 
@@ -167,7 +175,7 @@ class AsyncProvider(FromPreset):
         stream: bool = False,
         **parameters: Unpack[Parameters],
     ) -> str | GenerateResult: ...
-    @shows_parameters
+    @shows(Parameters)
     async def generate_text(
         self,
         prompt: str | None = None,
@@ -195,17 +203,11 @@ class AsyncProvider(FromPreset):
             ResponseError: The answer cannot be decoded (a `ValueError`).
             ValueError: An argument cannot be right; nothing was sent.
         """
-        outcome = Outcome()
-        call = outcome._call = self._prepare(
-            prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
-        )()
-        try:
-            await call.begin(whole=True)
-        finally:
-            call.close()
+        start = self._prepare(prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters)
+        outcome = await self._whole(start())
         return outcome._result() if include_usage else outcome.partial_text
 
-    @shows_parameters
+    @shows(Parameters)
     def stream_text(
         self, prompt: str | None = None, *, include_usage: bool = False, **parameters: Unpack[Parameters]
     ) -> AsyncTextStream:
@@ -227,6 +229,20 @@ class AsyncProvider(FromPreset):
         return AsyncTextStream(
             self._prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
         )
+
+    async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
+        arguments.setdefault("include_usage", stream)
+        start = self._prepare(whole=True, streamed=stream, **arguments)
+        return (await self._whole(start(caller)))._result()
+
+    async def _whole(self, call: Call) -> Outcome:
+        outcome = Outcome()
+        outcome._call = call
+        try:
+            await call.begin(whole=True)
+        finally:
+            call.close()
+        return outcome
 
     async def aclose(self) -> None:
         """Close all connections now; calls under way end with `APIConnectionError`."""
@@ -284,8 +300,8 @@ class AsyncProvider(FromPreset):
         extra_headers: Mapping[str, str] | None = None,
         timeout: Timeout | float | None = None,
         retry: RetryPolicy | None = None,
-    ) -> Callable[[], Call]:
-        """Check everything now; the function returned begins the call's clock."""
+    ) -> Callable[..., Call]:
+        """Check everything now; the function returned begins the call's clock. It takes what `_start` takes last."""
         sampling = {
             "temperature": temperature,
             "max_tokens": max_tokens,
@@ -326,17 +342,30 @@ class AsyncProvider(FromPreset):
             streamed,
             self._split_thinking,
         )
-        return lambda: self._start(exchange, policy, self._warnings(sampling))
+        return partial(self._start, exchange, policy, self._warnings(sampling))
 
     def _mask(self, headers: Mapping[str, str]) -> Mask:
         """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
         secrets = [value.removeprefix("Bearer ") for name, value in headers.items() if is_secret(name)]
         return Mask([self._key.reveal(), *secrets] if self._key is not None else secrets)
 
-    def _start(self, exchange: Exchange, policy: RetryPolicy, warnings: list[str]) -> Call:
-        """Begin a call: its clock runs from here."""
+    def _start(
+        self, exchange: Exchange, policy: RetryPolicy, warnings: list[str], caller: Caller | None = None
+    ) -> Call:
+        """Begin a call: its clock runs from here. It stands in line if the provider has limits, or for a run."""
         adaptation = Adaptation(self._refusals, exchange.fields) if self._adapt else None
-        return Call(self._transport, exchange, adaptation, policy, self._budget, warnings, self._calls)
+        limiter = None if caller is None and self._line is None else self._limiter()
+        return Call(self._transport, exchange, adaptation, policy, self._budget, warnings, self._calls, limiter, caller)
+
+    def _limiter(self) -> Limiter:
+        """The door of the running loop."""
+        loop = asyncio.get_running_loop()
+        limiter = self._limiters.get(loop)
+        if limiter is None:
+            for other in [other for other in list(self._limiters) if other.is_closed()]:
+                self._limiters.pop(other, None)
+            limiter = self._limiters[loop] = Limiter(self._line or Limits(), loop)
+        return limiter
 
     def _warnings(self, sampling: Mapping[str, Any]) -> list[str]:
         ignored = self._preset.ignores

@@ -9,18 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import backoff
 
-from ..errors import APIStatusError, RustyAgentError
+from ..errors import APIStatusError, RateLimitError, RustyAgentError
 from ..types import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
 
 T = TypeVar("T")
 
+TURNS = 16
+"""How often a patient call may be sent back to the end of the line."""
+
 logger = logging.getLogger("rusty_agent")
+
+
+class Clock(Protocol):
+    """A call's times, by the loop's clock: when it began, and when it must be over, or None."""
+
+    started: float
+    deadline: float | None
 
 
 async def retrying(
@@ -29,8 +39,8 @@ async def retrying(
     budget: RetryBudget,
     nap: Callable[[float], Awaitable[None]],
     *,
-    started: float,
-    deadline: float | None,
+    clock: Clock,
+    patient: bool = False,
 ) -> T:
     """Make attempts until one succeeds, fails for good, or no more are allowed.
 
@@ -39,36 +49,43 @@ async def retrying(
         policy: How often and how long.
         budget: What the provider may spend on retries.
         nap: Waits this many seconds.
-        started: When the call began, by the loop's clock.
-        deadline: When it must be over, by the loop's clock, or None.
+        clock: The call's times.
+        patient: The call stands in line for its turn: being sent back there (429) costs it neither its deadline, nor
+            the budget, nor one of the few retries, but one of `TURNS`.
 
     Raises:
         RustyAgentError: The last attempt's error; `attempts` says how many there were.
     """
     loop = asyncio.get_running_loop()
     number = 1
+    sent_back = failed = 0
     while True:
         try:
             result = await attempt(number)
         except RustyAgentError as error:
             error.attempts = number
             now = loop.time()
-            delay = _delay(error, number, policy)
-            if delay is not None and deadline is not None and now + delay >= deadline:
-                delay = None
-            if delay is not None and not _invited(error) and not budget.spend():
-                logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
-                delay = None
+            if patient and isinstance(error, RateLimitError) and policy.max_retries:
+                sent_back += 1
+                delay = _delay(error, sent_back, max(TURNS, policy.max_retries), policy)
+            else:
+                failed += 1
+                delay = _delay(error, failed, policy.max_retries, policy)
+                if delay is not None and clock.deadline is not None and now + delay >= clock.deadline:
+                    delay = None
+                if delay is not None and not _invited(error) and not budget.spend():
+                    logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
+                    delay = None
             logger.debug("attempt %d failed, %s: %s", number, _plan(delay), error)
             if policy.on_attempt is not None:
-                policy.on_attempt(AttemptReport(number, error, delay, now - started))
+                policy.on_attempt(AttemptReport(number, error, delay, now - clock.started))
             if delay is None:
                 raise
             wait = delay
         else:
             budget.earn(number)
             if policy.on_attempt is not None:
-                policy.on_attempt(AttemptReport(number, None, None, loop.time() - started))
+                policy.on_attempt(AttemptReport(number, None, None, loop.time() - clock.started))
             return result
         await nap(wait)
         number += 1
@@ -108,9 +125,9 @@ def _invited(error: RustyAgentError) -> bool:
     return isinstance(error, APIStatusError) and error.retry_after is not None
 
 
-def _delay(error: RustyAgentError, number: int, policy: RetryPolicy) -> float | None:
-    """Seconds to wait after this failure, or None to give up."""
-    if number > policy.max_retries or not error.retryable:
+def _delay(error: RustyAgentError, number: int, allowed: int, policy: RetryPolicy) -> float | None:
+    """Seconds to wait after the number-th failure, or None to give up."""
+    if number > allowed or not error.retryable:
         return None
     asked = error.retry_after if isinstance(error, APIStatusError) else None
     if asked is not None:

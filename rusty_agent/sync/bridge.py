@@ -25,7 +25,7 @@ with suppress(ImportError):
 
     _new_fast_loop = uvloop.new_event_loop
 
-__all__ = ["Handover", "LoopThread", "loop_thread"]
+__all__ = ["Handover", "LoopThread", "loop_thread", "new_loop"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class LoopThread:
     """An event loop that runs in a thread of its own."""
 
     def __init__(self) -> None:
-        self.loop = _new_loop()
+        self.loop = new_loop()
         self.process = os.getpid()
         self._stopping = False
         # The loop holds its tasks weakly. In a forked child the frame of `_run` is lost with all that it refers to,
@@ -156,10 +156,19 @@ class Handover(Generic[T]):
     """A bounded pipe from the loop to one consuming thread, which it wakes once per arrival.
 
     Two counters, each written by one side only, tell how much is under way: no lock is taken per item.
+
+    Args:
+        loop: Where `put` runs.
+        high_water: How much may wait for the consuming thread, in the unit of `put`'s sizes. Default: bytes.
+        low_water: How much may be left of it when `put` goes on.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, high_water: int = _HIGH_WATER, low_water: int = _LOW_WATER
+    ) -> None:
         self._loop = loop
+        self._high_water = high_water
+        self._low_water = low_water
         self._arrivals: SimpleQueue[tuple[T | None, BaseException | None, int]] = SimpleQueue()
         self._sent = 0
         self._taken = 0
@@ -167,15 +176,19 @@ class Handover(Generic[T]):
         self._room = asyncio.Event()
 
     async def put(self, item: T, size: int) -> None:
-        """Hand an arrival of `size` bytes over; wait while too much is under way. Runs on the loop."""
+        """Hand an arrival of this size over; wait while too much is under way. Runs on the loop."""
         self._sent += size
-        self._arrivals.put((item, None, size))
-        while self._sent - self._taken >= _HIGH_WATER:
+        self.post(item, size)
+        while self._sent - self._taken >= self._high_water:
             self._room.clear()
             self._paused = True
-            if self._sent - self._taken >= _HIGH_WATER:  # the consumer may have made room before it saw the flag
+            if self._sent - self._taken >= self._high_water:  # the consumer may have made room before it saw the flag
                 await self._room.wait()
             self._paused = False
+
+    def post(self, item: T, size: int = 0) -> None:
+        """Hand something over without waiting for room. Runs on the loop."""
+        self._arrivals.put((item, None, size))
 
     def end(self, error: BaseException | None) -> None:
         """Hand the end over. Runs on the loop."""
@@ -189,7 +202,7 @@ class Handover(Generic[T]):
         """
         item, error, size = _get(self._arrivals)
         self._taken += size
-        if self._paused and self._sent - self._taken <= _LOW_WATER:
+        if self._paused and self._sent - self._taken <= self._low_water:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._room.set)
         if error is not None:
@@ -205,7 +218,7 @@ def _get(queue: SimpleQueue[T]) -> T:
             return queue.get(timeout=_POLL_SECONDS)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
     for descriptor in (0, 1, 2):  # libuv would take a closed one for its own, and abort the process when it closes it
         try:
             os.fstat(descriptor)

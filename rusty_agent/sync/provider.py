@@ -10,17 +10,18 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
-from ..parameters import Connection, FromPreset, Parameters, shows_parameters
+from ..parameters import Connection, FromPreset, Parameters, shows
 from ..presets import Preset
 from ..provider import AsyncProvider
 from ..types import GenerateResult
 from .bridge import loop_thread
+from .many import ManyPrompts
 from .stream import TextStream
 
 __all__ = ["Provider"]
 
 
-class Provider(FromPreset):
+class Provider(FromPreset, ManyPrompts):
     """Generates and streams text from one model of one OpenAI-compatible endpoint; its calls block.
 
     Works in scripts, notebooks (a running event loop does no harm), from many threads at once, and in forked
@@ -93,7 +94,7 @@ class Provider(FromPreset):
         stream: bool = False,
         **parameters: Unpack[Parameters],
     ) -> str | GenerateResult: ...
-    @shows_parameters
+    @shows(Parameters)
     def generate_text(
         self,
         prompt: str | None = None,
@@ -107,7 +108,7 @@ class Provider(FromPreset):
             self._core.generate_text(prompt, include_usage=include_usage, stream=stream, **parameters)
         )
 
-    @shows_parameters
+    @shows(Parameters)
     def stream_text(
         self, prompt: str | None = None, *, include_usage: bool = False, **parameters: Unpack[Parameters]
     ) -> TextStream:

@@ -1,0 +1,203 @@
+"""Many prompts: `map` and `gather` of `AsyncProvider`.
+
+In: prompts of any number, and what they have in common. Out: items as they finish, or results in order. Never
+touched: one call's own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence, Sized
+from contextlib import aclosing
+from typing import Any, Literal, Unpack, overload
+
+from .net.gather import Inputs
+from .net.limits import Caller, Limiter
+from .parameters import RunParameters, shows
+from .progress.show import ProgressOption
+from .progress.tally import Price
+from .run import Concurrency, Run, StopRule
+from .types import GenerateResult, MapItem
+
+__all__ = ["ManyPrompts"]
+
+
+class ManyPrompts:
+    """What `AsyncProvider` offers for many prompts at once."""
+
+    async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
+        """The whole answer to one prompt of a run."""
+        raise NotImplementedError
+
+    def _limiter(self) -> Limiter:
+        """The door of the running loop."""
+        raise NotImplementedError
+
+    @shows(RunParameters)
+    def map(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        ordered: bool = True,
+        **parameters: Unpack[RunParameters],
+    ) -> AsyncGenerator[MapItem, None]:
+        """Answer many prompts, so many at once; yield an item for each.
+
+        Nothing is sent before it is iterated over. Leaving the loop early cancels what is under way; in code that
+        must not depend on the garbage collector for that, put `contextlib.aclosing` around it.
+
+        Args:
+            prompts: Strings, lists of messages, or dicts of arguments of `generate_text` (which win over those given
+                here): a list, an iterator, or an asynchronous iterator, of any length. They are taken only as fast as
+                they are worked off. An iterator runs on the event loop: it must not block.
+            concurrency: How many are worked on at once. `"auto"`: as many as the endpoint bears, found out by trying,
+                at most `Limits.in_flight` (256 without).
+            ordered: Yield in the order of the prompts; up to 16 times `concurrency` answers then wait behind a slow
+                one. False: yield as they finish.
+            **parameters: See `RunParameters`, and `Parameters` for what holds for every prompt.
+
+        Yields:
+            A `MapItem` for each prompt. An error is a value in it.
+
+        Raises:
+            RunStoppedError: After the items of all that was done: too many failed, or the key or the quota is of no
+                use. What is not done was not sent.
+            ValueError: An argument cannot be right; nothing was sent.
+        """
+        return self._map(prompts, concurrency, ordered, drain=False, **parameters)
+
+    @overload
+    async def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: Literal[False] = False,
+        include_usage: Literal[False] = False,
+        **parameters: Unpack[RunParameters],
+    ) -> list[str]: ...
+    @overload
+    async def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: Literal[True],
+        include_usage: Literal[False] = False,
+        **parameters: Unpack[RunParameters],
+    ) -> list[str | Exception]: ...
+    @overload
+    async def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: Literal[False] = False,
+        include_usage: Literal[True],
+        **parameters: Unpack[RunParameters],
+    ) -> list[GenerateResult]: ...
+    @overload
+    async def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: Literal[True],
+        include_usage: Literal[True],
+        **parameters: Unpack[RunParameters],
+    ) -> list[GenerateResult | Exception]: ...
+    @overload
+    async def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: bool = False,
+        include_usage: bool = False,
+        **parameters: Unpack[RunParameters],
+    ) -> list[Any]: ...
+    @shows(RunParameters)
+    async def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: bool = False,
+        include_usage: bool = False,
+        **parameters: Unpack[RunParameters],
+    ) -> list[Any]:
+        """Answer many prompts, so many at once; return the answers in the order of the prompts.
+
+        Args:
+            prompts: As `map`'s.
+            concurrency: As `map`'s.
+            return_exceptions: Put errors in their places. False: the first one cancels what is under way and is
+                raised, with a note that tells which prompt it was.
+            include_usage: Return `GenerateResult`s instead of texts.
+            **parameters: As `map`'s.
+
+        Returns:
+            A text, a result or an error for each prompt. With `return_exceptions` those that were not sent because
+            the run was stopped have a `RunStoppedError`.
+
+        Raises:
+            RustyAgentError: A prompt failed, and `return_exceptions` is False.
+            ValueError: An argument cannot be right.
+        """
+        results: list[Any] = []
+        items = self._map(prompts, concurrency, False, drain=True, **parameters)
+        async with aclosing(items):
+            async for item in items:
+                if item.error is not None and not return_exceptions:
+                    item.error.add_note(f"This was prompt {item.index} of gather.")
+                    raise item.error
+                results.extend([None] * (item.index + 1 - len(results)))
+                results[item.index] = item.error or (item.result if include_usage else str(item.result))
+        return results
+
+    def _map(
+        self,
+        prompts: Inputs,
+        concurrency: Concurrency,
+        ordered: bool,
+        *,
+        drain: bool,
+        stream: bool = False,
+        max_failures: int | None = None,
+        max_error_rate: float | None = None,
+        progress: ProgressOption = False,
+        price: tuple[float, float] | None = None,
+        **common: Any,
+    ) -> AsyncGenerator[MapItem, None]:
+        if isinstance(prompts, str | bytes | Mapping):
+            raise ValueError(f"prompts must be many, such as a list, not one {type(prompts).__name__}")
+        common["stream"] = stream
+
+        def answer(caller: Caller, given: Any) -> Awaitable[GenerateResult]:
+            return self._answer(caller, **common | _arguments(given))
+
+        run = Run(
+            answer,
+            self._limiter,
+            concurrency=concurrency,
+            rule=StopRule(max_failures, max_error_rate),
+            price=None if price is None else Price(*price),
+            total=len(prompts) if isinstance(prompts, Sized) else None,
+            streamed=stream,
+            drain=drain,
+            progress=progress,
+        )
+        return run.items(prompts, ordered=ordered)
+
+
+def _arguments(prompt: Any) -> dict[str, Any]:
+    """The arguments of `generate_text` that an input stands for."""
+    if isinstance(prompt, str):
+        return {"prompt": prompt}
+    if isinstance(prompt, Mapping):
+        return dict(prompt)
+    if isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
+        return {"messages": prompt}
+    raise ValueError(
+        f"a prompt must be a string, a list of messages or a dict of arguments, not {type(prompt).__name__}"
+    )

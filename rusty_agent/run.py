@@ -1,0 +1,205 @@
+"""One run over many inputs: bounded, counted, shown, stopped when it makes no sense to go on.
+
+In: inputs, and a coroutine function that answers one. Out: an item for each. Never touched: what the inputs are.
+`map`, `gather` and the batch runner stand on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from time import monotonic
+from typing import Any, Literal, TypeAlias
+
+from .config import checked_count
+from .errors import APIStatusError, AuthenticationError, RunStoppedError, RustyAgentError
+from .net.gather import Inputs, Stop, spread
+from .net.limits import Caller, Limiter
+from .progress.show import ProgressOption, make_display
+from .progress.tally import Price, Tally
+from .types import GenerateResult, MapItem
+
+__all__ = ["Answer", "Concurrency", "Run", "StopRule"]
+
+Answer: TypeAlias = Callable[[Caller, Any], Awaitable[GenerateResult]]
+Concurrency: TypeAlias = int | Literal["auto"]
+
+_WINDOW = 100  # how many finished prompts an error rate is taken over
+_LEAST = 20  # … and how many it takes at least
+
+
+class StopRule:
+    """When to stop: an endpoint that refuses everything is not asked ten thousand times.
+
+    A wrong key (401), an account without credit (402) and a used-up quota stop a run at once.
+
+    Args:
+        max_failures: Stop when more prompts than this have failed. None: any number may.
+        max_error_rate: Stop when more than this share of the latest 100 (at least 20) have failed. None: any may.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    def __init__(self, max_failures: int | None = None, max_error_rate: float | None = None) -> None:
+        if max_failures is not None and (isinstance(max_failures, bool) or not isinstance(max_failures, int)):
+            raise ValueError(f"max_failures must be a whole number or None, not {max_failures!r}")
+        if max_error_rate is not None and not (
+            isinstance(max_error_rate, int | float) and not isinstance(max_error_rate, bool) and 0 <= max_error_rate < 1
+        ):
+            raise ValueError(f"max_error_rate must be a share from 0 to below 1 or None, not {max_error_rate!r}")
+        self._max_failures = max_failures
+        self._max_error_rate = max_error_rate
+        self._latest: list[bool] = []  # a ring: whether each has failed
+        self._place = 0
+        self.done = 0
+        self.failed = 0
+
+    def finished(self, error: Exception | None) -> RunStoppedError | None:
+        """Count one that has finished; the error to stop the run with, if that is called for."""
+        failed = error is not None
+        self._latest[self._place : self._place + 1] = [failed]
+        self._place = (self._place + 1) % _WINDOW
+        self.failed += failed
+        self.done += not failed
+        return None if error is None else self._judge(error)
+
+    def _judge(self, error: Exception) -> RunStoppedError | None:
+        if isinstance(error, AuthenticationError):
+            return self.stop("authentication", f"the endpoint refuses the key. {error}")
+        if isinstance(error, APIStatusError) and (error.code == "insufficient_quota" or error.status_code == 402):
+            return self.stop("quota", f"the account has nothing left to spend. {error}")
+        if self._max_failures is not None and self.failed > self._max_failures:
+            return self.stop(
+                "failures", f"more than {self._max_failures} failed (max_failures), the last with: {error}"
+            )
+        share = sum(self._latest) / len(self._latest)
+        if self._max_error_rate is not None and len(self._latest) >= _LEAST and share > self._max_error_rate:
+            said = f"{share:.0%} of the latest {len(self._latest)} failed (max_error_rate), the last with: {error}"
+            return self.stop("error_rate", said)
+        return None
+
+    def stop(self, reason: str, said: str) -> RunStoppedError:
+        """The error of a run that is stopped now."""
+        return RunStoppedError(
+            f"The run was stopped after {self.done} answers and {self.failed} failures: {said}",
+            reason=reason,
+            done=self.done,
+            failed=self.failed,
+        )
+
+
+class Run:
+    """One run.
+
+    Args:
+        answer: Answers one input, on behalf of the caller given.
+        limiter: Gives the door that its calls go through, once there is a running loop.
+        concurrency: How many inputs are worked on at once; `"auto"`: as many as the limiter's ceiling. An endpoint
+            that turns requests away gets fewer at once in both cases; `"auto"` begins with few, too.
+        rule: When to stop.
+        price: USD per million tokens of prompts and answers, or None.
+        total: How many inputs there are, or None while unknown.
+        skipped: How many more an earlier run has finished.
+        streamed: The answers are streamed underneath, so their first token has a time of its own.
+        drain: When stopped, take the inputs that are left all the same, and give each the error that says so.
+        progress: How to show it, see `make_display`.
+
+    Attributes:
+        tally: What is counted; may be shown.
+        stopped: Why the run was stopped, or None.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        limiter: Callable[[], Limiter],
+        *,
+        concurrency: Concurrency = 64,
+        rule: StopRule | None = None,
+        price: Price | None = None,
+        total: int | None = None,
+        skipped: int = 0,
+        streamed: bool = False,
+        drain: bool = False,
+        progress: ProgressOption = False,
+    ) -> None:
+        self._answer = answer
+        self._find_limiter = limiter
+        self._limiter: Limiter | None = None
+        self._concurrency = concurrency if concurrency == "auto" else checked_count(concurrency, "concurrency")
+        self._rule = rule or StopRule()
+        self._streamed = streamed
+        self._drain = drain
+        self._caller = Caller()
+        self._stop = Stop()
+        self._rate_limited_before = 0
+        self.tally = Tally(total=total, skipped=skipped, price=price, gauges=self._gauges)
+        self._display = make_display(progress, self.tally)
+        self.stopped: RunStoppedError | None = None
+
+    async def items(self, inputs: Inputs, *, ordered: bool) -> AsyncGenerator[MapItem, None]:
+        """Work the inputs off; yield an item for each. Leaving it early cancels what is under way. Once only.
+
+        Raises:
+            RunStoppedError: After the items of all that was done: the run was stopped before its end.
+            Exception: What taking the next input raised, or the progress function.
+        """
+        limiter = self._limiter = self._find_limiter()
+        self._rate_limited_before = limiter.rate_limited
+        fixed = None if self._concurrency == "auto" else self._concurrency
+        concurrency = limiter.ceiling if fixed is None else fixed
+        crew = spread(inputs, self._work, concurrency=concurrency, ordered=ordered, stop=self._stop)
+        with limiter.adapting(fixed):
+            async with self._display, aclosing(crew) as items:
+                async for item in items:
+                    self._display.check()
+                    yield item
+        if self.stopped is not None and not self._drain:
+            raise self.stopped
+
+    def _gauges(self) -> tuple[int, int | None, int]:
+        limiter = self._limiter
+        if limiter is None:
+            return 0, None, 0
+        return limiter.in_flight, limiter.limit, limiter.rate_limited - self._rate_limited_before
+
+    def stop(self, error: RunStoppedError) -> None:
+        """Send nothing more. What was sent already is waited for."""
+        if self.stopped is None:
+            self.stopped = error
+            if self._limiter is not None:
+                self._limiter.stop(self._caller, error)
+            if not self._drain:
+                self._stop.request()
+
+    async def _work(self, given: Any) -> GenerateResult:
+        if self.stopped is not None:
+            raise self.stopped
+        began = monotonic()
+        try:
+            result = await self._answer(self._caller, given)
+        except RunStoppedError:
+            raise
+        except Exception as error:
+            attempts = error.attempts if isinstance(error, RustyAgentError) else 0
+            self.tally.failed(error, latency=monotonic() - began if attempts else None, attempts=attempts)
+            self._count(error)
+            raise
+        self.tally.succeeded(
+            latency=result.duration or 0.0,
+            ttft=result.time_to_first_token if self._streamed else None,
+            usage=result.usage,
+            attempts=result.attempts,
+        )
+        self._count(None)
+        return result
+
+    def _count(self, error: Exception | None) -> None:
+        stopped = self._rule.finished(error)
+        if stopped is not None:
+            stopped.__cause__ = error
+            self.stop(stopped)

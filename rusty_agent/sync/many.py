@@ -1,0 +1,226 @@
+"""Many prompts for threads without an event loop: `map` and `gather` of `Provider`.
+
+In: prompts, taken on the caller's own thread. Out: items and results, there too. Never touched: how they are worked
+off, which is the core's business.
+
+A generator of the caller's may be bound to its thread (a database cursor), may block, or may use a `Provider` itself.
+So it never runs on the loop's thread: the core asks for prompts, some at a time, and the thread that waits for items
+takes them meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
+from contextlib import aclosing
+from time import monotonic
+from typing import Any, Literal, Unpack, overload
+
+from ..net.gather import Inputs
+from ..parameters import RunParameters, shows
+from ..provider import AsyncProvider
+from ..run import Concurrency
+from ..types import GenerateResult, MapItem
+from .bridge import Handover, loop_thread
+
+__all__ = ["ManyPrompts"]
+
+_AHEAD = 64  # prompts that are taken before they are asked for, so that the loop need not wait for the other thread
+_TAKING_SECONDS = 0.01  # how long prompts may be taken while items may be waiting
+_HIGH_WATER, _LOW_WATER = 64, 16  # items that may wait for the consuming thread
+
+
+class _Prompts:
+    """The prompts as the core sees them: an asynchronous iterator, which asks the other thread for more.
+
+    All but `take` runs on the loop.
+    """
+
+    def __init__(self, prompts: Iterator[Any], ahead: int) -> None:
+        self._prompts = prompts
+        self._ahead = ahead
+        self._taken: deque[Any] = deque()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._asked = False
+        self._news = asyncio.Event()
+        self.ask: Callable[[], None] = _nobody
+
+    def __aiter__(self) -> _Prompts:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._taken:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                raise StopAsyncIteration
+            self._ask()
+            self._news.clear()
+            await self._news.wait()
+        taken = self._taken.popleft()
+        if len(self._taken) <= self._ahead // 2:
+            self._ask()
+        return taken
+
+    def _ask(self) -> None:
+        if not self._asked and not self._ended:
+            self._asked = True
+            self.ask()
+
+    def take(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take some prompts, on this thread, and send them to the loop."""
+        taken: list[Any] = []
+        error: BaseException | None = None
+        ended = False
+        enough = monotonic() + _TAKING_SECONDS
+        try:
+            while len(taken) < self._ahead and (not taken or monotonic() < enough):
+                taken.append(next(self._prompts))
+        except StopIteration:
+            ended = True
+        except Exception as broken:
+            ended, error = True, broken
+        loop.call_soon_threadsafe(self._supply, taken, ended, error)
+
+    def _supply(self, taken: list[Any], ended: bool, error: BaseException | None) -> None:
+        self._taken.extend(taken)
+        self._asked = False
+        self._ended, self._error = ended, error
+        self._news.set()
+
+
+def _nobody() -> None:
+    """Nobody takes prompts before the run begins."""
+
+
+class ManyPrompts:
+    """What `Provider` offers for many prompts at once."""
+
+    _core: AsyncProvider
+
+    @shows(RunParameters)
+    def map(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        ordered: bool = True,
+        **parameters: Unpack[RunParameters],
+    ) -> Iterator[MapItem]:
+        """Answer many prompts, so many at once; yield an item for each. See `AsyncProvider.map`.
+
+        Nothing is sent before it is iterated over. Prompts are taken on this thread, while it waits for items.
+        Leaving the loop early cancels what is under way.
+        """
+        source = None
+        if not isinstance(prompts, AsyncIterable | list | tuple | str | bytes | Mapping):
+            source = _Prompts(iter(prompts), min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
+        items = self._core.map(source or prompts, concurrency=concurrency, ordered=ordered, **parameters)
+        return _iterate(items, source)
+
+    @overload
+    def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: Literal[False] = False,
+        include_usage: Literal[False] = False,
+        **parameters: Unpack[RunParameters],
+    ) -> list[str]: ...
+    @overload
+    def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: Literal[True],
+        include_usage: Literal[False] = False,
+        **parameters: Unpack[RunParameters],
+    ) -> list[str | Exception]: ...
+    @overload
+    def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: Literal[False] = False,
+        include_usage: Literal[True],
+        **parameters: Unpack[RunParameters],
+    ) -> list[GenerateResult]: ...
+    @overload
+    def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: Literal[True],
+        include_usage: Literal[True],
+        **parameters: Unpack[RunParameters],
+    ) -> list[GenerateResult | Exception]: ...
+    @overload
+    def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: bool = False,
+        include_usage: bool = False,
+        **parameters: Unpack[RunParameters],
+    ) -> list[Any]: ...
+    @shows(RunParameters)
+    def gather(
+        self,
+        prompts: Inputs,
+        *,
+        concurrency: Concurrency = 64,
+        return_exceptions: bool = False,
+        include_usage: bool = False,
+        **parameters: Unpack[RunParameters],
+    ) -> list[Any]:
+        """Answer many prompts, so many at once; return the answers in their order. See `AsyncProvider.gather`.
+
+        An iterator is taken to its end first, on this thread.
+        """
+        if not isinstance(prompts, AsyncIterable | list | tuple | str | bytes | Mapping):
+            prompts = list(prompts)
+        return loop_thread().run(
+            self._core.gather(
+                prompts,
+                concurrency=concurrency,
+                return_exceptions=return_exceptions,
+                include_usage=include_usage,
+                **parameters,
+            )
+        )
+
+
+def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> Iterator[MapItem]:
+    """Run the items on the loop, hand them over one after another, and take prompts when the core asks for some."""
+    thread = loop_thread()
+    handover: Handover[MapItem | _Prompts] = Handover(thread.loop, _HIGH_WATER, _LOW_WATER)
+    if source is not None:
+        source.ask = lambda: handover.post(source)
+    pump = _pump(items, handover)
+    thread.refuse_own_thread(pump)
+    cancel = thread.start(pump, lambda _, error: handover.end(error))
+    try:
+        while (arrival := handover.get()) is not None:
+            if isinstance(arrival, MapItem):
+                yield arrival
+                if thread.process != os.getpid():
+                    raise RuntimeError("This run was begun in the parent process: begin another one in this one")
+            else:
+                arrival.take(thread.loop)
+    finally:
+        if thread.process == os.getpid():
+            cancel()
+
+
+async def _pump(items: AsyncGenerator[MapItem, None], handover: Handover[MapItem | _Prompts]) -> None:
+    async with aclosing(items):
+        async for item in items:
+            await handover.put(item, 1)
