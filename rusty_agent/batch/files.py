@@ -1,0 +1,112 @@
+"""The files of a batch: their names, and replacing one as a whole.
+
+In: the output's path; bytes. Out: paths; files that are either the old ones or the new ones, whenever the machine
+stops. Never touched: what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from attrs import define
+
+from .errors import BatchError
+
+__all__ = ["BLOCK_BYTES", "Files", "replace_atomically", "sync_folder"]
+
+BLOCK_BYTES = 2**20
+"""How much is read or written at a time, in bytes: large enough that a call costs nothing beside its bytes."""
+
+_NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # the folder is unreadable, or the filesystem has no way
+
+
+@define(frozen=True)
+class Files:
+    """Where a batch keeps what it knows, all in the folder of the output.
+
+    Attributes:
+        output: One line per result.
+        errors: One line per failed row.
+        manifest: What was run.
+        lock: Held while a batch runs.
+        summary: How the last run went.
+    """
+
+    output: Path
+    errors: Path
+    manifest: Path
+    lock: Path
+    summary: Path
+
+    @classmethod
+    def of(cls, output: Path) -> Self:
+        """The files of the batch that writes `output`; its ending `.jsonl` gives way to theirs.
+
+        A symbolic link is followed: whatever it is called, one output has one lock, and replacing it spares the link.
+        """
+        if output.is_symlink():
+            output = output.resolve()
+        stem = output.name.removesuffix(".jsonl") or output.name
+        return cls(
+            output=output,
+            errors=output.with_name(f"{stem}.errors.jsonl"),
+            manifest=output.with_name(f"{stem}.manifest.json"),
+            lock=output.with_name(f"{stem}.lock"),
+            summary=output.with_name(f"{stem}.summary.json"),
+        )
+
+
+def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file anew, so that there is the old one or the new one at any moment, and durably the new one in the end.
+
+    The chunks are written beside it, as `NAME.tmp`; they may be read from the old file meanwhile. Its permissions stay.
+    Only the holder of the batch's lock may do this: the name of the temporary file is fixed, so that what a kill
+    leaves of it is overwritten the next time.
+
+    Raises:
+        BatchError: It cannot be written. The file is whole; almost always the old one.
+    """
+    beside = path.with_name(f"{path.name}.tmp")
+    try:
+        try:
+            with beside.open("wb", buffering=BLOCK_BYTES) as file:
+                if path.exists():
+                    shutil.copymode(path, beside)
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise BatchError(
+            f"{path} cannot be written: {error.strerror or error}. Nothing of what it held is lost. Make room or give "
+            "the permission, then run the same command again."
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    try:
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise

@@ -1,0 +1,92 @@
+"""The last steps of a batch: its files made tidy.
+
+In: the output and the errors file, when nobody writes them any more. Out: the same lines without those that later
+ones have overtaken, in the order of the input. Never touched: what the lines say.
+
+Each step replaces a file as a whole, so a crash leaves the old one or the new one. All of it blocks: on an event
+loop, run it in a thread.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+from .errors import BatchError
+from .files import Files, replace_atomically, sync_folder
+from .index import drop_lines, identify, read_lines, survey
+
+__all__ = ["drop_superseded", "sort_output"]
+
+_PLACE_BITS = 48  # of a sort key: which line of the file it is; above them stands the number of the input's line
+_UNNUMBERED = 2**63
+
+
+def drop_superseded(files: Files, done: Container[str]) -> int:
+    """Leave in the errors file only the last line of each row that has no result; remove the file if none is left.
+
+    Args:
+        files: The batch's files, whose lock is held.
+        done: Every `custom_id` that has a result.
+
+    Returns:
+        How many lines were dropped, damaged ones among them.
+
+    Raises:
+        BatchError: The file cannot be read or replaced; it is whole.
+    """
+    failures = survey(files.errors)
+    overtaken = [place >> 1 for custom_id, place in failures.last.items() if custom_id in done]
+    useless = {*failures.useless, *overtaken}
+    if len(overtaken) == len(failures.last):
+        _remove(files.errors)
+    elif useless:
+        drop_lines(files.errors, useless)
+    return len(useless)
+
+
+def sort_output(files: Files) -> None:
+    """Put the results and the errors into the order of the input, by `x_rusty.line`; lines without it come last.
+
+    About 72 bytes of memory per line; a file that is in order already is only read.
+
+    Raises:
+        BatchError: A file cannot be read or replaced; both are whole.
+    """
+    for path in (files.output, files.errors):
+        _sort(path)
+
+
+def _sort(path: Path) -> None:
+    borders = array("Q", [0])
+    keys: list[int] = []
+    for _, end, line in read_lines(path):
+        found = identify(line)
+        number = found[1].get("line") if found else None
+        if type(number) is not int or not 0 <= number < _UNNUMBERED:
+            number = _UNNUMBERED
+        keys.append(number << _PLACE_BITS | len(keys))
+        borders.append(end)
+    keys.sort()
+    places = array("Q", (key & 2**_PLACE_BITS - 1 for key in keys))
+    del keys
+    if any(place != expected for expected, place in enumerate(places)):
+        replace_atomically(path, _pick(path, borders, places))
+
+
+def _pick(path: Path, borders: array[int], places: array[int]) -> Iterator[bytes]:
+    with path.open("rb") as file:  # a large buffer would be filled for each line: 26 s instead of 1 for 200,000
+        for place in places:
+            file.seek(borders[place])
+            yield file.read(borders[place + 1] - borders[place])
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise BatchError(
+            f"{path} cannot be removed: {error.strerror or error}. No error is left in it: remove it by hand."
+        ) from error

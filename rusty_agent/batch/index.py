@@ -1,0 +1,211 @@
+"""What earlier runs of a batch have left behind.
+
+In: the output and the errors file, line by line. Out: which rows are done, which have failed for good, and which
+lines are of no use. Never touched: anything but those two files, and these only by `repair` and `drop_lines`.
+
+A power cut can leave holes: lines of which only parts came to the disk. Their rows count as not done. A line that a
+crash has left without its end is no line here; opening a `Journal` cuts it off.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Container, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from ..wire.codec import loads
+from .errors import BatchError
+from .files import BLOCK_BYTES, Files, replace_atomically
+
+__all__ = ["MAX_LINE_BYTES", "Failures", "Index", "drop_lines", "identify", "read_lines", "repair", "scan", "survey"]
+
+MAX_LINE_BYTES = 256 * 2**20
+"""A longer line counts as damaged, and is not held in memory: it can only be a hole."""
+
+
+def _starts() -> array[int]:
+    return array("Q")
+
+
+@define
+class Failures:
+    """What an errors file holds.
+
+    Attributes:
+        last: Of each `custom_id`, where its last line starts in the file, times two; plus one if it says permanent.
+        damaged: Lines that say nothing.
+        useless: Where the lines start that are damaged, or overtaken by a later line of the same row.
+    """
+
+    last: dict[str, int] = field(factory=dict)
+    damaged: int = 0
+    useless: array[int] = field(factory=_starts)
+
+
+@define
+class Index:
+    """What a batch finds when it begins.
+
+    Attributes:
+        done: Every `custom_id` with a result in the output.
+        permanent: Every other one whose last error is permanent; none if those are to be tried again.
+        failed: How many rows have errors and no result.
+        damaged: Lines of both files that are no JSON object with a `custom_id`.
+        duplicates: Lines of both files whose row has another line, which counts.
+        useless_results: Where the damaged lines and the duplicates of the output start.
+        useless_errors: The same of the errors file.
+    """
+
+    done: set[str] = field(factory=set)
+    permanent: set[str] = field(factory=set)
+    failed: int = 0
+    damaged: int = 0
+    duplicates: int = 0
+    useless_results: array[int] = field(factory=_starts)
+    useless_errors: array[int] = field(factory=_starts)
+
+
+def scan(files: Files, *, retry_permanent: bool = False) -> Index:
+    """Read what is there; files that are missing are empty.
+
+    Args:
+        files: The batch's files, whose lock is held.
+        retry_permanent: Rows whose error is permanent are to be tried again.
+
+    Raises:
+        BatchError: A file cannot be read, or holds something else: it would be damaged by going on.
+    """
+    index = Index()
+    done, useless = index.done, index.useless_results
+    for start, _, line in read_lines(files.output):
+        found = identify(line)
+        if found is None:
+            index.damaged += 1
+        elif found[0] not in done:
+            done.add(found[0])
+            continue
+        else:
+            index.duplicates += 1
+        useless.append(start)
+    _expect_ours(files.output, good=len(done), damaged=index.damaged)
+    failures = survey(files.errors)
+    _expect_ours(files.errors, good=len(failures.last), damaged=failures.damaged)
+    index.damaged += failures.damaged
+    index.duplicates += len(failures.useless) - failures.damaged
+    index.useless_errors = failures.useless
+    for custom_id, place in failures.last.items():
+        if custom_id not in done:
+            index.failed += 1
+            if place & 1 and not retry_permanent:
+                index.permanent.add(custom_id)
+    return index
+
+
+def survey(errors: Path) -> Failures:
+    """Read an errors file.
+
+    Raises:
+        BatchError: It cannot be read.
+    """
+    failures = Failures()
+    for start, _, line in read_lines(errors):
+        found = identify(line)
+        if found is None:
+            failures.damaged += 1
+            failures.useless.append(start)
+            continue
+        custom_id, facts = found
+        earlier = failures.last.get(custom_id)
+        if earlier is not None:
+            failures.useless.append(earlier >> 1)
+        failures.last[custom_id] = start << 1 | (facts.get("permanent") is True)
+    return failures
+
+
+def repair(files: Files, index: Index) -> int:
+    """Drop what is of no use: damaged lines, results of a row but its first, errors of a row but its last.
+
+    Nothing else may have changed the files since the scan, and no journal may be open on them.
+
+    Returns:
+        How many lines were dropped.
+
+    Raises:
+        BatchError: A file cannot be replaced; both are whole.
+    """
+    dropped = 0
+    for path, useless in ((files.output, index.useless_results), (files.errors, index.useless_errors)):
+        if useless:
+            drop_lines(path, frozenset(useless))
+            dropped += len(useless)
+            del useless[:]  # those places mean something else now
+    return dropped
+
+
+def drop_lines(path: Path, starts: Container[int]) -> None:
+    """Replace a file by itself without the lines that start at those places.
+
+    Raises:
+        BatchError: It cannot be replaced, and is as it was.
+    """
+    replace_atomically(path, (line for start, _, line in read_lines(path) if start not in starts))
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """The whole lines of a file, one in memory at a time: where each starts and ends, and its bytes with the newline.
+
+    A line longer than `MAX_LINE_BYTES` comes as `b""`. A file that is missing has no lines.
+
+    Raises:
+        BatchError: The file cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=BLOCK_BYTES) as file:
+            start = 0
+            for line in iter(partial(file.readline, MAX_LINE_BYTES), b""):
+                end = start + len(line)
+                if not line.endswith(b"\n"):
+                    rest = line
+                    while not rest.endswith(b"\n"):
+                        rest = file.readline(BLOCK_BYTES)
+                        end += len(rest)
+                        if not rest:
+                            return
+                    line = b""
+                yield start, end, line
+                start = end
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BatchError(
+            f"{path} cannot be read: {error.strerror or error}. Without it the batch does not know what is done: give "
+            "the permission, or name another output."
+        ) from error
+
+
+def identify(line: bytes) -> tuple[str, dict[str, Any]] | None:
+    """The `custom_id` of a line and what `x_rusty` says beside it; None if the line is damaged."""
+    try:
+        value = loads(line)
+    except ValueError:
+        return None
+    if not isinstance(value, dict) or not isinstance(custom_id := value.get("custom_id"), str):
+        return None
+    facts = value.get("x_rusty")
+    return custom_id, facts if isinstance(facts, dict) else {}
+
+
+def _expect_ours(path: Path, *, good: int, damaged: int) -> None:
+    """Refuse a file that no batch has written: repairing it, or cutting off its tail, would destroy it."""
+    if good or not path.exists():
+        return
+    with path.open("rb") as file:
+        beginning = file.read(1)
+    if damaged or beginning not in (b"", b"{", b"\0"):  # a line that a crash has torn, or made a hole of, begins so
+        raise BatchError(
+            f"{path} exists and holds no line of a batch, so it is left alone. Name another output, or move it away."
+        )

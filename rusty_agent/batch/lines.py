@@ -1,0 +1,146 @@
+"""What came of a row → one line of the output or of the errors file.
+
+In: a row, and its result or its error. Out: a line of JSON without its newline. Never touched: files.
+
+The lines are those of OpenAI's Batch API (`id`, `custom_id`, `response`, `error`), so whoever reads its files reads
+these. What is ours stands under one more key, `x_rusty`. As there, `response` is null where there was no HTTP answer,
+and `error` is null where there was one, even if its `status_code` says that it failed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ResponseError,
+    RustyAgentError,
+    StreamInterruptedError,
+)
+from ..progress.tally import Price
+from ..types import GenerateResult
+from ..wire.codec import dumps
+from .rows import BadLine, Row
+
+__all__ = ["bad_line_id", "error_line", "is_permanent", "refusal_line", "result_line"]
+
+_PERMANENT = frozenset({400, 404, 413, 422})
+"""Statuses that the same request will meet again. Not 401, 402 or 403: keys and accounts get mended."""
+
+
+def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | None) -> bytes:
+    """The line of a row that was answered."""
+    facts: dict[str, Any] = {"line": row.line, "attempts": result.attempts, "latency_s": _rounded(result.duration)}
+    body = result.raw
+    if "choices" not in body:  # it was streamed
+        body = _completion(result)
+        facts["ttft_s"] = _rounded(result.time_to_first_token)
+    if price is not None and result.usage is not None:
+        facts["cost_usd"] = price.cost(result.usage.prompt_tokens, result.usage.completion_tokens)
+    if result.finish_reason == "length":
+        facts["truncated"] = True
+    if result.warnings:
+        facts["warnings"] = result.warnings
+    response = {"status_code": 200, "request_id": result.request_id, "body": body}
+    return _line(run_id, row.line, row.custom_id, response, None, facts, row.fields)
+
+
+def error_line(run_id: str, row: Row, error: Exception) -> bytes:
+    """The line of a row that failed."""
+    facts: dict[str, Any] = {
+        "line": row.line,
+        "attempts": error.attempts if isinstance(error, RustyAgentError) else 0,
+        "permanent": is_permanent(error),
+        "kind": type(error).__name__,
+    }
+    if isinstance(error, RustyAgentError) and error.partial_text:
+        facts["partial_text"] = error.partial_text
+    response = None
+    said: dict[str, Any] | None = {"code": _code(error), "message": str(error)}
+    if isinstance(error, APIStatusError) and error.headers:  # without headers it stood inside an answer
+        response = {"status_code": error.status_code, "request_id": error.request_id, "body": error.body}
+        said = None
+        facts["message"] = error.message
+    return _line(run_id, row.line, row.custom_id, response, said, facts, row.fields)
+
+
+def bad_line_id(bad: BadLine) -> str:
+    """What stands for a `custom_id` where a line of the input has none."""
+    return f"bad line {bad.line}"
+
+
+def refusal_line(run_id: str, bad: BadLine) -> bytes:
+    """The line of a line of the input that is no request."""
+    facts = {"line": bad.line, "attempts": 0, "permanent": True, "kind": "BadLine"}
+    said = {"code": "bad_line", "message": bad.reason}
+    return _line(run_id, bad.line, bad_line_id(bad), None, said, facts, {})
+
+
+def is_permanent(error: Exception) -> bool:
+    """Whether the same row would fail again: it need not be tried by the next run."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in _PERMANENT
+    return isinstance(error, ValueError | TypeError) and not isinstance(error, RustyAgentError)
+
+
+def _line(
+    run_id: str,
+    number: int,
+    custom_id: str,
+    response: dict[str, Any] | None,
+    error: dict[str, Any] | None,
+    facts: dict[str, Any],
+    fields: dict[str, Any],
+) -> bytes:
+    if fields:
+        facts["fields"] = fields
+    return dumps(
+        {
+            "id": f"batch_req_{run_id}{number:08x}",
+            "custom_id": custom_id,
+            "response": response,
+            "error": error,
+            "x_rusty": facts,
+        }
+    )
+
+
+def _completion(result: GenerateResult) -> dict[str, Any]:
+    """A streamed answer in the form of one that was not."""
+    message: dict[str, Any] = {"role": "assistant", "content": result.text, "refusal": result.refusal}
+    if result.reasoning is not None:
+        message["reasoning_content"] = result.reasoning
+    if result.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+                **call.extra,
+            }
+            for call in result.tool_calls
+        ]
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": result.finish_reason}
+    usage = None if result.usage is None else result.usage.raw
+    return {**result.raw, "object": "chat.completion", "model": result.model, "choices": [choice], "usage": usage}
+
+
+def _code(error: Exception) -> str:
+    """A word for what went wrong, as OpenAI's `request_timeout`."""
+    if isinstance(error, APIStatusError):
+        return str(error.code or error.type or "api_error")
+    if isinstance(error, APITimeoutError):
+        return "request_timeout"
+    if isinstance(error, StreamInterruptedError):
+        return "stream_interrupted"
+    if isinstance(error, APIConnectionError):
+        return "connection_error"
+    if isinstance(error, ResponseError):
+        return "invalid_response"
+    return "invalid_request" if is_permanent(error) else "error"
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

@@ -1,0 +1,99 @@
+"""One batch at a time per output.
+
+In: the path of the lock file. Out: the certainty of being alone, or an error that names who is there. Never touched:
+the files it protects.
+
+The system holds the lock for the process and drops it when the process ends, however it ends: nothing has to be
+cleaned up after a crash. The file stays: whoever removed it could remove one that somebody else has just locked.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .errors import BatchError
+
+__all__ = ["Lock"]
+
+_PLACE = 2**30  # the byte that Windows locks: beyond the process id, which others must be able to read
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(number: int) -> bool:
+        os.lseek(number, _PLACE, os.SEEK_SET)
+        try:
+            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+
+    def _drop(number: int) -> None:
+        os.lseek(number, _PLACE, os.SEEK_SET)
+        msvcrt.locking(number, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(number: int) -> bool:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _drop(number: int) -> None:
+        fcntl.flock(number, fcntl.LOCK_UN)
+
+
+class Lock:
+    """Holds a batch's lock file while the context lasts. It is advisory: some network filesystems do not keep it.
+
+    Raises:
+        BatchError: On entering: another process holds it, or the file cannot be locked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._number = -1
+
+    def __enter__(self) -> Self:
+        try:
+            number = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                if not _take(number):
+                    raise BatchError(
+                        f"Another batch writes here: {_holder(number)} holds {self._path}. Wait until it has ended, "
+                        "or give this one another output."
+                    )
+                os.ftruncate(number, 0)
+                os.lseek(number, 0, os.SEEK_SET)
+                os.write(number, b"%d\n" % os.getpid())
+            except BaseException:
+                os.close(number)
+                raise
+        except OSError as error:
+            raise BatchError(
+                f"{self._path} cannot be locked: {error.strerror or error}. The output must lie in an existing folder "
+                "where you may write, on a filesystem that knows locks."
+            ) from error
+        self._number = number
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            _drop(self._number)  # closing alone would leave it to a forked child
+        os.close(self._number)
+
+
+def _holder(number: int) -> str:
+    os.lseek(number, 0, os.SEEK_SET)
+    told = os.read(number, 32).strip()
+    return f"process {told.decode()}" if told.isdigit() else "another process"

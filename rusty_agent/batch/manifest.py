@@ -1,0 +1,141 @@
+"""What a batch runs, so that another run can tell whether it is the same batch.
+
+In: the input's digest and the settings. Out: a small JSON file, and sentences about what has changed. Never touched:
+the input; the files of results. What is given as a parameter is written down: it is the caller's duty that no key
+is among it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Self
+
+from attrs import asdict, define, field
+
+from .. import __version__
+from ..wire.codec import dumps, loads_strict
+from .errors import BatchError
+from .files import replace_atomically
+
+__all__ = ["Manifest"]
+
+_SHOWN_CHARACTERS = 60  # of a value in a sentence
+_UNSET = object()
+
+
+def _canonical(value: dict[str, Any]) -> dict[str, Any]:
+    """The value as it is when it comes back from the file."""
+    canonical: dict[str, Any] = loads_strict(dumps(_ordered(value)))
+    return canonical
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _ordered(value[key]) for key in sorted(value)}
+    return [_ordered(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@define(frozen=True)
+class Manifest:
+    """What a batch runs.
+
+    Attributes:
+        input_sha256: The digest of the input's bytes in hexadecimal; None if the rows came from no file.
+        input_bytes: The input's length in bytes; None likewise.
+        rows: How many rows the input has; None if that is unknown.
+        parameters: What all rows share and what the answers depend on: model, URL, sampling, template, …; without keys.
+        version: The library's version, for people: a newer one may go on with the batch.
+        parameters_digest: The SHA-256 of the parameters as JSON with sorted keys, in hexadecimal.
+
+    Raises:
+        ValueError: The parameters hold what JSON has no form for.
+    """
+
+    input_sha256: str | None
+    input_bytes: int | None
+    rows: int | None
+    parameters: dict[str, Any] = field(converter=_canonical)
+    version: str = __version__
+    parameters_digest: str = field(init=False)
+
+    @parameters_digest.default
+    def _digest(self) -> str:
+        return hashlib.sha256(dumps(self.parameters)).hexdigest()
+
+    @classmethod
+    def load(cls, path: Path) -> Self | None:
+        """Read a manifest; None if there is none.
+
+        Raises:
+            BatchError: It is there and cannot be read.
+        """
+        try:
+            told = loads_strict(path.read_bytes())
+            return cls(
+                input_sha256=_expect(told["input_sha256"], str),
+                input_bytes=_expect(told["input_bytes"], int),
+                rows=_expect(told["rows"], int),
+                parameters=dict(told["parameters"]),
+                version=str(told["version"]),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = error.strerror or error if isinstance(error, OSError) else f"it is no manifest ({error!r})"
+            raise BatchError(
+                f"{path} cannot be read: {reason}. It says what the batch beside it has run. Bring it back; or, if you "
+                "know that input and parameters are the same, move it away and run the same command again."
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Write the manifest; there is the old one or this one at any moment.
+
+        Raises:
+            BatchError: It cannot be written.
+        """
+        replace_atomically(path, [dumps(asdict(self)), b"\n"])
+
+    def changes(self, now: Manifest) -> list[str]:
+        """What of `now` differs from this one, so that their results would not belong together: sentences."""
+        sentences = []
+        if self.input_sha256 != now.input_sha256 or (now.input_sha256 is None and self.rows != now.rows):
+            sentences.append(f"the input changed: {self._told_input()} -> {now._told_input()}")
+        if self.parameters_digest != now.parameters_digest:
+            before, after = _flat(self.parameters), _flat(now.parameters)
+            for name in sorted(before.keys() | after.keys()):
+                old, new = before.get(name, _UNSET), after.get(name, _UNSET)
+                if old is _UNSET or new is _UNSET or dumps(old) != dumps(new):
+                    sentences.append("parameter {}: {} -> {}".format(".".join(name), *_shown(old, new)))
+        return sentences
+
+    def _told_input(self) -> str:
+        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
+        if self.input_sha256 is None:
+            return f"{rows}, from no file"
+        return f"{rows}, {self.input_bytes:,} bytes, sha256 {self.input_sha256[:12]}…"
+
+
+def _expect(value: Any, kind: type) -> Any:
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{value!r} stands where a value of type {kind.__name__} belongs")
+    return value
+
+
+def _flat(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Every value inside nested objects, under the names that lead to it."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {name: leaf for key, inner in value.items() for name, leaf in _flat(inner, (*path, key)).items()}
+
+
+def _shown(old: Any, new: Any) -> list[str]:
+    """Both values for a sentence: whole, or cut to where they begin to differ."""
+    texts = ["not set" if value is _UNSET else repr(value) for value in (old, new)]
+    if max(map(len, texts)) <= _SHOWN_CHARACTERS:
+        return texts
+    same = next(place for place, (one, other) in enumerate(zip_longest(*texts)) if one != other)
+    start = max(0, same - _SHOWN_CHARACTERS // 3)
+    end = start + _SHOWN_CHARACTERS
+    return ["…" * (start > 0) + text[start:end] + "…" * (end < len(text)) for text in texts]

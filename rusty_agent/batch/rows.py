@@ -1,0 +1,273 @@
+"""One line of the input → one request, or what is wrong with the line; and what they all add up to.
+
+In: a line's bytes, or its decoded value. Out: a `Row`, or a `BadLine`; nothing that stands in a line raises. Never
+touched: files, and whether the endpoint will like the request.
+
+The forms of a line are told apart one by one, so a file may mix them:
+
+    {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": […], …}}   OpenAI Batch
+    {"prompt": "…", "temperature": 0, "model": "…", "anything": "else"}      or with "messages": simple
+    "…"                                                                     a prompt
+    [{"role": "user", "content": "…"}]                                      messages
+    {"column": "value", …}                                                  where there is a template
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from json import JSONDecodeError
+from typing import Any
+
+from attrs import Factory, define, field
+
+from ..wire.codec import dumps, loads, loads_strict
+from ..wire.failure import printable
+from ..wire.request import PARAMETERS, build_body, encode_body
+from .template import Template
+
+__all__ = ["KEPT_BAD", "BadLine", "Checked", "Row", "parse_line", "parse_row", "prompt_characters"]
+
+KEPT_BAD = 1000
+"""Bad lines that are kept to be shown."""
+
+_MAX_REASON = 300  # characters; a thousand bad lines must fit on a screen that scrolls
+_USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
+_MOVED = frozenset({"custom_id", "model"})  # used too, but under other names
+_ENVELOPE = frozenset({"custom_id", "method", "url", "body"})
+_THE_RUNNERS = frozenset({"stream", "stream_options"})  # how an answer travels is not the row's to decide
+
+
+def _shown(reason: str) -> str:
+    return printable(reason, _MAX_REASON)
+
+
+@define
+class Row:
+    """One request.
+
+    Attributes:
+        line: Its line in the input, from 1.
+        custom_id: Its name in the output; the line's number where the input has none.
+        parameters: Keyword arguments of `generate_text`.
+        fields: What else the line held, to be carried through.
+    """
+
+    line: int
+    custom_id: str
+    parameters: dict[str, Any]
+    fields: dict[str, Any]
+
+
+@define
+class BadLine:
+    """A line that is no request.
+
+    Attributes:
+        line: The line in the input, from 1.
+        reason: What is wrong with it: one line, capped, without control characters.
+    """
+
+    line: int
+    reason: str = field(converter=_shown)
+
+
+@define
+class Checked:
+    """What a look at the whole input found.
+
+    Attributes:
+        input_sha256: The digest of the input's bytes as they are, compressed or not.
+        input_bytes: How many there are.
+        rows: Good rows.
+        bad: The first thousand bad lines.
+        bad_count: All of them.
+        prompt_characters: Characters of text in all rows.
+        rows_with_max_tokens: Rows that say how many tokens the answer may have.
+        max_tokens: The sum of what they say.
+    """
+
+    input_sha256: str
+    input_bytes: int
+    rows: int = 0
+    bad: list[BadLine] = Factory(list)
+    bad_count: int = 0
+    prompt_characters: int = 0
+    rows_with_max_tokens: int = 0
+    max_tokens: int = 0
+
+    def add(self, row: Row) -> None:
+        """Count a good row."""
+        self.rows += 1
+        self.prompt_characters += prompt_characters(row.parameters)
+        tokens = _asked_tokens(row.parameters)
+        if tokens is not None:
+            self.rows_with_max_tokens += 1
+            self.max_tokens += tokens
+
+    def add_bad(self, bad: BadLine) -> None:
+        """Count a bad line, and keep it if it is one of the first."""
+        self.bad_count += 1
+        if len(self.bad) < KEPT_BAD:
+            self.bad.append(bad)
+
+
+def parse_line(data: bytes, line: int, *, template: Template | None = None, check: bool = True) -> Row | BadLine:
+    """The request that a line of JSON holds.
+
+    Args:
+        data: The line's bytes.
+        line: The line's number.
+        template: Makes the prompt from the columns of the line, which must be an object.
+        check: Make the checks that the request would meet. They take most of the time, and need be made only once.
+    """
+    try:
+        value = loads_strict(data)
+    except ValueError:
+        try:
+            data.decode()  # escapes of lone surrogates are forgiven; bytes that are no UTF-8 are damage
+            value = loads(data)
+        except UnicodeDecodeError as error:
+            return BadLine(line, f"not UTF-8: byte {error.start + 1} of the line")
+        except JSONDecodeError as error:
+            return BadLine(line, f"not JSON (one value a line): {error.msg} at character {error.pos + 1}")
+        except ValueError as error:
+            return BadLine(line, f"not JSON (one value a line): {error}")
+    return parse_row(value, line, template=template, check=check)
+
+
+def parse_row(value: Any, line: int, *, template: Template | None = None, check: bool = True) -> Row | BadLine:
+    """The request that a decoded line holds; arguments as those of `parse_line`."""
+    try:
+        row = _row(value, line) if template is None else _templated(value, line, template)
+        if check:
+            _check(row)
+    except ValueError as error:
+        return BadLine(line, str(error))
+    except RecursionError:  # the value is to be shown in a complaint, and its depth is the sender's choice
+        return BadLine(line, "a value is of the wrong type, and nested too deeply to be shown")
+    return row
+
+
+def _templated(value: Any, line: int, template: Template) -> Row:
+    if not isinstance(value, dict):
+        raise ValueError(f"the template needs an object with columns, not {_kind(value)}")
+    return Row(line, _custom_id(value, line), {"prompt": template.render(value)}, dict(value))
+
+
+def _row(value: Any, line: int) -> Row:
+    if isinstance(value, dict):
+        simple = "prompt" in value or "messages" in value
+        if "body" in value and (not simple or ("method" in value and "url" in value)):
+            return _openai(value, line)
+        if not simple:
+            raise ValueError("the object has neither prompt nor messages, nor is it an OpenAI Batch line with a body")
+        return _simple(value, line)
+    if isinstance(value, str):
+        return Row(line, str(line), {"prompt": value}, {})
+    if isinstance(value, list):
+        return Row(line, str(line), {"messages": value}, {})
+    raise ValueError(f"a line must hold an object, a string (a prompt) or a list (messages), not {_kind(value)}")
+
+
+def _simple(value: dict[str, Any], line: int) -> Row:
+    parameters: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    for name, item in value.items():
+        if name in _USED:
+            if item is not None:
+                parameters[name] = item
+        elif name not in _MOVED:
+            fields[name] = item
+    if "extra_body" in parameters:
+        extra = parameters["extra_body"]
+        if not isinstance(extra, dict):
+            raise ValueError(f"extra_body must be an object of further fields, not {_kind(extra)}")
+        parameters["extra_body"] = {name: item for name, item in extra.items() if name not in _THE_RUNNERS}
+    if value.get("model") is not None:
+        parameters["extra_body"] = {**parameters.get("extra_body", {}), "model": value["model"]}
+    return Row(line, _custom_id(value, line), parameters, fields)
+
+
+def _openai(value: dict[str, Any], line: int) -> Row:
+    method, url, body = value.get("method"), value.get("url"), value["body"]
+    if method != "POST":
+        raise ValueError(f"method must be 'POST', not {method!r}")
+    if not isinstance(url, str) or not url.endswith("/chat/completions"):
+        raise ValueError(f"url must be '/v1/chat/completions', no other endpoint is supported: {url!r}")
+    if not isinstance(body, dict) or not body.get("messages"):
+        raise ValueError("body must be an object with messages")
+    if not isinstance(value.get("custom_id", ""), str):
+        raise ValueError(f"custom_id must be a string, not {_kind(value['custom_id'])}")
+    parameters: dict[str, Any] = {"messages": body["messages"]}
+    left_out = {"messages", *_THE_RUNNERS}
+    extra = {name: item for name, item in body.items() if item is not None and name not in left_out}
+    if extra:
+        parameters["extra_body"] = extra
+    fields = {name: item for name, item in value.items() if name not in _ENVELOPE}
+    return Row(line, _custom_id(value, line), parameters, fields)
+
+
+def _custom_id(value: dict[str, Any], line: int) -> str:
+    if "custom_id" not in value:
+        return str(line)
+    given = value["custom_id"]
+    if isinstance(given, int) and not isinstance(given, bool):
+        return str(given)
+    if not isinstance(given, str) or not given:
+        raise ValueError(f"custom_id must be a string that is not empty, or a whole number, not {given!r}")
+    return given
+
+
+def _check(row: Row) -> None:
+    parameters = row.parameters
+    extra = parameters.get("extra_body")
+    if extra and "model" in extra and not (isinstance(extra["model"], str) and extra["model"].strip()):
+        raise ValueError(f"model must be a model's name, not {extra['model']!r}")
+    body = build_body(
+        "model",
+        parameters.get("prompt"),
+        parameters.get("system_prompt"),
+        parameters.get("messages"),
+        {name: parameters[name] for name in PARAMETERS.intersection(parameters)},
+        stream=False,
+        include_usage=False,
+        extra_body=extra,
+    )
+    encode_body(body)
+    try:
+        dumps(row.fields)  # they are written beside the answer
+    except ValueError as error:
+        raise ValueError(f"what is to be carried through cannot be written as JSON: {error}") from None
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls a value."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "true or false"
+    kinds = {str: "a string", list: "a list", dict: "an object", int: "a number", float: "a number"}
+    return kinds.get(type(value), type(value).__name__)
+
+
+def prompt_characters(parameters: Mapping[str, Any]) -> int:
+    """How many characters of text a checked row sends, to estimate its tokens; images and the like count nothing."""
+    count = len(parameters.get("system_prompt", ""))
+    messages = parameters.get("messages")
+    if not messages:
+        return count + len(parameters["prompt"])
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            count += len(content)
+        elif isinstance(content, list):
+            texts = (part.get("text") for part in content if isinstance(part, dict))
+            count += sum(len(text) for text in texts if isinstance(text, str))
+    return count
+
+
+def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
+    """The most tokens that a row lets the answer have, by whatever name; None where it does not say."""
+    extra = parameters.get("extra_body", {})
+    for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):
+        if isinstance(given, int) and not isinstance(given, bool):
+            return given
+    return None

@@ -1,0 +1,71 @@
+"""SIGINT and SIGTERM → stop in two steps.
+
+In: signals of the process. Out: calls on the event loop: the first to stop and wait, the second (or a deadline) to
+wait no longer. Never touched: signals that nobody asked to have handled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["DRAIN_SECONDS", "Signals"]
+
+DRAIN_SECONDS = 30.0
+"""How long the rows under way may take after the first signal."""
+
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """Handles the two signals while the context lasts; batch schedulers send SIGTERM, terminals SIGINT.
+
+    Args:
+        stop: Called at the first signal.
+        abandon: Called at the second, and when the rows under way have had their time.
+        wanted: Whether to do anything at all.
+
+    Raises:
+        ValueError: On entering: this is not the main thread, so it cannot be done.
+    """
+
+    def __init__(self, stop: Callable[[], object], abandon: Callable[[], object], *, wanted: bool = True) -> None:
+        self._stop = stop
+        self._abandon = abandon
+        self._wanted = wanted
+        self._before: dict[signal.Signals, Any] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._received = 0
+
+    def __enter__(self) -> Self:
+        if self._wanted:
+            self._loop = asyncio.get_running_loop()
+            for number in _HANDLED:
+                self._before[number] = signal.getsignal(number)
+                try:
+                    self._loop.add_signal_handler(number, self._received_one)
+                except NotImplementedError:  # Windows
+                    signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(self._received_one))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for number, before in self._before.items():
+            with suppress(NotImplementedError):
+                self._loop.remove_signal_handler(number)
+            signal.signal(number, before)
+
+    def _received_one(self) -> None:
+        self._received += 1
+        if self._received == 1:
+            self._timer = self._loop.call_later(DRAIN_SECONDS, self._abandon)
+            self._stop()
+        else:
+            self._abandon()

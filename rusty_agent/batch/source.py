@@ -1,0 +1,337 @@
+"""A file of requests → rows, as often as they are wanted: once to check them all, once to send them.
+
+In: the path of lines of JSON or of a table (CSV, TSV), gzipped or not; or standard input. Out: rows one at a time,
+what is wrong with the others, the input's fingerprint. Never touched: the file itself, the network, the output.
+
+What cannot be read twice (a pipe, standard input) is first put into a temporary file that has no name.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import shutil
+import sys
+import tempfile
+import threading
+import weakref
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+
+from ..wire.failure import printable
+from .errors import BatchError
+from .rows import KEPT_BAD, BadLine, Checked, Row, parse_line, parse_row
+from .template import Template
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["MAX_LINE_BYTES", "FileSource", "open_source"]
+
+MAX_LINE_BYTES = 64 * 2**20
+"""The longest line; of a table the longest record, in characters. Room for images, far below what memory holds."""
+
+_BLOCK = 2**18
+_BOM = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
+_PROMPT_COLUMN = Template("{prompt}")
+
+_csv_limit = threading.Lock()
+
+Readable: TypeAlias = io.BufferedReader | gzip.GzipFile
+
+
+def open_source(
+    source: str | PathLike[str], *, template: Template | None = None, spool_folder: str | PathLike[str] | None = None
+) -> FileSource:
+    """The source of rows for a path, or for standard input.
+
+    Args:
+        source: A path, or `"-"`. Names that end in `.csv` or `.tsv`, or in these and `.gz`, are of tables; anything
+            else is lines of JSON. Gzip is recognised by its first bytes.
+        template: Makes the prompts from the columns. A table without one needs a column `prompt`.
+        spool_folder: Where to put what cannot be read twice. Default: the system's folder for temporary files.
+
+    Raises:
+        BatchError: It cannot be read.
+    """
+    if source == "-":
+        stdin: BinaryIO | None = getattr(sys.stdin, "buffer", None)
+        if stdin is None or stdin.closed:
+            raise BatchError("standard input is closed: redirect a file into it, or name the file instead of -")
+        return FileSource(Path("standard input"), template, _spooled(stdin, "standard input", spool_folder))
+    path = Path(source)
+    with _open(path) as file:
+        return FileSource(path, template, None if file.seekable() else _spooled(file, str(path), spool_folder))
+
+
+def _open(path: Path) -> io.BufferedReader:
+    try:
+        return io.BufferedReader(io.FileIO(path), _BLOCK)
+    except OSError as error:
+        raise BatchError(
+            f"{path} cannot be read: {error.strerror or error}. Check the name and who may read it."
+        ) from error
+
+
+def _spooled(file: BinaryIO, name: str, folder: str | PathLike[str] | None) -> BinaryIO:
+    """A copy of what cannot be read twice."""
+    try:
+        with ExitStack() as on_failure:
+            spool = on_failure.enter_context(tempfile.TemporaryFile(dir=folder))
+            shutil.copyfileobj(file, spool, _BLOCK)
+            spool.flush()
+            on_failure.pop_all()
+            return spool
+    except OSError as error:
+        where = folder or tempfile.gettempdir()
+        raise BatchError(
+            f"{name} cannot be copied to {where}, which is needed to read it twice: {error.strerror or error}. "
+            "Make room there, or save it as a file and name that."
+        ) from error
+
+
+class _SpoolReader(io.RawIOBase):
+    """A spool from its beginning; each reader has a position of its own."""
+
+    def __init__(self, spool: BinaryIO, lock: threading.Lock) -> None:
+        self._spool = spool
+        self._lock = lock
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        with self._lock:
+            self._spool.seek(self._position)
+            data = self._spool.read(len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+class FileSource:
+    """A file of requests; `open_source` makes it.
+
+    Attributes:
+        name: The input's name, for messages.
+    """
+
+    def __init__(self, path: Path, template: Template | None, spool: BinaryIO | None) -> None:
+        self.name = str(path)
+        self._path = path
+        self._template = template
+        self._delimiter = {".csv": ",", ".tsv": "\t"}.get(Path(path.name.lower().removesuffix(".gz")).suffix)
+        self._spool = spool
+        self._lock = threading.Lock()
+        if spool is not None:
+            weakref.finalize(self, spool.close)
+
+    def digest(self) -> tuple[str, int]:
+        """The SHA-256 of the input's bytes as they are, in hexadecimal, and how many there are.
+
+        Raises:
+            BatchError: It cannot be read.
+        """
+        digest, size = hashlib.sha256(), 0
+        buffer = bytearray(_BLOCK)
+        view = memoryview(buffer)
+        with self._raw() as file:
+            while count := file.readinto(buffer):
+                digest.update(view[:count])
+                size += count
+        return digest.hexdigest(), size
+
+    def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
+        """The rows in their order, one at a time; blank lines are left out.
+
+        Args:
+            limit: How many to read at most, bad lines included. Default: all.
+            check: Make the checks that the requests would meet; a bad one becomes a `BadLine`.
+
+        Raises:
+            BatchError: The input cannot be read on: gzip data that is damaged or cut, a table without the columns
+                that are needed.
+        """
+        line = 0
+        try:
+            with self._unpacked() as file:
+                for row in islice(self._records(file, check) if self._delimiter else self._lines(file, check), limit):
+                    line = row.line
+                    yield row
+        except (EOFError, zlib.error, OSError) as error:
+            raise BatchError(
+                f"{self.name} cannot be read on after line {line}: {error}. It may be damaged or cut: make it again."
+            ) from error
+
+    def check(self, *, limit: int | None = None) -> Checked:
+        """Look at every row, or the first `limit`, before any is sent.
+
+        A `custom_id` that an earlier row has makes a bad line.
+
+        Raises:
+            BatchError: As `rows`; or the input changed meanwhile.
+        """
+        checked = Checked(*self.digest())
+        seen: set[str] = set()
+        repeated: dict[int, str] = {}  # where in `checked.bad` → the custom_id
+        for row in self.rows(limit=limit, check=True):
+            if isinstance(row, BadLine):
+                checked.add_bad(row)
+            elif row.custom_id in seen:
+                if checked.bad_count < KEPT_BAD:
+                    repeated[checked.bad_count] = row.custom_id
+                checked.add_bad(BadLine(row.line, "an earlier line has the same custom_id"))
+            else:
+                seen.add(row.custom_id)
+                checked.add(row)
+        del seen  # it is large, and the lines are to be read again for what it does not know
+        if repeated:
+            first = self._first_lines(set(repeated.values()), limit)
+            for position, custom_id in repeated.items():
+                line = checked.bad[position].line
+                reason = f"line {first[custom_id]} has the same custom_id, {custom_id!r}"
+                checked.bad[position] = BadLine(line, reason)
+        return checked
+
+    def _first_lines(self, ids: set[str], limit: int | None) -> dict[str, int]:
+        """Where each of these ids stands first."""
+        first: dict[str, int] = {}
+        for row in self.rows(limit=limit, check=True):
+            if isinstance(row, Row) and row.custom_id in ids and row.custom_id not in first:
+                first[row.custom_id] = row.line
+                if len(first) == len(ids):
+                    return first
+        raise BatchError(f"{self.name} changed while it was read. Begin again when whatever writes it is done.")
+
+    def _raw(self) -> io.BufferedReader:
+        if self._spool is None:
+            return _open(self._path)
+        return io.BufferedReader(_SpoolReader(self._spool, self._lock), _BLOCK)
+
+    @contextmanager
+    def _unpacked(self) -> Iterator[Readable]:
+        with self._raw() as file:
+            if file.peek(2).startswith(_GZIP):
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield unpacked
+            else:
+                yield file
+
+    def _lines(self, file: Readable, check: bool) -> Iterator[Row | BadLine]:
+        template = self._template
+        for line, data in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), 1):
+            if len(data) > MAX_LINE_BYTES and not data.endswith(b"\n"):
+                while data and not data.endswith(b"\n"):
+                    data = file.readline(_BLOCK)
+                yield BadLine(line, f"longer than {MAX_LINE_BYTES} bytes")
+                continue
+            if line == 1:
+                data = data.removeprefix(_BOM)
+            if data := data.strip():
+                yield parse_line(data, line, template=template, check=check)
+
+    def _records(self, file: Readable, check: bool) -> Iterator[Row | BadLine]:
+        """The rows of a table; a record's line is its first."""
+        template = self._template or _PROMPT_COLUMN
+        header: list[str] | None = None
+        # Bytes that are no UTF-8 become lone surrogates here, so that only their own record is bad.
+        with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+            lines = _TableLines(text)
+            reader = csv.reader(lines, delimiter=self._delimiter or ",", strict=True)
+            while (record := _next_record(reader, lines)) is not None:
+                if header is None:
+                    header = self._checked_header(record, template)
+                elif isinstance(record, str):
+                    yield BadLine(lines.first, record)
+                elif len(record) != len(header):
+                    yield BadLine(lines.first, f"{len(record)} columns where the header has {len(header)}")
+                else:
+                    columns = dict(zip(header, record, strict=True))
+                    yield parse_row(columns, lines.first, template=template, check=check)
+
+    def _checked_header(self, header: list[str] | str, template: Template) -> list[str]:
+        if isinstance(header, str):
+            raise BatchError(f"{self.name}: the header cannot be read: {header}")
+        if len(set(header)) < len(header):
+            raise BatchError(printable(f"{self.name}: two columns have the same name. Rename one: {header}"))
+        try:
+            template.require(header)
+        except ValueError as error:
+            hint = "" if self._template else "without a template a table needs a column prompt: "
+            raise BatchError(printable(f"{self.name}: {hint}{error}")) from None
+        return header
+
+
+class _TooLongError(Exception):
+    """A record is longer than the cap."""
+
+
+class _TableLines:
+    """The lines of a table, any line ends, for csv to read; it counts them, and caps what one record takes."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._line = 0
+        self._size = 0
+        self.first = 0
+
+    def begin(self) -> None:
+        """A record begins with the next line."""
+        self.first = self._line + 1
+        self._size = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        text = self._text.readline(MAX_LINE_BYTES + 1)
+        if not text:
+            raise StopIteration
+        self._line += 1
+        self._size += len(text)
+        if self._size > MAX_LINE_BYTES:
+            while text and not text.endswith(("\n", "\r")):
+                text = self._text.readline(_BLOCK)
+            raise _TooLongError
+        return text
+
+
+def _next_record(reader: Iterator[list[str]], lines: _TableLines) -> list[str] | str | None:
+    """The next record that is not blank, or what is wrong with it; None at the end.
+
+    csv caps a field by one number for the whole process. It is raised only while a record is parsed: nobody else
+    sees it, except another thread that parses a table in that very moment, which is allowed more than it asked for.
+    """
+    record: list[str] = []
+    while not record:
+        lines.begin()
+        try:
+            with _csv_limit:
+                usual = csv.field_size_limit(MAX_LINE_BYTES)
+                try:
+                    record = next(reader)
+                finally:
+                    csv.field_size_limit(usual)
+        except StopIteration:
+            return None
+        except csv.Error as error:
+            return f"not CSV: {error}"
+        except _TooLongError:
+            return f"longer than {MAX_LINE_BYTES} characters (is a closing quote missing?)"
+    text = "".join(record)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    return "holds a NUL byte" if "\0" in text else record

@@ -1,0 +1,114 @@
+"""A finished run → its summary, for the file beside the output and for the report.
+
+In: the tally of the run, and what only its owner knows. Out: a dict that any JSON encoder takes. Never touched: files;
+whoever asked writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from .. import __version__
+from ..progress.histogram import Histogram
+from ..progress.tally import Tally
+
+__all__ = ["summary"]
+
+_PERCENTILES = (50, 90, 95, 99)
+
+
+def summary(
+    tally: Tally,
+    *,
+    model: str | None,
+    base_url: str | None,
+    started: float,
+    ended: float,
+    stopped: str | None = None,
+    bad_lines: int = 0,
+    finish_reasons: Mapping[str | None, int] | None = None,
+    input: str | None = None,
+    output: str | None = None,
+) -> dict[str, Any]:
+    """Sum a run up.
+
+    Args:
+        tally: The run's tally, closed.
+        model: The model that was asked, or None where each row names its own.
+        base_url: The endpoint; what may hold a secret (credentials, the query) is left out of the summary.
+        started: When the run began, in seconds since the epoch.
+        ended: When it ended, in seconds since the epoch.
+        stopped: Why the run ended before its last row, or None where it did not.
+        bad_lines: Lines of the input that are no rows.
+        finish_reasons: How many answers ended with each reason; None stands for answers that gave none.
+        input: The input's name, or None.
+        output: The output's name, or None.
+
+    Returns:
+        Times in seconds, rates per second, cost in USD or None where it is unknown. A distribution is None where
+        nothing was measured. `truncated` counts the answers that ended at their limit of tokens (`length`).
+    """
+    now = tally.snapshot()
+    reasons = finish_reasons or {}
+    return {
+        "version": __version__,
+        "model": model,
+        "base_url": None if base_url is None else _without_secrets(base_url),
+        "input": input,
+        "output": output,
+        "started": _iso(started),
+        "ended": _iso(ended),
+        "stopped": stopped,
+        "duration_s": round(now.elapsed, 3),
+        "rows": {
+            "total": now.total,
+            "done": now.done,
+            "failed": now.failed,
+            "skipped": now.skipped,
+            "bad_lines": bad_lines,
+        },
+        "rows_per_second": _rate(now.finished, now.elapsed),
+        "retries": now.retries,
+        "rate_limited": now.rate_limited,
+        "failures": dict(sorted(tally.failures.items(), key=lambda item: -item[1])),
+        "finish_reasons": {reason or "none": number for reason, number in reasons.items()},
+        "truncated": reasons.get("length", 0),
+        "tokens": {"prompt": now.prompt_tokens, "completion": now.completion_tokens},
+        "tokens_per_second": {
+            "prompt": _rate(now.prompt_tokens, now.elapsed),
+            "completion": _rate(now.completion_tokens, now.elapsed),
+        },
+        "cost_usd": None if now.cost is None else round(now.cost, 6),
+        "latency_s": _distribution(tally.latency),
+        "failure_latency_s": _distribution(tally.failure_latency),
+        "ttft_s": _distribution(tally.ttft),
+        "time_per_output_token_s": _distribution(tally.time_per_token),
+    }
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _rate(number: int, seconds: float) -> float:
+    return round(number / seconds, 3) if seconds > 0 else 0.0
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _distribution(histogram: Histogram) -> dict[str, float] | None:
+    if not histogram.count:
+        return None
+    values = {
+        "mean": histogram.mean,
+        "min": histogram.min,
+        **{f"p{p}": histogram.percentile(p) for p in _PERCENTILES},
+        "max": histogram.max,
+    }
+    return {"count": histogram.count, **{name: round(value, 6) for name, value in values.items() if value is not None}}

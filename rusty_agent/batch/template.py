@@ -1,0 +1,92 @@
+"""Columns → a prompt: `{column}` in a text stands for the row's value.
+
+In: the template's text, then mappings. Out: strings. Never touched: attributes or items of the values, so a template
+from elsewhere can read nothing but the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from string import Formatter
+from typing import Any
+
+from attrs import define, field
+
+from ..wire.codec import dumps
+
+__all__ = ["Template"]
+
+
+@define(frozen=True)
+class Template:
+    """A text in which `{column}` stands for a column's value, and `{{` and `}}` for braces.
+
+    Attributes:
+        text: The template as it was given.
+
+    Raises:
+        ValueError: A brace stands alone, or holds more than a column's name.
+    """
+
+    text: str
+    _parts: tuple[tuple[str, str | None], ...] = field(init=False, repr=False, eq=False)
+
+    @_parts.default
+    def _parse(self) -> tuple[tuple[str, str | None], ...]:
+        try:
+            parts = list(Formatter().parse(self.text))
+        except ValueError as error:
+            raise ValueError(f"template: {error}; a brace of the text itself is written {{{{ or }}}}") from None
+        for _, column, form, conversion in parts:
+            if column is not None:
+                _check(column, form, conversion)
+        return tuple((literal, column) for literal, column, _, _ in parts)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names that the template uses, each once, in its order."""
+        return tuple(dict.fromkeys(column for _, column in self._parts if column is not None))
+
+    def require(self, columns: Iterable[str]) -> None:
+        """Check that there are all the columns that the template uses.
+
+        Raises:
+            ValueError: One is missing: its name, and the names there are.
+        """
+        there = list(columns)
+        for column in self.columns:
+            if column not in there:
+                known = ", ".join(map(repr, there)) or "none"
+                raise ValueError(f"the template needs the column {column!r}; the columns there are: {known}")
+
+    def render(self, row: Mapping[str, Any]) -> str:
+        """The prompt for a row: strings as they are, anything else as JSON.
+
+        Raises:
+            ValueError: A column is missing, or has no value (null, NaN).
+        """
+        pieces: list[str] = []
+        for literal, column in self._parts:
+            pieces.append(literal)
+            if column is not None:
+                if column not in row:
+                    self.require(row)
+                pieces.append(_text(column, row[column]))
+        return "".join(pieces)
+
+
+def _check(column: str, form: str | None, conversion: str | None) -> None:
+    if form or conversion:
+        raise ValueError(f"template: {{{column}}} must be a bare name, without a format or conversion after it")
+    if not column.strip() or column.isdigit():
+        raise ValueError(f"template: {{{column}}} names no column; columns are named, not numbered")
+    if "." in column or "[" in column:
+        raise ValueError(f"template: {{{column}}} looks into a value; only whole columns can be used")
+
+
+def _text(column: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:  # NaN is how some writers of JSON spell a missing value
+        raise ValueError(f"the column {column!r}, which the template needs, has no value in this row")
+    return dumps(value).decode()

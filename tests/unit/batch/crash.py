@@ -1,0 +1,101 @@
+"""A batch's store under `kill -9`: run by `test_journal.py` as a process of its own, which forks what it kills.
+
+In: the output's path, a seed. Out: an AssertionError that says what was lost or doubled. Each round a child goes on
+with the batch where the one before it was killed. It tells through a pipe what `commit` has promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from rusty_agent.batch.files import Files
+from rusty_agent.batch.index import repair, scan
+from rusty_agent.batch.journal import Journal, Sync
+from rusty_agent.batch.lock import Lock
+
+from .lines import HOLE, result
+
+KILLS = 15
+SYNCS: tuple[Sync, ...] = ("row", "group", "off")
+
+
+def row(number: int) -> bytes:
+    return result(str(number), number, "x" * (number % 900))
+
+
+async def write(files: Files, sync: Sync, promises: int, left: Iterator[int]) -> None:
+    """Append what is left, as fast as it goes, in eight tasks."""
+    journal = Journal(files.output, sync)
+
+    async def work() -> None:
+        for number in left:
+            journal.append(row(number))
+            if sync == "row" or number % 50 == 0:
+                await journal.commit()
+                os.write(promises, b"%d\n" % number)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(work() for _ in range(8)))
+    await journal.aclose()
+
+
+def child(files: Files, sync: Sync, promises: int, rows: int | None) -> None:
+    """Go on by what the files say, to the end or until killed."""
+    with Lock(files.lock):
+        index = scan(files)
+        repair(files, index)
+        numbers = count() if rows is None else iter(range(rows))
+        left = (number for number in numbers if str(number) not in index.done)
+        asyncio.run(write(files, sync, promises, left))
+
+
+def run(files: Files, sync: Sync, *, rows: int | None = None, patient: bool = False, seconds: float = 0) -> set[str]:
+    """One round's promises; without a number of rows it is killed, if patient only after the first of them."""
+    heard, told = os.pipe()
+    number = os.fork()
+    if not number:
+        child(files, sync, told, rows)
+        os._exit(0)
+    os.close(told)
+    promised = os.read(heard, 1) if patient else b""
+    if rows is None:
+        time.sleep(seconds)
+        os.kill(number, signal.SIGKILL)
+    with open(heard, "rb") as pipe:
+        promised += pipe.read()
+    os.waitpid(number, 0)
+    return set(promised[: promised.rfind(b"\n") + 1].decode().split())
+
+
+def main() -> None:
+    """Kill, look, go on; then let it end."""
+    files = Files.of(Path(sys.argv[1]))
+    chance = random.Random(int(sys.argv[2]))
+    promised: set[str] = set()
+    done: set[str] = set()
+    for number in range(KILLS):
+        patient = number % 4 > 0
+        promised |= run(files, SYNCS[number % 3], patient=patient, seconds=chance.uniform(0, 0.01 if patient else 0.1))
+        done = scan(files).done
+        assert promised <= done, f"promised and lost: {promised - done}"
+        with files.output.open("ab") as file:  # what a loss of power leaves
+            file.write(chance.choice([b"", b"", result("torn")[: chance.randrange(1, 80)], b"\n" + HOLE + b"\n", HOLE]))
+    assert 0 < len(promised) < len(done), "the kills came when nothing was promised, or nothing else under way"
+    rows = max(map(int, done)) + 100
+    run(files, "group", rows=rows)
+    lines = files.output.read_bytes().split(b"\n")
+    assert lines.pop() == b""
+    assert len(lines) == rows, f"{len(lines)} lines for {rows} rows"
+    assert set(lines) == set(map(row, range(rows)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""What earlier runs left: which lines count, which are dropped, and which files are left alone."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rusty_agent.batch import index as module
+from rusty_agent.batch.errors import BatchError
+from rusty_agent.batch.files import Files
+from rusty_agent.batch.index import read_lines, repair, scan
+
+from .lines import HOLE, batch, failure, result, unsynced
+
+
+def test_nothing_yet(tmp_path: Path) -> None:
+    for files in (batch(tmp_path), batch(tmp_path, [], [])):
+        index = scan(files)
+        assert (index.done, index.permanent, index.failed, index.damaged) == (set(), set(), 0, 0)
+        assert repair(files, index) == 0
+
+
+def test_done_failed_and_failed_for_good(tmp_path: Path) -> None:
+    files = batch(
+        tmp_path,
+        [result("a", 1), result("é", 2), result("later", 9)],
+        [
+            failure("b"),
+            failure("c", permanent=True),
+            failure("later", permanent=True),
+            failure("d", permanent=True),
+            failure("e"),
+            failure("d"),  # the last one counts
+            failure("e", permanent=True),
+        ],
+    )
+    index = scan(files)
+    assert index.done == {"a", "é", "later"}
+    assert index.permanent == {"c", "e"}
+    assert (index.failed, index.damaged, index.duplicates) == (4, 0, 2)
+    assert scan(files, retry_permanent=True).permanent == set()
+    assert scan(files, retry_permanent=True).failed == 4
+
+
+def test_lines_of_other_programs_count_too(tmp_path: Path) -> None:
+    files = batch(tmp_path, [b'{"custom_id":"a"}', b'{"custom_id":"b","x_rusty":null}', b' { "custom_id" : "c" }\r'])
+    assert scan(files).done == {"a", "b", "c"}
+
+
+def test_what_the_decoder_forgives_is_no_damage(tmp_path: Path) -> None:
+    """Or it would be paid for anew at each resume."""
+    lone = b'{"custom_id":"a","response":{"body":"\\ud83d"},"n":123456789012345678901234567890}'
+    assert scan(batch(tmp_path, [lone])).done == {"a"}
+
+
+DAMAGED = [HOLE, b"", b"{", b"[]", b'"a"', b"{}", b'{"custom_id":7}', b'{"custom_id":null}', b"\xff", result("x")[:-9]]
+
+
+@pytest.mark.parametrize("hole", DAMAGED, ids=repr)
+def test_holes_are_dropped_and_nothing_else(tmp_path: Path, hole: bytes) -> None:
+    files = batch(tmp_path, [result("a"), hole, result("b"), hole], [hole, failure("c")])
+    index = scan(files)
+    assert (index.done, index.failed, index.damaged, index.duplicates) == ({"a", "b"}, 1, 3, 0)
+    assert repair(files, index) == 3
+    assert files.output.read_bytes() == result("a") + b"\n" + result("b") + b"\n"
+    assert files.errors.read_bytes() == failure("c") + b"\n"
+    assert repair(files, index) == 0  # what the index knew of places is spent
+    assert scan(files).damaged == 0
+
+
+def test_the_first_result_and_the_last_error_stay(tmp_path: Path) -> None:
+    files = batch(
+        tmp_path,
+        [result("a", text="first"), result("b"), result("a", text="second"), result("a", text="third")],
+        [failure("c"), failure("d"), failure("c", permanent=True)],
+    )
+    index = scan(files)
+    assert (index.damaged, index.duplicates) == (0, 3)
+    assert repair(files, index) == 3
+    assert files.output.read_bytes() == result("a", text="first") + b"\n" + result("b") + b"\n"
+    assert files.errors.read_bytes() == failure("d") + b"\n" + failure("c", permanent=True) + b"\n"
+
+
+def test_sound_files_are_not_rewritten(tmp_path: Path) -> None:
+    files = batch(tmp_path, [result("a"), HOLE], [failure("b")])
+    before = files.errors.stat().st_ino
+    repair(files, scan(files))
+    assert files.errors.stat().st_ino == before
+
+
+def test_a_torn_tail_is_no_line(tmp_path: Path) -> None:
+    files = batch(tmp_path, [result("a")])
+    with files.output.open("ab") as file:
+        file.write(result("b"))  # whole but for its newline, and yet it will be cut off
+    index = scan(files)
+    assert (index.done, index.damaged) == ({"a"}, 0)
+
+
+@pytest.mark.parametrize("tail", [b"", b"tail without an end"])
+def test_a_line_beyond_the_cap_is_damage_and_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: bytes
+) -> None:
+    monkeypatch.setattr(module, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 512)
+    long = result("long", text="x" * 5000)
+    files = batch(tmp_path, [result("a"), long, result("b")])
+    with files.output.open("ab") as file:
+        file.write(tail * 100)
+    index = scan(files)
+    assert (index.done, index.damaged) == ({"a", "b"}, 1)
+    ends = [(start, end) for start, end, _ in read_lines(files.output)]
+    assert ends[1] == (ends[0][1], ends[0][1] + len(long) + 1) == (ends[0][1], ends[2][0])
+    assert max(len(line) for _, _, line in read_lines(files.output)) < 1000
+    assert repair(files, index) == 1
+    assert files.output.read_bytes() == result("a") + b"\n" + result("b") + b"\n"
+
+
+def test_a_huge_answer_is_a_line_like_others(tmp_path: Path) -> None:
+    files = batch(tmp_path, [result("a", text="x" * 2**24), result("b")])
+    assert scan(files).done == {"a", "b"}
+
+
+line = st.one_of(
+    st.sampled_from("abc").map(result),
+    st.sampled_from("abc").map(failure),
+    st.sampled_from(DAMAGED),
+    st.binary(max_size=20).map(lambda data: data.replace(b"\n", b" ")),
+)
+
+
+@given(st.lists(line, max_size=12), st.lists(line, max_size=12), st.binary(max_size=9))
+def test_repairing_keeps_each_row_once_and_changes_no_verdict(
+    tmp_path_factory: pytest.TempPathFactory, results: list[bytes], errors: list[bytes], tail: bytes
+) -> None:
+    files = batch(tmp_path_factory.getbasetemp(), [result("z"), *results], [failure("z"), *errors])
+    with files.output.open("ab") as file:
+        file.write(tail.replace(b"\n", b" "))
+    before = scan(files)
+    with unsynced():
+        dropped = repair(files, before)
+    assert dropped == before.damaged + before.duplicates
+    after = scan(files)
+    assert (after.damaged, after.duplicates) == (0, 0)
+    assert (after.done, after.permanent, after.failed) == (before.done, before.permanent, before.failed)
+    assert len(list(read_lines(files.output))) == len(after.done)
+    assert len(list(read_lines(files.output))) + len(list(read_lines(files.errors))) + dropped == (
+        len(results) + len(errors) + 2
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"my notes\n",
+        b"my notes",
+        b"a,b\n1,2\n",
+        b'{"prompt":"an input"}\n{"prompt":"another"}\n',
+        b'{\n  "name": "x"\n}\n',
+        b"\x1f\x8b\x08",
+    ],
+)
+@pytest.mark.parametrize("which", ["output", "errors"])
+def test_a_file_that_no_batch_has_written_is_left_alone(tmp_path: Path, which: str, data: bytes) -> None:
+    files = Files.of(tmp_path / "notes.jsonl")
+    path: Path = getattr(files, which)
+    path.write_bytes(data)
+    with pytest.raises(BatchError, match=r"holds no line of a batch, so it is left alone\. Name another output"):
+        scan(files)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("data", [b"", b'{"id":"batch_r', b"{", HOLE])
+def test_a_crash_in_the_very_first_line_is_no_reason_to_stop(tmp_path: Path, data: bytes) -> None:
+    files = batch(tmp_path, [])
+    files.output.write_bytes(data)
+    assert scan(files).done == set()
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    files = batch(tmp_path)
+    files.output.mkdir()
+    with pytest.raises(BatchError, match=r"out\.jsonl cannot be read: "):
+        scan(files)
+
+
+def test_memory_is_that_of_the_ids(tmp_path: Path) -> None:
+    files = batch(tmp_path, [result(f"row-{number:08}", number) for number in range(20_000)])
+    tracemalloc.start()
+    try:
+        index = scan(files)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(index.done) == 20_000
+    assert peak < 20_000 * 190 + 3 * 2**20  # the set grows fourfold when it is small; and a buffer

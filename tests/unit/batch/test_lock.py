@@ -1,0 +1,95 @@
+"""One batch at a time: the lock, who holds it, and that it goes with its process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rusty_agent.batch.errors import BatchError
+from rusty_agent.batch.lock import Lock
+
+HOLD = """
+import subprocess, sys
+from pathlib import Path
+from rusty_agent.batch.lock import Lock
+with Lock(Path(sys.argv[1])):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_second_taker_is_told_who_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "out.lock"
+    with Lock(path):
+        for _ in range(2):  # asking does not disturb the holder
+            with pytest.raises(BatchError, match=rf"process {os.getpid()} holds .*out\.lock\. Wait until it has ended"):
+                Lock(path).__enter__()
+    assert path.exists()
+    with Lock(path):
+        pass
+
+
+def test_it_is_released_on_an_error(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "out.lock")
+    with pytest.raises(ZeroDivisionError), lock:
+        raise ZeroDivisionError
+    with lock, pytest.raises(BatchError):
+        Lock(tmp_path / "out.lock").__enter__()
+
+
+def test_it_dies_with_its_process_though_a_child_lives_on(tmp_path: Path) -> None:
+    path = tmp_path / "out.lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(BatchError, match=f"process {holder.pid} holds"):
+            Lock(path).__enter__()
+        holder.kill()
+        holder.wait()
+        with Lock(path):
+            assert path.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_does_not_keep_it_once_it_was_released(tmp_path: Path) -> None:
+    """As the workers of a process pool would, which inherit every descriptor."""
+    program = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom rusty_agent.batch.lock import Lock\n"
+        "path = Path(sys.argv[1])\nready, go = os.pipe()\n"
+        "with Lock(path):\n    child = os.fork()\n    if not child:\n        os.close(go)\n        os.read(ready, 1)\n"
+        "        os._exit(0)\n"
+        "with Lock(path):\n    print('again')\n"
+        "os.close(go)\nos.waitpid(child, 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "out.lock")], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("again\n", "")
+
+
+def test_what_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BatchError, match=r"cannot be locked: No such file or directory\. The output must"):
+        Lock(tmp_path / "no" / "out.lock").__enter__()
+
+    def take(number: int) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("rusty_agent.batch.lock._take", take)  # some network filesystems
+    with pytest.raises(BatchError, match="No locks available"):
+        Lock(tmp_path / "out.lock").__enter__()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the test locks as POSIX does")
+def test_a_holder_that_has_not_written_its_number_yet(tmp_path: Path) -> None:
+    import fcntl
+
+    path = tmp_path / "out.lock"
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BatchError, match="another process holds"):
+            Lock(path).__enter__()

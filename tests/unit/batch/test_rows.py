@@ -1,0 +1,316 @@
+"""One line → one request: every form, everything that may be wrong with a line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rusty_agent.batch.rows import KEPT_BAD, BadLine, Checked, Row, parse_line, parse_row, prompt_characters
+from rusty_agent.batch.template import Template
+from rusty_agent.parameters import Parameters
+from rusty_agent.wire.request import PARAMETERS, build_body
+
+USER = {"role": "user", "content": "Hi"}
+BODY = {"model": "m", "messages": [USER]}
+OPENAI = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": BODY}
+
+
+def _row(value: Any, **options: Any) -> Row:
+    row = parse_line(json.dumps(value).encode(), 7, **options)
+    assert isinstance(row, Row), row
+    assert row.line == 7
+    return row
+
+
+def _reason(value: Any, **options: Any) -> str:
+    bad = parse_row(value, 7, **options)
+    assert isinstance(bad, BadLine), bad
+    assert bad.line == 7
+    return bad.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "extra"),
+    [
+        ({}, None),
+        ({"model": "m"}, {"model": "m"}),
+        ({"temperature": 0, "max_tokens": 5, "tools": [1]}, {"temperature": 0, "max_tokens": 5, "tools": [1]}),
+        ({"model": "m", "stream": True, "stream_options": {}}, {"model": "m"}),
+        ({"model": None, "stop": None, "n": 1}, {"n": 1}),
+    ],
+    ids=["bare", "model", "anything", "the-runner-s", "null"],
+)
+def test_openai_lines(body: dict[str, Any], extra: dict[str, Any] | None) -> None:
+    row = _row({**OPENAI, "body": {"messages": [USER], **body}, "metadata": {"x": 1}})
+    assert row.custom_id == "a"
+    assert row.parameters == {"messages": [USER]} | ({} if extra is None else {"extra_body": extra})
+    assert row.fields == {"metadata": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"method": "GET"}, "method must be 'POST', not 'GET'"),
+        ({"method": None}, "method must be 'POST', not None"),
+        ({"url": "/v1/embeddings"}, "no other endpoint is supported: '/v1/embeddings'"),
+        ({"url": 5}, "no other endpoint is supported: 5"),
+        ({"body": [USER]}, "body must be an object with messages"),
+        ({"body": {"model": "m"}}, "body must be an object with messages"),
+        ({"body": {"messages": []}}, "body must be an object with messages"),
+        ({"body": {"messages": ["Hi"]}}, "messages[0] must be a mapping"),
+        ({"body": {"messages": "Hi"}}, "messages must be a list of messages"),
+        ({"body": {**BODY, "model": ""}}, "model must be a model's name, not ''"),
+        ({"custom_id": 5}, "custom_id must be a string, not a number"),
+        ({"custom_id": None}, "custom_id must be a string, not null"),
+        ({"custom_id": ""}, "custom_id must be a string that is not empty"),
+    ],
+)
+def test_bad_openai_lines(change: dict[str, Any], says: str) -> None:
+    assert says in _reason({**OPENAI, **change})
+
+
+def test_which_form_an_object_has() -> None:
+    without_method = {name: item for name, item in OPENAI.items() if name != "method"}
+    assert "method" in _reason(without_method)
+    mail = {"prompt": "Sort this mail", "body": "Dear …", "url": "https://x.test"}
+    assert _row(mail).fields == {"body": "Dear …", "url": "https://x.test"}
+    assert _row({**OPENAI, "prompt": "a note"}).fields == {"prompt": "a note"}
+    assert "neither prompt nor messages" in _reason({"custom_id": "a", "text": "Hi"})
+    assert "neither prompt nor messages" in _reason({}, check=False)
+
+
+def test_simple_lines_take_the_parameters_and_carry_the_rest() -> None:
+    line = {
+        "prompt": "Hi",
+        "system_prompt": "S",
+        "temperature": 0.5,
+        "max_tokens": 3,
+        "stop": ["x"],
+        "seed": None,
+        "model": "m",
+        "extra_body": {"top_k": 1, "stream": True},
+        "custom_id": "a",
+        "id": 5,
+        "label": None,
+        "timeout": 3,
+        "stream": True,
+    }
+    row = _row(line)
+    assert row.custom_id == "a"
+    assert row.parameters == {
+        "prompt": "Hi",
+        "system_prompt": "S",
+        "temperature": 0.5,
+        "max_tokens": 3,
+        "stop": ["x"],
+        "extra_body": {"top_k": 1, "model": "m"},
+    }
+    assert row.fields == {"id": 5, "label": None, "timeout": 3, "stream": True}
+
+
+def test_every_parameter_of_generate_text_is_used_or_meant_for_the_caller() -> None:
+    for name in Parameters.__annotations__:
+        row = parse_row({"prompt": "Hi", name: {}}, 1, check=False)
+        assert isinstance(row, Row)
+        assert (name in row.fields) == (name in ("extra_headers", "timeout", "retry")), name
+
+
+@pytest.mark.parametrize(
+    ("value", "parameters"),
+    [
+        ("Hi", {"prompt": "Hi"}),
+        ("", {"prompt": ""}),
+        ([USER], {"messages": [USER]}),
+        ({"messages": [USER], "prompt": None}, {"messages": [USER]}),
+        ({"messages": [], "prompt": "Hi"}, {"messages": [], "prompt": "Hi"}),
+    ],
+)
+def test_bare_lines(value: Any, parameters: dict[str, Any]) -> None:
+    row = _row(value)
+    assert (row.custom_id, row.parameters, row.fields) == ("7", parameters, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (5, "not a number"),
+        (None, "not null"),
+        (True, "not true or false"),
+        ([], "prompt or messages is required"),
+        (["Hi"], "messages[0] must be a mapping"),
+        ({"prompt": None}, "prompt or messages is required"),
+        ({"prompt": 5}, "prompt must be a string, not int"),
+        ({"prompt": "Hi", "temperature": "hot"}, "temperature must be a finite number, not 'hot'"),
+        ({"prompt": "Hi", "max_tokens": 0}, "max_tokens must be at least 1"),
+        ({"prompt": "Hi", "system_prompt": 5}, "system_prompt must be a string"),
+        ({"prompt": "Hi", "model": 5}, "model must be a model's name, not 5"),
+        ({"prompt": "Hi", "extra_body": {"model": None}}, "model must be a model's name, not None"),
+        (
+            {"prompt": "Hi", "extra_body": [], "model": "m"},
+            "extra_body must be an object of further fields, not a list",
+        ),
+        ({"prompt": "Hi", "custom_id": ""}, "custom_id must be a string that is not empty"),
+        ({"prompt": "Hi", "custom_id": True}, "custom_id must be a string that is not empty, or a whole number"),
+        ({"prompt": "Hi", "custom_id": 1.5}, "custom_id must be a string that is not empty, or a whole number"),
+        ({"prompt": "Hi", "custom_id": None}, "custom_id must be a string that is not empty, or a whole number"),
+    ],
+)
+def test_bad_lines(value: Any, says: str) -> None:
+    assert says in _reason(value)
+
+
+def test_whole_numbers_are_ids() -> None:
+    assert _row({"prompt": "Hi", "custom_id": 12}).custom_id == "12"
+    assert _row({"prompt": "Hi", "custom_id": 0}).custom_id == "0"
+
+
+def test_the_checks_can_be_left_out() -> None:
+    assert _row({"prompt": 5, "temperature": "hot"}, check=False).parameters == {"prompt": 5, "temperature": "hot"}
+
+
+def test_templates() -> None:
+    template = Template("Say {word} in {language}.")
+    line = {"word": "cat", "language": "French", "custom_id": 3, "temperature": 2}
+    row = _row(line, template=template)
+    assert (row.custom_id, row.parameters, row.fields) == ("3", {"prompt": "Say cat in French."}, line)
+    assert _row({"word": "cat", "language": "French"}, template=template).custom_id == "7"
+    assert "'word'; the columns there are: 'language'" in _reason({"language": "French"}, template=template)
+    assert "needs an object with columns, not a string" in _reason("cat", template=template)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b'{"prompt": "Hi"', "not JSON (one value a line): "),
+        (b'{"prompt": "Hi"} {}', "at character 18"),
+        (b"[", "not JSON"),
+        (b'"a\0b"', "not JSON"),
+        (b"\0\0\0\0", "not JSON"),
+        (b'"caf\xe9"', "not UTF-8: byte 5 of the line"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"1" * 5000, "not JSON"),
+    ],
+)
+def test_what_is_no_json(data: bytes, says: str) -> None:
+    bad = parse_line(data, 3)
+    assert isinstance(bad, BadLine)
+    assert bad.line == 3
+    assert says in bad.reason
+
+
+def test_lone_surrogates_are_forgiven_as_everywhere() -> None:
+    row = parse_line(rb'{"prompt":"\ud83d","custom_id":"\ud83d\ude00"}', 1)
+    assert isinstance(row, Row)
+    assert (row.parameters, row.custom_id) == ({"prompt": "\ufffd"}, "😀")
+
+
+def test_a_deep_value_of_the_wrong_type_is_a_bad_line() -> None:
+    deep = b"[" * 1000 + b"]" * 1000
+    for data in (b'{"prompt":"Hi","temperature":%b}', b'{"prompt":"Hi","custom_id":%b}'):
+        assert isinstance(parse_line(data % deep, 1), BadLine)
+
+
+def test_what_could_not_be_written_again_is_a_bad_line() -> None:
+    odd = "[NaN,100000000000000000000]"
+    for line in ('{"prompt":"Hi","x":%s}', '{"prompt":"Hi","extra_body":{"x":%s}}'):
+        bad = parse_line((line % odd).encode(), 1)
+        assert isinstance(bad, BadLine)
+        assert "as JSON: Out of range float values" in bad.reason
+
+
+def test_reasons_are_one_printable_line_and_capped() -> None:
+    reason = _reason({"prompt": "Hi", "temperature": "\x1b[2J\n\u202e" + "x" * 100_000})
+    assert reason.isprintable()
+    assert len(reason) <= 301
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+keys = st.sampled_from(["prompt", "messages", "system_prompt", "extra_body", "custom_id", "model", "method", "url"])
+objects = st.dictionaries(
+    keys | st.sampled_from(sorted(PARAMETERS)) | st.sampled_from(["body", "x"]),
+    json_values
+    | st.sampled_from(["POST", "/v1/chat/completions", 1, 0.5])
+    | st.just([USER])
+    | st.fixed_dictionaries({"messages": st.just([USER]) | json_values}, optional={"model": json_values}),
+    max_size=6,
+)
+
+
+@given(objects | json_values, st.sampled_from([None, Template("{x}")]))
+def test_any_value_is_a_request_that_would_be_made_or_a_bad_line(value: Any, template: Template | None) -> None:
+    row = parse_row(value, 1, template=template)
+    if isinstance(row, BadLine):
+        assert row.reason
+        return
+    given = row.parameters
+    body = build_body(
+        "m",
+        given.get("prompt"),
+        given.get("system_prompt"),
+        given.get("messages"),
+        {name: item for name, item in given.items() if name in PARAMETERS},
+        stream=False,
+        include_usage=False,
+        extra_body=given.get("extra_body"),
+    )
+    assert "stream" not in body
+    assert body["model"]
+    assert prompt_characters(row.parameters) >= 0
+    assert row.custom_id
+    assert parse_row(value, 1, template=template, check=False) == row or "nan" in repr(value)
+
+
+@given(
+    st.binary()
+    | st.binary().map(lambda data: b'{"prompt":"' + data)
+    | json_values.map(lambda value: json.dumps(value).encode())
+)
+def test_any_bytes_are_a_request_or_a_bad_line(data: bytes) -> None:
+    assert isinstance(parse_line(data, 1), Row | BadLine)
+    assert isinstance(parse_line(data, 1, template=Template("{a}")), Row | BadLine)
+
+
+@pytest.mark.parametrize(
+    ("value", "characters"),
+    [
+        ("Hello", 5),
+        ({"prompt": "Hello", "system_prompt": "Sir"}, 8),
+        ({"prompt": "not sent", "messages": [USER, {"role": "assistant", "content": None}, {"role": "x"}]}, 2),
+        ([{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url"}, "?", {"text": 5}]}], 2),
+        (OPENAI, 2),
+    ],
+)
+def test_prompt_characters(value: Any, characters: int) -> None:
+    assert prompt_characters(_row(value).parameters) == characters
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "tokens"),
+    [
+        ("Hi", 0, 0),
+        ({"prompt": "Hi", "max_tokens": 5}, 1, 5),
+        ({"prompt": "Hi", "max_tokens": 5, "extra_body": {"max_completion_tokens": 6}}, 1, 6),
+        ({**OPENAI, "body": {**BODY, "max_tokens": 7}}, 1, 7),
+        ({**OPENAI, "body": {**BODY, "max_completion_tokens": 8}}, 1, 8),
+        ({**OPENAI, "body": {**BODY, "max_tokens": "9"}}, 0, 0),
+    ],
+)
+def test_checked_counts_tokens_asked_for(value: Any, count: int, tokens: int) -> None:
+    checked = Checked("", 0)
+    checked.add(_row(value))
+    assert (checked.rows, checked.rows_with_max_tokens, checked.max_tokens) == (1, count, tokens)
+
+
+def test_checked_keeps_the_first_bad_lines_and_counts_all() -> None:
+    checked = Checked("", 0)
+    for line in range(1, KEPT_BAD + 6):
+        checked.add_bad(BadLine(line, "x"))
+    assert (checked.bad_count, len(checked.bad), checked.bad[-1].line) == (KEPT_BAD + 5, KEPT_BAD, KEPT_BAD)

@@ -1,0 +1,425 @@
+"""Files → rows: every kind of file, twice; damage has a place; nothing is dropped without a word."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from rusty_agent.batch import source as module
+from rusty_agent.batch.errors import BatchError
+from rusty_agent.batch.rows import KEPT_BAD, BadLine, Row
+from rusty_agent.batch.source import MAX_LINE_BYTES, FileSource, open_source
+from rusty_agent.batch.template import Template
+
+LINES = b'"one"\n\n{"prompt":"two","custom_id":"b"}\r\n \t\n[]\n5\n"last"'
+ROWS = [(1, "one"), (3, "two"), (5, None), (6, None), (7, "last")]
+BOM = b"\xef\xbb\xbf"
+
+
+def _source(folder: Path, data: bytes, name: str = "in.jsonl", **options: Any) -> FileSource:
+    path = folder / name
+    path.write_bytes(data)
+    return open_source(path, **options)
+
+
+def _prompts(rows: Iterable[Row | BadLine]) -> list[tuple[int, Any]]:
+    """Of each row the line, and the prompt; None for a bad line."""
+    return [(row.line, row.parameters["prompt"] if isinstance(row, Row) else None) for row in rows]
+
+
+# Lines of JSON.
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("name", ["in.jsonl", "in.ndjson", "in.json", "in", "in.jsonl.gz"])
+def test_lines(tmp_path: Path, name: str, packed: bool) -> None:
+    source = _source(tmp_path, gzip.compress(LINES) if packed else LINES, name)
+    assert _prompts(source.rows(check=True)) == ROWS
+    assert _prompts(source.rows(check=True)) == ROWS
+    assert _prompts(source.rows(check=True, limit=3)) == ROWS[:3]
+    assert next(iter(source.rows(limit=0)), None) is None
+
+
+def test_two_readers_do_not_disturb_each_other(tmp_path: Path) -> None:
+    source = _source(tmp_path, LINES)
+    first, second = source.rows(), source.rows()
+    assert next(first) == next(second)
+    assert next(first) == next(second)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", []),
+        (b"\n", []),
+        (b"\n\n  \n", []),
+        (BOM, []),
+        (BOM + b'"a"\n', [(1, "a")]),
+        (BOM + b'\n"a"\n', [(2, "a")]),
+        (b'"a"\n' + BOM + b'"b"\n', [(1, "a"), (2, None)]),
+        (b'"a"\r\n\r\n"b"\r\n', [(1, "a"), (3, "b")]),
+        (b'"a\xff"\n"b"\n', [(1, None), (2, "b")]),
+        (b'"a"\n\0\0\0\0\n"b"\n', [(1, "a"), (2, None), (3, "b")]),
+        (gzip.compress(b'"a"\n') + gzip.compress(b'"b"\n'), [(1, "a"), (2, "b")]),
+        (gzip.compress(b""), []),
+    ],
+    ids=[
+        "empty",
+        "blank",
+        "blanks",
+        "only-a-bom",
+        "bom",
+        "bom-and-blank",
+        "late-bom",
+        "windows",
+        "not-utf-8",
+        "nul",
+        "two-members",
+        "empty-gzip",
+    ],
+)
+def test_odd_lines(tmp_path: Path, data: bytes, expected: list[tuple[int, Any]]) -> None:
+    assert _prompts(_source(tmp_path, data).rows(check=True)) == expected
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_the_cap_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    monkeypatch.setattr(module, "MAX_LINE_BYTES", 8)
+    monkeypatch.setattr(module, "_BLOCK", 4)
+    data = b'"' + b"x" * 6 + b'"\n"' + b"x" * 7 + b'"\n"a"\n"' + b"x" * 100 + b'"' + end
+    rows = list(_source(tmp_path, data).rows())
+    assert _prompts(rows) == [(1, "xxxxxx"), (2, None), (3, "a"), (4, None)]
+    assert rows[1] == BadLine(2, "longer than 8 bytes")
+
+
+def test_the_default_cap(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    with path.open("wb") as file:
+        file.truncate(MAX_LINE_BYTES + 2**20)  # a hole: all NUL
+        file.seek(0, os.SEEK_END)
+        file.write(b'\n"next"\n')
+    assert _prompts(open_source(path).rows()) == [(1, None), (2, "next")]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "followed"])
+def test_damaged_gzip_says_where(tmp_path: Path, damage: str) -> None:
+    lines = b"".join(b'"%d %s"\n' % (i, hashlib.sha256(b"%d" % i).hexdigest().encode()) for i in range(3000))
+    packed = bytearray(gzip.compress(lines))
+    if damage == "cut":
+        del packed[len(packed) // 2 :]
+    elif damage == "flipped":
+        packed[len(packed) // 2] ^= 0xFF
+    else:
+        packed += b"more"
+    source = _source(tmp_path, bytes(packed))
+    read = 0
+    with pytest.raises(BatchError, match=r"in\.jsonl cannot be read on after line \d+: ") as raised:
+        for _ in source.rows():
+            read += 1
+    assert f"after line {read}: " in str(raised.value)
+    assert read > 500
+    with pytest.raises(BatchError, match="cannot be read on"):
+        source.check()
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match=r"missing\.jsonl cannot be read: No such file"):
+        open_source(tmp_path / "missing.jsonl")
+    with pytest.raises(BatchError, match="cannot be read: Is a directory"):
+        open_source(tmp_path)
+    source = _source(tmp_path, LINES)
+    (tmp_path / "in.jsonl").unlink()
+    for look in (source.digest, source.check, lambda: next(source.rows())):
+        with pytest.raises(BatchError, match="No such file"):
+            look()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.binary(max_size=100)
+    | st.lists(
+        st.sampled_from(
+            [b'"a"', b"\n", b"\r", b" ", b"{}", b'{"prompt":"x"}', BOM, b"\xff", b"\0", b'"' * 30, b" " * 16]
+        ),
+        max_size=20,
+    ).map(b"".join),
+    packed=st.booleans(),
+    templated=st.booleans(),
+)
+def test_every_line_is_a_row_or_bad_or_blank(data: bytes, packed: bool, templated: bool, tmp_path: Path) -> None:
+    assume(packed or not data.startswith(b"\x1f\x8b"))  # it would be damaged gzip
+    template = Template("{prompt}") if templated else None
+    source = _source(tmp_path, gzip.compress(data, 1) if packed else data, template=template)
+    lines = enumerate(data.split(b"\n"), 1)
+    start = {1: BOM}
+    expected = [line for line, text in lines if len(text) > 20 or text.removeprefix(start.get(line, b"")).strip()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MAX_LINE_BYTES", 20)
+        assert [row.line for row in source.rows()] == expected
+        checked = source.check()
+    assert checked.rows + checked.bad_count == len(expected)
+
+
+# Tables.
+
+
+TABLE = b'custom_id,question,note\n1,"What, exactly?",x\n2,"Two\nlines",\n\n3,,"say ""hi"""\n'
+
+
+@pytest.mark.parametrize("kind", ["in.csv", "IN.CSV", "in.csv.gz", "in.tsv", "in.tsv.gz"])
+@pytest.mark.parametrize("start", [b"", BOM], ids=["plain", "bom"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["unix", "windows", "mac"])
+def test_tables(tmp_path: Path, kind: str, start: bytes, newline: bytes) -> None:
+    data = start + TABLE.replace(b"\n", newline)
+    if "tsv" in kind:
+        data = data.replace(b",", b"\t")
+    if kind.endswith("gz"):
+        data = gzip.compress(data)
+    source = _source(tmp_path, data, kind, template=Template("Q: {question}"))
+    rows = [row for row in source.rows(check=True) if isinstance(row, Row)]
+    question = "What\t exactly?" if "tsv" in kind else "What, exactly?"
+    lines = f"Two{newline.decode()}lines"
+    assert [(row.line, row.custom_id, row.parameters["prompt"]) for row in rows] == [
+        (2, "1", f"Q: {question}"),
+        (3, "2", f"Q: {lines}"),
+        (6, "3", "Q: "),
+    ]
+    assert rows[2].fields == {"custom_id": "3", "question": "", "note": 'say "hi"'}
+
+
+def test_a_table_with_a_column_prompt_needs_no_template(tmp_path: Path) -> None:
+    (row,) = _source(tmp_path, b"prompt,temperature\nHi,hot\n", "in.csv").rows(check=True)
+    assert row == Row(2, "2", {"prompt": "Hi"}, {"prompt": "Hi", "temperature": "hot"})
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"question\nHi\n", "without a template a table needs a column prompt: .*'prompt'.* are: 'question'"),
+        (b"prompt,a,a\nHi,1,2\n", "two columns have the same name"),
+        (b"pr\xffompt\nHi\n", "the header cannot be read: not UTF-8"),
+        (b'"prompt\nHi\n', "the header cannot be read: not CSV: unexpected end of data"),
+    ],
+)
+def test_headers_that_will_not_do(tmp_path: Path, data: bytes, says: str) -> None:
+    with pytest.raises(BatchError, match=says):
+        list(_source(tmp_path, data, "in.csv").rows())
+    with pytest.raises(BatchError, match="the template needs the column 'x'"):
+        list(_source(tmp_path, b"prompt\nHi\n", "in.csv", template=Template("{x}")).rows())
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b"a,b\n", "2 columns where the header has 1"),
+        (b'"a"b\n', "not CSV: ',' expected after '\"'"),
+        (b"a\xff\n", "not UTF-8"),
+        (b"a\0\n", "holds a NUL byte"),
+        (b"x" * 41 + b"\n", "longer than 40 characters (is a closing quote missing?)"),
+        (b"x" * 100 + b"\r", "longer than 40 characters (is a closing quote missing?)"),
+    ],
+)
+def test_a_bad_record_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes, reason: str) -> None:
+    monkeypatch.setattr(module, "MAX_LINE_BYTES", 40)
+    monkeypatch.setattr(module, "_BLOCK", 8)
+    rows = list(_source(tmp_path, b"prompt\nbefore\n" + bad + b"after\n", "in.csv").rows())
+    assert _prompts(rows) == [(2, "before"), (3, None), (4, "after")]
+    assert rows[1] == BadLine(3, reason)
+
+
+def test_a_quote_that_never_closes_is_told_where_it_opens(tmp_path: Path) -> None:
+    rows = list(_source(tmp_path, b'prompt\na\n"b\nc\n', "in.csv").rows())
+    assert rows[1:] == [BadLine(3, "not CSV: unexpected end of data")]
+
+
+def test_empty_tables(tmp_path: Path) -> None:
+    assert list(_source(tmp_path, b"", "in.csv").rows()) == []
+    assert list(_source(tmp_path, b"\nprompt\n\n", "in.csv").rows()) == []
+
+
+def test_long_fields_are_read_and_csv_s_own_limit_stays(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    rows = _source(tmp_path, b"prompt\n" + b"x" * (before + 1) + b"\nb\n", "in.csv").rows()
+    first = next(rows)
+    assert csv.field_size_limit() == before
+    assert isinstance(first, Row)
+    assert len(first.parameters["prompt"]) == before + 1
+    assert _prompts(rows) == [(3, "b")]
+    assert csv.field_size_limit() == before
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.binary(max_size=60)
+    | st.lists(st.sampled_from([b'"', b",", b"\n", b"\r", b"a", b"\0", b"\xff"])).map(b"".join)
+)
+def test_any_table_is_rows_and_bad_lines(data: bytes, tmp_path: Path) -> None:
+    source = _source(tmp_path, b"prompt,b\n" + data, "in.csv")
+    rows = list(source.rows(check=True))
+    assert list(source.rows(check=True)) == rows
+    lines = [row.line for row in rows]
+    assert lines == sorted(set(lines))
+    if b'"' not in data:  # a record is a line, so that it is known how many there must be
+        text = io.StringIO(data.decode(errors="replace"), newline=None)
+        assert lines == [number for number, line in enumerate(text, 2) if line.strip("\n")]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    records=st.lists(
+        st.tuples(*[st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=8)] * 2)
+    )
+)
+def test_tables_survive_their_serialisation(records: list[tuple[str, str]], tmp_path: Path) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([("a", "b"), *records])
+    source = _source(tmp_path, text.getvalue().encode(), "in.csv", template=Template("{b}{a}"))
+    rows = [row for row in source.rows(check=True) if isinstance(row, Row)]
+    assert [row.parameters["prompt"] for row in rows] == [b + a for a, b in records]
+    assert [row.fields for row in rows] == [{"a": a, "b": b} for a, b in records]
+
+
+# What cannot be read twice.
+
+
+def _redirect(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    data = gzip.compress(LINES) if packed else LINES
+    _redirect(monkeypatch, data)
+    source = open_source("-", spool_folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert source.digest() == (hashlib.sha256(data).hexdigest(), len(data))
+    first, second = source.rows(check=True), source.rows(check=True)
+    assert next(first) == next(second)
+    assert _prompts(first) == _prompts(second) == ROWS[1:]
+    assert source.check().bad_count == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.csv"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(b"prompt\nHi\n",))
+    writer.start()
+    source = open_source(path, spool_folder=tmp_path)
+    writer.join()
+    assert _prompts(source.rows()) == _prompts(source.rows()) == [(2, "Hi")]
+
+
+def test_standard_input_of_a_process() -> None:
+    code = (
+        "from rusty_agent.batch.source import open_source; s = open_source('-'); print(s.check().rows, s.check().rows)"
+    )
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], input=LINES, capture_output=True, check=True)
+    assert (ran.stdout.split(), ran.stderr) == ([b"3", b"3"], b"")
+
+
+def test_standard_input_that_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stdin in (None, io.StringIO()):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with pytest.raises(BatchError, match="standard input is closed"):
+            open_source("-")
+
+
+def test_no_room_for_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _redirect(monkeypatch, LINES)
+    with pytest.raises(
+        BatchError, match=r"standard input cannot be copied to .*: No such file or directory\. Make room"
+    ):
+        open_source("-", spool_folder=tmp_path / "missing")
+
+
+def test_an_interrupted_copy_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    _redirect(monkeypatch, LINES)
+    monkeypatch.setattr("shutil.copyfileobj", interrupt)
+    with pytest.raises(KeyboardInterrupt):  # a file left open would be a ResourceWarning, which is an error
+        open_source("-", spool_folder=tmp_path)
+
+
+# The look at the whole.
+
+
+def test_check(tmp_path: Path) -> None:
+    lines = [
+        {"prompt": "one", "max_tokens": 5},
+        {"prompt": "x", "custom_id": "a", "temperature": "hot"},
+        {"prompt": "two", "custom_id": "a"},
+        {"prompt": "three", "custom_id": "b", "max_tokens": 6},
+        {"prompt": "four", "custom_id": "a"},
+        {"prompt": "five", "custom_id": "1"},
+        {"prompt": "six", "custom_id": "a"},
+    ]
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    source = _source(tmp_path, data)
+    checked = source.check()
+    assert (checked.input_sha256, checked.input_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert (checked.rows, checked.bad_count, checked.prompt_characters) == (3, 4, 3 + 3 + 5)
+    assert (checked.rows_with_max_tokens, checked.max_tokens) == (2, 11)
+    assert checked.bad == [
+        BadLine(2, "temperature must be a finite number, not 'hot'"),
+        BadLine(5, "line 3 has the same custom_id, 'a'"),
+        BadLine(6, "line 1 has the same custom_id, '1'"),
+        BadLine(7, "line 3 has the same custom_id, 'a'"),
+    ]
+    some = source.check(limit=2)
+    assert (some.rows, some.bad_count, some.input_sha256) == (1, 1, checked.input_sha256)
+
+
+def test_an_input_that_changes_during_the_check_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _source(tmp_path, b'{"prompt":"x","custom_id":"a"}\n' * 2)
+    looks = iter([source.rows(check=True), source.rows(limit=0)])
+    monkeypatch.setattr(source, "rows", lambda **_: next(looks))
+    with pytest.raises(BatchError, match=r"in\.jsonl changed while it was read"):
+        source.check()
+
+
+def test_check_counts_more_bad_lines_than_it_keeps(tmp_path: Path) -> None:
+    checked = _source(tmp_path, b'{"prompt":"x","custom_id":"a"}\n' * (KEPT_BAD + 100)).check()
+    assert (checked.rows, checked.bad_count, len(checked.bad)) == (1, KEPT_BAD + 99, KEPT_BAD)
+    assert {bad.reason for bad in checked.bad} == {"line 1 has the same custom_id, 'a'"}
+
+
+def test_the_digest_is_of_the_bytes_as_they_are(tmp_path: Path) -> None:
+    data = gzip.compress(os.urandom(2**20))
+    assert _source(tmp_path, data).digest() == (hashlib.sha256(data).hexdigest(), len(data))
+
+
+def test_memory(tmp_path: Path) -> None:
+    count = 30_000
+    lines = b"".join(b'{"custom_id":"row-%08d","prompt":"%s"}\n' % (i, b"x" * 200) for i in range(count))
+    source = _source(tmp_path, lines)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in source.rows()) == count
+        reading = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        assert source.check().rows == count
+        after, checking = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reading < 2**20
+    assert checking < 2**20 + 150 * count
+    assert after < 2**18
