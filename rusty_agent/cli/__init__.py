@@ -1,10 +1,11 @@
-"""The command line: `rusty-agent [PROMPT]`.
+"""The command line: `rusty-agent [PROMPT]` and `rusty-agent batch INPUT -o OUTPUT`.
 
 In: arguments, standard input, the environment. Out: the answer on stdout as it comes, all else on stderr, an exit
 code. Never touched: files that were not named.
 
 Exit codes: 0 the answer is whole; 1 it is not; 2 the request could not be made as it was asked for; 130 Ctrl-C;
-141 whoever read stdout has left, as the shell reports for other filters (128 + SIGPIPE).
+141 whoever read stdout has left, as the shell reports for other filters (128 + SIGPIPE). Those of `batch` are its own,
+see `batch.py`.
 """
 
 from __future__ import annotations
@@ -44,10 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     out = Output(sys.stdout)
     debug = False
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
+        if words[:1] == ["batch"]:
+            return _batch(words[1:])
         from .arguments import parse
 
-        arguments = parse(sys.argv[1:] if argv is None else argv)
+        arguments = parse(words)
         debug = arguments.debug
         return _answer(arguments, out)
     except KeyboardInterrupt:
@@ -75,7 +79,22 @@ def _answer(arguments: Arguments, out: Output) -> int:
         return ask(arguments, request, out)
 
 
-def _report(error: Exception) -> int:
+def _batch(words: list[str]) -> int:
+    from .batch import batch, parse_batch
+
+    arguments = parse_batch(words)
+    try:
+        return batch(arguments)
+    except KeyboardInterrupt:  # before the first request: the batch handles the signal itself from then on
+        return _INTERRUPTED
+    except Exception as error:
+        if arguments.debug:
+            raise
+        _report(error, "rusty-agent batch")
+        return 1
+
+
+def _report(error: Exception, program: str = "rusty-agent") -> int:
     """Say in one line what went wrong; return the exit code."""
     from ..errors import RustyAgentError
     from .output import UsageError, complain, one_line
@@ -83,7 +102,7 @@ def _report(error: Exception) -> int:
     said = one_line(str(error))
     if not isinstance(error, UsageError | RustyAgentError | ValueError | OSError):
         said = f"unexpected {type(error).__name__}: {said} (--debug shows where)"
-    complain(f"rusty-agent: error: {said}")
+    complain(f"{program}: error: {said}")
     # The library's own ValueErrors are arguments that cannot be right; nothing was sent.
     misused = isinstance(error, UsageError | ValueError) and not isinstance(error, RustyAgentError)
     return 2 if misused else 1

@@ -14,7 +14,16 @@ from typing import Any, NoReturn
 from .. import __version__
 from .output import complain, one_line
 
-__all__ = ["Arguments", "parse"]
+__all__ = [
+    "Arguments",
+    "Parser",
+    "add_endpoint",
+    "add_sampling",
+    "local_apart",
+    "pair",
+    "parse",
+    "settle_endpoint",
+]
 
 _EXAMPLES = """\
 examples:
@@ -23,6 +32,7 @@ examples:
   git diff | rusty-agent "Write a commit message for this change:"
   rusty-agent --preset ollama -m llama3.2 --system "Answer in French." < question.txt
   rusty-agent --schema invoice.json -o seed=7 -o top_p=0.9 < mail.txt | jq .total
+  rusty-agent batch prompts.jsonl -o answers.jsonl        (see rusty-agent batch --help)
 
 standard input:
   Without PROMPT it is the prompt. With PROMPT it is put behind it, after a blank line: a file always, a pipe if
@@ -73,7 +83,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         SystemExit: They make no sense (2), or `--help` or `--version` was all that was wanted (0).
     """
     parser = _parser()
-    arguments, left = parser.parse_known_args(_local_apart(argv), Arguments())
+    arguments, left = parser.parse_known_args(local_apart(argv), Arguments())
     unknown = [word for word in left if word.startswith("-") and word != "-"]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -84,25 +94,38 @@ def parse(argv: Sequence[str]) -> Arguments:
         parser.error(f"one PROMPT, not {len(texts)}: put it in quotes")
     arguments.prompt = texts[0] if texts else None
     arguments.options = dict(arguments.pairs or ())
+    settle_endpoint(arguments, parser)
+    return arguments
+
+
+def settle_endpoint(arguments: argparse.Namespace, parser: Parser) -> None:
+    """Refuse what contradicts `--local`; take the model from the environment where none was named."""
     if arguments.local is not None:
         for name in ("model", "preset", "base_url"):
             if getattr(arguments, name) is not None:
                 parser.error(f"--local answers on this machine: leave --{name.replace('_', '-')} out")
     elif arguments.model is None:
         arguments.model = os.environ.get("RUSTY_AGENT_MODEL") or None
-    return arguments
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong.
+
+    Attributes:
+        usage_code: The exit code then.
+    """
+
+    usage_code = 2
+
     def error(self, message: str) -> NoReturn:
         complain(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)")
-        self.exit(2)
+        self.exit(self.usage_code)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="rusty-agent",
-        usage="%(prog)s [options] [PROMPT]",
+        usage="%(prog)s [options] [PROMPT]\n       %(prog)s batch INPUT -o OUTPUT [options]",
         description="Stream a language model's answer to standard output.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -110,9 +133,7 @@ def _parser() -> _Parser:
     )
     add = parser.add_argument
     add("words", nargs="*", metavar="PROMPT", help="what to ask; - is standard input")
-    add("-m", "--model", help="the model's name, as the endpoint knows it")
-    add("--preset", metavar="NAME", help="openrouter (the default), openai, anthropic, groq, ollama, vllm, ...")
-    add("--base-url", metavar="URL", help="another endpoint: the URL before /chat/completions")
+    add_endpoint(parser)
     add(
         "--local",
         nargs="?",
@@ -121,18 +142,13 @@ def _parser() -> _Parser:
         help="""run a model on this machine: no key, no network. The
         word after it is the model's file if it ends in .gguf or names a file; else it is the prompt""",
     )
-    add("--system", metavar="TEXT", help="a system prompt")
-    add("-t", "--temperature", type=float, metavar="NUMBER", help="randomness, from 0")
-    add("--max-tokens", type=int, metavar="NUMBER", help="the most tokens to generate")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="ask for a JSON object")
-    form.add_argument("--schema", metavar="FILE", help="ask for JSON that fits the JSON Schema in this file")
+    add_sampling(parser)
     add(
         "-o",
         "--option",
         dest="pairs",
         action="append",
-        type=_pair,
+        type=pair,
         metavar="KEY=VALUE",
         help="any other field of the request; VALUE is JSON, or else a string (may be repeated)",
     )
@@ -143,23 +159,47 @@ def _parser() -> _Parser:
     return parser
 
 
-def _local_apart(argv: Sequence[str]) -> list[str]:
-    """Give `--local` the word after it only if that is a model's file: argparse would take the prompt too."""
+def add_endpoint(parser: argparse.ArgumentParser) -> None:
+    """The options that say who is asked."""
+    add = parser.add_argument
+    add("-m", "--model", help="the model's name, as the endpoint knows it")
+    add("--preset", metavar="NAME", help="openrouter (the default), openai, anthropic, groq, ollama, vllm, ...")
+    add("--base-url", metavar="URL", help="another endpoint: the URL before /chat/completions")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """The options that say how to answer."""
+    add = parser.add_argument
+    add("--system", metavar="TEXT", help="a system prompt")
+    add("-t", "--temperature", type=float, metavar="NUMBER", help="randomness, from 0")
+    add("--max-tokens", type=int, metavar="NUMBER", help="the most tokens to generate")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="ask for a JSON object")
+    form.add_argument("--schema", metavar="FILE", help="ask for JSON that fits the JSON Schema in this file")
+
+
+def local_apart(argv: Sequence[str], *, files: bool = True) -> list[str]:
+    """Give `--local` the word after it only if that is a model's file: argparse would take the prompt too.
+
+    Args:
+        argv: The arguments.
+        files: Whatever names a file is a model's; else only what ends in `.gguf`.
+    """
     words = list(argv)
     apart: list[str] = []
     while words and words[0] != "--":
         word = words.pop(0)
         if word == "--local":
-            word += "=" + (words.pop(0) if words and _is_model(words[0]) else "")
+            word += "=" + (words.pop(0) if words and _is_model(words[0], files) else "")
         apart.append(word)
     return apart + words
 
 
-def _is_model(word: str) -> bool:
-    return not word.startswith("-") and (word.lower().endswith(".gguf") or os.path.isfile(word))
+def _is_model(word: str, files: bool) -> bool:
+    return not word.startswith("-") and (word.lower().endswith(".gguf") or (files and os.path.isfile(word)))
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def pair(text: str) -> tuple[str, Any]:
     """`key=value`; the value is JSON if it can be read as that, else a string."""
     name, equals, value = text.partition("=")
     if not name or not equals:

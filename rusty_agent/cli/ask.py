@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..sync.provider import Provider
     from ..types import GenerateResult
 
-__all__ = ["Request", "ask", "prepare"]
+__all__ = ["Request", "ask", "check_endpoint", "log_to_stderr", "prepare", "request_parameters"]
 
 
 class Request(NamedTuple):
@@ -39,11 +40,13 @@ def prepare(arguments: Arguments) -> Request:
         ValueError: An argument cannot be right.
     """
     if arguments.debug:
-        _log_to_stderr()
+        log_to_stderr()
     check_prompt(arguments)
     if arguments.local is None:
-        _check_endpoint(arguments)
-    parameters = _parameters(arguments)
+        check_endpoint(arguments.preset, arguments.base_url)
+        if not arguments.model:
+            raise UsageError("no model: name one with -m, such as -m openai/gpt-4o-mini, or set RUSTY_AGENT_MODEL")
+    parameters = request_parameters(arguments)
     connect = _connector(arguments)
     return Request(connect, read_prompt(arguments), parameters)
 
@@ -75,25 +78,32 @@ def ask(arguments: Arguments, request: Request, out: Output) -> int:
     return 0
 
 
-def _check_endpoint(arguments: Arguments) -> None:
-    """What is missing, in the order in which people set it up; the key first."""
+def check_endpoint(name: str | None, base_url: str | None) -> None:
+    """Say kindly what is missing.
+
+    Raises:
+        UsageError: There is no such preset, or no key.
+    """
     from ..config import resolve_key
     from ..errors import MissingAPIKeyError
     from ..presets import PRESETS
 
-    preset = PRESETS.get(arguments.preset or "openrouter")
+    preset = PRESETS.get(name or "openrouter")
     if preset is None:
-        raise UsageError(f"--preset: no {arguments.preset!r}; there are {', '.join(PRESETS)}")
+        raise UsageError(f"--preset: no {name!r}; there are {', '.join(PRESETS)}")
     try:
         resolve_key(None, preset)
     except MissingAPIKeyError:
-        hint = " (to any text if the server takes no key)" if arguments.base_url else ""
+        hint = " (to any text if the server takes no key)" if base_url else ""
         raise UsageError(f"no API key: set {preset.key_variable}{hint}, or use --local, which needs none") from None
-    if not arguments.model:
-        raise UsageError("no model: name one with -m, such as -m openai/gpt-4o-mini, or set RUSTY_AGENT_MODEL")
 
 
-def _parameters(arguments: Arguments) -> Parameters:
+def request_parameters(arguments: Arguments | Namespace) -> Parameters:
+    """The parameters of `generate_text` that were asked for.
+
+    Raises:
+        UsageError: The schema cannot be read.
+    """
     parameters: Parameters = {
         "system_prompt": arguments.system,
         "temperature": arguments.temperature,
@@ -144,7 +154,8 @@ def _usage(arguments: Arguments, result: GenerateResult) -> str:
     return "; ".join(parts)
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Show what the library logs, retries among it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logger = logging.getLogger("rusty_agent")
