@@ -17,7 +17,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AsyncProvider": "provider",
+    "BatchResult": "batch.runner",
     "Progress": "progress.tally",
+    "run_batch": "batch.runner",
     "AsyncTextStream": "stream",
     "Provider": "sync.provider",
     "TextStream": "sync.stream",
@@ -50,6 +52,7 @@ _HOME = {
             "APITimeoutError",
             "AuthenticationError",
             "BadRequestError",
+            "BatchError",
             "LocalModelError",
             "MissingAPIKeyError",
             "NotFoundError",
@@ -75,6 +78,8 @@ __all__ = [
     "AttemptReport",
     "AuthenticationError",
     "BadRequestError",
+    "BatchError",
+    "BatchResult",
     "Finish",
     "GenerateResult",
     "Limits",
@@ -105,15 +110,18 @@ __all__ = [
     "Usage",
     "UsageUpdate",
     "__version__",
+    "run_batch",
 ]
 
 if TYPE_CHECKING:
+    from .batch.runner import BatchResult, run_batch
     from .errors import (
         APIConnectionError,
         APIStatusError,
         APITimeoutError,
         AuthenticationError,
         BadRequestError,
+        BatchError,
         LocalModelError,
         MissingAPIKeyError,
         NotFoundError,

@@ -17,7 +17,8 @@ Never touched: the network, the environment.
     ├── ResponseError(ValueError)                    the answer cannot be decoded
     ├── MissingAPIKeyError(ValueError)               no key was given or found
     ├── LocalModelError(RuntimeError)                the local model could not be found, started or kept alive
-    └── RunStoppedError(RuntimeError)                a run of many prompts was stopped before its end
+    ├── RunStoppedError(RuntimeError)                a run of many prompts was stopped before its end
+    └── BatchError(RuntimeError)                     a batch cannot begin or go on
 
 A bad argument is a plain `ValueError` that names the argument; it is raised before anything is sent.
 """
@@ -36,6 +37,7 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchError",
     "LocalModelError",
     "MissingAPIKeyError",
     "NotFoundError",
@@ -214,3 +216,7 @@ class RunStoppedError(RustyAgentError, RuntimeError):
         self.reason = reason
         self.done = done
         self.failed = failed
+
+
+class BatchError(RustyAgentError, RuntimeError):
+    """A batch cannot begin or go on; the errors of single rows are none of these."""

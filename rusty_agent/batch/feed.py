@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
-from .errors import BatchError
+from ..errors import BatchError
 from .lines import bad_line_id
 from .plan import OnBadLine, Plan, Source
 from .rows import BadLine, Row, parse_row

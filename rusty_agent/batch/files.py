@@ -15,7 +15,7 @@ from typing import Self
 
 from attrs import define
 
-from .errors import BatchError
+from ..errors import BatchError
 
 __all__ = ["BLOCK_BYTES", "Files", "replace_atomically", "sync_folder"]
 

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from .errors import BatchError
+from ..errors import BatchError
 from .files import Files, replace_atomically, sync_folder
 from .index import drop_lines, identify, read_lines, survey
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from attrs import define, field
 
+from ..errors import BatchError
 from ..wire.codec import loads
-from .errors import BatchError
 from .files import BLOCK_BYTES, Files, replace_atomically
 
 __all__ = ["MAX_LINE_BYTES", "Failures", "Index", "drop_lines", "identify", "read_lines", "repair", "scan", "survey"]

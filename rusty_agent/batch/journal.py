@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from .errors import BatchError
+from ..errors import BatchError
 from .files import BLOCK_BYTES, sync_folder
 
 __all__ = ["Journal", "Sync"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .errors import BatchError
+from ..errors import BatchError
 
 __all__ = ["Lock"]
 

@@ -15,8 +15,8 @@ from typing import Any, Self
 from attrs import asdict, define, field
 
 from .. import __version__
+from ..errors import BatchError
 from ..wire.codec import dumps, loads_strict
-from .errors import BatchError
 from .files import replace_atomically
 
 __all__ = ["Manifest"]

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import define, field
 
-from .errors import BatchError
+from ..errors import BatchError
 from .files import Files
 from .index import Index, repair, scan
 from .manifest import Manifest

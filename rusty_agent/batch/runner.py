@@ -19,7 +19,7 @@ from typing import Any, Unpack
 from attrs import define
 
 from ..config import checked_kind
-from ..errors import RunStoppedError
+from ..errors import BatchError, RunStoppedError
 from ..net.limits import Caller
 from ..parameters import Parameters
 from ..progress.show import ProgressOption
@@ -28,7 +28,6 @@ from ..provider import AsyncProvider
 from ..run import Concurrency, Run, StopRule
 from ..types import GenerateResult, MapItem
 from ..wire.codec import dumps
-from .errors import BatchError
 from .feed import Feed
 from .files import Files, replace_atomically
 from .finish import drop_superseded, sort_output

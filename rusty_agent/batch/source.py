@@ -26,8 +26,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
+from ..errors import BatchError
 from ..wire.failure import printable
-from .errors import BatchError
 from .rows import KEPT_BAD, BadLine, Checked, Row, parse_line, parse_row
 from .template import Template
 

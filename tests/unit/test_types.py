@@ -16,7 +16,7 @@ VALUES = [
     Usage(1, 2, 3, 1, 1, {"a": 1}),
     types.ToolCall("i", "f", "{}", {"a": 1}),
     GenerateResult(
-        "t", "stop", "m", Usage(1, 2, 3), "r", "n", [types.ToolCall("i", "f", "{}")], "id", 0.5, 1.5, {"a": 1}
+        "t", "stop", "m", Usage(1, 2, 3), "r", "n", [types.ToolCall("i", "f", "{}")], "id", 0.5, 1.5, 2, {"a": 1}
     ),
     types.TextDelta("t", 1),
     types.ReasoningDelta("t", 1),

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rusty_agent.batch.errors import BatchError
 from rusty_agent.batch.files import Files, replace_atomically, sync_folder
+from rusty_agent.errors import BatchError
 
 
 @pytest.mark.parametrize(

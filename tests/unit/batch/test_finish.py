@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rusty_agent.batch.errors import BatchError
 from rusty_agent.batch.finish import drop_superseded, sort_output
 from rusty_agent.batch.index import read_lines
+from rusty_agent.errors import BatchError
 from rusty_agent.wire.codec import dumps
 
 from .lines import HOLE, batch, failure, result, unsynced

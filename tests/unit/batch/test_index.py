@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rusty_agent.batch import index as module
-from rusty_agent.batch.errors import BatchError
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import read_lines, repair, scan
+from rusty_agent.errors import BatchError
 
 from .lines import HOLE, batch, failure, result, unsynced
 

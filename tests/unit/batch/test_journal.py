@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rusty_agent.batch import journal as module
-from rusty_agent.batch.errors import BatchError
 from rusty_agent.batch.journal import Journal, Sync
+from rusty_agent.errors import BatchError
 
 from .lines import HOLE, unsynced
 
@@ -363,7 +363,7 @@ async def test_lines_written_after_a_failed_sync_begin_none(path: Path, syncs: S
 FILL = """
 import asyncio, sys
 from pathlib import Path
-from rusty_agent.batch.errors import BatchError
+from rusty_agent.errors import BatchError
 from rusty_agent.batch.journal import Journal
 {before}
 async def main():

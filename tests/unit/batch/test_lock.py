@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rusty_agent.batch.errors import BatchError
 from rusty_agent.batch.lock import Lock
+from rusty_agent.errors import BatchError
 
 HOLD = """
 import subprocess, sys

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rusty_agent import __version__
-from rusty_agent.batch.errors import BatchError
 from rusty_agent.batch.manifest import Manifest
+from rusty_agent.errors import BatchError
 from rusty_agent.wire.codec import loads
 
 from .lines import unsynced

@@ -22,10 +22,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from rusty_agent.batch import source as module
-from rusty_agent.batch.errors import BatchError
 from rusty_agent.batch.rows import KEPT_BAD, BadLine, Row
 from rusty_agent.batch.source import MAX_LINE_BYTES, FileSource, open_source
 from rusty_agent.batch.template import Template
+from rusty_agent.errors import BatchError
 
 LINES = b'"one"\n\n{"prompt":"two","custom_id":"b"}\r\n \t\n[]\n5\n"last"'
 ROWS = [(1, "one"), (3, "two"), (5, None), (6, None), (7, "last")]
