@@ -28,6 +28,7 @@ _NAME = re.compile(r"^(?:x-|anthropic-)?ratelimit(?:bysize)?-(.+)$")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AGREES = 0.25  # how far two estimates of a rate may differ
+_ROUGH = 10.0  # a reset of fewer whole seconds may be rounded too much to compute with
 
 
 @define
@@ -82,6 +83,8 @@ class RateLimits:
     def _agreeing(said: _Said) -> float | None:
         """The period that explains the reset, if what was used is refilled evenly, as by OpenAI and Groq."""
         if said.limit is None or said.remaining is None or not said.reset or said.remaining >= said.limit:
+            return None
+        if said.reset < _ROUGH and said.reset.is_integer():
             return None
         refill = (said.limit - said.remaining) / said.reset
         close = (unit for unit in _PERIODS if abs(refill * unit / said.limit - 1) <= _AGREES)

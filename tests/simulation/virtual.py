@@ -7,7 +7,6 @@ timer when all wait, so every run is the same run.
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import selectors
 from collections.abc import Callable, Coroutine
@@ -235,7 +234,3 @@ async def work_off(endpoint: Endpoint, prompts: int, **options: Any) -> int:
 
 def forever(value: float) -> Callable[[float], float]:
     return lambda _: value
-
-
-def never() -> float:
-    return math.inf

@@ -1,0 +1,160 @@
+"""Runs against simulated endpoints, in virtual time: how much of what is possible is reached, how much is wasted.
+
+Everything but the socket is the library's own code. Each endpoint knows the best that a fixed setting could reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rusty_agent import Limits
+
+from .virtual import Batching, Capacity, Endpoint, RateLimited, Tailed, forever, provider, run, work_off
+
+Say = Callable[[RateLimited, bool], dict[str, str]] | None
+
+
+@pytest.fixture(autouse=True)
+def _the_same_dice() -> Iterator[None]:
+    state = random.getstate()
+    random.seed(1)
+    yield
+    random.setstate(state)
+
+
+def milliseconds(endpoint: RateLimited, taken: bool) -> dict[str, str]:
+    """How long until there is one more."""
+    wait = max(1.0, (1 - endpoint.level) / endpoint.rate * 1000)
+    return {} if taken else {"retry-after-ms": f"{wait:.0f}"}
+
+
+def seconds(endpoint: RateLimited, taken: bool) -> dict[str, str]:
+    return {} if taken else {"retry-after": "1"}
+
+
+def openai(endpoint: RateLimited, taken: bool) -> dict[str, str]:
+    used = endpoint.burst - endpoint.level
+    return {
+        "x-ratelimit-limit-requests": f"{endpoint.rate * 60:.0f}",
+        "x-ratelimit-remaining-requests": f"{endpoint.rate * 60 - used:.0f}",
+        "x-ratelimit-reset-requests": f"{used / endpoint.rate:.3f}s",
+        **milliseconds(endpoint, taken),
+    }
+
+
+def limit_alone(endpoint: RateLimited, taken: bool) -> dict[str, str]:
+    return {"x-ratelimit-limit-requests": f"{endpoint.rate * 60:.0f}", **seconds(endpoint, taken)}
+
+
+def by_the_second(endpoint: RateLimited, taken: bool) -> dict[str, str]:
+    return {
+        "x-ratelimit-limit": f"{endpoint.rate:.0f}",
+        "x-ratelimit-remaining": f"{endpoint.level:.0f}",
+        "x-ratelimit-reset": "1",
+        **milliseconds(endpoint, taken),
+    }
+
+
+@pytest.mark.parametrize(
+    ("say", "wasted"),
+    [(None, 0.10), (milliseconds, 0.05), (seconds, 0.05), (openai, 0.05), (limit_alone, 0.05), (by_the_second, 0.05)],
+)
+def test_a_hidden_rate_limit(say: Say, wasted: float) -> None:
+    """100 requests a second with a burst of one second; 256 may be in flight."""
+    endpoint = RateLimited(say=say)
+    assert run(work_off(endpoint, 1500, concurrency="auto")) == 0
+    assert endpoint.throughput >= 95
+    assert endpoint.wasted <= wasted
+
+
+@pytest.mark.parametrize("say", [None, milliseconds, seconds])
+def test_a_fixed_concurrency_that_is_far_too_high(say: Say) -> None:
+    """The user's number is where it begins; no row is lost, and the rate is kept."""
+    endpoint = RateLimited(say=say)
+    assert run(work_off(endpoint, 1500, concurrency=256)) == 0
+    assert endpoint.throughput >= 95
+    assert endpoint.wasted <= 0.2  # most of it at the very first moment
+
+
+def test_the_users_own_pace_wastes_nothing() -> None:
+    endpoint = RateLimited()
+    assert run(work_off(endpoint, 1500, concurrency=256, limits=Limits(requests_per_minute=6000))) == 0
+    assert endpoint.throughput >= 97
+    assert endpoint.refused == 0
+
+
+@pytest.mark.parametrize(("capacity", "status"), [(4, 429), (20, 429), (20, 503), (60, 429)])
+def test_a_fixed_capacity(capacity: int, status: int) -> None:
+    endpoint = Capacity(forever(capacity), status=status)
+    run(work_off(endpoint, capacity * 100, concurrency="auto"))
+    assert endpoint.throughput >= 0.9 * capacity / endpoint.latency
+
+
+def test_a_capacity_that_changes() -> None:
+    phases = [20, 60, 30, 40]
+
+    def capacity(now: float) -> float:
+        return phases[min(int(now / 12), len(phases) - 1)]
+
+    endpoint = Capacity(capacity)
+    best = sum(phases) / len(phases) / endpoint.latency
+    run(work_off(endpoint, round(best * 48), concurrency="auto"))
+    assert endpoint.throughput >= 0.9 * best
+
+
+def test_a_batching_endpoint_is_filled_although_it_gets_slower() -> None:
+    endpoint = Batching(width=64)
+    assert run(work_off(endpoint, 5000, concurrency="auto")) == 0
+    assert endpoint.throughput >= 0.9 * 64 / endpoint.latency
+
+
+def test_slow_start_reaches_a_high_ceiling_within_two_seconds() -> None:
+    endpoint = Capacity(forever(10_000))
+    run(work_off(endpoint, 6000, concurrency="auto", limits=Limits(in_flight=400)))
+    assert endpoint.peak == 400
+    late = [moment for moment in endpoint.served if moment > 1.5]
+    assert len(late) / (late[-1] - 1.5) >= 0.9 * 400 / endpoint.latency
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_tail_of_slow_answers_costs_little(ordered: bool) -> None:
+    """One answer in twenty takes ten times as long. The end of the run, where all wait for the last ones, is long."""
+    endpoint = Tailed()
+
+    async def main() -> list[int]:
+        items = provider(endpoint).map(map(str, range(8000)), concurrency=32, ordered=ordered)
+        return [item.index async for item in items]
+
+    assert sorted(run(main())) == list(range(8000))
+    assert endpoint.throughput >= 0.92 * 32 / (endpoint.latency * 1.45)
+
+
+@pytest.mark.parametrize(
+    ("say", "late"), [(None, 0.05), (None, 5.0), (milliseconds, 5.0), (openai, 0.05), (openai, 5.0)]
+)
+def test_two_clients_that_share_a_limit(say: Say, late: float) -> None:
+    """They know nothing of each other; the shares are those of the second half of 40 seconds."""
+    endpoint = RateLimited(say=say)
+    shares = run(_two(endpoint, late, 40))
+    assert 0.4 <= shares[0] / sum(shares) <= 0.6
+    assert endpoint.throughput >= 95
+
+
+async def _two(endpoint: Endpoint, late: float, until: float) -> list[int]:
+    loop = asyncio.get_running_loop()
+    answers = [0, 0]
+
+    async def client(number: int) -> None:
+        await asyncio.sleep(late * number)
+        prompts = (str(n) for n in range(10**9))
+        async for item in provider(endpoint).map(prompts, concurrency="auto", ordered=False):
+            answers[number] += loop.time() > until / 2 and item.error is None
+            if loop.time() > until:
+                return
+
+    await asyncio.gather(client(0), client(1))
+    return answers

@@ -1,0 +1,145 @@
+"""The limit that is found out by trying: how it grows, when it is cut, what it never does."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rusty_agent.net.adapt import START, AdaptiveLimit
+
+
+def grow(limit: AdaptiveLimit, round_trips: int) -> None:
+    """So many round trips in which all that is allowed is sent and answered."""
+    for _ in range(round_trips):
+        for _ in range(in_flight := limit.limit):
+            limit.succeeded(in_flight)
+
+
+def refuse(limit: AdaptiveLimit, count: int, in_flight: int) -> None:
+    """A round trip in which so many of those in flight are turned away."""
+    epoch = limit.epoch
+    for _ in range(count):
+        limit.refused(epoch, in_flight)
+    for _ in range(count):
+        limit.judge(epoch)
+
+
+def test_it_begins_small_and_doubles_every_round_trip_up_to_the_ceiling() -> None:
+    limit = AdaptiveLimit(100)
+    assert limit.limit == START == 16
+    grow(limit, 1)
+    assert limit.limit == 32
+    grow(limit, 1)
+    assert limit.limit == 64
+    grow(limit, 5)
+    assert limit.limit == 100
+
+
+def test_a_ceiling_below_the_start_wins() -> None:
+    limit = AdaptiveLimit(3)
+    assert limit.limit == 3
+    grow(limit, 5)
+    assert limit.limit == 3
+
+
+def test_a_success_while_little_is_used_says_nothing() -> None:
+    limit = AdaptiveLimit(100)
+    for _ in range(100):
+        limit.succeeded(7)
+    assert limit.limit == 16
+    limit.succeeded(8)  # half of it
+    assert limit.limit == 17
+
+
+def test_the_first_refusal_halves_it() -> None:
+    limit = AdaptiveLimit(256)
+    grow(limit, 3)
+    refuse(limit, 1, 128)
+    assert limit.limit == 64
+
+
+def test_where_most_were_refused_what_was_served_is_left() -> None:
+    limit = AdaptiveLimit(256)
+    grow(limit, 3)
+    refuse(limit, 88, 128)
+    assert limit.limit == 40
+    grow(limit, 1)
+    assert limit.limit <= 42  # it knows where it is, and probes from there
+
+
+def test_a_refusal_below_the_mark_lowers_the_mark() -> None:
+    """There is less room than there was, or somebody else wants some."""
+    limit = AdaptiveLimit(256)
+    grow(limit, 3)
+    refuse(limit, 1, 100)  # cut to 50, the mark at 75
+    refuse(limit, 1, 50)
+    assert limit.limit == 40
+    grow(limit, 1)
+    assert limit.limit <= 42  # the mark is at 42.5 now
+
+
+def test_one_round_trip_cuts_once() -> None:
+    limit = AdaptiveLimit(256)
+    grow(limit, 2)
+    old = limit.epoch
+    refuse(limit, 1, 64)
+    assert limit.limit == 32
+    for _ in range(30):  # sent before the cut, refused after it
+        limit.refused(old, 64)
+        limit.judge(old)
+    assert limit.limit == 32
+
+
+def test_what_was_never_tried_does_not_count() -> None:
+    limit = AdaptiveLimit(256)
+    grow(limit, 4)
+    refuse(limit, 1, 20)  # a pace has held it there
+    assert limit.limit == 10
+
+
+def test_it_does_not_grow_while_refusals_come_in() -> None:
+    limit = AdaptiveLimit(256)
+    limit.refused(limit.epoch, 16)
+    grow(limit, 3)
+    assert limit.limit == 16
+
+
+def test_it_climbs_back_quickly_and_then_by_one() -> None:
+    limit = AdaptiveLimit(256)
+    grow(limit, 3)
+    refuse(limit, 1, 100)  # cut to 50, the mark at 75
+    heights = []
+    for _ in range(6):
+        grow(limit, 1)
+        heights.append(limit.limit)
+    assert heights[0] >= 58  # half of the distance
+    assert heights[-1] <= 80  # not far beyond the mark
+
+
+def test_it_finds_out_that_there_is_more_room_than_there_was() -> None:
+    limit = AdaptiveLimit(1000)
+    refuse(limit, 1, 16)
+    grow(limit, 30)
+    assert limit.limit > 200
+
+
+def test_what_the_user_expects_is_believed_until_something_is_refused() -> None:
+    limit = AdaptiveLimit(256)
+    limit.expect(300)
+    assert (limit.limit, limit.ceiling) == (300, 300)
+    refuse(limit, 1, 300)
+    limit.expect(300)
+    assert limit.limit == 150
+
+
+@given(st.lists(st.tuples(st.sampled_from("sr"), st.integers(0, 300), st.integers(1, 300)), max_size=200))
+def test_it_stays_between_one_and_the_ceiling_whatever_happens(events: list[tuple[str, int, int]]) -> None:
+    limit = AdaptiveLimit(200)
+    for kind, back, in_flight in events:
+        if kind == "s":
+            limit.succeeded(in_flight)
+        else:
+            epoch = max(0, limit.epoch - back)
+            limit.refused(epoch, in_flight)
+            limit.judge(epoch)
+        assert 1 <= limit.limit <= 200

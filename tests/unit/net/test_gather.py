@@ -1,0 +1,202 @@
+"""Bounded concurrency over many inputs: how many at once, how far ahead, in what order, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from rusty_agent.net.gather import Inputs, Stop, spread
+from rusty_agent.types import MapItem
+
+
+class Worker:
+    """A `work` that can be watched: it takes as long as its input says, in turns of the loop."""
+
+    def __init__(self, turns: Callable[[Any], int] = lambda _: 3) -> None:
+        self.turns = turns
+        self.busy = self.peak = self.begun = self.cancelled = 0
+
+    async def __call__(self, given: Any) -> Any:
+        self.busy += 1
+        self.begun += 1
+        self.peak = max(self.peak, self.busy)
+        try:
+            for _ in range(self.turns(given)):
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.busy -= 1
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+
+async def all_of(
+    inputs: Inputs, work: Any, concurrency: int = 4, ordered: bool = True, **options: Any
+) -> list[MapItem]:
+    return [item async for item in spread(inputs, work, concurrency=concurrency, ordered=ordered, **options)]
+
+
+async def asynchronously(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        await asyncio.sleep(0)
+        yield number
+
+
+KINDS: dict[str, Callable[[], Inputs]] = {
+    "list": lambda: list(range(50)),
+    "iterable": lambda: range(50),
+    "iterator": lambda: iter(range(50)),
+    "asynchronous": lambda: asynchronously(50),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_every_input_gets_an_item(kind: str, ordered: bool) -> None:
+    work = Worker(lambda given: given * 7 % 11)
+    items: list[Any] = await all_of(KINDS[kind](), work, ordered=ordered)
+    assert sorted(item.index for item in items) == list(range(50))
+    assert all(item.input == item.result == item.index and item.error is None for item in items)
+    assert work.peak == 4
+    if ordered:
+        assert [item.index for item in items] == list(range(50))
+
+
+async def test_without_an_order_items_come_as_they_finish() -> None:
+    items = await all_of([30, 1, 20, 5], Worker(lambda given: given), ordered=False)
+    assert [item.input for item in items] == [1, 5, 20, 30]
+
+
+async def test_errors_are_values() -> None:
+    wrong = KeyError("no")
+    items = await all_of([1, wrong, 2], Worker())
+    assert [(item.result, item.error) for item in items] == [(1, None), (None, wrong), (2, None)]
+
+
+async def test_nothing_at_all() -> None:
+    assert await all_of([], Worker()) == []
+
+
+async def test_there_are_no_more_workers_than_inputs() -> None:
+    before = len(asyncio.all_tasks())
+    seen = 0
+
+    async def work(given: int) -> int:
+        nonlocal seen
+        await asyncio.sleep(0)
+        seen = max(seen, len(asyncio.all_tasks()) - before)
+        return given
+
+    await all_of([1, 2, 3], work, concurrency=1000)
+    assert seen <= 4  # one of them finds that there is nothing left
+
+
+@pytest.mark.parametrize(("ordered", "ahead"), [(True, 4 * 17), (False, 4 * 2)])
+async def test_inputs_are_taken_only_as_fast_as_items_are(ordered: bool, ahead: int) -> None:
+    taken = 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal taken
+        for number in range(10_000):
+            taken += 1
+            yield number
+
+    async with aclosing(spread(inputs(), Worker(), concurrency=4, ordered=ordered)) as items:
+        async for item in items:
+            for _ in range(500):  # a slow consumer
+                await asyncio.sleep(0)
+            assert taken <= item.index + 1 + ahead
+            if item.index == 3:
+                break
+
+
+async def test_a_slow_one_does_not_idle_the_others_until_the_window_is_full() -> None:
+    work = Worker(lambda given: 10_000 if given == 0 else 1)
+    items = spread(range(1000), work, concurrency=4, ordered=True)
+    first = asyncio.ensure_future(items.__anext__())
+    for _ in range(2000):
+        await asyncio.sleep(0)
+    assert work.begun == 4 * 17  # all the others that may wait behind it are done
+    first.cancel()
+    await asyncio.wait([first])
+    await items.aclose()
+
+
+async def test_leaving_early_cancels_what_is_under_way() -> None:
+    work = Worker(lambda given: 1 if given == 0 else 10_000)
+    async with aclosing(spread(range(100), work, concurrency=4, ordered=False)) as items:
+        async for _ in items:
+            break
+    assert work.busy == 0
+    assert work.cancelled >= 3
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_cancelling_the_consumer_cancels_what_is_under_way() -> None:
+    work = Worker(lambda _: 10_000)
+    task = asyncio.ensure_future(all_of(range(100), work))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert work.busy == 0
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_an_input_that_cannot_be_taken_ends_the_run_after_what_came_before() -> None:
+    def inputs() -> Iterator[int]:
+        yield from range(10)
+        raise OSError("the file is gone")
+
+    work = Worker(lambda given: 100 - given)
+    items = []
+    with pytest.raises(OSError, match="the file is gone"):
+        async for item in spread(inputs(), work, concurrency=4, ordered=True):
+            items.append(item.index)  # noqa: PERF401 - the error must find the others there
+    assert items == list(range(10))
+
+
+async def test_a_worker_that_somebody_cancels_is_no_silent_end() -> None:
+    async def work(given: int) -> int:
+        if given == 3:
+            raise asyncio.CancelledError
+        return given
+
+    with pytest.raises(asyncio.CancelledError):
+        await all_of(range(10), work)
+
+
+async def test_a_stop_hands_out_what_is_done() -> None:
+    stop = Stop()
+    work = Worker()
+    seen = []
+    async for item in spread(asynchronously(1000), work, concurrency=4, ordered=True, stop=stop):
+        seen.append(item.index)
+        if item.index == 20:
+            stop.request()
+    assert seen == list(range(work.begun))
+    assert len(seen) < 21 + 4 * 17
+
+
+async def test_a_stop_before_the_beginning() -> None:
+    stop = Stop()
+    stop.request()
+    assert await all_of(range(10), Worker(), stop=stop) == []
+
+
+async def test_a_stop_wakes_workers_that_wait_for_room() -> None:
+    stop = Stop()
+    items = spread(range(1000), Worker(), concurrency=2, ordered=False, stop=stop)
+    await anext(items)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    stop.request()
+    left = [item.index async for item in items]
+    assert len(left) == 4

@@ -1,0 +1,285 @@
+"""The door: who goes in when, on a clock that only the tests move."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from rusty_agent.errors import APIConnectionError, BadRequestError, RateLimitError, RunStoppedError, ServerError
+from rusty_agent.net.limits import CEILING, Caller, Limiter, Permit
+from rusty_agent.types import Limits, Usage
+from tests.simulation.virtual import run
+
+Main = Callable[[Limiter], Awaitable[Any]]
+
+
+def on(main: Main, **limits: Any) -> Any:
+    """Run a test's body with a limiter, in virtual time."""
+
+    async def whole() -> Any:
+        return await main(Limiter(Limits(**limits), asyncio.get_running_loop()))
+
+    return run(whole())
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def too_many(retry_after: float | None = None, headers: dict[str, str] | None = None) -> RateLimitError:
+    return RateLimitError("429", status_code=429, retry_after=retry_after, headers=headers or {"x": "y"})
+
+
+def limit(door: Limiter) -> int | None:
+    """A call, so that a type checker does not remember the last answer."""
+    return door.limit
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_without_limits_everybody_goes_in_at_once() -> None:
+    async def main(door: Limiter) -> None:
+        permits = [await door.acquire(Caller(), 100) for _ in range(1000)]
+        assert (door.in_flight, door.limit, now()) == (1000, None, 0)
+        for permit in permits:
+            permit.release()
+            permit.release()  # once more does nothing
+        assert door.in_flight == 0
+
+    on(main)
+
+
+def test_in_flight() -> None:
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        first = await door.acquire(caller, 0)
+        await door.acquire(caller, 0)
+        third = asyncio.ensure_future(door.acquire(caller, 0))
+        await settle()
+        assert not third.done()
+        first.release()
+        await settle()
+        assert third.done()
+        assert (door.in_flight, door.limit) == (2, 2)
+
+    on(main, in_flight=2)
+
+
+def test_the_pace_of_requests() -> None:
+    async def main(door: Limiter) -> None:
+        times = []
+        for _ in range(40):
+            (await door.acquire(Caller(), 0)).release()
+            times.append(now())
+        assert times[10] == 0  # a tenth of a second's worth may come early
+        assert times[-1] == pytest.approx(0.28, abs=0.02)
+
+    on(main, requests_per_minute=6000)
+
+
+def test_the_pace_of_tokens_is_corrected_by_the_usage() -> None:
+    async def main(door: Limiter) -> None:
+        permit = await door.acquire(Caller(), 4000)  # estimated: 1000 tokens of prompt, 256 of answer
+        permit.succeeded({}, Usage(100, 20, 120))
+        await door.acquire(Caller(), 4000)
+        assert now() == pytest.approx(0.02, abs=0.01)  # 120 tokens at 1000 a second, of which 0.1 s may come early
+        assert door._answer_tokens == pytest.approx(256 - 23.6)
+        await door.acquire(Caller(), 0)
+        assert now() == pytest.approx(0.02 + 1.23, abs=0.02)
+
+    on(main, tokens_per_minute=60_000)
+
+
+def test_a_request_that_was_turned_away_cost_no_tokens() -> None:
+    async def main(door: Limiter) -> None:
+        permit = await door.acquire(Caller(), 400_000)
+        permit.failed(too_many())
+        await door.acquire(Caller(), 0)
+        assert now() == 0
+        assert door.rate_limited == 1
+
+    on(main, tokens_per_minute=60_000)
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_retry_after_closes_the_gate_for_everybody(status: int) -> None:
+    kind = RateLimitError if status == 429 else ServerError
+
+    async def main(door: Limiter) -> None:
+        permit, other = await door.acquire(Caller(), 0), await door.acquire(Caller(), 0)
+        permit.failed(kind("no", status_code=status, retry_after=3.0))
+        other.failed(kind("no", status_code=status, retry_after=1.0))  # a shorter wait does not open it
+        await door.acquire(Caller(), 0)
+        assert now() == 3
+
+    on(main)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadRequestError("no", status_code=400, retry_after=3.0),
+        ServerError("no", status_code=500, retry_after=3.0),
+        RateLimitError("no", status_code=429, code="insufficient_quota", retry_after=3.0),
+        APIConnectionError("no"),
+    ],
+)
+def test_other_failures_close_nothing(error: Any) -> None:
+    async def main(door: Limiter) -> None:
+        (await door.acquire(Caller(), 0)).failed(error)
+        await door.acquire(Caller(), 0)
+        assert now() == 0
+
+    on(main)
+
+
+def test_headers_may_lower_the_pace_and_never_raise_it() -> None:
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        (await door.acquire(caller, 0)).succeeded({"x-ratelimit-limit-requests": "60000"}, None)
+        assert door._requests.rate == 10  # the user's
+        (await door.acquire(caller, 0)).failed(too_many(headers={"x-ratelimit-limit-requests": "60"}))
+        assert door._requests.rate == 1
+
+    on(main, requests_per_minute=600)
+
+
+def test_a_refusal_holds_its_place_for_a_round_trip() -> None:
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        permit = await door.acquire(caller, 0)
+        await asyncio.sleep(0.2)
+        permit.succeeded({}, None)  # an answer takes 0.2 s
+        refused = await door.acquire(caller, 0)
+        refused.failed(too_many())
+        assert door.in_flight == 1
+        await door.acquire(caller, 0)
+        assert now() == pytest.approx(0.4)
+
+    on(main, in_flight=1)
+
+
+def test_callers_take_turns() -> None:
+    """A run with many workers does not keep a single call waiting."""
+
+    async def main(door: Limiter) -> None:
+        order: list[str] = []
+
+        async def go(name: str, caller: Caller) -> None:
+            permit = await door.acquire(caller, 0)
+            order.append(name)
+            permit.release()
+
+        first = await door.acquire(Caller(), 0)
+        crowd, other = Caller(), Caller()
+        tasks = [asyncio.ensure_future(go("crowd", crowd)) for _ in range(6)]
+        await settle()
+        tasks += [asyncio.ensure_future(go("other", other)) for _ in range(2)]
+        tasks.append(asyncio.ensure_future(go("single", Caller())))
+        await settle()
+        first.release()
+        await asyncio.wait(tasks)
+        assert order == ["crowd", "other", "single", "crowd", "other", "crowd", "crowd", "crowd", "crowd"]
+
+    on(main, in_flight=1)
+
+
+def test_whoever_stops_waiting_takes_no_place() -> None:
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        first = await door.acquire(caller, 0)
+        waiting = [asyncio.ensure_future(door.acquire(caller, 0)) for _ in range(3)]
+        await settle()
+        waiting[0].cancel()
+        waiting[1].cancel()
+        await settle()
+        first.release()
+        await settle()
+        assert isinstance(waiting[2].result(), Permit)
+        assert door.in_flight == 1
+        waiting[2].result().release()
+        assert (door.in_flight, door._waiting) == (0, {})
+
+    on(main, in_flight=1)
+
+
+def test_a_permit_that_comes_in_the_moment_of_a_cancellation_goes_back() -> None:
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        first = await door.acquire(caller, 0)
+        waiting = asyncio.ensure_future(door.acquire(caller, 0))
+        await settle()
+        first.release()  # its turn has come, but it does not know yet
+        waiting.cancel()
+        await settle()
+        assert waiting.cancelled()
+        assert door.in_flight == 0
+
+    on(main, in_flight=1)
+
+
+def test_a_stopped_caller_is_turned_away_and_others_are_not() -> None:
+    async def main(door: Limiter) -> None:
+        stopped, other = Caller(), Caller()
+        first = await door.acquire(stopped, 0)
+        waiting = [asyncio.ensure_future(door.acquire(caller, 0)) for caller in (stopped, other, stopped)]
+        await settle()
+        waiting[2].cancel()
+        why = RunStoppedError("enough")
+        door.stop(stopped, why)
+        await settle()
+        assert waiting[0].exception() is why
+        with pytest.raises(RunStoppedError):
+            await door.acquire(stopped, 0)
+        first.release()
+        await settle()
+        assert isinstance(waiting[1].result(), Permit)
+
+    on(main, in_flight=1)
+
+
+def test_a_timer_that_was_set_for_later_gives_way() -> None:
+    async def main(door: Limiter) -> None:
+        first = await door.acquire(Caller(), 0)
+        second = await door.acquire(Caller(), 0)
+        first.failed(too_many(50.0))
+        waiting = asyncio.ensure_future(door.acquire(Caller(), 0))
+        await settle()
+        second.release()
+        door._opens = 1.0  # nobody does that; a pace that is raised by headers comes to the same
+        door._look()
+        await waiting
+        assert now() == 1
+
+    on(main)
+
+
+def test_adapting_ends_with_the_run_and_is_remembered() -> None:
+    async def main(door: Limiter) -> None:
+        assert door.ceiling == CEILING
+        with door.adapting():
+            assert limit(door) == 16
+            (await door.acquire(Caller(), 0)).failed(too_many())
+            await asyncio.sleep(0.01)
+        assert limit(door) is None
+        with door.adapting(500):
+            assert limit(door) == 1
+        with door.adapting():
+            assert limit(door) == 1
+
+    on(main)
+
+
+def test_the_users_own_limit_bounds_what_is_found_out() -> None:
+    async def main(door: Limiter) -> None:
+        assert door.ceiling == 5
+        with door.adapting(100):
+            assert limit(door) == 5
+
+    on(main, in_flight=5)

@@ -1,0 +1,59 @@
+"""GCRA: exact over time, forgiving to late timers, never stuck on a large amount."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rusty_agent.net.pace import TOLERANCE_SECONDS, Pace
+
+
+def served(pace: Pace, seconds: float, step: float = 0.001, amount: float = 1) -> int:
+    """How often the amount can be spent within so many seconds by somebody who always wants to."""
+    count = 0
+    for tick in range(round(seconds / step)):
+        now = tick * step
+        while pace.wait(now) <= 0:
+            pace.spend(amount, now)
+            count += 1
+    return count
+
+
+def test_it_keeps_the_rate_exactly() -> None:
+    assert served(Pace(100), 3) == 300 + round(100 * TOLERANCE_SECONDS)
+
+
+def test_late_timers_cost_nothing() -> None:
+    assert served(Pace(100), 3, step=0.05) == pytest.approx(300 + 10, abs=5)
+
+
+def test_what_was_not_used_is_not_saved_up() -> None:
+    pace = Pace(100)
+    pace.spend(1, 0)
+    assert pace.wait(100) <= 0
+    count = 0
+    while pace.wait(100) <= 0:
+        pace.spend(1, 100)
+        count += 1
+    assert count <= 11
+
+
+def test_an_amount_larger_than_a_seconds_worth_passes_and_is_paid_for_afterwards() -> None:
+    pace = Pace(100)
+    assert pace.wait(0) <= 0
+    pace.spend(500, 0)
+    assert pace.wait(0) == pytest.approx(5 - TOLERANCE_SECONDS)
+    pace.spend(-300, 0)  # the answer was shorter than estimated
+    assert pace.wait(0) == pytest.approx(2 - TOLERANCE_SECONDS)
+
+
+def test_no_limit() -> None:
+    pace = Pace()
+    for _ in range(1000):
+        pace.spend(1e9, 0)
+    assert pace.wait(0) <= 0
+    pace.rate = 10
+    pace.spend(1, 0)
+    assert not math.isnan(pace.wait(0))
+    assert pace.wait(0) <= 0.1

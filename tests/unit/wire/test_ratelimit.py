@@ -1,0 +1,93 @@
+"""Headers about rate limits, as providers send them, and the distrust with which they are read."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rusty_agent.wire.ratelimit import RateLimits
+
+INF = math.inf
+
+
+def read(*responses: dict[str, str]) -> tuple[float, float]:
+    limits = RateLimits()
+    for headers in responses:
+        limits.read(headers)
+    return limits.requests, limits.tokens
+
+
+def openai(limit: str, remaining: str, reset: str, kind: str = "requests") -> dict[str, str]:
+    return {
+        f"x-ratelimit-limit-{kind}": limit,
+        f"x-ratelimit-remaining-{kind}": remaining,
+        f"x-ratelimit-reset-{kind}": reset,
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "requests", "tokens"),
+    [
+        ({}, INF, INF),
+        ({"content-type": "application/json", "x-request-id": "1"}, INF, INF),
+        # OpenAI: by the minute; the reset is the time until it is full again
+        (openai("10000", "9999", "6ms"), 10000 / 60, INF),
+        (openai("500", "499", "120ms") | openai("200000", "199982", "5ms", "tokens"), 500 / 60, 200000 / 60),
+        # Groq: requests by the day, which is a quota and no pace; tokens by the minute
+        (openai("14400", "14370", "2m59.56s") | openai("18000", "17997", "7.66s", "tokens"), INF, 18000 / 60),
+        # Azure, when it knows nothing
+        (openai("-1", "-1", "-1"), INF, INF),
+        (openai("0", "0", "0"), INF, INF),
+        # Anthropic: moments in time, which its clock and ours may disagree on
+        (
+            {
+                "anthropic-ratelimit-requests-limit": "4000",
+                "anthropic-ratelimit-requests-remaining": "3999",
+                "anthropic-ratelimit-requests-reset": "2026-11-24T12:00:00Z",
+                "anthropic-ratelimit-tokens-limit": "400000",
+                "anthropic-ratelimit-input-tokens-limit": "300000",
+                "anthropic-ratelimit-output-tokens-limit": "100000",
+            },
+            4000 / 60,
+            400000 / 60,
+        ),
+        # Mistral and Cerebras name the period
+        ({"x-ratelimit-limit-req-minute": "60", "x-ratelimit-limit-tokens-minute": "6000"}, 1, 100),
+        ({"x-ratelimit-limit-requests-day": "1000", "x-ratelimit-limit-requests-second": "5"}, 5, INF),
+        # Together: by the second
+        ({"x-ratelimit-limit": "10", "x-ratelimit-remaining": "9", "x-ratelimit-reset": "1"}, 10, INF),
+        # whose whole seconds must not be computed with: 2 of 100 in a second would look like a limit by the minute
+        ({"x-ratelimit-limit": "100", "x-ratelimit-remaining": "98", "x-ratelimit-reset": "1"}, 100, INF),
+        # the IETF's drafts
+        ({"ratelimit-limit": "100;w=60", "ratelimit-remaining": "50", "ratelimit-reset": "30"}, 100 / 60, INF),
+        ({"ratelimit-policy": '"default";q=100;w=10', "ratelimit": '"default";r=50;t=3'}, 10, INF),
+        # nothing but the limit: by the minute, as OpenAI documents it
+        ({"x-ratelimit-limit-requests": "6000"}, 100, INF),
+        ({"X-RateLimit-Limit-Requests": "6000"}, 100, INF),
+        # nonsense
+        ({"x-ratelimit-bucket": "7", "x-ratelimit-limit-requests": "60"}, 1, INF),
+        ({"x-ratelimit-limit-requests": "lots"}, INF, INF),
+        ({"x-ratelimit-limit-requests": "nan"}, INF, INF),
+        ({"x-ratelimit-limit-requests": "9" * 400}, INF, INF),
+        ({"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": "soon"}, 1, INF),
+        ({"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": "5s later"}, 1, INF),
+    ],
+)
+def test_what_is_made_of_headers(headers: dict[str, str], requests: float, tokens: float) -> None:
+    assert read(headers) == pytest.approx((requests, tokens))
+
+
+def test_a_reset_is_never_longer_than_its_period() -> None:
+    """A burst of a second's worth looks like a limit by the second until a reset says otherwise."""
+    assert read(openai("6000", "50", "0.5s"))[0] == 6000
+    assert read(openai("6000", "50", "0.5s"), openai("6000", "10", "40s"))[0] == 100
+    assert read(openai("6000", "10", "40s"), openai("6000", "50", "0.5s"))[0] == 100
+
+
+def test_a_period_of_more_than_a_minute_is_a_quota_and_no_pace() -> None:
+    assert read(openai("1000", "10", "3h20m0s"))[0] == INF
+
+
+def test_an_endpoint_may_change_its_mind() -> None:
+    assert read({"x-ratelimit-limit-requests": "600"}, {"x-ratelimit-limit-requests": "60"})[0] == 1
