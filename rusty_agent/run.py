@@ -42,8 +42,10 @@ class StopRule:
     """
 
     def __init__(self, max_failures: int | None = None, max_error_rate: float | None = None) -> None:
-        if max_failures is not None and (isinstance(max_failures, bool) or not isinstance(max_failures, int)):
-            raise ValueError(f"max_failures must be a whole number or None, not {max_failures!r}")
+        if max_failures is not None and (
+            isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 0
+        ):
+            raise ValueError(f"max_failures must be a whole number of at least 0 or None, not {max_failures!r}")
         if max_error_rate is not None and not (
             isinstance(max_error_rate, int | float) and not isinstance(max_error_rate, bool) and 0 <= max_error_rate < 1
         ):

@@ -35,7 +35,8 @@ _HIGH_WATER, _LOW_WATER = 64, 16  # items that may wait for the consuming thread
 class _Prompts:
     """The prompts as the core sees them: an asynchronous iterator, which asks the other thread for more.
 
-    All but `take` runs on the loop.
+    Prompts go over one by one, since the next one may take its time; the loop is woken only if it waits. All but
+    `take` runs on the loop.
     """
 
     def __init__(self, prompts: Iterator[Any], ahead: int) -> None:
@@ -45,6 +46,7 @@ class _Prompts:
         self._ended = False
         self._error: BaseException | None = None
         self._asked = False
+        self._hungry = False
         self._news = asyncio.Event()
         self.ask: Callable[[], None] = _nobody
 
@@ -52,18 +54,20 @@ class _Prompts:
         return self
 
     async def __anext__(self) -> Any:
-        while not self._taken:
-            if self._error is not None:
-                raise self._error
-            if self._ended:
-                raise StopAsyncIteration
-            self._ask()
-            self._news.clear()
-            await self._news.wait()
-        taken = self._taken.popleft()
         if len(self._taken) <= self._ahead // 2:
             self._ask()
-        return taken
+        while not self._taken:
+            self._news.clear()
+            self._hungry = True
+            if not (self._taken or self._ended):  # the other thread may not have seen the flag yet
+                await self._news.wait()
+            self._hungry = False
+            if not self._taken and self._ended:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._ask()
+        return self._taken.popleft()
 
     def _ask(self) -> None:
         if not self._asked and not self._ended:
@@ -71,25 +75,22 @@ class _Prompts:
             self.ask()
 
     def take(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take some prompts, on this thread, and send them to the loop."""
-        taken: list[Any] = []
-        error: BaseException | None = None
-        ended = False
+        """Take some prompts, on this thread."""
         enough = monotonic() + _TAKING_SECONDS
         try:
-            while len(taken) < self._ahead and (not taken or monotonic() < enough):
-                taken.append(next(self._prompts))
+            while len(self._taken) < self._ahead:
+                self._taken.append(next(self._prompts))
+                if self._hungry:
+                    loop.call_soon_threadsafe(self._news.set)
+                if monotonic() > enough:
+                    break
         except StopIteration:
-            ended = True
-        except Exception as broken:
-            ended, error = True, broken
-        loop.call_soon_threadsafe(self._supply, taken, ended, error)
-
-    def _supply(self, taken: list[Any], ended: bool, error: BaseException | None) -> None:
-        self._taken.extend(taken)
+            self._ended = True
+        except Exception as error:
+            self._error = error
+            self._ended = True
         self._asked = False
-        self._ended, self._error = ended, error
-        self._news.set()
+        loop.call_soon_threadsafe(self._news.set)
 
 
 def _nobody() -> None:

@@ -1,0 +1,83 @@
+"""When a run is stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rusty_agent.errors import APIStatusError, AuthenticationError, RateLimitError, ServerError
+from rusty_agent.run import StopRule
+
+FAILURE = ServerError("broken", status_code=500)
+
+
+def test_failures_are_counted() -> None:
+    rule = StopRule(max_failures=2)
+    assert [rule.finished(error) for error in (FAILURE, None, FAILURE, None)] == [None] * 4
+    stopped = rule.finished(FAILURE)
+    assert stopped is not None
+    assert (stopped.reason, stopped.done, stopped.failed) == ("failures", 2, 3)
+    assert str(stopped) == (
+        "The run was stopped after 2 answers and 3 failures: more than 2 failed (max_failures), the last with: broken"
+    )
+
+
+def test_no_failure_at_all() -> None:
+    stopped = StopRule(max_failures=0).finished(FAILURE)
+    assert stopped is not None
+
+
+def test_the_error_rate_is_that_of_the_latest_hundred() -> None:
+    rule = StopRule(max_error_rate=0.2)
+    for _ in range(1000):
+        assert rule.finished(None) is None
+    for _ in range(20):
+        assert rule.finished(FAILURE) is None
+    stopped = rule.finished(FAILURE)
+    assert stopped is not None
+    assert stopped.reason == "error_rate"
+    assert "21% of the latest 100" in str(stopped)
+
+
+def test_a_rate_takes_twenty_at_least() -> None:
+    rule = StopRule(max_error_rate=0.0)
+    assert [rule.finished(FAILURE) for _ in range(19)] == [None] * 19
+    assert rule.finished(FAILURE) is not None
+
+
+def test_old_failures_are_forgotten_by_the_rate() -> None:
+    rule = StopRule(max_error_rate=0.1)
+    for _ in range(10):
+        rule.finished(FAILURE)
+    for _ in range(100):
+        rule.finished(None)
+    assert rule.finished(FAILURE) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AuthenticationError("no", status_code=401), "authentication"),
+        (RateLimitError("no", status_code=429, code="insufficient_quota"), "quota"),
+        (APIStatusError("no", status_code=402), "quota"),
+        (RateLimitError("no", status_code=429), None),
+        (FAILURE, None),
+        (ValueError("no"), None),
+    ],
+)
+def test_what_stops_at_once(error: Exception, reason: str | None) -> None:
+    stopped = StopRule().finished(error)
+    assert (None if stopped is None else stopped.reason) == reason
+
+
+@pytest.mark.parametrize("value", [-0.1, 1, 1.5, True, "0.5", float("nan")])
+def test_a_rate_that_cannot_be(value: Any) -> None:
+    with pytest.raises(ValueError, match="max_error_rate"):
+        StopRule(max_error_rate=value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "3"])
+def test_a_count_that_cannot_be(value: Any) -> None:
+    with pytest.raises(ValueError, match="max_failures"):
+        StopRule(max_failures=value)
