@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Iterator
 from typing import assert_type
 
 from rusty_agent import (
     AsyncProvider,
     AsyncTextStream,
+    BatchResult,
     GenerateResult,
+    MapItem,
     Provider,
     StreamEvent,
     TextStream,
     Usage,
+    run_batch,
 )
 
 
@@ -58,6 +62,22 @@ async def on_a_loop(provider: AsyncProvider, wanted: bool) -> None:
         assert_type(opened, AsyncTextStream)
     assert_type(AsyncProvider.anthropic("m", timeout=5), AsyncProvider)
     assert_type(AsyncProvider.local("model.gguf"), AsyncProvider)
+
+
+def many(provider: Provider) -> None:
+    assert_type(provider.gather(["a"]), list[str])
+    assert_type(provider.gather(["a"], return_exceptions=True), list[str | Exception])
+    assert_type(provider.gather(["a"], include_usage=True), list[GenerateResult])
+    assert_type(provider.gather(["a"], include_usage=True, return_exceptions=True), list[GenerateResult | Exception])
+    assert_type(provider.map(iter(["a"]), concurrency="auto", ordered=False, temperature=0), Iterator[MapItem])
+
+
+async def many_at_once(provider: AsyncProvider) -> None:
+    assert_type(await provider.gather(["a"], progress=True), list[str])
+    assert_type(await provider.gather(["a"], return_exceptions=True), list[str | Exception])
+    assert_type(await provider.gather(["a"], include_usage=True), list[GenerateResult])
+    assert_type(provider.map([[{"role": "user", "content": "a"}]]), AsyncGenerator[MapItem, None])
+    assert_type(await run_batch("in.jsonl", "out.jsonl", provider, budget_usd=1, price=(1, 2)), BatchResult)
 
 
 class Own(AsyncProvider):

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from rusty_agent import types
-from rusty_agent.types import UNSET, AttemptReport, GenerateResult, RetryPolicy, Timeout, Usage
+from rusty_agent.types import UNSET, AttemptReport, GenerateResult, Limits, RetryPolicy, Timeout, Usage
 
 VALUES = [
     Usage(1, 2, 3, 1, 1, {"a": 1}),
@@ -28,6 +28,8 @@ VALUES = [
     Timeout(1, 2, 3, None),
     AttemptReport(1, None, 0.5, 1.0),
     RetryPolicy(1, 2, 3, 4),
+    Limits(600, 1e6, 8),
+    types.MapItem(3, "p", GenerateResult("t")),
 ]
 
 
@@ -106,3 +108,16 @@ def test_the_defaults_of_a_retry_policy() -> None:
     policy = RetryPolicy()
     assert (policy.max_retries, policy.base_delay, policy.max_delay, policy.max_retry_after) == (2, 0.25, 64.0, 120.0)
     assert policy.on_attempt is None
+
+
+@pytest.mark.parametrize("field", ["requests_per_minute", "tokens_per_minute", "in_flight"])
+@pytest.mark.parametrize("value", [0, -1, "many", True, float("nan"), float("inf")])
+def test_limits_that_cannot_be(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        Limits(**{field: value})
+
+
+def test_only_requests_in_flight_are_whole() -> None:
+    assert Limits(0.5, 0.5).requests_per_minute == 0.5
+    with pytest.raises(ValueError, match="in_flight"):
+        Limits(in_flight=0.5)  # type: ignore[arg-type]
