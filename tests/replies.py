@@ -33,10 +33,14 @@ class Outcome:
 
 
 def replay(
-    pieces: Iterable[bytes], *, max_bytes: int = MAX_EVENT_BYTES, broken: RustyAgentError | None = None
+    pieces: Iterable[bytes],
+    *,
+    max_bytes: int = MAX_EVENT_BYTES,
+    broken: RustyAgentError | None = None,
+    choices: int | None = None,
 ) -> Outcome:
     """Feed the pieces to a decoder, close it, and check what holds of every answer."""
-    decoder = ReplyDecoder(max_bytes)
+    decoder = ReplyDecoder(max_bytes, choices=choices)
     deltas: list[Delta] = []
     for piece in pieces:
         deltas += decoder.feed(piece)

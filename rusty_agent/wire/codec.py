@@ -9,11 +9,12 @@ bits, integer keys), so each direction falls back to the standard library's code
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-__all__ = ["dumps", "join_surrogates", "loads", "loads_loose", "loads_strict", "mend"]
+__all__ = ["dumps", "join_surrogates", "loads", "loads_loose", "loads_strict", "map_strings", "mend"]
 
 loads_strict = orjson.loads
 """orjson's own decoder: raises ValueError for anything that is not strict JSON."""
@@ -38,26 +39,41 @@ def loads_loose(data: bytes) -> Any:
         ValueError: It is not JSON, or nested too deeply.
     """
     try:
-        return json.loads(data.decode("utf-8", "replace"))
+        return _decode_loosely(data.decode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def mend(value: Any) -> Any:
-    """Apply `join_surrogates` to every string of decoded JSON, in place, and return it."""
+def _integer(digits: str) -> int | float:
+    """An integer; as a float where Python refuses to convert that many digits."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
+
+
+_decode_loosely = json.JSONDecoder(parse_int=_integer).decode
+
+
+def map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """A copy of decoded JSON in which every string is changed, those that are keys too."""
     top = [value]
     todo: list[Any] = [top]  # no recursion: the depth is the sender's choice
     while todo:
         node = todo.pop()
-        if isinstance(node, dict):
-            for key in [key for key in node if not key.isascii()]:
-                node[join_surrogates(key)] = node.pop(key)
-        for place, item in list(node.items() if isinstance(node, dict) else enumerate(node)):
+        for place, item in node.items() if isinstance(node, dict) else enumerate(node):
             if isinstance(item, str):
-                node[place] = join_surrogates(item)
+                node[place] = change(item)
             elif isinstance(item, dict | list):
-                todo.append(item)
+                copy = {change(key): part for key, part in item.items()} if isinstance(item, dict) else item.copy()
+                node[place] = copy
+                todo.append(copy)
     return top[0]
+
+
+def mend(value: Any) -> Any:
+    """A copy of decoded JSON to every string of which `join_surrogates` was applied."""
+    return map_strings(value, join_surrogates)
 
 
 def dumps(value: Any) -> bytes:

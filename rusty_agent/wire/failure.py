@@ -8,9 +8,9 @@ The shapes that bodies come in are listed in tests/unit/wire/test_failure.py.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -32,6 +32,11 @@ _BY_STATUS = {
     422: errors.BadRequestError,
     429: errors.RateLimitError,
 }
+
+_INNER = ("error", "errors", "base_resp")  # where the object that describes an error may be
+_MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
+
+_SECONDS = re.compile(r"\s*[0-9]{1,99}(\.[0-9]{1,99})?\s*")  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
 
 _HINTS = {
     401: "Check the API key.",
@@ -67,15 +72,20 @@ def in_band(chunk: Any) -> errors.APIStatusError:
     return _build(status, chunk, "")
 
 
-def is_error(body: dict[str, Any]) -> bool:
-    """Whether an object without an `error` field is an error all the same.
+def is_error(body: Any) -> bool:
+    """Whether what came instead of an answer or a chunk is an error.
 
-    FastAPI sends `detail`, Mistral `object: "error"`, Anthropic `type: "error"`, DashScope `code` and `message`.
+    Beside `error`: FastAPI sends `detail`, Cloudflare `errors`, Mistral `object: "error"`, Anthropic `type: "error"`,
+    DashScope `code` and `message`, gateways a `message` alone, MiniMax `base_resp` with a status that is not 0.
     """
-    if body.get("choices"):
+    if not isinstance(body, dict) or body.get("choices"):
         return False
-    marked = body.get("object") == "error" or body.get("type") == "error"
-    return marked or bool(body.get("detail") or (body.get("code") and body.get("message")))
+    if body.get("error") or body.get("detail") or body.get("object") == "error" or body.get("type") == "error":
+        return True
+    if message := body.get("message"):
+        return bool(body.get("code")) or (isinstance(message, str) and body.keys() <= _MESSAGE_ALONE)
+    status = body.get("base_resp")
+    return bool(status.get("status_code")) if isinstance(status, dict) else bool(body.get("errors"))
 
 
 def _build(status: int, decoded: Any, hint: str, **more: Any) -> errors.APIStatusError:
@@ -99,18 +109,28 @@ def _fields(body: Any) -> dict[str, Any]:
     outer = body[0] if isinstance(body, list) and body else body
     if not isinstance(outer, dict):
         return {"message": _message(outer), "code": None, "type": None, "param": None}
+    detail = outer.get("detail")
+    if isinstance(detail, dict) and detail.get("error"):
+        outer = detail
     inner = outer.get("error")
-    error = inner if inner and isinstance(inner, dict) else outer
+    error = next(filter(None, (_object(outer.get(name)) for name in _INNER)), outer)
     message = error.get("message") or (inner if isinstance(inner, str) else None) or outer.get("message")
-    message = message or outer.get("detail") or error.get("detail") or error.get("msg")
+    message = message or outer.get("detail") or error.get("detail") or error.get("msg") or error.get("status_msg")
     kind = error.get("type") or outer.get("error_type")
-    code, param = error.get("code"), error.get("param")
+    code, param = error.get("code", error.get("status_code")), error.get("param")
     return {
         "message": _message(message),
         "code": code if isinstance(code, str | int) and not isinstance(code, bool) else None,
         "type": kind if isinstance(kind, str) else None,
         "param": param if isinstance(param, str) else None,
     }
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    """The object that describes an error: the value itself, or the first of a list."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, dict) else None
 
 
 def _message(value: Any, depth: int = 4) -> str:
@@ -124,7 +144,8 @@ def _message(value: Any, depth: int = 4) -> str:
     if isinstance(value, list) and depth:
         return "; ".join(filter(None, (_message(item, depth - 1) for item in value[:8])))
     if isinstance(value, dict) and depth:
-        text = _message(value.get("msg") or value.get("message") or value.get("detail"), depth - 1)
+        said = (value.get(name) for name in ("msg", "message", "detail", "error"))
+        text = _message(next(filter(None, said), None), depth - 1)
         where = value.get("loc")
         if isinstance(where, list):
             return f"{'.'.join(str(step) for step in where if isinstance(step, str | int))}: {text}"
@@ -157,15 +178,13 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if value is not None or text is None:
         return value
     try:
-        wait = parsedate_to_datetime(text).timestamp() - now
+        date = parsedate_to_datetime(text)
+        if date.tzinfo is None:  # no zone, or `-0000`: HTTP's dates are in UTC (RFC 9110 §5.6.7), not in local time
+            date = date.replace(tzinfo=UTC)
+        return max(0.0, date.timestamp() - now)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return max(0.0, wait)
 
 
 def _positive(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
+    return float(text) if text is not None and _SECONDS.fullmatch(text) else None

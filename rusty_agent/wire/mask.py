@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .codec import dumps, loads
+from .codec import dumps, loads, map_strings
 
 __all__ = ["Mask"]
 
@@ -34,9 +34,12 @@ class Mask:
             masked = self._text(value.decode("utf-8", "surrogateescape"))
             return masked.encode("utf-8", "surrogateescape")
         if isinstance(value, dict | list) and value:
-            text = dumps(value)  # not by recursion: what a server sends may be nested deeply
-            masked_text = self(text)
-            return value if masked_text == text else loads(masked_text)
+            try:
+                text = dumps(value)
+                masked_text = self(text)
+                return value if masked_text == text else loads(masked_text)
+            except ValueError:  # nested too deeply, or no JSON in the strict sense; this is slower
+                return map_strings(value, self._text)
         return value
 
     def _text(self, text: str) -> str:

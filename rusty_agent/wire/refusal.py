@@ -7,7 +7,7 @@ out; or nothing. Never touched: parameters whose loss would change what the answ
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from ..errors import APIStatusError
@@ -27,10 +27,23 @@ _OPTIONAL = frozenset(
 
 _REFUSAL = re.compile(
     r"unsupported|not (currently )?(supported|allowed|permitted|available|accepted)|(does|do) ?n[o']t support|unknown"
-    r"|unrecogni[sz]ed|unexpected|unrecognized|extra[ _](inputs|fields|forbidden)|forbidden|no such (parameter|field)"
-    r"|invalid (parameter|argument|field)( name)?\b|instead",
+    r"|unrecogni[sz]ed|unexpected|extra[ _](inputs|fields|forbidden)|forbidden|no such (parameter|field)"
+    r"|invalid (parameter|argument|field) name\b",
     re.IGNORECASE,
 )
+
+# What is refused is the value: the next call may well send another. Only where nothing but the default is taken, as
+# of the o-series' `temperature`, leaving the parameter out is what the endpoint asks for.
+_VALUE = re.compile(
+    r"\bvalues?\b|must be|at (most|least)|\btoo \w+|out of (range|bounds)|(less|greater|more|fewer) than|\bbetween\b"
+    r"|exceed|m(ax|in)imum|[<>≤≥]",
+    re.IGNORECASE,
+)
+_VALUE_CODES = frozenset({"unsupported_value", "invalid_value"})
+_DEFAULT_ONLY = re.compile(r"only the default", re.IGNORECASE)
+
+# A sentence about these may use a parameter's name for something else, such as a property in a tool's schema.
+_ELSEWHERE = re.compile(r"\b(messages|tools?|functions?|schema|response_format)\b", re.IGNORECASE)
 
 
 def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[str, str | None] | None:
@@ -40,17 +53,33 @@ def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[s
     """
     if error.status_code not in (400, 422):
         return None
-    if not _REFUSAL.search(f"{error.message} {error.code or ''} {error.type or ''}"):
+    name = _subject(error, body.keys() & (_OPTIONAL | _OTHER_NAMES.keys()))
+    if name is None or _is_about_a_value(error):
         return None
-    candidates = sorted(body.keys() & (_OPTIONAL | _OTHER_NAMES.keys()))
+    other = _OTHER_NAMES.get(name)
+    if other is not None:
+        advised = re.search(rf"(?<!\w){other}(?!\w)", error.message) is not None
+        return (name, other) if other not in body and (advised or _refuses(error)) else None
+    return (name, None) if _refuses(error) else None
+
+
+def _subject(error: APIStatusError, candidates: Set[str]) -> str | None:
+    """Which of the candidates the error is about."""
     if error.param is not None:
-        named = [name for name in candidates if name == error.param]
-    else:
-        named = [name for name in candidates if _names(error.message, name)]
-    if not named:
+        return error.param if error.param in candidates else None
+    if _ELSEWHERE.search(error.message):
         return None
-    other = _OTHER_NAMES.get(named[0])
-    return (named[0], other) if other is None or other not in body else None
+    return next((name for name in sorted(candidates) if _names(error.message, name)), None)
+
+
+def _refuses(error: APIStatusError) -> bool:
+    return _REFUSAL.search(f"{error.message} {error.code or ''} {error.type or ''}") is not None
+
+
+def _is_about_a_value(error: APIStatusError) -> bool:
+    if _DEFAULT_ONLY.search(error.message):
+        return False
+    return error.code in _VALUE_CODES or _VALUE.search(error.message) is not None
 
 
 def _names(message: str, name: str) -> bool:
@@ -85,7 +114,7 @@ class Adaptation:
         self._first: APIStatusError | None = None
         self.body = body
         self.lines: list[str] = []
-        for name, other in self._known.items():
+        for name, other in list(self._known.items()):  # calls on other threads may learn meanwhile
             self._change(name, other)
 
     def refused(self, error: APIStatusError) -> bool:
@@ -107,7 +136,7 @@ class Adaptation:
         return last if self._first is None or last.status_code not in (400, 422) else self._first
 
     def _change(self, name: str, other: str | None) -> None:
-        if name in self.body:
+        if name in self.body and other not in self.body:
             self.body = dict(self.body)
             value = self.body.pop(name)
             if other is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ResponseError, RustyAgentError, StreamInterruptedError
-from ..types import Finish, RawChunk, UsageUpdate
+from ..types import Finish, RawChunk, RefusalDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .assemble import Assembler
 from .chunks import ChunkDecoder, Delta
@@ -18,7 +18,7 @@ from .codec import loads
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
 
-__all__ = ["ReplyDecoder"]
+__all__ = ["ReplyDecoder", "has_content"]
 
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
@@ -43,14 +43,13 @@ class ReplyDecoder:
         self.error: RustyAgentError | None = None
         self.settled = False
         self.has_content = False
-        self._chunks = ChunkDecoder()
         self._thinking = ThinkingSplitter() if split_thinking else None
         self._cap = max_bytes
-        self._expected = choices if isinstance(choices, int) else 1
+        self._expected = max(choices, 1) if isinstance(choices, int) else 1
+        self._chunks = ChunkDecoder(self._expected)
         self._head = b""  # what arrived before it was clear what this is
         self._sse: SSEDecoder | None = None
-        self._document: list[bytes] | None = None  # the pieces of a body that is no event stream
-        self._size = 0
+        self._document: bytearray | None = None  # a body that is no event stream
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes, return the deltas that they complete."""
@@ -62,30 +61,30 @@ class ReplyDecoder:
         if self._sse is not None:
             self._decode(self._sse.feed(data), out)
             if self._sse.error is not None and not self.ended:
-                self._fail(self._sse.error)
+                self._fail(self._sse.error, out)
         elif self._document is not None:
-            self._collect(self._document, data)
+            self._collect(self._document, data, out)
         return self._deliver(out) if out or self.ended else out
 
     def close(self, broken: RustyAgentError | None = None) -> list[Delta]:
         """The body has ended, or the connection broke with the error given.
 
-        A broken connection does not matter once the finish was seen.
+        A broken connection does not matter once the finish was seen, be it in an event that lacks its blank line.
         """
         out: list[Delta] = []
         if self.ended:
             return out
-        if broken is None:
-            if self._sse is not None:
-                self._close_stream(self._sse, out)
-            elif self._document is not None:
-                self._decode_document(b"".join(self._document), out)
+        if self._sse is not None:
+            self._close_stream(self._sse, out)
+        elif self._document is not None and broken is None:
+            body = bytes(self._document)
+            self._document.clear()
+            self._decode_document(body, out)
         if not self.ended:
-            self._chunks.flush(out)
             if self._finished():
                 self._end(out)
             else:
-                self._fail(broken or self._cut())
+                self._fail(broken or self._cut(), out)
         return self._deliver(out)
 
     @property
@@ -106,7 +105,7 @@ class ReplyDecoder:
     def _sniff(self, data: bytes) -> bytes:
         """Tell an event stream from a document by its first byte; blank lines may lead (DeepSeek's keep-alive)."""
         if not self._head and data.startswith(b"{"):
-            self._document = []
+            self._document = bytearray()
             return data
         body = (self._head + data).lstrip(_BLANK)
         bare = body.removeprefix(_BOM).lstrip(_BLANK)
@@ -115,30 +114,28 @@ class ReplyDecoder:
             return b""
         self._head = b""
         if bare[:1] in b"{[<":
-            self._document = []
+            self._document = bytearray()
             return bare
         self._sse = SSEDecoder(self._cap)
         return _BOM + bare  # of which the decoder drops exactly one
 
-    def _collect(self, document: list[bytes], data: bytes) -> None:
-        self._size += len(data)
-        document.append(data)
-        if self._size > self._cap:
+    def _collect(self, document: bytearray, data: bytes, out: list[Delta]) -> None:
+        if len(document) + len(data) > self._cap:
             document.clear()
-            self._fail(
-                ResponseError(f"The answer is longer than {self._cap} bytes. Raise max_event_bytes if that is right.")
-            )
+            too_long = f"The answer is longer than {self._cap} bytes. Raise max_event_bytes if that is right."
+            self._fail(ResponseError(too_long), out)
+        else:
+            document += data
 
     def _decode(self, events: list[bytes], out: list[Delta]) -> None:
         chunks = self._chunks
         chunks.decode_all(events, out)
         if chunks.done:
-            chunks.flush(out)
             self._end(out)
         elif chunks.error is not None:
-            self._fail(chunks.error)
+            self._fail(chunks.error, out)
         elif chunks.reasons:
-            self.settled = chunks.reason_alone and self._finished() and len(chunks.reasons) >= self._expected
+            self.settled = chunks.reason_alone and self._finished()
 
     def _close_stream(self, sse: SSEDecoder, out: list[Delta]) -> None:
         self._decode(sse.close(), out)
@@ -149,33 +146,34 @@ class ReplyDecoder:
         try:
             value = loads(body)
         except ValueError:
-            self._fail(_unreadable(body))
+            self._fail(_unreadable(body), out)
             return
         chunks = self._chunks
         if not chunks.decode_plain_document(value, out):
             chunks.decode_value(value, body, out)
-            chunks.flush(out)
             if isinstance(value, dict):
                 chunks.meta = value
         if chunks.error is not None:
-            self._fail(chunks.error)
+            self._fail(chunks.error, out)
         elif not chunks.choices:
-            self._fail(ResponseError(f"The answer holds no choices: {failure.excerpt(body)}", body=body[:2048]))
+            self._fail(ResponseError(f"The answer holds no choices: {failure.excerpt(body)}", body=body[:2048]), out)
         else:
             self._end(out)
 
     def _finished(self) -> bool:
-        reasons = self._chunks.reasons
-        return bool(reasons) and self._chunks.choices <= reasons.keys()
+        """Whether every choice has its finish reason, those that have not begun included."""
+        return len(self._chunks.reasons) >= max(len(self._chunks.choices), self._expected)
 
     def _end(self, out: list[Delta]) -> None:
+        self._chunks.flush(out)
         self.ended = True
         reasons, choices = self._chunks.reasons, self._chunks.choices
         if len(choices) > 1 or 0 not in choices:
             out.extend(Finish(reasons.get(index), index) for index in sorted(choices - {0}, reverse=True))
         out.append(Finish(reasons.get(0)))
 
-    def _fail(self, error: RustyAgentError) -> None:
+    def _fail(self, error: RustyAgentError, out: list[Delta]) -> None:
+        self._chunks.flush(out)
         self.ended = True
         self.error = error
 
@@ -194,10 +192,8 @@ class ReplyDecoder:
             out = self._split(self._thinking, out)
         if out:
             self.assembler.add(out)
-        if out and not self.has_content:
-            self.has_content = type(out[0]) is str or any(
-                not isinstance(delta, UsageUpdate | RawChunk | Finish) for delta in out
-            )
+        if not self.has_content:
+            self.has_content = has_content(out)
         if self.error is not None:
             self.error.partial_text = self.assembler.text
             self.error.usage = self.assembler.usage
@@ -206,14 +202,21 @@ class ReplyDecoder:
     def _split(self, thinking: ThinkingSplitter, out: list[Delta]) -> list[Delta]:
         split: list[Delta] = []
         for delta in out:
-            if isinstance(delta, Finish):
+            if isinstance(delta, Finish | ToolCallDelta | RefusalDelta) and delta.index == 0:
                 split += thinking.close()
             split += thinking.feed(delta) if isinstance(delta, str) else [delta]
         return split if self.error is None else split + thinking.close()
 
 
+def has_content(deltas: list[Delta]) -> bool:
+    """Whether text, reasoning, a refusal or a tool call is among the deltas; the first is nearly always text."""
+    return bool(deltas) and (
+        type(deltas[0]) is str or any(not isinstance(delta, UsageUpdate | RawChunk | Finish) for delta in deltas)
+    )
+
+
 def _unreadable(body: bytes) -> ResponseError:
-    what = "an HTML page" if body.lstrip().startswith(b"<") else "not JSON"
+    what = "an HTML page" if body.startswith(b"<") else "not JSON"
     return ResponseError(
         f"The answer is {what}: {failure.excerpt(body)}. Check that base_url names the API itself.", body=body[:2048]
     )

@@ -3,8 +3,9 @@
 In: the body as it arrives, any number of bytes at a time. Out: each event's data, undecoded. Never touched: what
 the data means.
 
-Two departures from the rules: `close()` hands out a last event that lacks its blank line, because several servers
-end their streams so; and a field `error` is data of an event of that type (older llama.cpp).
+Three departures from the rules: `close()` hands out a last event that lacks its blank line, because several servers
+end their streams so; a field `error` is data of an event of that type (older llama.cpp); and an event of that type
+counts without data too.
 """
 
 from __future__ import annotations
@@ -14,9 +15,14 @@ from ..errors import ResponseError
 __all__ = ["MAX_EVENT_BYTES", "Event", "SSEDecoder"]
 
 MAX_EVENT_BYTES = 16 * 2**20
-"""The default cap of one event in bytes: well above any answer seen in one line (an image, a reasoning trace)."""
+"""The default cap of one event in bytes: well above any answer seen in one line (an image, a reasoning trace).
+
+It bounds what is held until an event is whole. Decoded it may take more: four bytes for a character, some thirty times
+as much for nothing but `[],[],…`.
+"""
 
 _BOM = b"\xef\xbb\xbf"
+_MAX_NAME_BYTES = 2**12  # of an event's type or id more is not decoded
 _FIELD_SLACK = 16  # a line still under way may hold this much beside its value: the field's name, colon and space
 
 
@@ -41,8 +47,9 @@ class SSEDecoder:
         self._bom: bytes | None = b""  # the bytes seen while a leading BOM is still possible, then None
         self._after_cr = False  # the last byte was a CR: an LF right after it belongs to it
         self._partial = bytearray()  # a line whose end has not arrived
-        self._data: list[bytes] = []  # the data lines of the event that is under way
-        self._size = 0  # bytes in _data
+        # The data of the event that is under way: nearly always one line, kept as it is, else the lines joined.
+        self._data: bytes | bytearray | None = None
+        self._size = 0  # its bytes
         self._type = ""
         self.error: ResponseError | None = None
         self.last_event_id = ""
@@ -70,7 +77,7 @@ class SSEDecoder:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         start = 0
-        while self._partial or self._data or self._type:  # finish the event that an earlier arrival began
+        while self._partial or self._data is not None or self._type:  # finish the event that an earlier arrival began
             end = data.find(b"\n", start)
             if end < 0:
                 self._keep(data[start:])
@@ -136,18 +143,19 @@ class SSEDecoder:
         if not line:
             self._dispatch(events)
             return
-        name, _, value = line.partition(b":")
+        colon = line.find(b":")
+        name = line if colon < 0 else line[:colon]
         if name and self._size + len(line) > self._cap + _FIELD_SLACK:
             raise self._too_long()
-        if value.startswith(b" "):
-            value = value[1:]
+        start = len(name) + (2 if line.startswith(b": ", colon) else 1)
+        value = line[start:]  # cut out once: it may be as long as the cap
         if name == b"data":
             self._add(value)
         elif name == b"event":
-            self._type = value.decode("utf-8", "replace")
+            self._type = value[:_MAX_NAME_BYTES].decode("utf-8", "replace")
         elif name == b"id":
             if b"\0" not in value:
-                self.last_event_id = value.decode("utf-8", "replace")
+                self.last_event_id = value[:_MAX_NAME_BYTES].decode("utf-8", "replace")
         elif name == b"retry":
             if value.isdigit() and len(value) < 16:
                 self.retry = int(value)
@@ -161,18 +169,24 @@ class SSEDecoder:
         self._size += len(value) + 1
         if self._size > self._cap:
             raise self._too_long()
-        self._data.append(value)
+        if self._data is None:
+            self._data = value
+            return
+        if isinstance(self._data, bytes):
+            self._data = bytearray(self._data)
+        self._data += b"\n"
+        self._data += value
 
     def _dispatch(self, events: list[bytes]) -> None:
-        if self._data:
-            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        data = self._data
+        if data is not None or self._type == "error":
             if self._type and self._type != "message":
-                event = Event(data)
+                event = Event(data or b"")
                 event.type = self._type
                 events.append(event)
             else:
-                events.append(data)
-            self._data.clear()
+                events.append(bytes(data or b""))
+            self._data = None
             self._size = 0
         self._type = ""
 

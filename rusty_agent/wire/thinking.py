@@ -22,6 +22,7 @@ class ThinkingSplitter:
 
     def __init__(self) -> None:
         self._state = "start"  # then "opened" (skipping white space), "thinking", "after" (skipping it again), "text"
+        self._blank: list[str] = []  # white space that a tag may follow
         self._rest = ""  # what may be the beginning of a tag
 
     def feed(self, text: str) -> list[Delta]:
@@ -46,40 +47,48 @@ class ThinkingSplitter:
         return out
 
     def close(self) -> list[Delta]:
-        """The answer has ended: what was held back is what it looks like."""
-        rest, self._rest = self._rest, ""
+        """The answer has ended, or goes on with something else: what was held back is what it looks like."""
+        rest, self._rest = self._unblank(self._rest), ""
         if not rest:
             return []
         return [ReasoningDelta(rest)] if self._state == "thinking" else [rest]
 
     def _open(self, text: str) -> str:
         bare = text.lstrip()
+        self._blank.append(text[: len(text) - len(bare)])
         if bare.startswith(_OPEN):
+            self._blank.clear()
             self._state = "opened"
             return bare[len(_OPEN) :]
         if _OPEN.startswith(bare):  # too little to tell
-            self._rest = text
+            self._rest = bare
             return ""
         self._state = "text"
-        return text
+        return self._unblank(bare)
 
     def _think(self, text: str, out: list[Delta]) -> str:
-        thought, closed, after = text.partition(_CLOSE)
+        text, closed, after = text.partition(_CLOSE)
+        if not closed:
+            kept = len(text) - _tag_begun(text)
+            text, self._rest = text[:kept], text[kept:]
+        thought = text.rstrip()
+        if thought:
+            out.append(ReasoningDelta(self._unblank(thought)))
         if closed:
             self._state = "after"
-            thought = thought.rstrip()
+            self._blank.clear()
         else:
-            after = ""
-            held = _held_back(thought)
-            thought, self._rest = thought[: len(thought) - held], thought[len(thought) - held :]
-        if thought:
-            out.append(ReasoningDelta(thought))
+            self._blank.append(text[len(thought) :])
         return after
 
+    def _unblank(self, text: str) -> str:
+        """The text with the white space that was held back before it."""
+        text = "".join(self._blank) + text
+        self._blank.clear()
+        return text
 
-def _held_back(text: str) -> int:
-    """How many characters at the end may be white space before a closing tag, or a piece of the tag."""
-    for length in range(min(len(_CLOSE) - 1, len(text)), 0, -1):
-        if _CLOSE.startswith(text[-length:]):
-            return length + len(text[:-length]) - len(text[:-length].rstrip())
-    return len(text) - len(text.rstrip())
+
+def _tag_begun(text: str) -> int:
+    """How many characters at the end may be a piece of the closing tag."""
+    lengths = range(min(len(_CLOSE) - 1, len(text)), 0, -1)
+    return next((length for length in lengths if _CLOSE.startswith(text[-length:])), 0)

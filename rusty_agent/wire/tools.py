@@ -7,28 +7,32 @@ call. Never touched: the arguments' JSON, which is whole only at the end of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import ResponseError
 from ..types import ToolCallDelta
-from .codec import dumps, join_surrogates, loads, mend
+from .codec import dumps, join_surrogates, mend
 
 __all__ = ["ToolCallTracker"]
 
 _KNOWN = frozenset({"index", "id", "type", "function"})
+_MARKS = re.compile(r'\\(?s:.)|["{}\[\]]')
 
 
 class _Call:
-    __slots__ = ("arguments", "held", "id", "index", "name", "number")
+    __slots__ = ("_depth", "_in_string", "_seen", "_unread", "held", "id", "index", "name", "number")
 
-    def __init__(self, number: int, index: Any) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.index = index
+        self.index: int | str | None = None
         self.id = ""
         self.name = ""
-        self.arguments: list[str] = []
         self.held = ""  # a high surrogate whose other half is in the next delta
+        self._unread: list[str] = []  # the arguments that `whole` has not looked at: most calls are never asked
+        self._depth = 0
+        self._in_string = self._seen = False
 
     def add(self, arguments: str) -> str:
         """Take a piece of the arguments; return what of it, and of the piece before, can be told."""
@@ -37,23 +41,41 @@ class _Call:
             text, self.held = text[:-1], text[-1]
         text = join_surrogates(text)
         if text:
-            self.arguments.append(text)
+            self._unread.append(text)
         return text
 
     def whole(self) -> bool:
-        """Whether its arguments read as whole JSON: only then can an anonymous delta begin a new call."""
-        try:
-            loads("".join(self.arguments).encode())
-        except ValueError:
-            return False
-        return True
+        """Whether its arguments look like whole JSON: only then can an anonymous delta begin a new call.
+
+        Every piece is read once, however often this is asked; all that counts is that what was opened is closed.
+        """
+        text = "".join(self._unread)
+        escapes = len(text) - len(text.rstrip("\\"))
+        rest = escapes % 2  # a last backslash belongs to the character that is to come
+        self._unread = ["\\"] if rest else []
+        for mark in _MARKS.findall(text[: len(text) - rest]):
+            if mark == '"':
+                self._in_string = not self._in_string
+                self._seen = True
+            elif not self._in_string and mark in "{}[]":
+                self._depth += 1 if mark in "{[" else -1
+                self._seen = True
+        return self._seen and not self._in_string and self._depth <= 0
 
 
 class ToolCallTracker:
-    """Numbers the calls of one choice; ids decide before indexes, indexes before order."""
+    """Numbers the calls of one choice; ids decide before indexes, indexes before order.
+
+    But an id counts only where the indexes do not contradict it (DeepSeek, GLM: one id for all calls), and without a
+    name nothing begins where there is a call to go on with (poolside: a new id with each delta).
+    """
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
+        # The last call seen with an id, at an index, and with both.
+        self._by_id: dict[str, _Call] = {}
+        self._by_index: dict[int | str, _Call] = {}
+        self._by_both: dict[tuple[str, int | str], _Call] = {}
 
     def delta(self, raw: Any, choice: int) -> ToolCallDelta | None:
         """One entry of `tool_calls`; None for what carries nothing.
@@ -71,40 +93,67 @@ class ToolCallTracker:
         extra = mend({key: value for key, value in raw.items() if key not in _KNOWN}) or None
         if not (id_ or name or arguments or extra):
             return None
-        call = self._find(raw.get("index"), id_, name, arguments)
+        index = _index(raw.get("index"))
+        call = self._find(index, id_, name)
+        if call is None or _begins(index, id_, name, arguments, call):
+            call = _Call(len(self._calls))
+            self._calls.append(call)
         new_id, new_name = id_ if not call.id else "", name if not call.name else ""
-        call.id, call.name = call.id or id_, call.name or name
+        self._note(call, index, id_, name)
         return ToolCallDelta(call.number, new_id or None, new_name or None, call.add(arguments), choice, extra)
 
     def flush(self, choice: int) -> Iterator[ToolCallDelta]:
         """The answer has ended: what waited for its other half."""
         for call in self._calls:
             if call.held:
-                yield ToolCallDelta(call.number, arguments=join_surrogates(call.held), index=choice)
+                held, call.held = call.held, ""
+                yield ToolCallDelta(call.number, arguments=join_surrogates(held), index=choice)
 
-    def _find(self, index: Any, id_: str, name: str, arguments: str) -> _Call:
-        if not isinstance(index, int | str):
-            index = None
+    def _find(self, index: int | str | None, id_: str, name: str) -> _Call | None:
+        """The call that a delta with these may go on with."""
+        call = None
         if id_:
-            for call in self._calls:
-                if call.id == id_:
-                    return call
-        for call in reversed(self._calls):
-            if index is None or call.index == index:
-                if (id_ and call.id) or _begins(index, name, arguments, call):
-                    break
-                return call
-        self._calls.append(_Call(len(self._calls), index))
-        return self._calls[-1]
+            call = self._by_id.get(id_)
+            if call is not None and index is not None:
+                call = self._by_both.get((id_, index)) or (call if call.index is None or not name else None)
+        if call is None and index is not None:
+            call = self._by_index.get(index)
+        if call is None and self._calls and (index is None or self._calls[-1].index is None):
+            call = self._calls[-1]
+        return call
+
+    def _note(self, call: _Call, index: int | str | None, id_: str, name: str) -> None:
+        """Remember what a delta said of its call; the first of each counts."""
+        call.name = call.name or name
+        call.id = call.id or id_
+        if call.index is None:
+            call.index = index
+        if id_:
+            self._by_id[id_] = call
+        if index is not None:
+            self._by_index[index] = call
+            if id_:
+                self._by_both[id_, index] = call
 
 
-def _begins(index: int | str | None, name: str, arguments: str, last: _Call) -> bool:
-    """Whether a delta without a new id is a call of its own and not the next piece of the last one."""
+def _begins(index: int | str | None, id_: str, name: str, arguments: str, last: _Call) -> bool:
+    """Whether a delta is a call of its own and not the next piece of the last one."""
+    if id_ and last.id and id_ != last.id:
+        return bool(name) or not last.name
     if not name or not last.name:
         return False
-    if name != last.name and index is None:
+    agree = index is not None and index == last.index
+    if agree and id_ and id_ == last.id:
+        return False
+    if name != last.name and not agree:
         return True
     return bool(name != last.name or arguments.strip()) and last.whole()
+
+
+def _index(value: Any) -> int | str | None:
+    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
+        return int(value)
+    return value if isinstance(value, int | str) else None
 
 
 def _text(value: Any) -> str:

@@ -69,7 +69,12 @@ def in_band(value: Any) -> Answer:
     return sse(FIRST, A, event(value))
 
 
+def in_chunk(step: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(step), step)
+
+
 ALIVE: Step = b": keep-alive\n\n"
+PING: Step = event({"type": "ping"})
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CUT = ra.StreamInterruptedError
 LOST = ra.APIConnectionError
@@ -89,6 +94,28 @@ TRUNCATION: Sequence[Fault] = (
         "foo ",
     ),
     Fault("The stream is cut within an HTTP chunk", raw(HEAD, b"%x\r\n%b" % (len(A) + 9, A)), CUT, "foo "),
+    Fault(
+        "The stream's HTTP framing breaks before its first text",
+        raw(HEAD, Pause(0.02), b"zz\r\n"),
+        CUT,
+        timeout=5,
+        attempts=3,
+    ),
+    Fault(
+        "The stream's HTTP framing breaks in mid-stream",
+        raw(HEAD, Pause(0.02), in_chunk(A), Pause(0.02), b"zz\r\nfoo\r\n"),
+        CUT,
+        "foo ",
+        "framing",
+        timeout=5,
+    ),
+    Fault(
+        "An HTTP chunk of the stream lacks its end",
+        raw(HEAD, Pause(0.02), in_chunk(A), Pause(0.02), b"%x\r\n%bXX" % (len(A), A)),
+        CUT,
+        "foo ",
+        timeout=5,
+    ),
     Fault("The stream ends properly but unfinished", sse(FIRST, A, B), CUT, "foo bär"),
     Fault("The stream ends properly with half an event", sse(FIRST, A, B[:-20]), CUT, "foo "),
     Fault("The stream closes unfinished, without any framing", sse(FIRST, A, framing="close"), CUT, "foo "),
@@ -127,6 +154,25 @@ GOOD: Sequence[Fault] = (
     Fault("Text after the end mark", sse(A, STOP, DONE, B), None, "foo "),
     Fault("The body goes on for ever after the end mark", sse(A, STOP, DONE, Hang(), framing="cut"), None, "foo "),
     Fault("The connection breaks after the finish reason", sse(A, STOP, Pause(0.01), Reset()), None, "foo "),
+    Fault(
+        "The connection breaks before the blank line of the end mark",
+        sse(A, DONE[:-1], Pause(0.01), Reset()),
+        None,
+        "foo ",
+    ),
+    Fault(
+        "The connection breaks before the blank line of the finish reason",
+        sse(A, STOP[:-1], framing="cut"),
+        None,
+        "foo ",
+    ),
+    Fault(
+        "The HTTP framing breaks after the finish reason",
+        raw(HEAD, Pause(0.02), in_chunk(A), in_chunk(STOP), Pause(0.02), b"zz\r\n"),
+        None,
+        "foo ",
+        timeout=5,
+    ),
     Fault("The connection is cut after the end mark", sse(A, STOP, DONE, framing="cut"), None, "foo "),
     Fault("Usage follows the finish reason", sse(A, STOP, USAGE, DONE), None, "foo ", usage=5),
     Fault("Comments between and within events", sse(b": hi\n\n", A[:-1], b":x\n\n", STOP, DONE), None, "foo "),
@@ -188,6 +234,25 @@ GOOD: Sequence[Fault] = (
         "Chunks without choices", sse(event({"id": "x", "choices": None}), event({"id": "x"}), A, STOP), None, "foo "
     ),
     Fault(
+        "An index that is counted up from chunk to chunk, as Foundry Local",
+        sse(*(step.replace(b'"index":0', b'"index":%d' % at) for at, step in enumerate((A, B, STOP))), DONE),
+        None,
+        "foo bär",
+    ),
+    Fault(
+        "The whole message after its pieces",
+        sse(A, B, event({"choices": [{"message": {"content": "foo bär"}, "finish_reason": "stop"}]}), DONE),
+        None,
+        "foo bär",
+    ),
+    Fault(
+        "Content that is an object",
+        sse(event(chunk({"content": {"type": "text", "text": "foo "}})), STOP),
+        None,
+        "foo ",
+    ),
+    Fault("A number of 5000 digits", sse(A.replace(b"1700000000", b"9" * 5000), STOP), None, "foo "),
+    Fault(
         "A delta that is null",
         sse(A, event({"choices": [{"index": 0, "delta": None, "finish_reason": "stop"}]})),
         None,
@@ -246,6 +311,23 @@ IN_BAND: Sequence[Fault] = (
         "foo ",
         "boom",
     ),
+    Fault("An event of type error without data", sse(A, b"event: error\n\n", STOP, DONE), ra.APIStatusError, "foo "),
+    Fault("A message alone", in_band({"message": "boom"}), ra.APIStatusError, "foo ", "boom"),
+    Fault("An error that is a list", in_band({"error": [{"message": "boom"}]}), ra.APIStatusError, "foo ", "boom"),
+    Fault(
+        "A list of errors, as Cloudflare",
+        in_band({"success": False, "errors": [{"code": 7000, "message": "boom"}]}),
+        ra.APIStatusError,
+        "foo ",
+        "boom",
+    ),
+    Fault(
+        "A status inside, as MiniMax",
+        in_band({"base_resp": {"status_code": 1004, "status_msg": "boom"}}),
+        ra.APIStatusError,
+        "foo ",
+        "boom",
+    ),
     Fault(
         "An error line, as older llama.cpp",
         sse(A, b'error: {"code": 500, "message": "boom"}\n\n'),
@@ -275,6 +357,21 @@ IN_BAND: Sequence[Fault] = (
         "",
         "boom",
         streamed=False,
+    ),
+    Fault(
+        "A list of errors as a whole answer, as Gemini",
+        body([{"error": {"message": "boom", "code": 400}}, {"error": {"message": "boom", "code": 400}}]),
+        ra.BadRequestError,
+        "",
+        "boom",
+        streamed=False,
+    ),
+    Fault(
+        "An error nested without end",
+        sse(A, b'data: {"error":{"message":"boom","x":' + b"[" * 950 + b"]" * 950 + b"}}\n\n"),
+        ra.APIStatusError,
+        "foo ",
+        "boom",
     ),
     Fault(
         "An error after usage",
@@ -387,6 +484,14 @@ SILENCE: Sequence[Fault] = (
     Fault(
         "Some text, then nothing but keep-alive comments",
         sse(A, *_repeat(ALIVE, 0.03, 40), framing="cut"),
+        ra.APITimeoutError,
+        "foo ",
+        "stall",
+        timeout=ra.Timeout(stall=0.15),
+    ),
+    Fault(
+        "Some text, then nothing but events without content",
+        sse(A, *_repeat(PING, 0.03, 40), framing="cut"),
         ra.APITimeoutError,
         "foo ",
         "stall",

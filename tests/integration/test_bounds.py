@@ -12,6 +12,7 @@ import pytest
 from rusty_agent import AsyncProvider
 from rusty_agent.testing import Answer, FaultServer, answer
 from rusty_agent.testing.answers import chunk, event
+from rusty_agent.wire.sse import MAX_EVENT_BYTES
 
 from .scripts import run
 
@@ -46,11 +47,13 @@ def bomb(encoding: str, megabytes: int = 512) -> Answer:
 SCRIPTS = {
     "an endless line": lambda: endless(b'data: {"choices":[{"delta":{"content":"'),
     "an endless event of short lines": lambda: endless(b"", b"data: xxxxxxxx\n" * 2**14),
+    "an endless event of the shortest lines": lambda: endless(b"", b"data:xx\n" * 2**15, megabytes=16),
     "an endless comment": lambda: endless(b": "),
     "an endless unknown field": lambda: endless(b"foo: "),
     "an endless whole answer": lambda: endless(b'{"choices": "'),
     "an endless page": lambda: endless(b"<html>"),
     "endless blank lines": lambda: endless(b"", b"\n" * 2**18),
+    "endless events without content": lambda: endless(b"", b'data: {"x":1}\n\n' * 2**14, megabytes=8),
     "an endless header": lambda: Answer((HEAD + b"X: ", *[BLOCK] * 64), close=True),
     "endless headers": lambda: Answer((HEAD, *[b"X-%d: y\r\n" % n * 100 for n in range(2000)]), close=True),
     "a gzip bomb": lambda: bomb("gzip"),
@@ -82,6 +85,43 @@ def test_memory_is_bounded(serve: Serve, name: str) -> None:
     error, grown = ended.out.split()
     assert error in ("ResponseError", "StreamInterruptedError", "APIConnectionError", "BadRequestError")
     assert int(grown) <= 2 * CAP // 2**20 + 32, f"{name}: {grown} MiB"
+
+
+DEFAULT = MAX_EVENT_BYTES // 2**20  # MiB
+PIECES = {
+    "a whole answer in the smallest pieces": "(b'{\"' if n == 0 else b'xy' for n in range(2**22))",
+    "a line just below the cap": "[b'data: {\"x\":\"', *[b'x' * 2**18] * 63, b'\"}\\n\\n']",
+    "a type just below the cap": "['event: 😀'.encode(), *[b'\\xff' * 2**18] * 63, b'\\n\\n']",
+    "an id just below the cap": "['id: 😀'.encode(), *[b'\\xff' * 2**18] * 63, b'\\n\\n']",
+    "a new field in each chunk": "(b'data: {\"k%d\":\"%b\"}\\n\\n' % (n, b'y' * 1000) for n in range(100_000))",
+    "an event without content, again and again": "(b'data: {\"x\":1}\\n\\n' * 100 for _ in range(2000))",
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+@pytest.mark.parametrize("name", PIECES)
+def test_memory_of_decoding_is_bounded_at_the_default_cap(name: str) -> None:
+    ended = run(
+        "",
+        f"""
+        from rusty_agent.wire.reply import ReplyDecoder
+        def peak():
+            with open("/proc/self/status") as status:
+                return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        decoder = ReplyDecoder()
+        before = peak()
+        for piece in {PIECES[name]}:
+            decoder.feed(piece)
+            if decoder.ended:
+                break
+        decoder.close()
+        print(type(decoder.error).__name__, (peak() - before) // 1024)
+        """,
+    )
+    assert ended.err == ""
+    error, grown = ended.out.split()
+    assert error in ("ResponseError", "StreamInterruptedError")
+    assert int(grown) <= 2 * DEFAULT + 32, f"{name}: {grown} MiB"
 
 
 @pytest.mark.parametrize("over", [0, 1])

@@ -21,11 +21,12 @@ from rusty_agent import (
     RetryPolicy,
     StreamInterruptedError,
 )
-from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, Reset, answer, completion, error, stream
 from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
+from .scripts import run
 
 Serve = Callable[..., FaultServer]
 
@@ -70,6 +71,69 @@ def test_a_late_choice_is_waited_for(face: Face, serve: Serve, monkeypatch: pyte
     outcome = face.events(face.provider(serve(answer(body, framing="chunked"))), extra_body={"n": 2})
     assert outcome.error is None
     assert [item.text for item in outcome.events if hasattr(item, "text")] == ["zero", "one"]
+
+
+@pytest.mark.parametrize("framing", ["chunked", "cut"])
+def test_a_choice_that_never_came(face: Face, serve: Serve, framing: str) -> None:
+    body = [event(chunk({"content": "zero"})), event(chunk({}, "stop"))]
+    outcome = face.stream(face.provider(serve(answer(body, framing=framing))), extra_body={"n": 2})
+    assert isinstance(outcome.error, StreamInterruptedError)
+    assert outcome.error.partial_text == outcome.text == "zero"
+
+
+@pytest.mark.parametrize("text", ["My token", "token-abc123"], ids=["its-beginning", "whole"])
+def test_text_is_not_masked(face: Face, serve: Serve, text: str) -> None:
+    """What the caller saw is what the error carries, be it the key itself; the error's own words are masked."""
+    last = b'data: {"error":{"message":"bad token-abc123"}}\n\n'
+    server = serve(answer([event(chunk({"content": text})), last], framing="chunked"))
+    outcome = face.stream(face.provider(server, api_key="token-abc123"))
+    assert outcome.failure.partial_text == outcome.text == text
+    assert "token-abc123" not in f"{outcome.failure} {vars(outcome.failure) | {'partial_text': ''}}"
+
+
+def test_an_error_nested_without_end_closes_the_connection(face: Face, serve: Serve) -> None:
+    nested = b'data: {"error":{"message":"m","x":' + b"[" * 1000 + b"]" * 1000 + b"}}\n\n"
+    server = serve(answer([event(chunk({"content": "a"})), Pause(0.02), nested, Hang()], framing="cut"))
+    assert face.stream(face.provider(server)).failure.partial_text == "a"
+    assert server.requests[0].gone.wait(2)
+
+
+@pytest.mark.parametrize(
+    ("before", "held"),
+    [([event({"x": 1})] * 10, True), ([event({"x": 1})] * 2000, False), ([event({"x": "y" * 2**21})], False)],
+    ids=["few", "many", "large"],
+)
+def test_events_before_the_content_are_not_held_for_ever(
+    face: Face, serve: Serve, before: list[bytes], held: bool
+) -> None:
+    """But once they are handed out nothing is replayed."""
+    first = b"".join(before)
+    server = serve(answer([first, Pause(0.05), Reset()], framing="cut"))
+    outcome = face.events(face.provider(server, retry=RetryPolicy(base_delay=0.001)))
+    assert isinstance(outcome.error, StreamInterruptedError)
+    assert outcome.error.attempts == len(server.requests) == (3 if held else 1)
+    assert len(outcome.events) == (0 if held else len(before))
+    whole = serve(answer([first, *events("a")], framing="chunked"))
+    assert face.generate(face.provider(whole), stream=True) == "a"
+    assert len(face.events(face.provider(whole)).events) == len(before) + 3
+
+
+def test_aiohttp_without_its_extensions(serve: Serve) -> None:
+    """Its parser in Python raises errors of another family."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data = event(chunk({"content": "a"}))
+    server = serve(Answer((head, b"%x\r\n%b\r\n" % (len(data), data), Pause(0.05), b"zz\r\n"), close=True))
+    ended = run(
+        server.url,
+        """
+        try:
+            list(Provider("m", base_url=URL).stream_text("hi"))
+        except RustyAgentError as error:
+            print(type(error).__name__, repr(error.partial_text))
+        """,
+        before="os.environ['AIOHTTP_NO_EXTENSIONS'] = '1'",
+    )
+    assert (ended.out, ended.err) == ("StreamInterruptedError 'a'\n", "")
 
 
 def test_a_finish_reason_with_every_chunk_is_no_end(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rusty_agent import APITimeoutError, RetryPolicy, Timeout
+from rusty_agent import APITimeoutError, RetryPolicy, ServerError, Timeout
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion, error, stream
-from rusty_agent.testing.answers import events
+from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
 from .faces import Face
@@ -90,12 +90,40 @@ def test_a_slow_reader_is_no_silent_server(serve: Serve) -> None:
     assert pieces == ["a", "b", "c"]
 
 
+PING = event({"type": "ping"})
+USAGE = event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+
+
+def test_a_slow_reader_of_events_without_content_is_no_silent_server(serve: Serve) -> None:
+    """Only the time that reads waited counts, all of them together."""
+    from rusty_agent import Provider
+
+    pings: list[Step] = [PING, Pause(0.02)] * 4
+    server = serve(answer([event(chunk({"content": "a"})), *pings, *events("b")], framing="chunked"))
+    provider = Provider("m", api_key="k" * 8, base_url=server.url, timeout=Timeout(stall=0.2))
+    seen = 0
+    for _ in provider.stream_text("hi").events():
+        seen += 1
+        time.sleep(0.15)
+    assert seen == 1 + 4 + 3
+
+
+@pytest.mark.parametrize("noise", [b": hi\n\n", PING, USAGE], ids=["comments", "pings", "usage"])
 def test_the_tail_after_the_finish_reason_is_not_waited_for_long(
-    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, noise: bytes
 ) -> None:
     monkeypatch.setattr("rusty_agent.net.watchdog.TAIL_SECONDS", 0.2)
-    unended = answer([*events("a", usage=False, done=False), Hang()], framing="cut")
+    tail: list[Step] = [Pause(0.03), noise] * 40
+    unended = answer([*events("a", usage=False, done=False), *tail, Hang()], framing="cut")
     began = time.monotonic()
     outcome = face.stream(face.provider(serve(unended)))
     assert (outcome.pieces, outcome.error, outcome.stream.finish_reason) == (["a"], None, "stop")
     assert 0.15 < time.monotonic() - began < 1
+
+
+def test_the_body_of_an_error_does_not_outlast_the_call(face: Face, serve: Serve) -> None:
+    provider = face.provider(serve(answer([b'{"error":{"message":"busy', Hang()], status=503, framing="cut")))
+    began = time.monotonic()
+    with pytest.raises(ServerError, match="busy"):
+        face.generate(provider, timeout=Timeout(total=0.2))
+    assert time.monotonic() - began < 0.5

@@ -114,7 +114,7 @@ def plain_chunks(draw: st.DrawFn) -> dict[str, Any]:
             st.sampled_from([None, "", 0, {}, [], "x", 1, {"message": "m"}, {"usage": {"total_tokens": 1}}])
         )
         names = {
-            "chunk": ["usage", "x_groq", "error", "provider", "timings", "detail", "choices", "model"],
+            "chunk": ["usage", "x_groq", "error", "provider", "timings", "detail", "choices", "model", "id", "new"],
             "choice": ["usage", "error", "finish_reason", "index", "logprobs", "text", "message", "delta", "other"],
             "delta": ["role", "reasoning", "refusal", "tool_calls", "content", "other"],
         }

@@ -88,12 +88,13 @@ def test_any_bytes(body: bytes, cap: int, draw: st.DataObject) -> None:
     assert replay(draw.draw(cut(body)), max_bytes=cap) == whole
 
 
-@given(st.lists(chunks, max_size=4), st.booleans(), st.data())
-def test_any_chunks(items: list[Any], done: bool, draw: st.DataObject) -> None:
+@given(st.lists(chunks, max_size=4), st.booleans(), st.integers(1, 2), st.data())
+def test_any_chunks(items: list[Any], done: bool, choices: int, draw: st.DataObject) -> None:
     body = _stream(items) + (b"data: [DONE]\n\n" if done else b"")
-    whole = replay([body])
+    whole = replay([body], choices=choices)
     _check(whole)
-    assert repr(replay(draw.draw(cut(body)))) == repr(whole)  # there may be NaN in it, which equals nothing
+    pieces = draw.draw(cut(body))
+    assert repr(replay(pieces, choices=choices)) == repr(whole)  # there may be NaN in it, which equals nothing
 
 
 @given(chunks)
@@ -120,11 +121,11 @@ def test_text_cut_anywhere_is_the_text(pieces: list[str], field: str) -> None:
     assert told[field] == text
 
 
-@given(st.lists(plain_chunks(), max_size=8), st.booleans(), st.booleans())
-def test_the_shortcuts_change_nothing(items: list[Any], ascii_only: bool, apart: bool) -> None:
+@given(st.lists(plain_chunks(), max_size=8), st.booleans(), st.booleans(), st.integers(1, 2))
+def test_the_shortcuts_change_nothing(items: list[Any], ascii_only: bool, apart: bool, choices: int) -> None:
     """Chunks decoded as they come, and each in the long way: the same deltas."""
     events = [json.dumps(item, ensure_ascii=ascii_only).encode() for item in items]
-    short, long = ChunkDecoder(), ChunkDecoder()
+    short, long = ChunkDecoder(choices), ChunkDecoder(choices)
     told: list[Delta] = []
     expected: list[Delta] = []
     for arrival in [[event] for event in events] if apart else [events]:
@@ -135,6 +136,7 @@ def test_the_shortcuts_change_nothing(items: list[Any], ascii_only: bool, apart:
             long.decode_value(item, event, expected)
     assert told == expected
     assert (short.reasons, short.choices, short.done) == (long.reasons, long.choices, long.done)
+    assert short.meta == long.meta
     assert repr(short.error) == repr(long.error)
 
 

@@ -16,9 +16,9 @@ from tests.replies import chunk
 Data = dict[str, Any] | bytes
 
 
-def _decode(*chunks: Data) -> tuple[list[Delta], ChunkDecoder]:
+def _decode(*chunks: Data, expected: int = 1) -> tuple[list[Delta], ChunkDecoder]:
     """Decode chunks, an arrival each; JSON is written as strict servers and as loose ones do."""
-    decoder = ChunkDecoder()
+    decoder = ChunkDecoder(expected)
     out: list[Delta] = []
     for item in chunks:
         decoder.decode_all([item if isinstance(item, bytes) else json.dumps(item).encode()], out)
@@ -47,15 +47,10 @@ def _choice(**fields: Any) -> dict[str, Any]:
             ["a", "b"],
         ),
         ([_choice(delta=None), _choice(), _choice(delta={}), {"choices": None}, {"choices": []}, {}], []),
-        ([{"choices": {"0": 1}}, {"choices": [None, 1, "x", []]}, {"choices": "x"}], []),
-        ([_choice(delta={"content": 5}), _choice(delta={"content": {"a": 1}}), _choice(delta={"content": True})], []),
+        ([{"choices": {}}, {"choices": [None, "", 0, []]}, {"choices": ""}], []),
         ([_choice(message={"role": "assistant", "content": "a"})], ["a"]),
         ([_choice(delta={}, message={"content": "a"})], ["a"]),
         ([_choice(text="a")], ["a"]),
-        (
-            [chunk("b", index=1), chunk("a"), chunk("d", index=1), chunk("c")],
-            [TextDelta("b", 1), "a", TextDelta("d", 1), "c"],
-        ),
         ([{"choices": [{"delta": {"content": "a"}}]}, _choice(index=None, delta={"content": "b"})], ["a", "b"]),
         ([{"choices": [{"index": "1", "delta": {"content": "a"}}]}], ["a"]),
         (
@@ -73,12 +68,10 @@ def _choice(**fields: Any) -> dict[str, Any]:
         "role-first",
         "role-repeated",
         "nothing",
-        "nonsense-choices",
-        "nonsense-content",
+        "empty-choices",
         "message",
         "message-behind-empty-delta",
         "older-completions",
-        "two-choices",
         "index-missing",
         "index-nonsense",
         "two-choices-in-one-chunk",
@@ -92,6 +85,40 @@ def test_text(chunks: list[Data], deltas: list[Delta]) -> None:
     out, decoder = _decode(*chunks)
     assert out == deltas
     assert decoder.error is None
+
+
+def test_two_choices_that_were_asked_for() -> None:
+    out, decoder = _decode(chunk("b", index=1), chunk("a"), chunk("d", index=1), chunk("c"), expected=2)
+    assert out == [TextDelta("b", 1), "a", TextDelta("d", 1), "c"]
+    assert decoder.choices == {0, 1}
+
+
+@pytest.mark.parametrize("indexes", [range(1, 9), [1] * 8, [-1] * 8, [0, 0, 0, 7, 8, 9, 1, 1]], ids=repr)
+def test_the_index_of_the_only_choice_means_nothing(indexes: list[int]) -> None:  # foundry-local#144; older TGI
+    chunks = [chunk(text, index=index) for text, index in zip("abcdefg", indexes, strict=False)]
+    out, decoder = _decode(*chunks, chunk(finish="stop", index=indexes[-1]))
+    assert out == list("abcdefg")
+    assert (decoder.choices, decoder.reasons) == ({0}, {0: "stop"})
+
+
+def test_choices_that_were_not_asked_for_are_kept_apart_once_they_show() -> None:
+    both = {"choices": [{"index": 0, "delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}]}
+    assert _decode(both, chunk("d", index=1), chunk("c"))[0] == ["a", TextDelta("b", 1), TextDelta("d", 1), "c"]
+
+
+@pytest.mark.parametrize("empty", [{"delta": {}}, {"delta": None}, {}], ids=repr)
+def test_a_message_after_deltas_is_no_news(empty: dict[str, Any]) -> None:
+    whole = _choice(**empty, message={"role": "assistant", "content": "ab"}, finish_reason="stop")
+    out, decoder = _decode(chunk("a"), chunk("b"), whole)
+    assert (out, decoder.reasons) == (["a", "b"], {0: "stop"})
+    call = {"index": 0, "id": "i", "function": {"name": "f", "arguments": "{}"}}
+    again = _choice(**empty, message={"content": None, "tool_calls": [call]}, finish_reason="tool_calls")
+    assert _decode(chunk(tool_calls=[call]), again)[0] == [ToolCallDelta(0, "i", "f", "{}")]
+    assert _decode(chunk(role="assistant"), whole)[0] == ["ab"]
+
+
+def test_messages_may_be_the_pieces() -> None:
+    assert _decode(*(_choice(message={"content": text}) for text in "abc"))[0] == ["a", "b", "c"]
 
 
 TEXTS = ["a", "b", "c", 'say "hi"', "a\\b", "a\nb", "é世😀", '"', '"content": "x"', "\x7f\u2028", "}]}", "d", "e"]
@@ -155,6 +182,11 @@ def test_content_that_is_not_the_text() -> None:
     assert _decode(plain, plain, plain, other, other)[0] == ["a"] * 5
 
 
+def test_a_key_spelt_with_an_escape_is_not_overlooked() -> None:
+    plain = [b'{"choices":[{"delta":{"content":"%b","c\\u006fntent":"z"}}]}' % text for text in (b"a", b"z", b"c")]
+    assert _decode(b'{"choices":[{"delta":{"content":"x"}}]}', *plain)[0] == ["x", "z", "z", "z"]
+
+
 def test_a_chunk_that_only_looks_like_those_before() -> None:
     plain = [json.dumps(chunk(text)).encode() for text in "abc"]
     begin, end = plain[0].split(b'"a"')
@@ -184,23 +216,60 @@ def test_a_chunk_that_only_looks_like_those_before() -> None:
             [{"type": "thinking", "thinking": [{"type": "text", "text": "h"}, "m"]}],
             [ReasoningDelta("h"), ReasoningDelta("m")],
         ),
-        ([{"type": "thinking", "thinking": [None, {"text": 4}]}, {"type": "text", "text": "a"}], ["a"]),
         ([{"type": "refusal", "refusal": "no"}], [RefusalDelta("no")]),
-        ([None, 4, [], {}, {"text": None}, {"type": "reference", "reference_ids": [1]}], []),
+        ({"type": "text", "text": "a"}, ["a"]),
+        ([None, [], {}, "", {"text": ""}, {"type": "thinking", "thinking": [None, ""]}], []),
         ([], []),
     ],
-    ids=["text", "strings", "thinking", "thinking-parts", "thinking-nonsense", "refusal", "nonsense", "empty"],
+    ids=["text", "strings", "thinking", "thinking-parts", "refusal", "object", "empty-parts", "empty"],
 )
-def test_content_in_parts(content: list[Any], deltas: list[Delta]) -> None:
+def test_content_in_parts(content: Any, deltas: list[Delta]) -> None:
     assert _decode(chunk(content))[0] == deltas
     assert _decode(chunk("x"), chunk(content), chunk("y"))[0] == ["x", *deltas, "y"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "deltas"),
+    [
+        ({"delta": {"content": 5}}, []),
+        ({"delta": {"content": True}}, []),
+        ({"delta": {"content": {"a": 1}}}, []),
+        ({"delta": {"content": [{"type": "reference", "reference_ids": [1]}, {"type": "text", "text": "a"}]}}, ["a"]),
+        ({"delta": {"content": [4, "a"]}}, ["a"]),
+        ({"delta": {"content": [{"thinking": [{"text": 4}, "h"]}]}}, [ReasoningDelta("h")]),
+        ({"delta": {"reasoning_details": [{"type": "reasoning.encrypted", "data": "z"}]}}, []),
+        (
+            {"delta": {"reasoning": "r", "reasoning_details": [{"text": "r"}, {"signature": "s"}]}},
+            [ReasoningDelta("r")],
+        ),
+        ({"delta": {"reasoning": {"id": 4}, "thinking": ["a"], "reasoning_details": "a"}}, []),
+        ({"delta": {"refusal": {"why": "x"}}}, []),
+        ({"delta": {"tool_calls": "x"}}, []),
+        ({"delta": {"tool_calls": [3, None, {}]}}, []),
+        ({"delta": {"function_call": "x"}}, []),
+        ({"delta": "x"}, []),
+        ({"delta": ["x"]}, []),
+        ({"message": "x"}, []),
+        ({"text": ["x"]}, []),
+        ("x", []),
+    ],
+    ids=repr,
+)
+def test_what_is_known_by_name_only_comes_as_a_raw_chunk(choice: Any, deltas: list[Delta]) -> None:
+    odd = {"id": "1", "choices": [choice]}
+    assert _decode(odd)[0] == [*deltas, RawChunk(odd)]
+    assert _decode(odd, chunk("x"))[0] == [*deltas, RawChunk(odd), "x"]
+
+
+def test_choices_that_are_no_list_come_as_a_raw_chunk() -> None:
+    assert _decode({"choices": {"0": 1}})[0] == [RawChunk({"choices": {"0": 1}})]
 
 
 def test_content_nested_without_end_is_no_recursion() -> None:
     content: Any = "deep"
     for _ in range(300):
         content = [{"thinking": content}]
-    assert _decode(chunk(content))[0] == []
+    assert [type(delta) for delta in _decode(chunk(content))[0]] == [RawChunk]
 
 
 @pytest.mark.parametrize(
@@ -209,14 +278,14 @@ def test_content_nested_without_end_is_no_recursion() -> None:
         ({"reasoning_content": "a"}, ["a"]),
         ({"reasoning": "a"}, ["a"]),
         ({"thinking": "a"}, ["a"]),
-        ({"reasoning_details": [{"text": "a"}, {"summary": "b"}, {"data": "encrypted"}, None]}, ["a", "b"]),
+        ({"reasoning_details": [{"text": "a"}, {"summary": "b"}, {}, None]}, ["a", "b"]),
         ({"reasoning": {"content": "a"}}, ["a"]),
         ({"reasoning": {"text": "a"}}, ["a"]),
         ({"reasoning_content": "a", "reasoning": "a"}, ["a"]),
         ({"reasoning": "a", "reasoning_details": [{"text": "a"}]}, ["a"]),
         ({"reasoning_content": "", "reasoning": "a"}, ["a"]),
         ({"reasoning_content": None, "reasoning": None, "reasoning_details": None}, []),
-        ({"reasoning": 4, "thinking": ["a"], "reasoning_details": "a"}, []),
+        ({"reasoning": {}, "thinking": [], "reasoning_details": ""}, []),
     ],
     ids=[
         "reasoning_content",
@@ -229,12 +298,12 @@ def test_content_nested_without_end_is_no_recursion() -> None:
         "details-beside-text",
         "first-is-empty",
         "null",
-        "nonsense",
+        "empty",
     ],
 )
 def test_reasoning(delta: dict[str, Any], texts: list[str]) -> None:
     assert _decode(_choice(delta=delta))[0] == [ReasoningDelta(text) for text in texts]
-    spoken = _decode({"choices": [{"index": 3, "delta": {**delta, "content": "x"}}]})[0]
+    spoken = _decode({"choices": [{"index": 3, "delta": {**delta, "content": "x"}}]}, expected=4)[0]
     assert spoken == [*(ReasoningDelta(text, 3) for text in texts), TextDelta("x", 3)]
 
 
@@ -259,12 +328,12 @@ def test_reasoning(delta: dict[str, Any], texts: list[str]) -> None:
 def test_halves_of_characters(field: str, kind: type, pieces: list[str], texts: list[str]) -> None:
     out, _ = _decode(chunk(role="assistant"), *(_choice(delta={field: piece}) for piece in pieces))
     assert out == [text if kind is TextDelta else kind(text) for text in texts]
-    out, _ = _decode(*({"choices": [{"index": 1, "delta": {field: piece}}]} for piece in pieces))
+    out, _ = _decode(*({"choices": [{"index": 1, "delta": {field: piece}}]} for piece in pieces), expected=2)
     assert out == [kind(text, 1) for text in texts]
 
 
 def test_halves_of_one_choice_do_not_meet_those_of_another() -> None:
-    out, _ = _decode(chunk("\ud83d"), chunk("\ud83d", index=1), chunk("\ude00", index=1), chunk("\ude00"))
+    out, _ = _decode(chunk("\ud83d"), chunk("\ud83d", index=1), chunk("\ude00", index=1), chunk("\ude00"), expected=2)
     assert out == [TextDelta("😀", 1), "😀"]
 
 
@@ -276,7 +345,7 @@ def test_a_half_is_not_overtaken_by_plain_text() -> None:
 
 def test_half_in_tool_arguments_at_the_end() -> None:
     raw = {"index": 0, "id": "a", "function": {"name": "w", "arguments": '"\ud83d'}}
-    out, _ = _decode({"choices": [{"index": 2, "delta": {"tool_calls": [raw]}}]})
+    out, _ = _decode({"choices": [{"index": 2, "delta": {"tool_calls": [raw]}}]}, expected=3)
     assert out == [ToolCallDelta(0, "a", "w", '"', 2), ToolCallDelta(0, arguments="\ufffd", index=2)]
 
 
@@ -342,6 +411,46 @@ def test_meta_keeps_the_last_value_that_says_something() -> None:
         "object": "chat.completion.chunk",
         "timings": {"n": 1},
     }
+
+
+@pytest.mark.parametrize(
+    ("chunks", "meta"),
+    [
+        ([chunk(role="assistant"), {**chunk("a"), "id": "2"}, {**chunk("b"), "id": "2"}], {"id": "2"}),
+        ([chunk(role="assistant"), {**chunk("a"), "system_fingerprint": "f"}, chunk("b")], {"system_fingerprint": "f"}),
+        ([{**chunk(text), "timings": {"n": n}} for n, text in enumerate("abcdefghijkl")], {"timings": {"n": 11}}),
+        ([chunk("a"), chunk("b"), {**chunk(role="assistant"), "model": "n"}, chunk("c"), chunk("d")], {"model": "m"}),
+        ([chunk("a"), chunk("b"), {**chunk("c"), "model": "n"}, chunk("d")], {"model": "m"}),
+        ([*({**chunk("a"), "created": n} for n in range(1, 20)), chunk("b")], {"created": 19}),
+        (
+            [*(item for n in range(12) for item in (chunk("a"), {**chunk("b"), "id": f"{n}"})), *[chunk("c")] * 3],
+            {"id": "chatcmpl-1"},
+        ),
+    ],
+    ids=["id-late", "fingerprint", "timings", "model-and-back", "model-and-back-in-text", "clock", "in-turns"],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_meta_is_that_of_every_chunk_of_text_too(chunks: list[Data], meta: dict[str, Any], apart: bool) -> None:
+    decoder = ChunkDecoder()
+    events = [json.dumps(item).encode() for item in chunks]
+    for arrival in [[event] for event in events] if apart else [events]:
+        decoder.decode_all(arrival, [])
+    expected = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m", **meta}
+    assert decoder.meta == expected
+
+
+def test_meta_is_bounded() -> None:
+    decoder = ChunkDecoder()
+    out: list[Delta] = []
+    decoder.decode(json.dumps({**chunk("a"), "n": 1}).encode(), out)
+    for number in range(1000):
+        decoder.decode(json.dumps({f"k{number}": "x" * 100, "id": f"{number}"}).encode(), out)
+    large = {"model": "n", "timings": ["x" * 100_000], "created": 5, "provider": "x" * 2000}
+    for item in ({**chunk("b"), **large}, {**chunk(role="assistant"), **large}):
+        decoder.decode(json.dumps(item).encode(), out)
+    assert len(decoder.meta) == 128
+    assert [decoder.meta[name] for name in ("n", "id", "model", "k0")] == [1, "chatcmpl-1", "n", "x" * 100]
+    assert sum(len(str(value)) for value in decoder.meta.values()) < 20_000
 
 
 @pytest.mark.parametrize(
@@ -465,6 +574,14 @@ API, BAD, RATE, SERVER = errors.APIStatusError, errors.BadRequestError, errors.R
         ({"choices": [{"delta": {}, "error": {"message": "m", "code": 429}}]}, RATE, "m", (429, None, None)),
         ({"choices": [{"delta": {"content": ""}, "finish_reason": "error"}]}, API, None, (None, None, None)),
         (b'[{"error":{"code":503,"message":"m"}}]', SERVER, "m", (503, None, None)),
+        (b'[{"error":{"code":503,"message":"m"}},{"error":{"code":500}}]', SERVER, "m", (503, None, None)),
+        ({"error": [{"message": "m", "code": 400}]}, BAD, "m", (400, None, None)),
+        ({"errors": [{"message": "m", "code": 7000}], "success": False}, API, "m", (7000, None, None)),
+        ({"base_resp": {"status_code": 1004, "status_msg": "m"}, "choices": None}, API, "m", (1004, None, None)),
+        ({"message": "m"}, API, "m", (None, None, None)),
+        (_event(b"", "error"), API, None, (None, None, None)),
+        (_event(b"[DONE]", "error"), API, "[DONE]", (None, None, None)),
+        (_event(b": m", "error"), API, ": m", (None, None, None)),
         (_event(b'{"message":"m","code":500}', "error"), SERVER, "m", (500, None, None)),
         (_event(b'{"error":{"message":"m"}}', "error"), API, "m", (None, None, None)),
         (_event(b"m", "error"), API, "m", (None, None, None)),
@@ -496,6 +613,14 @@ API, BAD, RATE, SERVER = errors.APIStatusError, errors.BadRequestError, errors.R
         "in-the-choice",
         "finish-reason-only",
         "gemini",
+        "gemini-two",
+        "list",
+        "cloudflare",
+        "minimax",
+        "message-alone",
+        "event-empty",
+        "event-end-mark",
+        "event-comment",
         "event-flat",
         "event-nested",
         "event-text",

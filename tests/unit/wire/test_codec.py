@@ -25,8 +25,20 @@ NESTED = b"[" * 100_000 + b"]" * 100_000
         (b'"\xff"', "\ufffd"),
         (b'"caf\xc3"', "caf\ufffd"),
         (b"18446744073709551616000", 18446744073709551616000),
+        (b"[" + b"1" * 5000 + b",-" + b"1" * 5000 + b"]", [math.inf, -math.inf]),
     ],
-    ids=["plain", "blanks", "pair", "high", "low", "everywhere", "not-utf-8", "cut-character", "large-integer"],
+    ids=[
+        "plain",
+        "blanks",
+        "pair",
+        "high",
+        "low",
+        "everywhere",
+        "not-utf-8",
+        "cut-character",
+        "large-integer",
+        "5000-digits",
+    ],
 )
 def test_loads(data: bytes, value: Any) -> None:
     assert loads(data) == value
@@ -34,8 +46,8 @@ def test_loads(data: bytes, value: Any) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"[DONE]", b"'a'", b"{} {}", b"\xef\xbb\xbf{}", b"1" * 5000, NESTED],
-    ids=["empty", "cut", "mark", "quotes", "two", "bom", "5000-digits", "deep"],
+    [b"", b"{", b"[DONE]", b"'a'", b"{} {}", b"\xef\xbb\xbf{}", NESTED],
+    ids=["empty", "cut", "mark", "quotes", "two", "bom", "deep"],
 )
 def test_loads_refuses(data: bytes) -> None:
     for decode in (loads, loads_loose):
@@ -118,13 +130,19 @@ def test_join_surrogates(text: str, joined: str) -> None:
     assert join_surrogates(text) == joined
 
 
-def test_mend_works_in_place_at_any_depth() -> None:
-    value = _deep()
-    inner = value
+def _innermost(value: Any) -> list[Any]:
+    while isinstance(value[0], list):
+        value = value[0]
+    return list(value)
+
+
+def test_mend_copies_at_any_depth() -> None:
+    value = inner = _deep()
     while inner[0] != 0:
         inner = inner[0]
     inner[0] = "\ud83d"
-    assert mend(value) is value
-    assert inner == ["\ufffd"]
+    assert _innermost(mend(value)) == ["\ufffd"]
+    assert _innermost(value) == ["\ud83d"]
+    assert mend({"\ud83d": {"\ud83d": ["\ude00", 1]}}) == {"\ufffd": {"\ufffd": ["\ufffd", 1]}}
     assert mend("\ud83d") == "\ufffd"
     assert mend(None) is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -78,6 +80,15 @@ def test_statuses(status: int, kind: type[errors.APIStatusError], hint: str, ret
         ({"type": "error", "error": {"type": "t", "message": "m"}}, "m", None, "t", None),
         ({"code": "c", "message": "m", "request_id": "r"}, "m", "c", None, None),
         ([{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}], "m", 400, None, None),
+        ([{"error": {"code": 429, "message": "m"}}, {"error": {"message": "n"}}], "m", 429, None, None),
+        ({"error": [{"message": "m", "code": "c"}]}, "m", "c", None, None),
+        ({"error": []}, "", None, None, None),
+        ({"detail": {"error": {"message": "m", "code": "c", "type": "t"}}}, "m", "c", "t", None),
+        ({"detail": {"error": "m"}}, "m", None, None, None),
+        ({"detail": {"msg": "m"}}, "m", None, None, None),
+        ({"detail": [{"error": "m"}]}, "m", None, None, None),
+        ({"success": False, "errors": [{"code": 7000, "message": "m"}], "result": None}, "m", 7000, None, None),
+        ({"base_resp": {"status_code": 1004, "status_msg": "m"}, "choices": None}, "m", 1004, None, None),
         ("m", "m", None, None, None),
         (["m", "n"], "m", None, None, None),
         (b"Internal Server Error", "Internal Server Error", None, None, None),
@@ -112,6 +123,15 @@ def test_statuses(status: int, kind: type[errors.APIStatusError], hint: str, ret
         "anthropic",
         "dashscope",
         "gemini",
+        "gemini-two",
+        "list",
+        "empty-error-list",
+        "fastapi-nested",
+        "fastapi-nested-string",
+        "fastapi-object",
+        "fastapi-list-of-errors",
+        "cloudflare",
+        "minimax",
         "json-string",
         "json-list",
         "text",
@@ -243,15 +263,38 @@ def test_in_band_codes_that_are_statuses(code: Any, status: int, kind: type[erro
         ({"code": "c", "message": "m"}, True),
         ({"code": 0, "message": "ok"}, False),
         ({"code": "c"}, False),
-        ({"message": "m"}, False),
+        ({"message": "m"}, True),
+        ({"message": "m", "request_id": "r"}, True),
+        ({"message": "m", "type": "status"}, False),
+        ({"message": {"content": "m"}}, False),
+        ({"error": "m"}, True),
+        ({"error": {}}, False),
+        ({"success": False, "errors": [{"code": 7000, "message": "m"}]}, True),
+        ({"success": True, "errors": []}, False),
+        ({"base_resp": {"status_code": 1004, "status_msg": "m"}}, True),
+        ({"base_resp": {"status_code": 0, "status_msg": "success"}}, False),
+        ({"base_resp": "m"}, False),
+        (None, False),
         ({}, False),
         ({"object": "error", "choices": [{}]}, False),
         ({"detail": "m", "choices": []}, True),
     ],
     ids=repr,
 )
-def test_is_error(body: dict[str, Any], expected: bool) -> None:
+def test_is_error(body: Any, expected: bool) -> None:
     assert is_error(body) is expected
+
+
+@pytest.fixture
+def somewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A place whose local time is not UTC."""
+    if sys.platform == "win32":
+        pytest.skip("no tzset")
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.mark.parametrize(
@@ -267,6 +310,12 @@ def test_is_error(body: dict[str, Any], expected: bool) -> None:
         ({"retry-after": "nan"}, None),
         ({"retry-after": "1e999"}, None),
         ({"retry-after": ""}, None),
+        ({"retry-after": "1_0"}, None),
+        ({"retry-after": "٣"}, None),
+        ({"retry-after": "1e1"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:20 -0000"}, 20.0),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:20"}, 20.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "9" * 35}, float("9" * 35)),
         ({"retry-after": "Fri, 15 Jan 2027 08:00:20 GMT"}, 20.0),
@@ -284,6 +333,7 @@ def test_is_error(body: dict[str, Any], expected: bool) -> None:
     ],
     ids=repr,
 )
+@pytest.mark.usefixtures("somewhere")
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, NOW) == seconds
     assert status_error(429, headers, b"", now=NOW).retry_after == seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -42,8 +43,18 @@ def test_placeholders_are_no_secrets() -> None:
     assert Mask(["none"])("there is none") == "there is none"
 
 
-def test_deep_values() -> None:
-    value: Any = KEY
-    for _ in range(200):
+@pytest.mark.parametrize("depth", [200, 500, 20_000], ids=["fast", "slower", "beyond-any-encoder"])
+def test_deep_values(depth: int) -> None:
+    value: Any = [KEY, {KEY: KEY}]
+    for _ in range(depth):
         value = [value]
-    assert KEY not in repr(Mask([KEY])(value))
+    masked = Mask([KEY])(value)
+    for _ in range(depth):
+        masked, value = masked[0], value[0]
+    assert masked == ["***", {"***": "***"}]
+    assert value == [KEY, {KEY: KEY}]
+
+
+def test_values_that_are_no_strict_json() -> None:
+    masked = Mask([KEY])({"a": math.nan, "b": 2**70, "c": KEY})
+    assert (masked["b"], masked["c"]) == (2**70, "***")

@@ -70,6 +70,16 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
     ),
     "a sentence": ({"error": "property 'top_p' is unsupported"}, 400, ("top_p", None)),
     "Azure": (openai("Unrecognized request argument supplied: seed"), 400, ("seed", None)),
+    "an old pydantic": (
+        {"detail": [{"loc": ["body", "seed"], "msg": "extra fields not permitted", "type": "value_error.extra"}]},
+        422,
+        ("seed", None),
+    ),
+    "another name, and no more said": (
+        openai("This model takes max_completion_tokens, not max_tokens.", "max_tokens"),
+        400,
+        RENAMED,
+    ),
     "Groq": (openai("'seed' : property 'seed' is unsupported, did you mean 'user'?"), 400, ("seed", None)),
 }
 LEFT_ALONE = {
@@ -85,6 +95,39 @@ LEFT_ALONE = {
         400,
     ),
     "a word of the language": (openai("The user has no seed money: not supported"), 400),
+    "a value of several": (
+        openai(
+            "Unsupported value: 'seed' does not support 7 with this model. Supported values are: 1, 2, and 3.",
+            "seed",
+            "unsupported_value",
+        ),
+        400,
+    ),
+    "a value, by its code alone": (openai("temperature: 7 is not allowed", "temperature", "invalid_value"), 400),
+    "a value, by its words alone": (openai("Unexpected value 7 of 'temperature'"), 400),
+    "a value called an invalid parameter": (
+        openai("Invalid parameter: temperature must be at most 2", "temperature"),
+        400,
+    ),
+    "an invalid parameter, and no more said": (openai("Invalid parameter: 'temperature'", "temperature"), 400),
+    "too many tokens": (
+        openai(
+            "max_tokens is too large: 5000. This model supports at most 4096 completion tokens; "
+            "use a smaller value instead",
+            "max_tokens",
+        ),
+        400,
+    ),
+    "tokens out of bounds": (openai("max_tokens > 4096 is not supported", "max_tokens"), 400),
+    "advice without another name": (openai("Use less of max_tokens instead", "max_tokens"), 400),
+    "a property of a tool": (
+        openai("Unsupported content type in messages[0]: the tool schema property 'temperature' is not allowed here"),
+        400,
+    ),
+    "a parameter that is not the caller's, unnamed": (
+        openai("'response_format' is not supported when 'temperature' is set"),
+        400,
+    ),
     "a long prompt": (openai("This model's maximum context length is 10 tokens"), 400),
 }
 
@@ -147,6 +190,27 @@ def test_refused_under_both_names_the_first_error_counts() -> None:
     gone = failure.status_error(500, {}, b"", now=0)
     assert adaptation.error(gone) is gone
     assert Adaptation(refusals, BODY).body == BODY
+
+
+def test_what_is_remembered_overwrites_nothing() -> None:
+    refusals = Refusals()
+    first = Adaptation(refusals, BODY)
+    assert first.refused(no_such("max_tokens"))
+    first.worked()
+    both = {**BODY, "max_completion_tokens": 77}
+    assert Adaptation(refusals, both).body == both
+
+
+def test_another_thread_may_learn_while_a_call_begins() -> None:
+    refusals = Refusals()
+    refusals.known(BODY).update({"seed": None, "top_p": None})
+
+    class Interrupted(Adaptation):
+        def _change(self, name: str, other: str | None) -> None:
+            refusals.known(BODY)["temperature"] = None
+            super()._change(name, other)
+
+    assert len(Interrupted(refusals, BODY).lines) == 2
 
 
 def test_nothing_is_learnt_from_a_call_that_was_not_refused() -> None:

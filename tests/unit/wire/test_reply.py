@@ -156,10 +156,7 @@ def test_a_document_with_another_field(field: str, value: Any, deltas: list[Any]
         ),
         ({"message": {"content": "a", "refusal": None}, "finish_reason": "stop"}, ["a", Finish("stop")]),
         ({"message": {"content": "a"}, "delta": {"content": "b"}, "finish_reason": "stop"}, ["b", Finish("stop")]),
-        (
-            {"message": {"content": "a"}, "index": 1, "finish_reason": "stop"},
-            [TextDelta("a", 1), Finish("stop", 1), Finish(None)],
-        ),
+        ({"message": {"content": "a"}, "index": 1, "finish_reason": "stop"}, ["a", Finish("stop")]),
         ({"message": {"content": "a"}, "finish_reason": "error"}, None),
         ({"message": {"content": "a"}, "error": "m", "finish_reason": "stop"}, None),
     ],
@@ -193,12 +190,29 @@ def test_halves_of_characters_in_a_document() -> None:
 
 def test_two_choices() -> None:
     chunks = [chunk("b", index=1), chunk("a"), chunk("B", index=1), chunk("A"), chunk(index=1, finish="stop")]
-    outcome = _every_way(sse(*chunks, chunk(finish="length")))
+    outcome = _every_way(sse(*chunks, chunk(finish="length")), choices=2)
     assert outcome.deltas == [TextDelta("b", 1), "a", TextDelta("B", 1), "A", Finish("stop", 1), Finish("length")]
     assert (outcome.text, outcome.finish_reason) == ("aA", "length")
-    cut = _every_way(sse(*chunks, done=False))
+    cut = _every_way(sse(*chunks, done=False), choices=2)
     assert isinstance(cut.error, errors.StreamInterruptedError)
     assert cut.error.partial_text == "aA"
+
+
+@pytest.mark.parametrize("broken", [None, errors.APIConnectionError("Broken.")], ids=["cut", "broken"])
+def test_a_choice_that_has_not_begun_is_missing(broken: errors.RustyAgentError | None) -> None:
+    body = sse(chunk("a"), chunk(finish="stop"), done=False)
+    assert replay([body], choices=2, broken=broken).error is not None
+    assert replay([body], choices=1, broken=broken).error is None
+    assert replay([body + b"data: [DONE]\n\n"], choices=2, broken=broken).error is None  # it may not know of `n`
+
+
+@pytest.mark.parametrize("choices", [None, 1, 0, -1, True])
+def test_an_answer_to_an_odd_number_of_choices_ends_all_the_same(choices: int | None) -> None:
+    assert replay([b": hi\n\n"], choices=choices).error is not None
+    assert replay([sse(chunk("a", index=1, finish="stop"), done=False)], choices=choices).deltas == [
+        "a",
+        Finish("stop"),
+    ]
 
 
 CUT = "The stream ended before its finish"
@@ -225,6 +239,10 @@ EMPTY = "The endpoint closed the connection with an empty answer"
         (sse(chunk("Hi"), {"error": "m"}, done=False).strip(), errors.APIStatusError, "m", "Hi"),
         (sse(chunk("Hi", finish="stop"), {"error": "m"}), errors.APIStatusError, "m", "Hi"),
         (b'error: {"code":500,"message":"m"}\n\n', errors.ServerError, "HTTP 500: m", ""),
+        (sse(chunk("Hi"), done=False) + b"event: error\n\n" + sse(), errors.APIStatusError, "inside its answer.", "Hi"),
+        (sse({"message": "m"}), errors.APIStatusError, "m", ""),
+        (b'{"message":"m"}', errors.APIStatusError, "m", ""),
+        (b'[{"error":{"code":503,"message":"m"}},{"error":{}}]', errors.ServerError, "HTTP 503: m", ""),
         (b'{"error":{"message":"m","code":401}}', errors.AuthenticationError, "HTTP 401: m", ""),
         (b'{"error":"m"}', errors.APIStatusError, "m", ""),
         (b'{"detail":"m"}', errors.APIStatusError, "m", ""),
@@ -255,6 +273,10 @@ EMPTY = "The endpoint closed the connection with an empty answer"
         "error-without-blank-line",
         "error-after-the-finish",
         "error-line",
+        "error-event-without-data",
+        "message-alone",
+        "message-alone-document",
+        "error-document-gemini-two",
         "error-document",
         "error-document-string",
         "error-document-fastapi",
@@ -305,13 +327,40 @@ def test_a_broken_connection(finished: bool) -> None:
         assert replay([start], broken=broken).error is broken
 
 
-def test_a_broken_connection_leaves_an_event_without_its_end_unread() -> None:
-    outcome = replay([sse(chunk("Hi"), chunk("there"), done=False)[:-2]], broken=errors.APIConnectionError("Broken."))
-    assert (outcome.text, type(outcome.error)) == ("Hi", errors.APIConnectionError)
+@pytest.mark.parametrize("missing", [1, 2], ids=["blank-line", "line-end"])
+@pytest.mark.parametrize("last", [b"[DONE]", chunk(finish="stop"), chunk("!", finish="stop")], ids=str)
+def test_a_broken_connection_after_an_event_that_lacks_its_end(last: Any, missing: int) -> None:
+    broken = errors.APIConnectionError("Broken.")
+    body = sse(chunk("Hi"), last, done=False)[:-missing]
+    assert replay([body], broken=broken).error is None
+    for outcome in (replay([body[:-4]], broken=broken), replay([body + b"data"], broken=broken)):
+        assert (outcome.text, outcome.error) in (("Hi", broken), (outcome.text, None))
+    assert replay([body[:-4]], broken=broken).error is broken
+
+
+def test_a_broken_connection_leaves_a_cut_event_unread() -> None:
+    broken = errors.APIConnectionError("Broken.")
+    outcome = replay([sse(chunk("Hi"), chunk("there"), done=False)[:-5]], broken=broken)
+    assert (outcome.text, outcome.error) == ("Hi", broken)
+
+
+@pytest.mark.parametrize("half", [{"content": "a\ud83d"}, {"reasoning": "a\ud83d"}], ids=repr)
+@pytest.mark.parametrize("last", [b'{"error":"m"}', b"{broken", b"x" * 300], ids=["error", "malformed", "too-long"])
+def test_what_waited_for_its_other_half_comes_before_an_error(half: dict[str, str], last: bytes) -> None:
+    item = json.dumps({"choices": [{"delta": half}]}).encode()
+    outcome = _every_way(sse(item, last, done=False), max_bytes=256)
+    assert outcome.error is not None
+    assert outcome.text + (outcome.reasoning or "") == "a\ufffd"
+
+
+def test_half_a_character_in_arguments_is_told_once() -> None:
+    call = {"index": 0, "id": "i", "function": {"name": "f", "arguments": "\ud83d"}}
+    item = json.dumps({"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": "stop"}]}).encode()
+    assert _every_way(sse(item)).tool_calls == [ToolCall("i", "f", "\ufffd")]
 
 
 def test_settled_once_every_choice_has_its_reason() -> None:
-    decoder = ReplyDecoder()
+    decoder = ReplyDecoder(choices=2)
     settled = []
     for item in (chunk("a"), chunk("b", index=1), chunk(finish="stop"), chunk(finish="stop", index=1)):
         decoder.feed(sse(item, done=False))

@@ -22,6 +22,30 @@ def test_a_line_named_error_is_an_event_of_that_type() -> None:  # older llama.c
     assert (event, event.type) == (b'{"code":500}', "error")
 
 
+@pytest.mark.parametrize("ending", [b"\n\n", b"\n", b""], ids=repr)
+@pytest.mark.parametrize("data", [b"", b"\ndata:", b"\ndata: "], ids=repr)
+def test_an_event_of_type_error_counts_without_data_too(data: bytes, ending: bytes) -> None:
+    body = b"event: ping\n\nevent: error" + data + ending
+    for pieces in [[body], in_bytes(body)]:
+        decoder = SSEDecoder()
+        (event,) = [event for piece in pieces for event in decoder.feed(piece)] + decoder.close()
+        assert isinstance(event, Event)
+        assert (event, event.type) == (b"", "error")
+
+
+def test_of_a_type_or_an_id_no_more_than_a_name_is_kept() -> None:
+    decoder = SSEDecoder()
+    (event,) = decoder.feed(b"id: %b\nevent: %b\ndata: 1\n\n" % (b"\xff" * 2**20, b"x" * 2**20))
+    assert isinstance(event, Event)
+    assert (len(decoder.last_event_id), len(event.type)) == (4096, 4096)
+
+
+def test_fields_of_every_length() -> None:
+    decoder = SSEDecoder()
+    assert decoder.feed(b"data\ndata:\ndata: \ndata:  a\ndata:b\n: data: c\ndataX: d\n\n") == [b"\n\n\n a\nb"]
+    assert decoder.feed(b"data\n\n") == [b""]
+
+
 def _outcome(pieces: list[bytes], cap: int) -> tuple[list[bytes], str | None]:
     decoder = SSEDecoder(cap)
     events = [event for piece in pieces for event in decoder.feed(piece)] + decoder.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from rusty_agent.types import ReasoningDelta
+from rusty_agent.types import Finish, ReasoningDelta, RefusalDelta, ToolCallDelta
 from rusty_agent.wire.reply import ReplyDecoder
 from rusty_agent.wire.thinking import ThinkingSplitter
 
@@ -44,6 +46,27 @@ def test_every_cut(text: str, thought: str, rest: str) -> None:
     for first in range(len(text) + 1):
         for second in range(first, len(text) + 1):
             assert split([text[:first], text[first:second], text[second:]]) == (thought, rest)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [["\n"] * 40_000 + ["<think>"], ["<think>a"] + ["\n"] * 40_000 + ["b</think>"], ["\n"] * 40_000],
+    ids=["before", "within", "only"],
+)
+def test_white_space_takes_constant_work(pieces: list[str]) -> None:
+    started = time.process_time()
+    split(pieces)
+    assert time.process_time() - started < 0.3
+
+
+@pytest.mark.parametrize(("text", "told"), [("  ", ["  "]), ("<thi", ["<thi"]), ("x", ["x"]), ("<think>a ", [])])
+@pytest.mark.parametrize("later", [b'"refusal":"no"', b'"tool_calls":[{"index":0,"function":{"name":"f"}}]'])
+def test_what_was_held_back_comes_before_what_came_later(text: str, told: list[str], later: bytes) -> None:
+    decoder = ReplyDecoder(split_thinking=True)
+    deltas = decoder.feed(b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % text.encode())
+    deltas += decoder.feed(b'data: {"choices":[{"delta":{%b}}]}\n\ndata: [DONE]\n\n' % later)
+    assert [delta for delta in deltas if isinstance(delta, str)] == told
+    assert [type(delta) for delta in deltas[-2:]] == [RefusalDelta if b"refusal" in later else ToolCallDelta, Finish]
 
 
 @pytest.mark.parametrize("ending", [b"data: [DONE]\n\n", b""], ids=["whole", "cut"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pytest
@@ -48,6 +49,53 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
     "index-as-string": (
         [_delta("{", name="w", index="0"), _delta("{", name="v", index="1"), _delta("}", index="0")],
         [("call_0", "w", "{}"), ("call_1", "v", "{")],
+    ),
+    "index-as-string-at-first": (
+        [_delta("{", name="w", index="0", id="a"), _delta("}", index=0), _delta("{}", name="v", index="x", id="b")],
+        [("a", "w", "{}"), ("b", "v", "{}")],
+    ),
+    "index-late": (
+        [_delta("{", name="w", id="a"), _delta("}", index=0), _delta("{", name="v", id="b", index=1), _delta("}")],
+        [("a", "w", "{}"), ("b", "v", "{}")],
+    ),
+    "index-late-other-call": (
+        [_delta("{", name="w", id="a"), _delta("{}", name="v", index=1), _delta("}", name="w", id="a", index=0)],
+        [("a", "w", "{}"), ("call_1", "v", "{}")],
+    ),
+    "id-repeated-at-other-indexes": (  # DeepSeek, GLM (nanobot#3943)
+        [
+            _delta("", name="w", index=0, id="a"),
+            _delta(ROME, index=0, id=""),
+            _delta("", name="w", index=1, id="a"),
+            _delta('{"city":', index=1, id="a"),
+            _delta('"Oslo"}', index=1),
+            _delta("", index=0, id="a"),
+        ],
+        [("a", "w", ROME), ("a", "w", OSLO)],
+    ),
+    "id-repeated-without-index": (
+        [_delta(ROME, name="w", id="a"), _delta(OSLO, name="w", id="a"), _delta("{}", name="v", id="a")],
+        [("a", "w", ROME), ("a", "w", OSLO), ("a", "v", "{}")],
+    ),
+    "id-new-with-each-delta": (  # poolside
+        [
+            _delta("", name="w", index=0, id="a"),
+            _delta('{"city":', index=0, id="b"),
+            _delta('"Rome"}', index=0, id="b"),
+        ],
+        [("a", "w", ROME)],
+    ),
+    "id-new-with-each-delta-no-index": (
+        [_delta("", name="w", id="a"), _delta('{"city":', name="", id="b"), _delta('"Rome"}', id="c")],
+        [("a", "w", ROME)],
+    ),
+    "id-new-before-any-name": (
+        [_delta("", index=0, id="a"), _delta("{}", index=0, id="b")],
+        [("a", "", ""), ("b", "", "{}")],
+    ),
+    "name-repeated-at-the-same-id-and-index": (
+        [_delta("{}", name="w", index=0, id="a"), _delta(" ", name="w", index=0, id="a")],
+        [("a", "w", "{} ")],
     ),
     "index-reused-with-new-ids": (
         [_delta(ROME, name="w", index=0, id="a"), _delta("{", name="w", index=0, id="b"), _delta("}", index=0)],
@@ -143,6 +191,57 @@ def test_dialects(dialect: str, together: bool) -> None:
     assert outcome.tool_calls == [ToolCall(*call) for call in expected]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "whole"),
+    [
+        (["{}"], True),
+        (["[", "]"], True),
+        (['{"a":"}', '"}'], True),
+        (['"a"'], True),
+        (["{'a': 1}"], True),
+        ([" "], False),
+        (["1"], False),
+        (['{"a":"}'], False),
+        (['"\\', '"'], False),
+        (['"\\', '""'], True),
+        (['"\\\\"'], True),
+        (['"\\\\', '"'], True),
+        (["{\\}"], False),
+        (['{"a":{}', "}"], True),
+    ],
+    ids=repr,
+)
+def test_arguments_that_are_whole(pieces: list[str], whole: bool) -> None:
+    """Only then does the same name begin a new call."""
+    for parts in (pieces, [character for piece in pieces for character in piece]):
+        tracker = ToolCallTracker()
+        for piece in parts:
+            tracker.delta(_delta(piece, index=0), 0)
+        tracker.delta(_delta(name="w", index=0), 0)
+        last = tracker.delta(_delta("x", name="w", index=0), 0)
+        assert last is not None
+        assert last.call == whole
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [{"id": f"{n}"} for n in range(20_000)],
+        [{"index": n, "function": {"name": "f"}} for n in range(20_000)],
+        [{"index": n, "id": "a", "function": {"name": "f"}} for n in range(20_000)],
+        [{"index": 0, "function": {"name": "f", "arguments": text}} for text in ['{"a":"', *["xxx}"] * 20_000]],
+        [{"function": {"name": "f", "arguments": text}} for text in ["{'", *["}{"] * 20_000]],
+    ],
+    ids=["ids", "indexes", "one-id", "names-repeated", "nearly-whole"],
+)
+def test_every_delta_takes_constant_work(deltas: list[dict[str, Any]]) -> None:
+    tracker = ToolCallTracker()
+    started = time.process_time()
+    for delta in deltas:
+        tracker.delta(delta, 0)
+    assert time.process_time() - started < 1
+
+
 def test_deltas_tell_id_and_name_once() -> None:
     tracker = ToolCallTracker()
     deltas = [tracker.delta(_delta("x", name="w", index=5, id="a"), 2) for _ in range(2)]
@@ -178,6 +277,11 @@ def test_the_older_form_beside_the_new_one_is_the_same_call() -> None:  # llama-
         for part in parts
     ]
     assert replay([sse(*chunks, chunk(finish="tool_calls"))]).tool_calls == [ToolCall("a", "w", "{}")]
+
+
+def test_one_call_that_is_no_list() -> None:
+    outcome = replay([sse(chunk(tool_calls=_delta("{}", name="w", index=0, id="a")), chunk(finish="tool_calls"))])
+    assert outcome.tool_calls == [ToolCall("a", "w", "{}")]
 
 
 @pytest.mark.parametrize("calls", [None, {}, "x", [None, 3, "x"]], ids=repr)

@@ -1,0 +1,74 @@
+"""Content and reasoning of a delta → pieces, in each of the forms that endpoints give them.
+
+In: a delta, or the value of its `content`. Out: pieces: which kind of delta, and its text. Never touched: choices,
+halves of characters, the order in which deltas arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from ..types import ReasoningDelta, RefusalDelta, TextDelta
+
+__all__ = ["REASONING_KEYS", "UNKNOWN", "Piece", "content_pieces", "reasoning_pieces"]
+
+Piece: TypeAlias = tuple[type | None, str]
+"""What kind of delta it is, and its text."""
+
+UNKNOWN: Piece = (None, "")
+"""Here stood something that no delta carries."""
+
+REASONING_KEYS = frozenset({"reasoning_content", "reasoning", "thinking", "reasoning_details"})
+
+
+def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
+    """The reasoning of a delta: the text of the first spelling that holds any, since some endpoints send two."""
+    found = False
+    for key in ("reasoning_content", "reasoning", "thinking"):
+        value = delta.get(key)
+        if isinstance(value, dict):
+            value = value.get("content") or value.get("text") or value
+        if not isinstance(value, str):
+            if value:
+                yield UNKNOWN
+        elif value and not found:
+            found = True
+            yield ReasoningDelta, value
+    details = delta.get("reasoning_details")
+    for detail in details if isinstance(details, list) else [details]:
+        text = detail.get("text", detail.get("summary")) if isinstance(detail, dict) else None
+        if isinstance(text, str):
+            if not found:
+                yield ReasoningDelta, text
+        elif detail:  # encrypted, or a signature
+            yield UNKNOWN
+
+
+def content_pieces(content: Any) -> Iterator[Piece]:
+    """Content that is no string: a list of parts (Mistral, Z.ai), or one of them: text, thinking, refusal."""
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            yield TextDelta, part
+        elif isinstance(part, dict):
+            yield from _part(part)
+        elif part:
+            yield UNKNOWN
+
+
+def _part(part: dict[str, Any]) -> Iterator[Piece]:
+    thinking = part.get("thinking")
+    if isinstance(thinking, list):
+        for inner in thinking:
+            text = inner.get("text") if isinstance(inner, dict) else inner
+            if isinstance(text, str):
+                yield ReasoningDelta, text
+            elif inner:
+                yield UNKNOWN
+        return
+    for kind, name in ((ReasoningDelta, "thinking"), (RefusalDelta, "refusal"), (TextDelta, "text")):
+        if isinstance(text := part.get(name), str):
+            yield kind, text
+            return
+    if part:
+        yield UNKNOWN
