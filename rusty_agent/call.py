@@ -6,7 +6,6 @@ In: a way to make attempts. Out: deltas per arrival; what is known so far. Never
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -18,7 +17,7 @@ from .net.transport import Transport
 from .net.watchdog import Interrupted, Scope
 from .types import GenerateResult, RetryPolicy, ToolCall, Usage
 from .wire.chunks import Delta
-from .wire.refusal import Adaptation
+from .wire.refusal import Adaptation, Refusals
 from .wire.request import encode_body
 
 __all__ = ["Call", "Outcome"]
@@ -34,7 +33,7 @@ class Call:
         self,
         transport: Transport,
         exchange: Exchange,
-        adaptation: Adaptation | None,
+        refusals: Refusals | None,
         policy: RetryPolicy,
         budget: RetryBudget,
         warnings: list[str],
@@ -44,7 +43,8 @@ class Call:
     ) -> None:
         self._transport = transport
         self._exchange = exchange
-        self._adaptation = adaptation
+        self._refusals = refusals
+        self._adaptation: Adaptation | None = None  # made when there is something to adapt to
         self._policy = policy
         self._budget = budget
         self._scope = Scope()
@@ -57,13 +57,13 @@ class Call:
         self.deadline = None if total is None else self.started + total
         self.attempt: Attempt | None = None
         self._limiter = limiter
-        self._caller = caller or Caller()
+        self._caller = caller
         self._permit: Permit | None = None
         self._waits_since: float | None = self.started  # since when it has waited for its turn, not for the endpoint
         self._registry = registry
         registry.add(self)
-        if adaptation is not None and adaptation.lines:
-            self._adapt(adaptation)
+        if refusals:
+            self._adapt(refusals)
 
     async def begin(self, *, whole: bool) -> list[Delta]:
         """Make attempts until one brings its first content, or all of it if `whole`.
@@ -86,13 +86,24 @@ class Call:
             self._adaptation.worked()
         return deltas
 
-    def _adapt(self, adaptation: Adaptation) -> None:
-        """Send what is left of the body from here on."""
+    def _adapt(self, refusals: Refusals, error: APIStatusError | None = None) -> bool:
+        """Leave out of the body what the endpoint is known to refuse, or refuses with this error.
+
+        Returns:
+            Whether the body has changed because of the error: it is worth another try.
+        """
+        adaptation = self._adaptation
+        if adaptation is None:
+            adaptation = self._adaptation = Adaptation(refusals, self._exchange.fields)
+        changed = error is not None and adaptation.refused(error)
+        if not adaptation.lines:
+            return False
         self._exchange.body = encode_body(adaptation.body)
         new = [line for line in adaptation.lines if line not in self.warnings]
         self.warnings.extend(new)
         for line in new:
             logger.debug("%s", line)
+        return changed
 
     async def _nap(self, seconds: float) -> None:
         """Wait between two attempts."""
@@ -107,6 +118,8 @@ class Call:
     async def _admitted(self, limiter: Limiter) -> Permit:
         """Wait for a turn. The call's clock stands still meanwhile: a long line is no slow endpoint."""
         since = self.loop.time() if self._waits_since is None else self._waits_since
+        if self._caller is None:
+            self._caller = Caller()
         try:
             with self._scope:
                 permit = await limiter.acquire(self._caller, len(self._exchange.body))
@@ -138,11 +151,11 @@ class Call:
         except BaseException as error:
             attempt.close()
             self._give_back(error)
-            if not isinstance(error, APIStatusError) or self._adaptation is None:
+            if not isinstance(error, APIStatusError) or self._refusals is None:
                 raise
-            if not self._adaptation.refused(error):
+            if not self._adapt(self._refusals, error):
+                assert self._adaptation is not None
                 raise self._adaptation.error(error) from None
-            self._adapt(self._adaptation)
             return await self._begin_attempt(number, whole)  # ends: each round leaves one parameter out
         if decoder.ended:
             self._give_back(decoder.error)
@@ -183,9 +196,11 @@ class Call:
             here = None
         if here is self.loop:
             self.close()
-        else:
-            with suppress(RuntimeError):  # the loop is closed, and the connection with it
-                self.loop.call_soon_threadsafe(self.close)
+            return
+        try:
+            self.loop.call_soon_threadsafe(self.close)
+        except RuntimeError:  # the loop is closed, and the connection with it
+            self._registry.discard(self)
 
 
 def _committed(attempt: Attempt, deltas: list[Delta]) -> bool:
@@ -288,19 +303,30 @@ class Outcome:
     def _since_start(self, moment: float | None) -> float | None:
         return None if moment is None or self._call is None else moment - self._call.asked
 
+    def _given_up(self) -> RustyAgentError:
+        """The error of whoever still reads an answer that is given up."""
+        error = given_up()
+        error.partial_text, error.usage = self.partial_text, self.usage
+        return error
+
     def _result(self) -> GenerateResult:
+        call, attempt = self._call, self._attempt
+        assert call is not None
+        assert attempt is not None
+        decoder, assembler = attempt.decoder, attempt.decoder.assembler
+        model = decoder.meta.get("model")
         return GenerateResult(
-            text=self.partial_text,
-            finish_reason=self.finish_reason,
-            model=self.model,
-            usage=self.usage,
-            reasoning=self.reasoning,
-            refusal=self.refusal,
-            tool_calls=self.tool_calls,
-            request_id=self.request_id,
-            time_to_first_token=self.time_to_first_token,
-            duration=self.duration,
-            attempts=1 if self._attempt is None else self._attempt.number,
-            raw=self.raw,
-            warnings=self.warnings,
+            assembler.text,
+            decoder.finish_reason,
+            model if isinstance(model, str) else None,
+            assembler.usage,
+            assembler.reasoning,
+            assembler.refusal,
+            assembler.tool_calls,
+            attempt.request_id,
+            self._since_start(attempt.began),
+            self._since_start(attempt.ended),
+            attempt.number,
+            attempt.meta,
+            call.warnings,
         )

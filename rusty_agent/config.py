@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import os
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunsplit
 
 from attrs import define
 
@@ -26,9 +27,13 @@ __all__ = [
     "chat_url",
     "checked_count",
     "checked_kind",
+    "checked_proxy",
+    "header_secrets",
     "is_secret",
     "resolve_key",
     "time_limits",
+    "url_secrets",
+    "without_secrets",
 ]
 
 
@@ -143,6 +148,14 @@ def is_secret(header: str) -> bool:
     return _SECRET_NAMES.search(header) is not None
 
 
+def header_secrets(headers: Mapping[str, str]) -> list[str]:
+    """What headers hold of secrets, without the scheme in front, as in `Bearer …`."""
+    return [_SCHEME.sub("", value) for name, value in headers.items() if is_secret(name)]
+
+
+_SCHEME = re.compile(r"\A(bearer|basic|digest|token|key|api-?key)\s+", re.IGNORECASE)
+
+
 def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] = os.environ) -> Secret | None:
     """The explicit key, else the preset's environment variable.
 
@@ -173,37 +186,77 @@ def chat_url(base_url: str) -> str:
     Raises:
         ValueError: `base_url` is not an http or https URL with a host, or it carries credentials or a fragment.
     """
-    if not isinstance(base_url, str):
-        raise ValueError(f"base_url must be a string, not {type(base_url).__name__}")
-    if any(character <= " " or character == "\x7f" for character in base_url):
-        raise ValueError("base_url holds white space or a control character")
-    try:
-        parts = urlsplit(base_url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        raise ValueError(f"base_url is not a URL: {_without_userinfo(base_url)!r}") from None
+    parts = _checked_parts(base_url, "base_url")
     if parts.username is not None or parts.password is not None:
         raise ValueError("base_url must not carry credentials (user:password@host): pass api_key or headers")
-    if not valid or "\\" in base_url:
-        raise ValueError(f"base_url must be http://host… or https://host…, not {_without_userinfo(base_url)!r}")
     if parts.fragment:
-        raise ValueError(f"base_url must not carry a fragment: {base_url!r}")
+        raise ValueError(f"base_url must not carry a fragment: {_shown(base_url)!r}")
     netloc = parts.netloc
     if not netloc.isascii():
         try:
             port = "" if parts.port is None else f":{parts.port}"
             netloc = (parts.hostname or "").encode("idna").decode() + port
         except UnicodeError:
-            raise ValueError(f"base_url has a host that is no host's name: {base_url!r}") from None
+            raise ValueError(f"base_url has a host that is no host's name: {_shown(base_url)!r}") from None
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path += "/chat/completions"
     return urlunsplit((parts.scheme, netloc, path, parts.query, ""))
 
 
-def _without_userinfo(url: str) -> str:
-    head, _, tail = url.rpartition("@")
-    return f"***@{tail}" if head else url
+def checked_proxy(proxy: str) -> str:
+    """The proxy's URL, if it is one; it may carry credentials.
+
+    Raises:
+        ValueError: It is not an http or https URL with a host.
+    """
+    _checked_parts(proxy, "proxy")
+    return proxy
+
+
+def _checked_parts(url: str, argument: str) -> SplitResult:
+    if not isinstance(url, str):
+        raise ValueError(f"{argument} must be a string, not {type(url).__name__}")
+    if any(character <= " " or character == "\x7f" for character in url):
+        raise ValueError(f"{argument} holds white space or a control character")
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        raise ValueError(f"{argument} is not a URL: {_shown(url)!r}") from None
+    if not valid or "\\" in url:
+        raise ValueError(f"{argument} must be http://host… or https://host…, not {_shown(url)!r}")
+    return parts
+
+
+def _shown(url: str) -> str:
+    """A URL, or what was meant to be one, fit for a message: without what may be secret."""
+    userinfo, _, rest = url.rpartition("@")
+    rest, query, _ = rest.partition("?")
+    return ("***@" if userinfo else "") + rest + ("?…" if query else "")
+
+
+def url_secrets(url: str) -> list[str]:
+    """What a URL holds of secrets, as it stands there, decoded, and as it is sent: a password, values as `?key=…`."""
+    authority = re.split("[/?#]", url.partition("//")[2] or url, maxsplit=1)[0]
+    userinfo = authority.rpartition("@")[0]
+    user, colon, password = userinfo.partition(":")
+    found = [password if colon else user, b64encode(unquote(userinfo).encode()).decode()]
+    found += [value for name, value in _query(url) if is_secret(name)]
+    return [form for text in found if text for form in {text, unquote(text), unquote_plus(text)}]
+
+
+def without_secrets(url: str) -> str:
+    """The same URL without credentials, and without such values."""
+    parts = urlsplit(url)
+    kept = [f"{name}={value}" if value else name for name, value in _query(url) if not is_secret(name)]
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(kept)))
+
+
+def _query(url: str) -> list[tuple[str, str]]:
+    """Names and values of a URL's query, as they stand there."""
+    pairs = (pair.partition("=") for pair in url.partition("?")[2].partition("#")[0].split("&"))
+    return [(name, value) for name, _, value in pairs if name]
 
 
 def checked_kind(value: Any, kind: type, argument: str) -> Any:

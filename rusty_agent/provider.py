@@ -17,19 +17,31 @@ from yarl import URL
 
 from . import __version__
 from .call import Call, Outcome
-from .config import Settings, chat_url, checked_count, checked_kind, is_secret, resolve_key, time_limits
+from .config import (
+    Settings,
+    chat_url,
+    checked_count,
+    checked_kind,
+    checked_proxy,
+    header_secrets,
+    is_secret,
+    resolve_key,
+    time_limits,
+    url_secrets,
+    without_secrets,
+)
 from .errors import MissingAPIKeyError
 from .many import ManyPrompts
 from .net.attempt import Exchange
 from .net.limits import Caller, Limiter
 from .net.retry import RetryBudget
-from .net.transport import Headers, Transport, TransportOptions
+from .net.transport import Headers, Transport, TransportOptions, proxies_of_environment
 from .parameters import FromPreset, Messages, Parameters, shows
 from .presets import Preset, find_preset
 from .stream import AsyncTextStream
 from .types import GenerateResult, Limits, RetryPolicy, Timeout
 from .wire.mask import Mask
-from .wire.refusal import Adaptation, Refusals
+from .wire.refusal import Refusals
 from .wire.request import build_body, checked_headers, encode_body
 from .wire.sse import MAX_EVENT_BYTES
 
@@ -53,7 +65,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
         headers: Sent with every request; they win over the library's own.
         session: An aiohttp session to use, and not to close. It ties the provider to that session's loop, and its
             own settings replace `max_connections` and `ssl`.
-        proxy: The URL of an HTTP proxy.
+        proxy: The URL of an HTTP proxy, with its credentials if it needs some.
         trust_env: Take the proxy from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. Default False.
         max_connections: The most connections to have open at once; further calls wait. Default: no limit.
         timeout: Time limits. A bare number, in seconds, is the whole call for `generate_text`, and inactivity
@@ -66,8 +78,8 @@ class AsyncProvider(FromPreset, ManyPrompts):
             is a line in the result's `warnings`. What shapes the answer (`messages`, `stop`, `tools`,
             `response_format`) is never touched. Default True.
         split_thinking: Take `<think>…</think>` at the beginning of an answer for reasoning. Default False.
-        pickle_key: Put the key, and headers that hold one, into pickles of this provider. Default False: a copy in
-            another process looks for the key in its own environment.
+        pickle_key: Put the key, and headers and URLs that hold one, into pickles of this provider. Default False: a
+            copy in another process looks for the key in its own environment, and without one its calls fail.
         limits: A `Limits`, for all calls on one event loop together: how fast and how many. Default: none.
 
     Raises:
@@ -103,7 +115,10 @@ class AsyncProvider(FromPreset, ManyPrompts):
         self._preset = preset if isinstance(preset, Preset) else find_preset(preset)
         self._settings = Settings.from_env()
         self._key = resolve_key(api_key, self._preset)
+        self._missing: str | None = None  # what a call says that cannot be made for want of a key
         self._url = URL(chat_url(self._preset.base_url if base_url is None else base_url), encoded=True)
+        proxies = proxies_of_environment() if proxy is None and trust_env else [proxy and checked_proxy(proxy)]
+        self._url_secrets = [secret for url in (str(self._url), *proxies) if url for secret in url_secrets(url)]
         self._retry = self._settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
         self._max_event_bytes = checked_count(max_event_bytes, "max_event_bytes")
         if max_connections is not None:
@@ -119,8 +134,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
         self._stream_headers = Headers({"accept-encoding": "identity"})  # compression would hold tokens back
         self._stream_headers.update(self._headers)
         self._own_mask = self._mask(self._headers)
-        self._adapt = adapt
-        self._refusals = Refusals()
+        self._refusals = Refusals() if adapt else None
         self._budget = RetryBudget(self._retry.budget)
         self._split_thinking = split_thinking
         self._line = None if limits is None else checked_kind(limits, Limits, "limits")
@@ -260,6 +274,8 @@ class AsyncProvider(FromPreset, ManyPrompts):
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_transport"):  # a debugger shows what a constructor left that has raised
+            return f"<{type(self).__name__}, unfinished>"
         key = "no key" if self._key is None else "key ***"
         return f"<{type(self).__name__} {self.model!r} at {self._url.origin()}, {key}>"
 
@@ -267,11 +283,18 @@ class AsyncProvider(FromPreset, ManyPrompts):
         """Configuration only, and the key only on request; connections belong to a process and a loop."""
         if self._options["session"] is not None or type(self._transport) is not Transport:
             raise TypeError("A provider with a session of its own, or of a local model, cannot be pickled")
+        if self._options["ssl"] is not None:
+            raise TypeError(
+                "A provider with an SSLContext cannot be pickled: contexts belong to a process. "
+                "Send what is needed to make the context, and make the provider there."
+            )
         if self._options["pickle_key"]:
             return _unpickled, (type(self), self.model, self._key and self._key.reveal(), self._options)
-        given = self._options["headers"] or {}
-        headers = {name: value for name, value in given.items() if not is_secret(name)}
-        return _unpickled, (type(self), self.model, None, {**self._options, "headers": headers})
+        options = dict(self._options)
+        options["headers"] = {name: value for name, value in (options["headers"] or {}).items() if not is_secret(name)}
+        for name in ("base_url", "proxy"):
+            options[name] = options[name] and without_secrets(options[name])
+        return _unpickled, (type(self), self.model, None, options)
 
     def __copy__(self) -> Self:
         return type(self)(self.model, api_key=None if self._key is None else self._key.reveal(), **self._options)
@@ -302,6 +325,8 @@ class AsyncProvider(FromPreset, ManyPrompts):
         retry: RetryPolicy | None = None,
     ) -> Callable[..., Call]:
         """Check everything now; the function returned begins the call's clock. It takes what `_start` takes last."""
+        if self._missing is not None:
+            raise MissingAPIKeyError(self._missing)
         sampling = {
             "temperature": temperature,
             "max_tokens": max_tokens,
@@ -346,16 +371,17 @@ class AsyncProvider(FromPreset, ManyPrompts):
 
     def _mask(self, headers: Mapping[str, str]) -> Mask:
         """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
-        secrets = [value.removeprefix("Bearer ") for name, value in headers.items() if is_secret(name)]
-        return Mask([self._key.reveal(), *secrets] if self._key is not None else secrets)
+        key = [] if self._key is None else [self._key.reveal()]
+        return Mask([*key, *header_secrets(headers), *self._url_secrets])
 
     def _start(
         self, exchange: Exchange, policy: RetryPolicy, warnings: list[str], caller: Caller | None = None
     ) -> Call:
         """Begin a call: its clock runs from here. It stands in line if the provider has limits, or for a run."""
-        adaptation = Adaptation(self._refusals, exchange.fields) if self._adapt else None
         limiter = None if caller is None and self._line is None else self._limiter()
-        return Call(self._transport, exchange, adaptation, policy, self._budget, warnings, self._calls, limiter, caller)
+        return Call(
+            self._transport, exchange, self._refusals, policy, self._budget, warnings, self._calls, limiter, caller
+        )
 
     def _limiter(self) -> Limiter:
         """The door of the running loop."""
@@ -379,7 +405,11 @@ class AsyncProvider(FromPreset, ManyPrompts):
 
 
 def _unpickled(kind: type[AsyncProvider], model: str, key: str | None, options: dict[str, Any]) -> AsyncProvider:
+    """Make the provider anew. Without a key its calls fail: were it to fail here, a pool of processes would hang."""
     try:
         return kind(model, api_key=key, **options)
     except MissingAPIKeyError as error:
-        raise MissingAPIKeyError(f"{error} Pickles carry the key only with pickle_key=True.") from None
+        provider = kind(model, api_key="none", **options)
+        provider._key = None
+        provider._missing = f"{error} Pickles carry the key only with pickle_key=True."
+        return provider

@@ -14,7 +14,6 @@ from typing import Self
 
 from .call import Call, Outcome
 from .errors import RustyAgentError, StreamInterruptedError
-from .net.attempt import given_up
 from .types import GenerateResult, StreamEvent, TextDelta
 from .wire.chunks import Delta
 
@@ -84,7 +83,7 @@ class AsyncTextStream(Outcome):
         Raises:
             RustyAgentError: The answer did not begin.
         """
-        if not self._begun and not self._closed:
+        if not self._begun and (self._error is not None or not self._closed):
             self._keep(await self.arrival() or [])
 
     async def result(self) -> GenerateResult:
@@ -124,7 +123,7 @@ class AsyncTextStream(Outcome):
     async def arrival(self) -> list[Delta] | None:
         """The deltas of the next arrival, past the views; None at the end. For the blocking face."""
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or each time it is raised would make it longer
         if self._closed:
             return None
         if self._reading:
@@ -147,8 +146,7 @@ class AsyncTextStream(Outcome):
             if isinstance(error, RustyAgentError):
                 self._error = error
             else:  # cancelled: what arrived is not the whole answer, and reading on must not look like its end
-                self._error = given_up()
-                self._error.partial_text = self.partial_text
+                self._error = self._given_up()
             raise
         finally:
             self._reading = False
@@ -163,15 +161,18 @@ class AsyncTextStream(Outcome):
 
     def _check_cut(self) -> None:
         """Raise if another task closed the stream, while this one read it, before its end."""
-        if self._closed:
-            self._error = given_up() if self._attempt is None else self._attempt.decoder.error
-            if self._error is not None:
-                raise self._error
+        if not self._closed:
+            return
+        decoder = None if self._attempt is None else self._attempt.decoder
+        self._whole = decoder is not None and decoder.ended and decoder.error is None
+        if not self._whole:
+            self._error = (decoder and decoder.error) or self._given_up()
+            raise self._error
 
     @property
-    def arrival_size(self) -> int:
-        """Bytes of the last arrival on the wire."""
-        return 0 if self._attempt is None else self._attempt.arrival_size
+    def received(self) -> int:
+        """Bytes of the answer read so far. For the blocking face."""
+        return 0 if self._attempt is None else self._attempt.received
 
     async def _texts(self) -> AsyncGenerator[str, None]:
         try:

@@ -19,13 +19,14 @@ from ..errors import APIConnectionError, APITimeoutError, RustyAgentError, Strea
 from ..wire import failure
 from ..wire.chunks import Delta
 from ..wire.mask import Mask
-from ..wire.reply import ReplyDecoder
+from ..wire.reply import ReplyDecoder, has_content
 from .transport import NETWORK_ERRORS, Headers, Response, Transport, network_error, salvage
 from .watchdog import Interrupted, Scope, Watchdog
 
 __all__ = ["Attempt", "Exchange", "given_up"]
 
 _ERROR_BODY_SECONDS = 2.0
+_UNMASKED = frozenset({"partial_text", "usage"})  # what the caller was given already
 
 
 @define(repr=False)
@@ -50,7 +51,7 @@ class Attempt:
         decoder: What the answer has brought so far.
         headers: The answer's headers.
         number: Which attempt of its call it is, from 1.
-        arrival_size: Bytes of the last read.
+        received: Bytes of the answer's body read so far.
         began: When the first content came, by `time.monotonic`; a loop's own clock may stand still within a step.
         ended: When the answer ended, likewise.
     """
@@ -60,13 +61,14 @@ class Attempt:
             exchange.max_bytes, choices=exchange.fields.get("n"), split_thinking=exchange.split_thinking
         )
         self.headers: Mapping[str, str] = {}
-        self.arrival_size = 0
+        self.received = 0
         self.number = number
         self.began: float | None = None
         self.ended: float | None = None
         self._transport = transport
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
+        self._deadline = deadline
         self._watchdog = Watchdog(self._loop, exchange.limits, deadline, self._stop_waiting)
         self._scope = Scope()
         self._response: Response | None = None
@@ -89,9 +91,11 @@ class Attempt:
             RustyAgentError: There was none.
         """
         exchange = self._exchange
+        interrupted = False
         try:
             with self._scope:
-                self._watchdog.start()
+                if self._transport.queues:
+                    self._watchdog.start()
                 response = self._response = await self._transport.post(
                     exchange.url,
                     exchange.headers,
@@ -103,12 +107,14 @@ class Attempt:
                 if not 200 <= response.status < 300 or response.status == 204:
                     raise await self._status_error(response)
         except Interrupted:
-            raise self._interruption() from None
+            interrupted = True
         except BaseException as error:
             self.close()
             if isinstance(error, RustyAgentError):
                 self._mask(error)
             raise
+        if interrupted:  # raised here, so that it has no context
+            raise self._interruption()
         self._watchdog.arrived(content=False)
 
     async def read(self) -> list[Delta]:
@@ -128,16 +134,15 @@ class Attempt:
             deltas = decoder.feed(salvage(response))
             deltas += decoder.close(await self._broken(error, response))
         else:
-            self.arrival_size = len(data)
-            deltas = decoder.feed(data)
-            if whole or content.at_eof():
-                deltas += decoder.close()
-        watchdog.arrived(bool(deltas) and decoder.has_content)
+            self.received += len(data)
+            deltas = decoder.feed_last(data) if whole or content.at_eof() else decoder.feed(data)
         if self.began is None and decoder.has_content:
             self.began = monotonic()
         if decoder.ended:
             self._end(response)
-        elif decoder.settled is not watchdog.settled:
+            return deltas
+        watchdog.arrived(has_content(deltas))
+        if decoder.settled is not watchdog.settled:
             watchdog.settle(decoder.settled)
         return deltas
 
@@ -160,17 +165,20 @@ class Attempt:
         self._watchdog.release()
         self.ended = monotonic()
         error = self.decoder.error
+        self._transport.release(response, linger=error is None)
         if error is not None:
             error.request_id = self.request_id
             error.attempts = self.number
             self._mask(error)
-        self._transport.release(response, linger=error is None)
 
     async def _status_error(self, response: Response) -> RustyAgentError:
         self._watchdog.stop()  # the status says enough: its body gets a short time of its own
+        until = self._loop.time() + _ERROR_BODY_SECONDS
+        if self._deadline is not None:
+            until = min(until, self._deadline)
         body = b""
         try:
-            async with asyncio.timeout(_ERROR_BODY_SECONDS):
+            async with asyncio.timeout_at(until):
                 while len(body) < failure.MAX_ERROR_BYTES and (data := await response.content.readany()):
                     body += data
         except NETWORK_ERRORS:  # a timeout is one of them
@@ -189,8 +197,8 @@ class Attempt:
 
     def _mask(self, error: RustyAgentError) -> None:
         mask = self._exchange.mask
-        for name, value in vars(error).items():
-            setattr(error, name, mask(value))
+        for name in vars(error).keys() - _UNMASKED:
+            setattr(error, name, mask(getattr(error, name)))
         error.args = tuple(map(mask, error.args))
 
     async def _broken(self, error: BaseException, response: Response) -> RustyAgentError:

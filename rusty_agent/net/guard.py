@@ -83,7 +83,9 @@ class Guard:
 
     def release(self, response: Response, *, linger: bool) -> None:
         """Be done with a response: close it now, or after a moment in which its body may end by itself."""
-        if linger and not response.closed:
+        if response.closed:
+            self.responses.discard(response)
+        elif linger:
             self._loop.call_later(_LINGER_SECONDS, lambda: self.release(response, linger=False))
         else:
             self.responses.discard(response)

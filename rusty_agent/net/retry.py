@@ -56,7 +56,6 @@ async def retrying(
     Raises:
         RustyAgentError: The last attempt's error; `attempts` says how many there were.
     """
-    loop = asyncio.get_running_loop()
     number = 1
     sent_back = failed = 0
     while True:
@@ -64,31 +63,42 @@ async def retrying(
             result = await attempt(number)
         except RustyAgentError as error:
             error.attempts = number
-            now = loop.time()
             if patient and isinstance(error, RateLimitError) and policy.max_retries:
                 sent_back += 1
                 delay = _delay(error, sent_back, max(TURNS, policy.max_retries), policy)
             else:
                 failed += 1
-                delay = _delay(error, failed, policy.max_retries, policy)
-                if delay is not None and clock.deadline is not None and now + delay >= clock.deadline:
-                    delay = None
-                if delay is not None and not _invited(error) and not budget.spend():
-                    logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
-                    delay = None
+                delay = _affordable(error, _delay(error, failed, policy.max_retries, policy), budget, clock)
             logger.debug("attempt %d failed, %s: %s", number, _plan(delay), error)
-            if policy.on_attempt is not None:
-                policy.on_attempt(AttemptReport(number, error, delay, now - clock.started))
+            _report(policy, clock, number, error, delay)
             if delay is None:
                 raise
             wait = delay
         else:
             budget.earn(number)
             if policy.on_attempt is not None:
-                policy.on_attempt(AttemptReport(number, None, None, loop.time() - clock.started))
+                _report(policy, clock, number, None, None)
             return result
         await nap(wait)
         number += 1
+
+
+def _affordable(error: RustyAgentError, delay: float | None, budget: RetryBudget, clock: Clock) -> float | None:
+    """The delay, if the deadline and the budget allow another attempt after it; else None."""
+    if delay is None:
+        return None
+    if clock.deadline is not None and asyncio.get_running_loop().time() + delay >= clock.deadline:
+        return None
+    if not _invited(error) and not budget.spend():
+        logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
+        return None
+    return delay
+
+
+def _report(policy: RetryPolicy, clock: Clock, number: int, error: Exception | None, delay: float | None) -> None:
+    if policy.on_attempt is not None:
+        elapsed = asyncio.get_running_loop().time() - clock.started
+        policy.on_attempt(AttemptReport(number, error, delay, elapsed))
 
 
 class RetryBudget:

@@ -13,40 +13,86 @@ from __future__ import annotations
 import asyncio
 import atexit
 import encodings.idna  # noqa: F401 - connecting imports it; a fork in that moment would leave the child waiting
+import io
 import logging
 import os
+import socket
 import ssl
+import struct
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, TypeAlias
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from attrs import define
-from multidict import CIMultiDict
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from attrs import define, field
 from yarl import URL
 
 from .. import errors
+from ..config import checked_proxy
 from ..wire.failure import printable
+from .direct import Headers, Reply, Target
 from .guard import close_later, dismiss_all, find_guard, guard_of
 
-__all__ = ["NETWORK_ERRORS", "Headers", "Response", "Transport", "TransportOptions", "network_error", "salvage"]
+__all__ = [
+    "NETWORK_ERRORS",
+    "Headers",
+    "Response",
+    "Transport",
+    "TransportOptions",
+    "network_error",
+    "proxies_of_environment",
+    "salvage",
+]
 
-Response = aiohttp.ClientResponse
-NETWORK_ERRORS = (aiohttp.ClientError, OSError)
+Response: TypeAlias = aiohttp.ClientResponse | Reply
+NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What reading from a `Response` may raise; `network_error` turns it into an error of ours."""
 
 _MAX_REDIRECTS = 5
 _READ_BUFFER = 2**18  # bytes buffered before the server is held back, at most twice this (aiohttp's high-water mark)
+_MAX_TARGETS = 16
+_LARGE = 2**20  # bytes of a body from which on aiohttp wants to send it in pieces
+_NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 _KEEP_ALIVE = 30.0  # seconds; servers commonly close idle connections after 60 or more, uvicorn after 5
 
 logger = logging.getLogger("rusty_agent")
 
 _sending: ContextVar[Callable[[], None]] = ContextVar("rusty_agent_sending")
-_made_connection: ContextVar[bool] = ContextVar("rusty_agent_made_connection", default=True)
+_made_connection: ContextVar[bool | None] = ContextVar("rusty_agent_made_connection", default=True)
+"""Whether the request got a new connection; None asks for one."""
+
 _connectors: weakref.WeakSet[_Connector] = weakref.WeakSet()
+
+
+class _Protocol(ResponseHandler):
+    """aiohttp's protocol; but where the body's framing is broken, its reader is told too, and does not wait for ever.
+
+    The C parser forgets the body when it fails, and the connection is closed without a word to whoever reads.
+
+    And what is closed is closed now: a transport's own `close()` first waits until all that is written has left,
+    which is never if the endpoint does not read. The system would wait likewise, so it is told to reset the connection.
+    """
+
+    def close(self) -> None:
+        transport = self.transport
+        if transport is not None:
+            if transport.get_write_buffer_size():
+                with suppress(OSError):  # the connection may be gone already
+                    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            transport.abort()
+        super().close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        body = self._payload
+        super().connection_lost(exc)
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError("its HTTP framing is wrong"))
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -55,8 +101,23 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         self.abandoned = False
         self._home = asyncio.get_running_loop()
+        self._targets: dict[URL, Target] = {}
         super().__init__(**options)
+        protocol: type[ResponseHandler] = _Protocol
+        self._factory = partial(protocol, loop=self._home)
         _connectors.add(self)
+
+    def target(self, session: aiohttp.ClientSession, url: URL) -> Target:
+        """Where requests to a URL go; there are few in the life of a pool: one, redirects, a local model's ports."""
+        target = self._targets.get(url)
+        if target is None:
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            target = self._targets[url] = Target(session, url, _READ_BUFFER)
+        return target
+
+    async def _get(self, *args: Any, **kwargs: Any) -> Any:
+        return None if _made_connection.get() is None else await super()._get(*args, **kwargs)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         _made_connection.set(True)
@@ -78,6 +139,10 @@ class _BoundedConnector(_Connector):
         _sending.get()()
         return connection
 
+    async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
+        async with asyncio.timeout(timeout.sock_connect):  # for names and proxies too, which aiohttp does not limit
+            return await super()._create_connection(req, traces, timeout)
+
 
 def _abandon_all() -> None:
     """Forget every session: the process ends, or is a child whose sockets and loops are its parent's."""
@@ -91,39 +156,35 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_all)
 
 
-class Headers(CIMultiDict[str]):
-    """Headers of requests: in the form that aiohttp takes without converting, and without values in their repr.
-
-    One of them is the key, and tracebacks may print local variables.
-    """
-
-    def __repr__(self) -> str:
-        return repr(dict.fromkeys(self, "***"))
-
-
 @define(frozen=True)
 class TransportOptions:
     """How to connect; see `AsyncProvider` for the meaning of each."""
 
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     trust_env: bool = False
     max_connections: int | None = None
     tls: ssl.SSLContext | None = None
 
 
 class Transport:
-    """The sessions of one provider, one for each loop that it is used from."""
+    """The sessions of one provider, one for each loop that it is used from.
+
+    Attributes:
+        closed: No request can be sent any more.
+        queues: Requests may have to wait for a connection.
+    """
 
     def __init__(self, options: TransportOptions, session: aiohttp.ClientSession | None = None) -> None:
         self._options = options
         self._given = session
+        self.queues = options.max_connections is not None and session is None
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self.closed = False
         weakref.finalize(self, close_later, self._sessions).atexit = False
 
     async def post(
         self, url: URL, headers: Headers, body: bytes, *, connect: float | None, sending: Callable[[], None]
-    ) -> aiohttp.ClientResponse:
+    ) -> Response:
         """Send a request, wait for the response's headers.
 
         A pooled connection that turns out to be dead is replaced once, at once: servers close idle connections at any
@@ -133,26 +194,31 @@ class Transport:
             RustyAgentError: The endpoint could not be reached or gave no HTTP answer.
         """
         session = self._session()
-        bounded = self._options.max_connections is not None and self._given is None
-        timeout = _client_timeout(connect, bounded)
+        timeout = _client_timeout(connect, self.queues)
         redirects = resent = 0
-        if bounded:
+        if self.queues:
             _sending.set(sending)
         else:
             sending()
         while True:
-            _made_connection.set(self._given is not None)
+            _made_connection.set(None if resent else self._given is not None)
             failure: errors.RustyAgentError | None = None
             try:
-                response = await session.post(
-                    url,
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    raise_for_status=False,
-                    timeout=timeout,
-                    proxy=self._proxy(url),
-                )
+                proxy = self._proxy(url)
+                connector = session.connector
+                response: Response
+                if proxy is None and isinstance(connector, _Connector):
+                    response = await connector.target(session, url).post(connector, headers, body, timeout)
+                else:
+                    response = await session.post(
+                        url,
+                        data=body if len(body) < _LARGE else io.BytesIO(body),
+                        headers=headers,
+                        allow_redirects=False,
+                        raise_for_status=False,
+                        timeout=timeout,
+                        proxy=proxy,
+                    )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 fresh = _made_connection.get() or isinstance(error, aiohttp.ClientConnectorError)
                 if not (fresh or resent or self.closed):
@@ -162,16 +228,19 @@ class Transport:
                 failure = self._error(error, url, connect)
             except (*NETWORK_ERRORS, ValueError, RuntimeError) as error:
                 failure = self._error(error, url, connect)
+            except asyncio.CancelledError as error:
+                raise error.with_traceback(None) from None  # aiohttp's frames hold the headers
             if failure is not None:  # raised here, without a cause: aiohttp's errors and frames hold the headers
                 raise failure
             target = _same_origin_redirect(response, url)
             if target is None or redirects == _MAX_REDIRECTS:
-                guard_of(asyncio.get_running_loop()).responses.add(response)
+                if not response.closed:
+                    guard_of(asyncio.get_running_loop()).responses.add(response)
                 return response
             response.release()
             redirects, url = redirects + 1, target
 
-    def release(self, response: aiohttp.ClientResponse, *, linger: bool = False) -> None:
+    def release(self, response: Response, *, linger: bool = False) -> None:
         """Be done with a response. Its connection closes now, unless its body has ended.
 
         Args:
@@ -239,12 +308,18 @@ class Transport:
         if self._options.proxy or proxy_bypass(url.host or ""):
             return self._options.proxy
         proxies = getproxies()
-        return proxies.get(url.scheme) or proxies.get("all")
+        proxy = proxies.get(url.scheme) or proxies.get("all")
+        return proxy and checked_proxy(proxy)
 
     def _error(self, error: Exception, url: URL, connect: float | None) -> errors.RustyAgentError:
         if self.closed:
             return errors.APIConnectionError("The provider was closed while the request was under way.")
         return network_error(error, f"{url.host}:{url.port}", connect=connect)
+
+
+def proxies_of_environment() -> list[str]:
+    """Whatever `trust_env` may take for a proxy."""
+    return list(getproxies().values())
 
 
 @lru_cache(maxsize=64)
@@ -255,7 +330,7 @@ def _client_timeout(connect: float | None, bounded: bool) -> aiohttp.ClientTimeo
     return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
-def _same_origin_redirect(response: aiohttp.ClientResponse, url: URL) -> URL | None:
+def _same_origin_redirect(response: Response, url: URL) -> URL | None:
     """Where a 307 or 308 points to, if that is the same origin: only there may the key and the prompt go."""
     location = response.headers.get("location") if response.status in (307, 308) else None
     if not location:
@@ -277,7 +352,7 @@ def network_error(error: BaseException, peer: str, *, connect: float | None = No
             limit="connect",
             seconds=connect,
         )
-    if isinstance(error, aiohttp.ClientError) and "content-encoding" in said.lower():
+    if isinstance(error, aiohttp.ClientError | HttpProcessingError) and "content-encoding" in said.lower():
         return errors.ResponseError(f"The answer of {peer} cannot be decompressed: {said}.")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
         failed = errors.APIConnectionError(
@@ -291,6 +366,9 @@ def network_error(error: BaseException, peer: str, *, connect: float | None = No
         return errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check base_url and that the server runs.")
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return errors.APIConnectionError(f"{peer} closed the connection without an answer.")
+    if isinstance(error, HttpProcessingError):  # from aiohttp's parser in Python; that in C hides it
+        said = printable(error.message)
+        return errors.APIConnectionError(f"The connection to {peer} broke: its HTTP framing is wrong: {said}.")
     if isinstance(error, aiohttp.ClientResponseError):
         return errors.APIConnectionError(f"{peer} does not speak HTTP: {said}.")
     if isinstance(error, RuntimeError | ValueError):
@@ -305,7 +383,7 @@ def _final(message: str) -> errors.APIConnectionError:
     return error
 
 
-def salvage(response: aiohttp.ClientResponse) -> bytes:
+def salvage(response: Response) -> bytes:
     """What had arrived when the connection broke: aiohttp raises before it hands its buffer out."""
     buffer = getattr(response.content, "_buffer", None)
     offset = getattr(response.content, "_buffer_offset", 0)

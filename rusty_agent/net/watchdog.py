@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -59,12 +58,14 @@ class _Ticker:
             self._arm(max(due, now + 0.001))
 
 
-_tickers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Ticker] = weakref.WeakKeyDictionary()
+_tickers: dict[asyncio.AbstractEventLoop, _Ticker] = {}
 
 
 def _ticker(loop: asyncio.AbstractEventLoop) -> _Ticker:
     ticker = _tickers.get(loop)
     if ticker is None:
+        for other in [other for other in list(_tickers) if other.is_closed()]:
+            _tickers.pop(other, None)
         ticker = _tickers[loop] = _Ticker(loop)
     return ticker
 
@@ -83,6 +84,7 @@ class Watchdog:
         "_limits",
         "_loop",
         "_on_expiry",
+        "_paused",
         "_quiet_since",
         "_sent",
         "_ticker",
@@ -108,7 +110,9 @@ class Watchdog:
         self._ticker = _ticker(loop)
         self._watched = False
         self._waiting_since: float | None = None
-        self._quiet_since: float | None = None  # since when reads have waited without getting content
+        # Since when reads have waited without getting content, what the reader took between them not counted.
+        self._quiet_since: float | None = None
+        self._paused = 0.0  # when the last of these reads ended
         self.expired: tuple[str, float] | None = None
         self.content = False
         self.settled = False
@@ -125,14 +129,20 @@ class Watchdog:
             self.stop()
         if self._quiet_since is None:
             self._quiet_since = now
+        elif self._paused:
+            self._quiet_since += now - self._paused
+        self._paused = 0.0
         if not self._watched:
             self._arm(now)
 
     def arrived(self, content: bool) -> None:
-        """Something came: content, or mere bytes."""
+        """Something came: content, or mere bytes and what is no content (pings, usage, what no other event carries)."""
         self._waiting_since = None
-        if content:
+        if not content:
+            self._paused = self._loop.time()
+        else:
             self._quiet_since = None
+            self._paused = 0.0
             if not self.content:
                 self.content = True
                 self.stop()  # other limits hold from here on: the next wait arms the timer anew
@@ -157,11 +167,12 @@ class Watchdog:
     def _due(self, now: float) -> tuple[float, str, float] | None:
         """The next limit to pass: when, which, its length. While nothing is awaited only the deadline runs."""
         limits = self._limits
-        due: list[tuple[float, str, float]] = []
+        total = None
         if self._deadline is not None and limits.total is not None:
-            due.append((self._deadline, "total", limits.total))
+            total = (self._deadline, "total", limits.total)
         if limits.idle is None and limits.first_token is None and limits.stall is None and not self.settled:
-            return due[0] if due else None
+            return total
+        due: list[tuple[float, str, float]] = [] if total is None else [total]
         waiting = now if self._waiting_since is None else self._waiting_since
         quiet = waiting if self._quiet_since is None or self._waiting_since is None else self._quiet_since
         if self.settled:

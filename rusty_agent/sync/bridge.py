@@ -18,14 +18,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-# Imported here, not on first use: a child forked while another thread imports it would wait for that import for ever.
-_new_fast_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-with suppress(ImportError):
-    import uvloop
+from .loop import new_loop
 
-    _new_fast_loop = uvloop.new_event_loop
-
-__all__ = ["Handover", "LoopThread", "loop_thread", "new_loop"]
+__all__ = ["Crossing", "Handover", "LoopThread", "loop_thread", "new_loop"]
 
 T = TypeVar("T")
 
@@ -34,7 +29,7 @@ _LOW_WATER = 2**16
 _CLEAN_UP_SECONDS = 0.25  # how long an interrupted call may take to clean up before the interrupt goes on
 _HOLD_SECONDS = 1.0
 _EXIT_SECONDS = 1.0  # how long the loop may take to close its connections at exit
-_POLL_SECONDS = 0.1 if os.name == "nt" else None  # Ctrl-C does not interrupt waits on Windows
+_POLL_SECONDS = 0.2  # Ctrl-C does not interrupt a wait on Windows, and none that begins in the moment of its signal
 
 
 class LoopThread:
@@ -43,12 +38,23 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop = new_loop()
         self.process = os.getpid()
-        self._stopping = False
+        self.started = False
+        self.stopping = False
         # The loop holds its tasks weakly. In a forked child the frame of `_run` is lost with all that it refers to,
         # so that nothing here is ever destroyed there, and nothing complains of it.
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._run, name="rusty-agent", daemon=True)
-        self._thread.start()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._thread: threading.Thread | None = None
+        self._ident: int | None = None
+        self._taken = threading.Lock()
+
+    def start_thread(self) -> None:
+        """Start the thread, if it has not been.
+
+        Ctrl-C may end this when the thread has begun already. Then it is begun again, and the second one ends at once.
+        """
+        if not self.started:
+            threading.Thread(target=self._run, name="rusty-agent", daemon=True).start()
+            self.started = True
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop, in this thread's context, and wait for it.
@@ -59,11 +65,12 @@ class LoopThread:
         """
         self.refuse_own_thread(coroutine)
         outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
-        cancel = self.start(coroutine, lambda value, error: outcome.put((value, error)))
+        crossing = Crossing(self, coroutine, lambda value, error: outcome.put((value, error)))
         try:
+            crossing.begin()
             value, error = _get(outcome)
         except BaseException:
-            cancel()
+            crossing.cancel()
             with suppress(Empty):
                 outcome.get(timeout=_CLEAN_UP_SECONDS)
             raise
@@ -77,36 +84,14 @@ class LoopThread:
     def start(
         self, coroutine: Coroutine[Any, Any, T], done: Callable[[T | None, BaseException | None], object]
     ) -> Callable[[], None]:
-        """Start a coroutine on the loop; `done` is called there. Returns what cancels it, from any thread."""
-        context = contextvars.copy_context()
-        task: asyncio.Task[None] | None = None
-
-        async def main() -> None:
-            try:
-                value = await coroutine
-            except BaseException as error:
-                if not self._stopping:  # at exit, a daemon thread that waits is better left waiting
-                    done(None, error)
-            else:
-                done(value, None)
-
-        def begin() -> None:
-            nonlocal task
-            task = self.loop.create_task(main(), context=context)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            task.add_done_callback(lambda _: coroutine.close())  # it may have been cancelled before its first step
-
-        def cancel() -> None:
-            with suppress(RuntimeError):  # the loop has been closed: there is nothing left to cancel
-                self.loop.call_soon_threadsafe(lambda: task and task.cancel())
-
-        self.loop.call_soon_threadsafe(begin)
-        return cancel
+        """Begin a `Crossing`; returns what cancels it."""
+        crossing = Crossing(self, coroutine, done)
+        crossing.begin()
+        return crossing.cancel
 
     def refuse_own_thread(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Raise instead of deadlocking."""
-        if threading.get_ident() == self._thread.ident:
+        if threading.get_ident() == self._ident:
             coroutine.close()
             raise RuntimeError(
                 "A blocking call on rusty_agent's own event loop thread would wait for itself. "
@@ -125,7 +110,7 @@ class LoopThread:
             standing.set()
             go_on.wait(_HOLD_SECONDS)
 
-        if threading.get_ident() != self._thread.ident:
+        if self._ident not in (None, threading.get_ident()):
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(stand)
                 standing.wait(_HOLD_SECONDS)
@@ -133,12 +118,16 @@ class LoopThread:
 
     def stop(self) -> None:
         """Cancel what runs, close all connections, end the thread."""
-        self._stopping = True
+        self.stopping = True
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(_EXIT_SECONDS)
+        if self._thread is not None:
+            self._thread.join(_EXIT_SECONDS)
 
     def _run(self) -> None:
+        if not self._taken.acquire(blocking=False):
+            return
+        self._thread, self._ident = threading.current_thread(), threading.get_ident()
         loop = self.loop
         try:
             loop.run_forever()
@@ -150,6 +139,77 @@ class LoopThread:
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
+
+
+class Crossing(Generic[T]):
+    """A coroutine on its way to the loop, running there, or over; in the context of the thread that makes this.
+
+    It is made first and begun afterwards, so that whoever begins it holds already what it takes to cancel it: Ctrl-C
+    may come between any two steps of the main thread.
+
+    Args:
+        thread: Where to run it.
+        coroutine: What to run.
+        done: Called on the loop with the result or the error.
+    """
+
+    def __init__(
+        self,
+        thread: LoopThread,
+        coroutine: Coroutine[Any, Any, T],
+        done: Callable[[T | None, BaseException | None], object],
+    ) -> None:
+        self._thread = thread
+        self._coroutine = coroutine
+        self._done = done
+        self._context = contextvars.copy_context()
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+
+    def begin(self) -> None:
+        """Send it to the loop."""
+        self._thread.loop.call_soon_threadsafe(self._begin)
+
+    def cancel(self) -> None:
+        """Cancel it, from any thread, at any time, even if it was never begun."""
+        with suppress(RuntimeError):  # the loop has been closed: there is nothing left to cancel
+            self._thread.loop.call_soon_threadsafe(self._cancel)
+
+    # On the loop.
+
+    def _begin(self) -> None:
+        if not self._cancelled:
+            self._task = self._thread.loop.create_task(self._run(), context=self._context)
+            self._thread.tasks.add(self._task)
+            self._task.add_done_callback(self._end)
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._abort()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._thread.tasks.discard(task)
+        if task.cancelled():  # before its first step
+            self._abort()
+
+    def _abort(self) -> None:
+        self._coroutine.close()
+        self._fail(asyncio.CancelledError())
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._thread.stopping:  # at exit, a daemon thread that waits is better left waiting
+            self._done(None, error)
+
+    async def _run(self) -> None:
+        try:
+            value = await self._coroutine
+        except BaseException as error:
+            self._fail(error)
+        else:
+            self._done(value, None)
 
 
 class Handover(Generic[T]):
@@ -211,20 +271,9 @@ class Handover(Generic[T]):
 
 
 def _get(queue: SimpleQueue[T]) -> T:
-    if _POLL_SECONDS is None:
-        return queue.get()
     while True:
         with suppress(Empty):
             return queue.get(timeout=_POLL_SECONDS)
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    for descriptor in (0, 1, 2):  # libuv would take a closed one for its own, and abort the process when it closes it
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            return asyncio.new_event_loop()
-    return _new_fast_loop()
 
 
 _current: LoopThread | None = None
@@ -235,11 +284,10 @@ def loop_thread() -> LoopThread:
     """The process's loop thread, started if there is none yet."""
     global _current
     current = _current
-    if current is None:
+    if current is None or not current.started:
         with _starting:
-            current = _current
-            if current is None:
-                current = _current = LoopThread()
+            current = _current = _current or LoopThread()
+            current.start_thread()
     return current
 
 

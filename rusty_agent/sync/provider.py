@@ -136,4 +136,6 @@ class Provider(FromPreset, ManyPrompts):
         return twin
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_core"):
+            return f"<{type(self).__name__}, unfinished>"
         return repr(self._core).replace("AsyncProvider", "Provider", 1)

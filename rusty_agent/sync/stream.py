@@ -6,6 +6,7 @@ over once per arrival. Never touched: everything that the async stream decides.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from types import TracebackType
@@ -16,7 +17,7 @@ from ..errors import StreamInterruptedError
 from ..stream import AsyncTextStream
 from ..types import GenerateResult, StreamEvent, TextDelta
 from ..wire.chunks import Delta
-from .bridge import Handover, LoopThread
+from .bridge import Crossing, Handover, LoopThread
 
 __all__ = ["TextStream"]
 
@@ -33,21 +34,27 @@ class TextStream(Outcome):
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """
 
+    _ended = True  # nothing is to be closed before the pump begins
+
     def __init__(self, thread: LoopThread, stream: AsyncTextStream) -> None:
         self._stream = stream
         self._process = thread.process
         self._arrived: list[Delta] = []
         self._backlog: Iterator[Delta] = iter(self._arrived)
         self._begun = False
-        self._ended = True  # until the pump runs there is nothing to close
         self._whole = False  # the end has been seen
         self._error: BaseException | None = None
         self._handover: Handover[list[Delta]] = Handover(thread.loop)
         pump = _pump(stream, self._handover)
         thread.refuse_own_thread(pump)
         handover = self._handover
-        self._cancel = thread.start(pump, lambda _, error: handover.end(error))
+        self._crossing = Crossing(thread, pump, lambda _, error: handover.end(error))
         self._ended = False
+        try:
+            self._crossing.begin()
+        except BaseException:  # Ctrl-C
+            self.close()
+            raise
 
     @property
     def _call(self) -> Call | None:  # type: ignore[override]
@@ -117,7 +124,7 @@ class TextStream(Outcome):
         if not self._ended:
             self._ended = True
             if self._process == os.getpid():
-                self._cancel()
+                self._crossing.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -138,21 +145,13 @@ class TextStream(Outcome):
     def _arrival(self) -> bool:
         """Fill the backlog from the next arrival; False at the end of the stream."""
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or each time it is raised would make it longer
         if self._ended:
             return False
         if self._process != os.getpid():
             raise RuntimeError("This stream was opened in the parent process: open another one in this one")
+        deltas = self._wait()
         self._begun = True
-        try:
-            deltas = self._handover.get()
-        except Exception as error:
-            self._ended = True
-            self._error = error
-            raise
-        except BaseException:  # Ctrl-C
-            self.close()
-            raise
         if deltas is None:
             self._ended = self._whole = True
             return False
@@ -160,9 +159,29 @@ class TextStream(Outcome):
         self._backlog = iter(deltas)
         return True
 
+    def _wait(self) -> list[Delta] | None:
+        try:
+            deltas = self._handover.get()
+        except asyncio.CancelledError:  # the pump's
+            self.close()
+            deltas = []
+        except Exception as error:
+            self._ended = True
+            self._error = error
+            raise
+        except BaseException:  # Ctrl-C
+            self.close()
+            raise
+        if self._ended and deltas is not None:  # another thread has closed the stream
+            self._error = self._given_up()
+            raise self._error
+        return deltas
+
 
 async def _pump(stream: AsyncTextStream, handover: Handover[list[Delta]]) -> None:
+    handed = 0
     async with stream:
         while (deltas := await stream.arrival()) is not None:
-            if deltas:
-                await handover.put(deltas, stream.arrival_size)
+            if deltas:  # an event may take several reads
+                size, handed = stream.received - handed, stream.received
+                await handover.put(deltas, size)

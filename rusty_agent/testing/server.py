@@ -63,15 +63,20 @@ class FaultServer:
     Without any it plays a well-behaved endpoint that says «Hello world», streamed or not as asked.
 
     Args:
-        *answers: Answers, or functions that make one from the request.
+        *answers: Answers, or functions that make one from the request. What such a function raises is raised at the
+            end, by `stop` or by leaving the block.
 
     Attributes:
-        url: The base URL to give to a provider.
+        url: The base URL to give to a provider, once it has begun.
         requests: The requests seen, in order.
     """
 
+    url: str
+    port: int
+
     def __init__(self, *answers: Script) -> None:
         self._answers = deque(answers or [_well_behaved])
+        self._broken: Exception | None = None
         self.requests: list[Received] = []
         self._arrived = threading.Condition()
         self._connections = 0
@@ -79,12 +84,14 @@ class FaultServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
         self._thread = threading.Thread(target=self._run, name="fault-server", daemon=True)
 
     def __enter__(self) -> Self:
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        # asyncio sets this only on sockets that name their protocol: without it each answer waits 40 ms for an ACK.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
         self._thread.start()
         self._ready.wait()
         return self
@@ -120,11 +127,18 @@ class FaultServer:
             return list(self.requests)
 
     def stop(self) -> None:
-        """Close all connections and end; also the way to see what clients do when their server dies."""
+        """Close all connections and end; also the way to see what clients do when their server dies.
+
+        Raises:
+            Exception: What a script has raised.
+        """
         if self._loop is not None and self._thread.is_alive():
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
+        broken, self._broken = self._broken, None
+        if broken is not None:
+            raise broken
 
     # On the server's own thread.
 
@@ -133,7 +147,11 @@ class FaultServer:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._serve, sock=self._socket, limit=2**26)
+        loop = self._loop
+        server = await loop.create_server(
+            lambda: asyncio.StreamReaderProtocol(_Reader(limit=2**26, loop=loop), self._serve, loop=loop),
+            sock=self._socket,
+        )
         self._ready.set()
         await self._stopping.wait()
         server.close()
@@ -144,7 +162,9 @@ class FaultServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, stream_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert isinstance(stream_reader, _Reader)
+        reader = stream_reader
         self._connections += 1
         number = self._connections
         self._writers.add(writer)
@@ -153,9 +173,10 @@ class FaultServer:
                 with self._arrived:
                     self.requests.append(request)
                     self._arrived.notify_all()
-                script = self._answers.popleft() if len(self._answers) > 1 else self._answers[0]
-                if not await self._play(script if isinstance(script, Answer) else script(request), reader, writer):
+                if not await self._play(self._next(request), reader, writer):
                     break
+        except _NotHTTP:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
@@ -164,13 +185,25 @@ class FaultServer:
                     request.gone_at = time.monotonic()
                     request.gone.set()
             writer.close()
-            with suppress(ConnectionError):  # what it had still to send is stuck, if the client does not read
+            with suppress(
+                ConnectionError, asyncio.CancelledError
+            ):  # what it had still to send is stuck, if the client does not read
                 await writer.wait_closed()
             self._writers.discard(writer)
 
-    async def _play(self, script: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    def _next(self, request: Received) -> Answer:
+        script = self._answers.popleft() if len(self._answers) > 1 else self._answers[0]
+        if isinstance(script, Answer):
+            return script
+        try:
+            return script(request)
+        except Exception as error:  # the test's to see, when the server stops
+            self._broken = self._broken or error
+            return Answer((), close=True)
+
+    async def _play(self, script: Answer, reader: _Reader, writer: asyncio.StreamWriter) -> bool:
         """Send an answer; False when the connection is over. The client's leaving ends any step."""
-        leaving = asyncio.ensure_future(_left(reader))
+        leaving = asyncio.ensure_future(reader.left.wait())
         try:
             for step in script.steps:
                 if isinstance(step, bytes):
@@ -192,26 +225,45 @@ class FaultServer:
             leaving.cancel()
 
 
+class _NotHTTP(Exception):
+    """What came is no request."""
+
+
+class _Reader(asyncio.StreamReader):
+    """A reader that tells when the client has gone, though what it sent may not have been read."""
+
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit, loop)
+        self.left = asyncio.Event()
+
+    def feed_eof(self) -> None:
+        super().feed_eof()
+        self.left.set()
+
+    def set_exception(self, exc: Exception) -> None:
+        super().set_exception(exc)
+        self.left.set()
+
+
 async def _read_request(reader: asyncio.StreamReader, connection: int) -> Received | None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
+    except asyncio.LimitOverrunError:
+        raise _NotHTTP from None
     first, *lines = head.decode("latin-1").split("\r\n")
-    method, path, _ = first.split(" ", 2)
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name}
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    try:
+        method, path, _ = first.split(" ", 2)
+        length = int(headers.get("content-length", 0))
+        body = await reader.readexactly(length)
+    except ValueError:  # of a length below 0 too
+        raise _NotHTTP from None
     return Received(method, path, headers, body, connection)
 
 
-async def _left(reader: asyncio.StreamReader) -> None:
-    """Return when the client has closed; it sends nothing while it waits for an answer."""
-    # Polled, since a read here could swallow the first byte of the next request.
-    while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-
-
-async def _first(step: Any, leaving: asyncio.Future[None]) -> None:
+async def _first(step: Any, leaving: asyncio.Future[Any]) -> None:
     step = asyncio.ensure_future(step)
     step.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else may look at it
     await asyncio.wait([step, leaving], return_when=asyncio.FIRST_COMPLETED)

@@ -23,6 +23,7 @@ class Mask:
         plain = {secret for secret in secrets if len(secret) >= _SHORTEST}
         escaped = {dumps(secret).decode()[1:-1] for secret in plain}
         self._forms = sorted(plain | escaped, key=len, reverse=True)
+        self._bytes = [form.encode("utf-8", "surrogatepass") for form in self._forms]
 
     def __call__(self, value: Any) -> Any:
         """The same value without the secrets, and without the beginning of one at its very end, where it was cut."""
@@ -36,8 +37,7 @@ class Mask:
         if isinstance(value, dict | list) and value:
             try:
                 text = dumps(value)
-                masked_text = self(text)
-                return value if masked_text == text else loads(masked_text)
+                return value if not any(form in text for form in self._bytes) else loads(self(text))
             except ValueError:  # nested too deeply, or no JSON in the strict sense; this is slower
                 return map_strings(value, self._text)
         return value

@@ -99,6 +99,10 @@ class Refusals:
         model = body.get("model")
         return self._changes.setdefault(model if isinstance(model, str) else "", {})
 
+    def __bool__(self) -> bool:
+        """Whether anything is known."""
+        return bool(self._changes)
+
 
 class Adaptation:
     """What is left out or renamed in one call. It becomes known to others only once it has worked.

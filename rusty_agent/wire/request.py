@@ -75,7 +75,7 @@ def encode_body(body: dict[str, Any]) -> bytes:
 def _messages(
     prompt: str | None, system_prompt: str | None, messages: Sequence[Mapping[str, Any]] | None
 ) -> list[Mapping[str, Any]]:
-    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence | None):
+    if messages is not None and type(messages) is not list and not _is_sequence(messages):
         raise ValueError("messages must be a list of messages such as {'role': 'user', 'content': '…'}")
     if prompt is not None and not isinstance(prompt, str):
         raise ValueError(f"prompt must be a string, not {type(prompt).__name__}")
@@ -86,7 +86,7 @@ def _messages(
         sent.append({"role": "system", "content": system_prompt})
     if messages:
         for position, message in enumerate(messages):
-            if not isinstance(message, Mapping):
+            if type(message) is not dict and not isinstance(message, Mapping):
                 raise ValueError(f"messages[{position}] must be a mapping, not {type(message).__name__}")
             role = message.get("role")
             if not isinstance(role, str) or not role:
@@ -97,6 +97,10 @@ def _messages(
     else:
         raise ValueError("prompt or messages is required")
     return sent
+
+
+def _is_sequence(messages: Any) -> bool:
+    return isinstance(messages, Sequence) and not isinstance(messages, str | bytes | Mapping)
 
 
 def _number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:

@@ -13,6 +13,7 @@ from ..types import Usage
 __all__ = ["find_usage", "parse_usage"]
 
 
+_MOST = 2**63
 _BARE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
@@ -30,8 +31,11 @@ def parse_usage(raw: Any) -> Usage | None:
     """Read the counts; None for `null`, `{}`, and where every count is zero, as some endpoints send early."""
     if not isinstance(raw, dict):
         return None
-    if raw.keys() == _BARE and all(type(count) is int and 0 < count < 2**63 for count in raw.values()):
-        return Usage(raw["prompt_tokens"], raw["completion_tokens"], raw["total_tokens"], 0, 0, raw)
+    if raw.keys() == _BARE:
+        prompt, completion, total = raw["prompt_tokens"], raw["completion_tokens"], raw["total_tokens"]
+        whole = type(prompt) is type(completion) is type(total) is int
+        if whole and 0 < prompt < _MOST and 0 < completion < _MOST and 0 < total < _MOST:
+            return Usage(prompt, completion, total, 0, 0, raw)
     prompt = _count(raw, "prompt_tokens", "input_tokens")
     completion = _count(raw, "completion_tokens", "output_tokens")
     total = _count(raw, "total_tokens") or prompt + completion
@@ -49,8 +53,8 @@ def _count(raw: dict[str, Any], name: str, other: str = "") -> int:
     value = raw.get(name)
     if type(value) is not int:
         value = raw.get(other) if value is None and other else value
-        value = int(value) if isinstance(value, int | float) and 0 < value < 2**63 else 0
-    return value if 0 < value < 2**63 else 0
+        value = int(value) if isinstance(value, int | float) and 0 < value < _MOST else 0
+    return value if 0 < value < _MOST else 0
 
 
 def _detail(raw: dict[str, Any], group: str, name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from attrs import define, field
@@ -43,6 +44,11 @@ class SyncFace:
 
     def generate(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Any:
         return provider.generate_text(prompt, **parameters)
+
+    def together(self, provider: Any, count: int) -> list[str]:
+        """Make so many calls at once."""
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(provider.generate_text, ["hi"] * count))
 
     def stream(self, provider: Any, prompt: str | None = "hi", *, limit: int = -1, **parameters: Any) -> Outcome:
         """Read a stream to its end, or stop after `limit` pieces."""
@@ -92,6 +98,13 @@ class AsyncFace:
 
     def generate(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Any:
         return self._runner.run(provider.generate_text(prompt, **parameters))
+
+    def together(self, provider: Any, count: int) -> list[str]:
+        async def main() -> list[str]:
+            return list(await asyncio.gather(*(provider.generate_text("hi") for _ in range(count))))
+
+        texts: list[str] = self.run(main)
+        return texts
 
     def stream(self, provider: Any, prompt: str | None = "hi", *, limit: int = -1, **parameters: Any) -> Outcome:
         async def main() -> Outcome:

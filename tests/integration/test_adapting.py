@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import ssl
 from collections.abc import Callable
 
 import pytest
@@ -137,8 +138,12 @@ def test_pickles_hold_no_key(face: Face, serve: Serve, monkeypatch: pytest.Monke
     server = serve()
     data = pickle.dumps(face.provider(server))
     assert KEY.encode() not in data
-    with pytest.raises(MissingAPIKeyError, match="pickle_key"):
-        pickle.loads(data)
+    keyless = pickle.loads(data)
+    for call in (face.generate, face.result):
+        with pytest.raises(MissingAPIKeyError, match="pickle_key"):
+            call(keyless)
+    assert "no key" in repr(pickle.loads(pickle.dumps(keyless)))
+    assert server.requests == []
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-from-the-environment")
     assert face.generate(pickle.loads(data)) == "Hello world"
     assert server.requests[0].headers["authorization"] == "Bearer sk-from-the-environment"
@@ -149,6 +154,26 @@ def test_pickles_hold_the_key_on_request(face: Face, serve: Serve) -> None:
     twin = pickle.loads(pickle.dumps(face.provider(server, pickle_key=True)))
     assert face.generate(twin) == "Hello world"
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_pickles_hold_no_other_secret(face: Face) -> None:
+    options = {
+        "headers": {"x-api-key": "secret-of-header", "x-title": "shown"},
+        "proxy": "http://me:secret-of-proxy@127.0.0.1:1",
+    }
+    provider = face.provider("http://127.0.0.1:2/v1?key=secret-of-url&api-version=7", **options)
+    data = pickle.dumps(provider)
+    assert b"secret-of-" not in data
+    assert all(part in data for part in (b"shown", b"http://127.0.0.1:1", b"http://127.0.0.1:2/v1?api-version=7"))
+    data = pickle.dumps(face.provider("http://127.0.0.1:2/v1?key=secret-of-url", pickle_key=True, **options))
+    assert data.count(b"secret-of-") == 3
+
+
+def test_a_tls_context_does_not_pickle(face: Face) -> None:
+    provider = face.provider("https://127.0.0.1:1/v1", ssl=ssl.create_default_context())
+    with pytest.raises(TypeError, match="SSLContext cannot be pickled: contexts belong to a process"):
+        pickle.dumps(provider)
+    assert repr(copy.deepcopy(provider)) == repr(provider)
 
 
 async def test_what_belongs_to_a_loop_does_not_pickle(serve: Serve) -> None:
@@ -163,6 +188,15 @@ async def test_what_belongs_to_a_loop_does_not_pickle(serve: Serve) -> None:
 def test_results_and_outcomes_pickle(face: Face, serve: Serve) -> None:
     result = face.generate(face.provider(serve()), include_usage=True)
     assert pickle.loads(pickle.dumps(result)) == copy.deepcopy(result) == result
+
+
+def test_a_pool_of_processes_tells_that_the_key_is_missing(serve: Serve) -> None:
+    """A worker that fails to unpickle its task would leave the pool waiting for ever."""
+    import multiprocessing
+
+    provider = Provider("m", api_key=KEY, base_url=serve().url)
+    with multiprocessing.get_context("spawn").Pool(1) as pool, pytest.raises(MissingAPIKeyError, match="pickle_key"):
+        pool.map_async(provider.generate_text, ["hi"]).get(20)
 
 
 def test_a_pool_of_processes_can_send_them(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 
 from rusty_agent import (
     AsyncProvider,
+    BadRequestError,
     Finish,
     GenerateResult,
+    Provider,
     ReasoningDelta,
     ResponseError,
     StreamInterruptedError,
@@ -19,7 +22,7 @@ from rusty_agent import (
     ToolCallDelta,
     UsageUpdate,
 )
-from rusty_agent.testing import Answer, FaultServer, answer, completion, stream
+from rusty_agent.testing import Answer, FaultServer, answer, completion, error, stream
 from rusty_agent.testing.answers import chunk, event, events
 from rusty_agent.wire.codec import dumps
 
@@ -270,3 +273,33 @@ def test_presets_warn_of_what_they_ignore(face: Face, serve: Serve) -> None:
     result = face.generate(provider, include_usage=True, seed=1, temperature=0.5)
     assert result.warnings == ["anthropic accepts seed and ignores it"]
     assert face.stream(provider, seed=1).stream.warnings == result.warnings
+
+
+async def test_what_has_failed_goes_on_failing(serve: Serve) -> None:
+    opened = AsyncProvider("m", api_key=KEY, base_url=serve(error(400)).url).stream_text("hi")
+    for _ in range(3):
+        with pytest.raises(BadRequestError) as raised:
+            await opened.open()
+    again = len(traceback.extract_tb(raised.tb))
+    with pytest.raises(BadRequestError) as raised:
+        await opened.open()
+    assert len(traceback.extract_tb(raised.tb)) == again
+
+
+def test_what_has_failed_goes_on_failing_in_the_blocking_face(serve: Serve) -> None:
+    opened = Provider("m", api_key=KEY, base_url=serve(error(400)).url).stream_text("hi")
+    for _ in range(3):
+        with pytest.raises(BadRequestError) as raised:
+            opened.open()
+    again = len(traceback.extract_tb(raised.tb))
+    with pytest.raises(BadRequestError) as raised:
+        opened.open()
+    assert len(traceback.extract_tb(raised.tb)) == again
+
+
+@pytest.mark.parametrize("kind", [AsyncProvider, Provider])
+def test_what_a_constructor_left_unfinished_has_a_repr(kind: type[AsyncProvider] | type[Provider]) -> None:
+    left = kind.__new__(kind)
+    with pytest.raises(ValueError, match="model"):
+        left.__init__("")  # type: ignore[misc]
+    assert repr(left) == f"<{kind.__name__}, unfinished>"

@@ -19,7 +19,7 @@ from rusty_agent import (
     StreamInterruptedError,
     TextStream,
 )
-from rusty_agent.testing import Answer, FaultServer, Hang, answer, error, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, error, stream
 from rusty_agent.testing.answers import events
 
 Serve = Callable[..., FaultServer]
@@ -325,3 +325,86 @@ def test_closing_a_blocking_provider_ends_the_calls_of_other_threads(serve: Serv
     assert [type(error) for error in raised] == [StreamInterruptedError]
     with pytest.raises(APIConnectionError, match="closed"):
         blocking.generate_text("hi")
+
+
+async def test_closing_a_stream_in_the_step_in_which_more_arrives_is_no_end(serve: Serve) -> None:
+    server = serve(
+        answer([events("a")[1], Pause(0.1), events("b")[1], Hang()], content_type="text/event-stream", framing="cut")
+    )
+    first, second = provider(server).stream_text("hi"), provider(server).stream_text("hi")
+    assert (await anext(first), await anext(second)) == ("a", "a")
+
+    async def close_when_the_first_goes_on() -> None:
+        await anext(first)
+        await second.aclose()
+
+    closing = asyncio.ensure_future(close_when_the_first_goes_on())
+    await asyncio.sleep(0)
+    reading = asyncio.ensure_future(second.result())
+    await asyncio.sleep(0)
+    time.sleep(0.3)  # so that both arrivals come in one step of the loop
+    with pytest.raises(StreamInterruptedError, match="given up") as raised:
+        await reading
+    assert raised.value.partial_text.startswith("a")
+    with pytest.raises(StreamInterruptedError, match="given up"):
+        await anext(second)
+    await closing
+    await first.aclose()
+
+
+@pytest.mark.parametrize("read", [list, TextStream.result, TextStream.open], ids=["list", "result", "open"])
+@pytest.mark.parametrize("script", [SILENT, STARTED], ids=["silent", "started"])
+def test_closing_a_blocking_stream_that_another_thread_reads_is_no_end(
+    serve: Serve, script: Answer, read: Callable[[TextStream], object]
+) -> None:
+    opened = Provider("m", api_key="k" * 8, base_url=serve(script).url).stream_text("hi")
+    if script is STARTED and read is TextStream.open:
+        read(opened)  # it has nothing more to wait for afterwards
+        read = next
+        assert next(opened) == "a"
+    threading.Timer(0.1, opened.close).start()
+    with pytest.raises(StreamInterruptedError, match="given up") as raised:
+        read(opened)
+    assert raised.value.partial_text == ("a" if script is STARTED else "")
+    with pytest.raises(StreamInterruptedError, match="given up"):
+        next(opened)
+
+
+def test_closing_a_blocking_stream_while_more_arrives_is_no_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Provider("m", api_key="k" * 8, base_url=serve(STARTED).url).stream_text("hi")
+    arrival = opened._handover.get
+
+    def get() -> object:
+        deltas = arrival()
+        opened.close()  # as another thread may, between the arrival and the moment when it is looked at
+        return deltas
+
+    monkeypatch.setattr(opened._handover, "get", get)
+    with pytest.raises(StreamInterruptedError, match="given up"):
+        list(opened)
+
+
+def test_closing_a_blocking_stream_before_its_first_step(serve: Serve) -> None:
+    """The loop stands still, so that the stream is closed before it has begun; its reader must not wait for ever."""
+    from rusty_agent.sync.bridge import loop_thread
+
+    go_on = loop_thread().hold()
+    opened = Provider("m", api_key="k" * 8, base_url=serve(STARTED).url).stream_text("hi")
+    threading.Timer(0.05, opened.close).start()
+    threading.Timer(0.1, go_on).start()
+    with pytest.raises(StreamInterruptedError, match="given up"):
+        next(opened)
+
+
+def test_a_stream_that_outlives_its_loop_is_forgotten(serve: Serve) -> None:
+    llm = provider(serve(STARTED))
+    held = []
+
+    async def main() -> None:
+        held.append(llm.stream_text("hi"))
+        await anext(held[0])
+
+    asyncio.run(main())
+    held.clear()
+    gc.collect()
+    assert llm._calls == set()

@@ -20,7 +20,54 @@ ASYNC = """
 import asyncio
 provider = AsyncProvider("m", base_url=URL)
 """
+DEAF = """
+import logging, socket, time
+logging.getLogger("asyncio").setLevel("ERROR")  # a step with so long a prompt may be slow, which is no matter here
+deaf = socket.create_server(("127.0.0.1", 0))  # lets clients connect, and reads nothing
+URL = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+deaf.detach()
+LONG = "x" * 8_000_000
+"""
 PROGRAMS = {
+    "an upload that is stuck, at the end of asyncio.run": (
+        None,
+        DEAF
+        + ASYNC
+        + """
+async def main():
+    global task
+    task = asyncio.create_task(provider.generate_text(LONG))
+    await asyncio.sleep(0.1)
+    print("over")
+asyncio.run(main())
+""",
+        "over\n",
+    ),
+    "an upload that is stuck, left by a timeout and a block": (
+        None,
+        DEAF
+        + ASYNC
+        + """
+async def main():
+    async with provider:
+        try:
+            await asyncio.wait_for(provider.generate_text(LONG), 0.1)
+        except TimeoutError:
+            print("timeout")
+asyncio.run(main())
+""",
+        "timeout\n",
+    ),
+    "a blocking upload that is stuck, at exit": (
+        None,
+        DEAF
+        + """
+stream = Provider("m", base_url=URL).stream_text(LONG)
+time.sleep(0.1)
+print("over")
+""",
+        "over\n",
+    ),
     "asyncio.run twice with one provider": (
         None,
         ASYNC

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -15,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rusty_agent import AttemptReport, Provider, RetryPolicy
-from rusty_agent.sync.bridge import loop_thread
-from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion, stream
-from rusty_agent.testing.answers import events
+from rusty_agent.sync.bridge import Crossing, loop_thread, new_loop
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, stream
+from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
 from .scripts import STRICT, finish, run, start
@@ -113,12 +115,24 @@ def test_a_slow_consumer_holds_the_server_back(serve: Serve) -> None:
     opened.close()
 
 
+def test_a_slow_consumer_holds_the_server_back_also_when_an_event_takes_several_reads(serve: Serve) -> None:
+    begin, end = event(chunk({"content": "x" * 2**20})).split(b'"}', 1)
+    steps: list[Step] = [begin, Pause(0.005), b'"}' + end, Pause(0.005)] * 100
+    server = serve(Answer((b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", *steps), close=True))
+    opened = provider(server).stream_text("hi")
+    assert len(next(opened)) == 2**20
+    time.sleep(0.5)
+    assert opened._stream.received < 4 * 2**20
+    opened.close()
+
+
 def test_interpreters_without_uvloop_work_too(serve: Serve) -> None:
     ended = run(
         serve().url,
         """
         print(Provider("m", base_url=URL).generate_text("hi"))
-        print(type(sys.modules["rusty_agent.sync.bridge"].loop_thread().loop).__module__.split(".")[0])
+        loop = sys.modules["rusty_agent.sync.bridge"].loop_thread().loop
+        print(type(loop).__bases__[-1].__module__.split(".")[0])
         """,
         before='sys.modules["uvloop"] = None',
     )
@@ -291,3 +305,132 @@ def test_one_loop_thread_however_many_threads_start_it(serve: Serve) -> None:
     with ThreadPoolExecutor(32) as pool:
         assert len({id(thread) for thread in pool.map(lambda _: get(), range(32))}) == 1
     assert os.getpid() == loop_thread().process
+
+
+@pytest.mark.parametrize("call", ["generate_text", "stream_text"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ctrl_c_while_a_call_begins_leaves_nothing(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, call: str, when: str
+) -> None:
+    server = serve(Answer((Hang(),)))
+    begin = Crossing.begin
+
+    def interrupted(crossing: Crossing[object]) -> None:
+        if when == "after":
+            begin(crossing)
+            server.wait_for(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Crossing, "begin", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(provider(server), call)("hi")
+    if when == "after":
+        assert server.requests[0].gone.wait(2)
+    gc.collect()  # an unfinished coroutine would complain
+    assert len(server.requests) == (when == "after")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ctrl_c_while_the_loop_begins_leaves_one(serve: Serve, when: str) -> None:
+    ended = run(
+        serve().url,
+        f"""
+        import threading
+        from rusty_agent.sync import bridge
+        start = threading.Thread.start
+        def interrupted(thread):
+            if {when!r} == "after":
+                start(thread)
+            raise KeyboardInterrupt
+        provider = Provider("m", base_url=URL)
+        threading.Thread.start = interrupted
+        try:
+            provider.generate_text("hi")
+        except KeyboardInterrupt:
+            threading.Thread.start = start
+        print(provider.generate_text("hi"), *provider.stream_text("hi"), sep="|")
+        print(sum(thread.name == "rusty-agent" for thread in threading.enumerate()))
+        """,
+        *STRICT,
+        before="import warnings; warnings.simplefilter('ignore', RuntimeWarning)",  # of the coroutine never begun
+    )
+    assert (ended.out, ended.err) == ("Hello world|Hello| world\n1\n", "")
+
+
+@pytest.mark.parametrize("call", ["generate_text", "stream_text"])
+def test_ctrl_c_in_the_moment_in_which_a_wait_begins(serve: Serve, call: str) -> None:
+    """Such a signal does not interrupt the wait; nor does `interrupt_main`."""
+    ended = run(
+        serve(Answer((Hang(),))).url,
+        f"""
+        import _thread, threading, time
+        def interrupt():
+            global began
+            began = time.monotonic()
+            _thread.interrupt_main()
+        threading.Timer(0.3, interrupt).start()
+        try:
+            list(Provider("m", base_url=URL).{call}("hi"))
+        except KeyboardInterrupt:
+            print(time.monotonic() - began < 0.5)
+        """,
+    )
+    assert (ended.out, ended.err) == ("True\n", "")
+
+
+@posix
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_forked_child_that_ends_normally(serve: Serve, loop: str) -> None:
+    """The parent's loop has looked a name up: uvloop would have done so in threads that the child waits for at exit."""
+    ended = run(
+        serve().url.replace("127.0.0.1", "localhost"),
+        """
+        import warnings
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        provider = Provider("m", base_url=URL)
+        print(provider.generate_text("hi"), flush=True)
+        codes = []
+        for _ in range(5):
+            child = os.fork()
+            if not child:
+                sys.exit(0)
+            codes.append(os.waitpid(child, 0)[1])
+        print(codes)
+        """,
+        before='sys.modules["uvloop"] = None' if loop == "asyncio" else "",
+    )
+    assert (ended.out, ended.err) == ("Hello world\n[0, 0, 0, 0, 0]\n", "")
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_name_server_that_does_not_answer_does_not_hold_up_the_exit(loop: str) -> None:
+    ended = run(
+        "http://nowhere.invalid/v1",
+        """
+        import socket, time
+        socket.getaddrinfo = lambda *_: time.sleep(10)
+        try:
+            Provider("m", base_url=URL, timeout=0.2).generate_text("hi")
+        except APITimeoutError as error:
+            print(error.limit)
+        """,
+        *STRICT,
+        before='sys.modules["uvloop"] = None' if loop == "asyncio" else "",
+    )
+    assert (ended.out, ended.err) == ("total\n", "")
+    assert ended.seconds < 5
+
+
+def test_the_loops_look_ups() -> None:
+    async def look_up() -> None:
+        loop = asyncio.get_running_loop()
+        for host in ("127.0.0.1", "localhost"):
+            found = await loop.getaddrinfo(host, 80, family=socket.AF_INET, type=socket.SOCK_STREAM)
+            assert found[0][4] == ("127.0.0.1", 80)
+        numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+        assert await loop.getnameinfo(("127.0.0.1", 80), numeric) == ("127.0.0.1", "80")
+        with pytest.raises(socket.gaierror):
+            await loop.getaddrinfo("nowhere.invalid", 80)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(look_up())

@@ -7,20 +7,22 @@ import contextlib
 import logging
 import ssl
 import traceback
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError
-from rusty_agent.testing import Answer, FaultServer, answer, completion, error
-from rusty_agent.testing.answers import chunk, event
+from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError, Timeout
+from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion, error
+from rusty_agent.testing.answers import chunk, event, events
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
 
 Serve = Callable[..., FaultServer]
+STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
 TLS = Path(__file__).parents[1] / "data" / "tls"  # a CA of the tests' own, and a certificate for «localhost»
 
 QUOTES = {
@@ -34,6 +36,91 @@ QUOTES = {
     "no HTTP": Answer((f"{KEY}\r\n\r\n".encode(),), close=True),
     "nothing": Answer((), close=True),
 }
+
+
+PASSWORD = "proxy-password-98765"
+URL_KEY = "key-in-url-12345"
+BASIC = "dXNlcjpwYXNzd29yZA=="
+
+
+def echo(request: Received) -> Answer:
+    """Refuse, and quote what came."""
+    credentials = request.headers["authorization"].split()[-1]
+    return error(403, f"{request.path} is blocked for {credentials} ({request.headers.get('proxy-authorization')})")
+
+
+def captured(raised: BaseException) -> str:
+    """What an error tracker shows that captures the local variables of all frames, those of the tests but for."""
+    shown: list[str] = []
+    pending: list[BaseException | None] = [raised]
+    seen: set[int] = set()
+    while pending:
+        error = pending.pop()
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        pending += [error.__cause__, error.__context__]
+        for frame in traceback.TracebackException.from_exception(error, capture_locals=True).stack:
+            if "/tests/" not in frame.filename:
+                shown += [f"{frame.filename}:{frame.lineno} {frame.locals}"]
+    return "\n".join(shown)
+
+
+@pytest.mark.parametrize("script", [Answer((Hang(),)), STARTED], ids=["silent", "started"])
+@pytest.mark.parametrize("how", ["cancel", "timeout", "total", "first_token", "idle", "provider"])
+async def test_no_captured_local_shows_the_key(serve: Serve, how: str, script: Answer) -> None:
+    server = serve(script)
+    llm = AsyncProvider("m", api_key=KEY, base_url=server.url, retry=RetryPolicy(max_retries=0))
+    limits = {
+        "total": Timeout(total=0.1),
+        "first_token": Timeout(first_token=0.1, idle=0.1),
+        "idle": Timeout(idle=0.1),
+    }.get(how)
+    call = llm.stream_text("hi", timeout=limits).result()
+    task = asyncio.ensure_future(asyncio.wait_for(call, 0.1) if how == "timeout" else call)
+    await asyncio.to_thread(server.wait_for, 1)
+    if how == "cancel":
+        task.cancel("the reason")
+    elif how == "provider":
+        await llm.aclose()
+    with pytest.raises((asyncio.CancelledError, TimeoutError, RustyAgentError)) as raised:
+        await task
+    assert KEY not in captured(raised.value)
+    if how == "cancel":
+        assert raised.value.args == ("the reason",)
+
+
+def test_no_captured_local_shows_the_key_of_a_call_to_nowhere(face: Face) -> None:
+    raised = face.stream(face.provider("http://127.0.0.1:1/v1", retry=RetryPolicy(max_retries=0))).failure
+    assert KEY not in captured(raised)
+
+
+@pytest.mark.parametrize("authorization", [f"Basic {BASIC}", f"bearer {BASIC}", f"Token  {BASIC}"])
+def test_what_is_quoted_is_masked(face: Face, serve: Serve, authorization: str) -> None:
+    proxy = serve(echo).url.removesuffix("/v1").replace("http://", f"http://me:{PASSWORD}@")
+    provider = face.provider(
+        f"http://nowhere.invalid/v1?key={URL_KEY}&api-version=7",
+        proxy=proxy,
+        headers={"Authorization": authorization},
+    )
+    raised = face.stream(provider).failure
+    assert "/v1/chat/completions?key=***&api-version=7 is blocked for ***" in str(raised)
+    assert "(Basic ***)" in str(raised)
+    for secret in (BASIC, URL_KEY, PASSWORD, b64encode(f"me:{PASSWORD}".encode()).decode()):
+        assert secret not in everything(raised) + repr(provider)
+
+
+@pytest.mark.parametrize("proxy", ["me:{}@127.0.0.1:1", "socks5://me:{}@127.0.0.1:1", "http://me:{}@127.0.0.1:99999"])
+def test_no_error_shows_the_password_of_a_proxy(face: Face, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"proxy .*\*\*\*@127") as refused:
+        face.provider("http://127.0.0.1:1/v1", proxy=proxy.format(PASSWORD))
+    assert PASSWORD not in str(refused.value)
+    monkeypatch.setenv("http_proxy", proxy.format(PASSWORD))
+    monkeypatch.setenv("no_proxy", "")
+    provider = face.provider("http://nowhere.invalid/v1", trust_env=True, retry=RetryPolicy(max_retries=0))
+    raised = face.stream(provider).failure
+    assert "could not be sent: proxy" in str(raised)
+    assert PASSWORD not in str(raised) + repr(vars(raised))
 
 
 def everything(raised: BaseException) -> str:

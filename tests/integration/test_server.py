@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rusty_agent.testing import FaultServer, answer
+from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 
@@ -36,3 +36,58 @@ def test_it_stops_quietly_while_a_client_does_not_read(leaves: bool, caplog: pyt
         sys.unraisablehook = before
     assert complaints == []
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"garbage\r\n\r\n",
+        b"\x16\x03\x01\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    ],
+    ids=repr,
+)
+def test_what_is_no_request_is_refused_quietly(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with FaultServer() as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(sent)
+        assert client.makefile("rb").readline() == b"HTTP/1.1 400 Bad Request\r\n"
+    assert caplog.text == ""
+
+
+def test_what_a_script_raises_is_raised_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    def script(_: Received) -> Answer:
+        raise ZeroDivisionError("the test's own mistake")
+
+    with pytest.raises(ZeroDivisionError, match="own mistake"), FaultServer(script) as server:
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(REQUEST)
+                assert client.recv(100) == b""
+    server.stop()  # once is enough
+    assert caplog.text == ""
+
+
+def test_a_server_that_is_never_begun_leaves_nothing() -> None:
+    complaints: list[object] = []
+    before: Callable[[sys.UnraisableHookArgs], object] = sys.unraisablehook
+    sys.unraisablehook = complaints.append
+    try:
+        FaultServer()
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert complaints == []
+
+
+@pytest.mark.parametrize("leave", [socket.socket.close, lambda client: client.shutdown(socket.SHUT_WR)])
+def test_it_sees_a_client_go_that_has_sent_more(leave: Callable[[socket.socket], None]) -> None:
+    with (
+        FaultServer(Answer((Hang(),))) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as client,
+    ):
+        client.sendall(REQUEST + b"more")
+        (request,) = server.wait_for(1)
+        assert not request.gone.wait(0.05)
+        leave(client)
+        assert request.gone.wait(2)

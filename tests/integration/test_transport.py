@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+import select
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 
-from rusty_agent import APIConnectionError, AsyncProvider, Provider
-from rusty_agent.testing import Answer, FaultServer, Received, answer, completion, stream
+from rusty_agent import (
+    APIConnectionError,
+    APITimeoutError,
+    AsyncProvider,
+    AttemptReport,
+    Provider,
+    RetryPolicy,
+    RustyAgentError,
+    Timeout,
+)
+from rusty_agent.testing import Answer, FaultServer, Pause, Received, Reset, answer, completion, stream
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
@@ -101,3 +116,134 @@ def test_a_script_for_rusty_agent_sdk(
     monkeypatch.delenv("OPENROUTER_API_KEY")
     with pytest.raises(ValueError, match="OPENROUTER_API_KEY"):
         Provider("m")
+
+
+@pytest.fixture
+def deaf() -> Iterator[socket.socket]:
+    """A server to which the system lets clients connect, and that reads nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def address(server: socket.socket) -> str:
+    return f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+
+
+LONG = "x" * 8_000_000  # more than the system buffers
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("how", ["cancel", "total", "first_token", "provider"])
+def test_a_stalled_upload_is_closed_at_once(deaf: socket.socket, how: str, streamed: bool, loop: str) -> None:
+    loop_factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else asyncio.new_event_loop
+
+    async def main() -> float:
+        llm = AsyncProvider("m", api_key=KEY, base_url=address(deaf), retry=RetryPolicy(max_retries=0))
+        limits = {"total": Timeout(total=0.2), "first_token": Timeout(first_token=0.2)}.get(how)
+        call = llm.stream_text(LONG, timeout=limits).result() if streamed else llm.generate_text(LONG, timeout=limits)
+        task = asyncio.ensure_future(call)
+        await asyncio.sleep(0.15)
+        began = asyncio.get_running_loop().time()
+        if how == "cancel":
+            task.cancel()
+        elif how == "provider":
+            await llm.aclose()
+        with pytest.raises((asyncio.CancelledError, RustyAgentError)):
+            await task
+        assert asyncio.get_running_loop().time() - began < 0.2
+        left = time.monotonic()
+        client, _ = await asyncio.to_thread(deaf.accept)
+        with client:
+            gone = select.poll()
+            gone.register(client, select.POLLERR | select.POLLHUP)
+            assert await asyncio.to_thread(gone.poll, 2000)
+        seen = time.monotonic()
+        await asyncio.wait_for(llm.aclose(), 0.2)
+        return seen - left
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(main()) < 0.1
+
+
+@pytest.mark.parametrize("bound", [None, 2])
+async def test_a_proxy_that_does_not_answer_counts_as_connecting(deaf: socket.socket, bound: int | None) -> None:
+    llm = AsyncProvider(
+        "m",
+        api_key=KEY,
+        base_url="https://127.0.0.1:9/v1",
+        proxy=address(deaf).removesuffix("/v1"),
+        max_connections=bound,
+        retry=RetryPolicy(max_retries=0),
+    )
+    with pytest.raises(APITimeoutError) as raised:
+        await llm.stream_text("hi", timeout=Timeout(connect=0.1, total=5)).result()
+    assert raised.value.limit == "connect"
+
+
+@pytest.mark.parametrize("bound", [None, 2])
+async def test_a_name_server_that_does_not_answer_counts_as_connecting(
+    monkeypatch: pytest.MonkeyPatch, bound: int | None
+) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(5) and [])
+    llm = AsyncProvider(
+        "m",
+        api_key=KEY,
+        base_url="http://nowhere.invalid/v1",
+        max_connections=bound,
+        retry=RetryPolicy(max_retries=0),
+    )
+    with pytest.raises(APITimeoutError) as raised:
+        await llm.stream_text("hi", timeout=Timeout(connect=0.1, total=5)).result()
+    answered.set()
+    assert raised.value.limit == "connect"
+
+
+def test_kept_connections_that_are_all_dead_cost_no_attempt(face: Face, serve: Serve) -> None:
+    def script(request: Received) -> Answer:
+        return Answer((Reset(),)) if request.connection <= 3 and len(server.requests) > 3 else whole
+
+    whole = answer([Pause(0.1), dumps(completion())])
+    server = serve(script)
+    reports: list[AttemptReport] = []
+    provider = face.provider(server, retry=RetryPolicy(on_attempt=reports.append))
+    assert face.together(provider, 3) == ["Hello world"] * 3
+    assert server.connections == 3
+    server.answer(script)
+    assert face.generate(provider) == "Hello world"
+    assert [report.error for report in reports] == [None] * 4
+    assert server.connections == 4
+
+
+@pytest.mark.parametrize("by", ["us", "aiohttp"])
+def test_a_large_body(face: Face, serve: Serve, by: str) -> None:
+    """aiohttp warns of large bodies, and warnings are errors here. Sent again, it must be whole again."""
+
+    def script(request: Received) -> Answer:
+        return Answer((Reset(),)) if len(server.requests) == 2 else answer(dumps(completion()))
+
+    server = serve(script)
+    url, proxy = (server.url, None) if by == "us" else ("http://nowhere.invalid/v1", server.url.removesuffix("/v1"))
+    provider = face.provider(url, proxy=proxy, retry=RetryPolicy(max_retries=0))
+    prompt = "x" * 1_500_000
+    for _ in range(2):
+        assert face.generate(provider, prompt) == "Hello world"
+    assert len(server.requests) == 3
+    for request in server.requests:
+        assert request.json["messages"][0]["content"] == prompt
+        assert int(request.headers["content-length"]) == len(request.body)
+
+
+def test_loops_that_are_over_are_let_go(serve: Serve) -> None:
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+    llm = AsyncProvider("m", api_key=KEY, base_url=serve().url)
+
+    async def main() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await llm.generate_text("hi")
+
+    for _ in range(5):
+        asyncio.run(main())
+    gc.collect()
+    assert [loop() for loop in loops[:-1]] == [None] * 4

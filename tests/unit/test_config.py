@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.config import Secret, Settings, TimeLimits, chat_url, resolve_key, time_limits
+from rusty_agent.config import (
+    Secret,
+    Settings,
+    TimeLimits,
+    chat_url,
+    checked_proxy,
+    header_secrets,
+    resolve_key,
+    time_limits,
+    url_secrets,
+    without_secrets,
+)
 from rusty_agent.errors import MissingAPIKeyError
 from rusty_agent.presets import find_preset
 from rusty_agent.types import RetryPolicy, Timeout
@@ -134,6 +145,11 @@ def test_keys_that_are_no_strings() -> None:
         resolve_key(b"sk-secret", OPENAI, {})  # type: ignore[arg-type]
 
 
+def test_secrets_in_headers() -> None:
+    headers = {"Authorization": "Basic dTpw", "x-key": "a b", "x-token": "bearer  t", "x-other": "plain"}
+    assert header_secrets(headers) == ["dTpw", "a b", "t"]
+
+
 def test_a_secret_shows_nowhere() -> None:
     secret = Secret("sk-secret")
     assert secret.reveal() == "sk-secret"
@@ -187,6 +203,10 @@ def test_urls(base_url: str, url: str) -> None:
         ("user:secret@host/v1", "base_url must be http://host"),
         ("ftp:user:secret@host/v1", "base_url must be http://host"),
         ("http://host/v1#part", "base_url must not carry a fragment"),
+        ("http://host/v1?key=secret#part", r"base_url must not carry a fragment: 'http://host/v1\?…'"),
+        ("ftp://host/v1?key=secret", r"base_url must be .* not 'ftp://host/v1\?…'"),
+        ("http://host:99999?key=secret", "base_url is not a URL"),
+        (f"http://{'ü' * 70}/v1?key=secret", "base_url has a host that is no host's name"),
     ],
     ids=repr,
 )
@@ -194,3 +214,46 @@ def test_urls_refused(base_url: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         chat_url(base_url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["http://h:3128", "https://user:pass@h", "http://[::1]:1/"])
+def test_proxies(proxy: str) -> None:
+    assert checked_proxy(proxy) == proxy
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        (5, "proxy must be a string, not int"),
+        ("", "proxy must be http://host"),
+        ("user:secret@h:3128", r"proxy must be http://host… or https://host…, not '\*\*\*@h:3128'"),
+        ("//user:secret@h:3128", "proxy must be http://host"),
+        ("socks5://user:secret@h:3128", "proxy must be http://host"),
+        ("http://user:secret@", "proxy must be http://host"),
+        ("http://user:secret@h:99999", r"proxy is not a URL: '\*\*\*@h:99999'"),
+        ("http://user:secret@h\n", "proxy holds white space"),
+    ],
+    ids=repr,
+)
+def test_proxies_refused(proxy: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        checked_proxy(proxy)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets", "rest"),
+    [
+        ("https://h/v1?api-version=1", set(), "https://h/v1?api-version=1"),
+        ("https://h/v1?key=k%2B1&v=1&api_key=b&flag", {"k%2B1", "k+1", "b"}, "https://h/v1?v=1&flag"),
+        ("https://h/v1?token=a+b", {"a+b", "a b"}, "https://h/v1"),
+        ("https://h/p@1?user=a@b", set(), "https://h/p@1?user=a@b"),
+        ("http://u:p%40@h:1", {"p%40", "p@", "dTpwQA=="}, "http://h:1"),
+        ("http://token@h:1/x", {"token", "dG9rZW4="}, "http://h:1/x"),
+        ("u:p@h:1", {"p", "dTpw"}, None),
+    ],
+)
+def test_secrets_in_urls(url: str, secrets: set[str], rest: str | None) -> None:
+    assert set(url_secrets(url)) == secrets
+    if rest is not None:
+        assert without_secrets(url) == rest

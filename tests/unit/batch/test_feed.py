@@ -1,0 +1,137 @@
+"""What is left to do: files and values, what is passed over, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rusty_agent.batch import feed as module
+from rusty_agent.batch.feed import Feed
+from rusty_agent.batch.index import Index
+from rusty_agent.batch.plan import OnBadLine, Plan
+from rusty_agent.batch.rows import BadLine, Row
+from rusty_agent.batch.source import open_source
+from rusty_agent.errors import BatchError
+from rusty_agent.wire.codec import dumps
+
+
+def feed(
+    source: Any, plan: Plan, *, on_bad_line: OnBadLine = "fail", limit: int | None = None
+) -> tuple[Feed, list[BadLine]]:
+    refused: list[BadLine] = []
+    return Feed(source, plan, on_bad_line=on_bad_line, limit=limit, refuse=refused.append), refused
+
+
+async def all_of(feed: Feed) -> list[Row]:
+    return [row async for row in feed.rows()]
+
+
+def of_file(folder: Path, lines: list[Any], index: Index | None = None) -> Plan:
+    path = folder / "in.jsonl"
+    path.write_bytes(b"".join(dumps(line) + b"\n" for line in lines))
+    rows = open_source(path)
+    checked = rows.check()
+    return Plan(rows, index or Index(), checked.rows, None, checked.bad_count > 0, checked.repeated)
+
+
+def left(index: set[str], permanent: set[str]) -> Index:
+    return Index(done=index, permanent=permanent)
+
+
+async def test_what_earlier_runs_have_finished_is_passed_over_and_counted(tmp_path: Path) -> None:
+    plan = of_file(tmp_path, ["a", "b", "c", "d"], left({"1", "9"}, {"3"}))
+    given, refused = feed("ignored", plan)
+    assert given.expected_skips == 3
+    assert [row.custom_id for row in await all_of(given)] == ["2", "4"]
+    assert (given.skipped, given.failed_earlier, given.bad_lines, refused) == (1, 1, 0, [])
+    assert given.name == str(tmp_path / "in.jsonl")
+
+
+async def test_bad_lines_are_refused_once(tmp_path: Path) -> None:
+    lines = [{"prompt": "a", "custom_id": "x"}, 7, {"prompt": "b", "custom_id": "x"}, {"prompt": 1}]
+    plan = of_file(tmp_path, lines, left(set(), {"bad line 2"}))
+    given, refused = feed("ignored", plan, on_bad_line="skip")
+    assert [row.line for row in await all_of(given)] == [1]
+    assert [(bad.line, bad.reason) for bad in refused] == [
+        (3, "an earlier line has the same custom_id"),
+        (4, "prompt must be a string, not int"),
+    ]
+    assert given.bad_lines == 3
+
+
+async def test_the_loop_is_not_held_up_by_what_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSE_EVERY", 10)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    given, _ = feed("ignored", of_file(tmp_path, ["x"] * 100, left({str(n) for n in range(1, 101)}, set())))
+    assert await all_of(given) == []
+    counting.cancel()
+    assert turns >= 10
+
+
+@pytest.mark.parametrize("limit", [None, 1, 2, 5])
+async def test_values_of_both_kinds_of_iterables(limit: int | None) -> None:
+    values = ["a", {"prompt": "b"}, [{"role": "user", "content": "c"}]]
+
+    async def each() -> AsyncIterator[Any]:
+        for value in values:
+            yield value
+
+    plan = Plan(None, Index(), None)
+    found = [await all_of(feed(source, plan, limit=limit)[0]) for source in (values, iter(values), each())]
+    assert found[0] == found[1] == found[2]
+    assert [row.custom_id for row in found[0]] == ["1", "2", "3"][:limit]
+
+
+async def test_a_value_that_is_no_request() -> None:
+    plan = Plan(None, Index(), None)
+    source = ["a", 7, {"prompt": "b", "custom_id": "1"}]
+    given, refused = feed(source, plan, on_bad_line="skip")
+    assert [row.line for row in await all_of(given)] == [1]
+    assert [bad.line for bad in refused] == [2, 3]
+    given, refused = feed(source, plan)
+    with pytest.raises(BatchError, match=r'Row 2 of the source is no request: .*on_bad_line="skip"'):
+        await all_of(given)
+    assert refused == []
+
+
+async def test_closing_it_closes_the_source() -> None:
+    closed = []
+
+    def source() -> Iterator[str]:
+        try:
+            yield "a"
+            yield "b"
+        finally:
+            closed.append(True)
+
+    rows = feed(source(), Plan(None, Index(), None))[0].rows()
+    assert (await anext(rows)).custom_id == "1"
+    await rows.aclose()
+    assert closed == [True]
+
+
+IDS = st.sampled_from(["a", "b", "c", "d", "e"])
+
+
+@given(st.lists(st.one_of(IDS, st.none())), st.sets(IDS), st.sets(IDS))
+def test_every_row_is_left_passed_over_or_refused(lines: list[str | None], done: set[str], failed: set[str]) -> None:
+    values = [7 if line is None else {"custom_id": line, "prompt": "x"} for line in lines]
+    given, refused = feed(values, Plan(None, left(done, failed - done), None), on_bad_line="skip")
+    rows = asyncio.run(all_of(given))
+    assert len(rows) + given.skipped + given.failed_earlier + given.bad_lines == len(lines)
+    assert len(refused) == given.bad_lines
+    assert {row.custom_id for row in rows} == {line for line in lines if line} - done - failed

@@ -1,0 +1,102 @@
+"""One run of a batch when its files fail it, or when it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rusty_agent import AsyncProvider
+from rusty_agent.batch.files import Files
+from rusty_agent.batch.index import Index
+from rusty_agent.batch.job import Job, Settings
+from rusty_agent.batch.plan import Plan
+from rusty_agent.errors import BatchError
+from rusty_agent.run import StopRule
+from rusty_agent.testing import completion
+from rusty_agent.types import GenerateResult
+
+from .lines import batch
+
+
+class Answering(AsyncProvider):
+    """Answers after `seconds`, without any endpoint."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__("m", api_key="test-key-12345", base_url="http://127.0.0.1:9/v1")
+        self.seconds = seconds
+        self.asked = 0
+
+    async def _answer(self, *_: Any, **__: Any) -> GenerateResult:
+        self.asked += 1
+        await asyncio.sleep(self.seconds)
+        return GenerateResult(text="yes", finish_reason="stop", raw=completion("yes"))
+
+
+def job(files: Files, provider: AsyncProvider) -> Job:
+    settings = Settings(files, None, None, "group", False, False, "fail", None, 4, False, {})
+    return Job(settings, provider, StopRule())
+
+
+def plan() -> Plan:
+    return Plan(None, Index(), None)
+
+
+async def test_a_file_that_cannot_be_written_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, provider = batch(tmp_path), Answering()
+    write = os.write
+    lines = 0
+
+    def fail(number: int, data: Any) -> int:
+        nonlocal lines
+        if data[:1] == b"{":
+            lines += 1
+            if lines > 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return write(number, data)
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(BatchError, match=r"out\.jsonl cannot be written any more: No space left on device"):
+        await job(files, provider).run(["x"] * 1000, plan())
+    assert provider.asked < 40
+    assert files.output.read_bytes().endswith(b"}\n")
+
+
+async def test_the_output_is_closed_when_the_errors_cannot_be_opened(tmp_path: Path) -> None:
+    files = batch(tmp_path)
+    files.errors.mkdir()
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(BatchError, match=r"errors\.jsonl cannot be opened"):
+        await job(files, Answering()).run(["x"], plan())
+    assert len(os.listdir("/dev/fd")) == before
+
+
+async def test_abandoned_it_ends_at_once_and_says_so(tmp_path: Path) -> None:
+    files, provider = batch(tmp_path), Answering(60)
+    one = job(files, provider)
+    running = asyncio.create_task(one.run(["x"] * 10, plan()))
+    while not provider.asked:
+        await asyncio.sleep(0.001)
+    one.interrupt()
+    await asyncio.sleep(0.01)
+    assert not running.done()
+    one.abandon()
+    await asyncio.wait_for(running, 5)
+    told = one.sum_up(0.0, None)
+    assert (told.stopped, told.done, told.total) == ("interrupt", 0, None)
+
+
+async def test_a_source_that_is_cancelled_is_no_end_of_the_run(tmp_path: Path) -> None:
+    class Source:
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> str:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await job(batch(tmp_path), Answering()).run(Source(), plan())

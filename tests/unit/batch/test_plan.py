@@ -1,0 +1,151 @@
+"""What is settled before the first request: checked once, compared, nothing touched before all is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rusty_agent.batch import plan as module
+from rusty_agent.batch.files import Files
+from rusty_agent.batch.manifest import Manifest
+from rusty_agent.batch.plan import Plan, bad_lines_said, make_plan
+from rusty_agent.batch.rows import BadLine, Checked
+from rusty_agent.batch.source import FileSource
+from rusty_agent.errors import BatchError
+
+from .lines import HOLE, batch, failure, result
+
+ROWS = '{"prompt":"a"}\n{"prompt":"b"}\n"c"\n'
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    path.write_text(ROWS)
+    return path
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """The limits of the checks that were made."""
+    made: list[int | None] = []
+    check = FileSource.check
+
+    def note(self: FileSource, *, limit: int | None = None) -> Checked:
+        made.append(limit)
+        return check(self, limit=limit)
+
+    monkeypatch.setattr(FileSource, "check", note)
+    return made
+
+
+def plan(source: Any, files: Files, **options: Any) -> Plan:
+    return make_plan(source, files, {"model": "m"}, **options)
+
+
+def test_a_good_input_is_checked_once(source: Path, tmp_path: Path, checks: list[int | None]) -> None:
+    files = batch(tmp_path)
+    first = plan(source, files)
+    assert (first.total, first.has_bad_lines, first.repeated, checks) == (3, False, set(), [None])
+    manifest = Manifest.load(files.manifest)
+    assert manifest is not None
+    assert (manifest.rows, manifest.input_bytes, manifest.parameters) == (
+        3,
+        len(ROWS),
+        {"model": "m", "template": None},
+    )
+    assert plan(source, files).total == 3
+    assert plan(source, files, limit=2).total == 2
+    assert plan(source, files, limit=9).total == 3
+    assert checks == [None]
+
+
+def test_a_limited_check_is_no_whole_one(source: Path, tmp_path: Path, checks: list[int | None]) -> None:
+    files = batch(tmp_path)
+    assert plan(source, files, limit=2).total == 2
+    assert plan(source, files).total == 3
+    assert plan(source, files, limit=1).total == 1
+    assert checks == [2, None]
+
+
+def test_bad_lines_are_looked_for_each_time(source: Path, tmp_path: Path, checks: list[int | None]) -> None:
+    source.write_text(ROWS + '{"custom_id":"1","prompt":"x"}\n[\n')
+    files = batch(tmp_path)
+    for _ in range(2):
+        made = plan(source, files, on_bad_line="skip")
+        assert (made.total, made.has_bad_lines, made.repeated) == (3, True, {4})
+    with pytest.raises(BatchError, match="2 of the input's lines are no requests"):
+        plan(source, files)
+    assert checks == [None] * 3
+
+
+def test_what_is_left_over_is_indexed_and_repaired(source: Path, tmp_path: Path) -> None:
+    files = batch(tmp_path, [result("1"), HOLE, result("1")], [failure("2"), failure("3", permanent=True)])
+    made = plan(source, files)
+    assert (made.index.done, made.index.permanent, made.index.failed) == ({"1"}, {"3"}, 2)
+    assert files.output.read_bytes() == result("1") + b"\n"
+    assert plan(source, files, retry_permanent=True).index.permanent == set()
+
+
+def test_nothing_is_changed_when_something_is_wrong(source: Path, tmp_path: Path) -> None:
+    files = batch(tmp_path, [result("1"), HOLE])
+    before = files.output.read_bytes()
+    plan_made = files.manifest
+    source.write_text("[\n")
+    for fresh in (False, True):
+        with pytest.raises(BatchError, match="line 1: not JSON"):
+            plan(source, files, fresh=fresh)
+        with pytest.raises(ValueError, match="brace"):
+            plan(source, files, fresh=fresh, template="{")
+    assert files.output.read_bytes() == before
+    assert not plan_made.exists()
+
+
+def test_what_changed_is_said(source: Path, tmp_path: Path) -> None:
+    files = batch(tmp_path)
+    plan(source, files)
+    source.write_text('"other"\n')
+    with pytest.raises(
+        BatchError, match=r"the input changed: 3 rows, .* -> an unknown (.|\n)*template: None -> '\{x\}'"
+    ):
+        plan(source, files, template="{x}", on_bad_line="skip")
+    assert plan(source, files, allow_changed=True).total == 1
+    assert plan(source, files).total == 1
+    with pytest.raises(BatchError, match="from no file"):
+        plan(["other"], files)
+
+
+def test_fresh_begins_anew_whatever_was_there(source: Path, tmp_path: Path) -> None:
+    files = batch(tmp_path, [result("1")], [failure("2", permanent=True)])
+    files.manifest.write_text("no manifest")
+    files.summary.write_text("{}")
+    made = plan(source, files, fresh=True)
+    assert (made.index.done, made.index.permanent) == (set(), set())
+    assert not any(path.exists() for path in (files.output, files.errors, files.summary))
+    assert Manifest.load(files.manifest) is not None
+
+
+@pytest.mark.parametrize(("source", "total"), [(["a", "b"], 2), (iter(["a"]), None)])
+def test_rows_one_by_one(source: Any, total: int | None, tmp_path: Path) -> None:
+    files = batch(tmp_path)
+    made = plan(source, files, limit=5)
+    assert (made.rows, made.total) == (None, total)
+    assert plan(source, files, limit=1).total == (total and 1)
+
+
+@pytest.mark.parametrize("source", [7, None, b"a path", {"prompt": "one"}])
+def test_what_is_no_source(source: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="source must be a path, '-' or an iterable of rows, not"):
+        plan(source, batch(tmp_path))
+
+
+def test_only_some_bad_lines_are_shown() -> None:
+    checked = Checked("", 0)
+    for line in range(1, module._SHOWN + 6):
+        checked.add_bad(BadLine(line, f"reason {line}"))
+    said = bad_lines_said(checked).splitlines()
+    assert said[0] == "25 of the input's lines are no requests; nothing was sent."
+    assert said[1] == "  line 1: reason 1"
+    assert said[module._SHOWN + 1] == "  … and 5 more"

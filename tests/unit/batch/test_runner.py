@@ -1,0 +1,109 @@
+"""`run_batch` itself: its arguments, and what a cancellation may not interrupt."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rusty_agent import AsyncProvider
+from rusty_agent.batch import runner
+from rusty_agent.batch.lock import Lock
+from rusty_agent.batch.runner import run_batch
+from rusty_agent.errors import BatchError
+
+
+@pytest.fixture
+def provider() -> AsyncProvider:
+    return AsyncProvider("m", api_key="test-key-12345", base_url="http://127.0.0.1:9/v1?key=secret")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sync": "never"}, "sync must be one of 'row', 'group', 'off', not 'never'"),
+        ({"on_bad_line": "ignore"}, "on_bad_line must be one of 'fail', 'skip', not 'ignore'"),
+        ({"limit": 0}, "limit must be"),
+        ({"concurrency": 0}, "concurrency must be"),
+        ({"concurrency": "all"}, "concurrency must be"),
+        ({"budget_usd": 1.0}, "budget_usd needs price"),
+        ({"budget_usd": 0.0, "price": (1, 1)}, "budget_usd must be a positive number of USD, not 0.0"),
+        ({"price": (1, -1)}, "output must be a number of USD"),
+        ({"max_error_rate": 2}, "max_error_rate must be"),
+        ({"progress": "loud"}, "progress must be"),
+        ({"temperature": "hot"}, "temperature must be"),
+        ({"timeout": -1}, "must be"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "messages belong to the rows"),
+    ],
+)
+async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(
+    provider: AsyncProvider, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        await run_batch(["a"], tmp_path / "out.jsonl", provider, fresh=True, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_blocking_face_is_no_provider_here(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="provider"):
+        await run_batch(["a"], tmp_path / "out.jsonl", object())  # type: ignore[arg-type]
+
+
+def test_signals_need_the_main_thread(provider: AsyncProvider, tmp_path: Path) -> None:
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            asyncio.run(run_batch(["a"], tmp_path / "out.jsonl", provider, handle_signals=True))
+        except ValueError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert "only the main thread" in str(errors)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_cancellation_keeps_the_lock_until_the_planning_has_ended(
+    provider: AsyncProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def plan(*_: Any, **__: Any) -> None:
+        begun.set()
+        go_on.wait(10)
+        raise ValueError("nobody hears of this")
+
+    monkeypatch.setattr(runner, "make_plan", plan)
+    running = asyncio.create_task(run_batch(["a"], tmp_path / "out.jsonl", provider))
+    await asyncio.to_thread(begun.wait, 10)
+    running.cancel()
+    await asyncio.sleep(0.02)
+    with pytest.raises(BatchError, match="Another batch writes here"), Lock(tmp_path / "out.lock"):
+        pass
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with Lock(tmp_path / "out.lock"):
+        pass
+
+
+async def test_the_manifest_holds_what_answers_depend_on_and_no_secret(provider: AsyncProvider, tmp_path: Path) -> None:
+    await run_batch(
+        [],
+        tmp_path / "out.jsonl",
+        provider,
+        template="{x}",
+        temperature=0.5,
+        max_tokens=None,
+        extra_headers={"x-key": "hush"},
+        timeout=3,
+    )
+    text = (tmp_path / "out.manifest.json").read_text()
+    assert '{"model":"m","temperature":0.5,"template":"{x}","url":"http://127.0.0.1:9/v1/chat/completions"}' in text
+    assert not [word for word in ("secret", "hush", "test-key") if word in text]
+    assert (tmp_path / "out.jsonl").read_bytes() == b""
