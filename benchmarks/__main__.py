@@ -6,6 +6,7 @@ a ratio is taken within one round. The figures are CPU microseconds (user and sy
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -178,4 +179,9 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         run_child(*sys.argv[2:6])
     else:
-        main(sys.argv[1:] or list(PARTS))
+        parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+        parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them without one")
+        chosen = parser.parse_args().parts
+        if unknown := set(chosen) - PARTS.keys():
+            parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        main(chosen or list(PARTS))

@@ -29,7 +29,7 @@ def require_runtime() -> None:
     if importlib.util.find_spec("xllamacpp") is None:
         raise LocalModelError(
             "Local models need llama.cpp, which the package xllamacpp brings and which is not installed: "
-            "pip install 'rusty-agent[local]'"
+            "pip install 'rusty-agent[local]' (from a clone: pip install '.[local]')"
         )
 
 

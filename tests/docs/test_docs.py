@@ -6,7 +6,7 @@ import ast
 import asyncio
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -16,8 +16,9 @@ import pytest
 
 import rusty_agent
 from rusty_agent.cli.arguments import parse
+from rusty_agent.cli.batch import parse_batch
 from rusty_agent.config import Settings
-from rusty_agent.parameters import Options, Parameters
+from rusty_agent.parameters import Options, Parameters, RunParameters
 from rusty_agent.presets import PRESETS
 from rusty_agent.testing import FaultServer, Hang, answer, events
 from tests.integration.faults import ALL
@@ -74,6 +75,7 @@ def test_every_page_of_examples_has_some() -> None:
         "getting-started.md",
         "api-reference.md",
         "examples.md",
+        "batch.md",
         "configuration.md",
         "migrating.md",
         "what-happens-when.md",
@@ -131,7 +133,9 @@ async def test_the_web_server_of_the_readme(endpoint: FaultServer) -> None:
 
 
 def test_there_are_commands() -> None:
-    assert len([command for _, command in COMMANDS if command[0] == "rusty-agent"]) >= 5
+    ours = [command for _, command in COMMANDS if command[0] == "rusty-agent"]
+    assert len([command for command in ours if command[1] != "batch"]) >= 5
+    assert len([command for command in ours if command[1] == "batch"]) >= 10
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ def test_there_are_commands() -> None:
 )
 def test_command_parses(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUSTY_AGENT_MODEL", raising=False)
-    arguments = parse(command[1:])
+    arguments = parse_batch(command[2:]) if command[1] == "batch" else parse(command[1:])
     assert arguments.local is not None or arguments.model, "it would not know which model to ask"
 
 
@@ -220,7 +224,7 @@ def members() -> Iterator[tuple[str, str]]:
         if attrs.has(thing):
             shown |= {field.name for field in attrs.fields(thing)}
         for part in sorted(shown):
-            if not part.startswith("_") and part not in ("arrival", "arrival_size"):
+            if not part.startswith("_") and part not in ("arrival", "received"):
                 yield name, part
 
 
@@ -252,12 +256,26 @@ def test_reference_has_every_parameter_and_option() -> None:
         assert re.search(rf"^\| `{name}` \|", section(text, "AsyncProvider"), re.MULTILINE), name
 
 
-def test_reference_has_every_option_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reference_has_every_parameter_of_a_run() -> None:
+    text = page("api-reference.md")
+    for title, method in (("gather", rusty_agent.AsyncProvider.gather), ("map", rusty_agent.AsyncProvider.map)):
+        own = set(inspect.signature(method).parameters) - Parameters.__annotations__.keys() - {"self"}
+        assert own > RunParameters.__annotations__.keys() - Parameters.__annotations__.keys()
+        for name in own:
+            assert re.search(rf"^\| `{name}` \|", section(text, title), re.MULTILINE), name
+    for name in inspect.signature(rusty_agent.run_batch).parameters.keys() - {"parameters"}:
+        assert re.search(rf"^\| `{name}` \|", section(text, "run_batch"), re.MULTILINE), name
+
+
+@pytest.mark.parametrize(("parser", "title"), [(parse, "## Command line"), (parse_batch, "### `rusty-agent batch`")])
+def test_reference_has_every_option_of_the_command_line(
+    parser: Callable[[list[str]], object], title: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        parse(["--help"])
-    options = set(re.findall(r"(?<![\w-])--[a-z-]+", capsys.readouterr().out.partition("examples:")[0]))
+        parser(["--help"])
+    options = set(re.findall(r"(?<![\w-])--[a-z-]+", capsys.readouterr().out.partition("\nexamples:")[0]))
     assert len(options) > 10
-    told = page("api-reference.md").partition("## Command line")[2]
+    told = page("api-reference.md").partition(title)[2].partition("\n### ")[0]
     assert {option for option in options if not re.search(rf"^\| `[^|]*{option}\b", told, re.MULTILINE)} == set()
 
 
@@ -285,6 +303,8 @@ def test_configuration_gives_the_defaults() -> None:
         assert re.search(rf"^\| `RUSTY_AGENT_{name}` \| {value:g} \|", text, re.MULTILINE), name
     for field in attrs.fields(rusty_agent.RetryPolicy):
         assert re.search(rf"^\| `{field.name}` \| {field.default or 0:g} ", text, re.MULTILINE) or field.default is None
+    for field in attrs.fields(rusty_agent.Limits):
+        assert re.search(rf"^\| `{field.name}` \| none \|", text, re.MULTILINE), field.name
     for field in attrs.fields(rusty_agent.Timeout):
         assert re.search(rf"^\| `{field.name}` \|", text, re.MULTILINE), field.name
 
