@@ -1,0 +1,331 @@
+"""Ray Data: the rows of a dataset → their answers, on as many machines as Ray has.
+
+In: a `ray.data.Dataset`, and where the request stands in its rows. Out: the same rows with columns more. Never
+touched: retries and pace, which are the provider's; scheduling, files and lost machines, which are Ray's.
+
+Ray gives an actor's coroutine four batches of a block at once, and hands them on in their order: one slow row would
+make all others wait. So blocks are small, an actor works on many of them, and all together hold eight times as many
+rows as may be in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from attrs import define
+
+from ..batch.rows import BadLine, parse_row
+from ..config import checked_count, is_secret
+from ..errors import MissingAPIKeyError, RunStoppedError
+from ..net.limits import Caller
+from ..provider import AsyncProvider
+from ..run import StopRule
+from ..types import Limits
+from .table import Columns, Outcome, Place, RowFunction
+
+if TYPE_CHECKING:
+    import pyarrow
+    from ray.data import Dataset
+
+__all__ = ["Generate", "checkpoint", "generate"]
+
+_AT_ONCE = 4  # batches of a block that Ray gives a coroutine at once, unless an environment variable says otherwise
+_AHEAD = 8  # rows at hand for each that may be in flight: with 5 % of rows ten times slower, 98 % of what is possible
+_LEAST_ROWS = 32  # of a block: a smaller one costs Ray more than it saves after a crash
+_MOST_ROWS = 256
+_RESUME_CPUS = 2  # one for the filter that knows the rows that are done, one for whoever reads or writes
+_RESUME_BYTES = 2**30  # what that filter reserves
+_RESERVED = ("session", "limits", "pickle_key")
+
+
+@define(frozen=True)
+class _Blocks:
+    """How the rows are cut up for one actor."""
+
+    rows: int
+    batch: int
+    calls: int
+
+    @classmethod
+    def of(cls, max_in_flight: int, rows: int | None) -> _Blocks:
+        if rows is None:
+            rows = min(max(max_in_flight, _LEAST_ROWS), _MOST_ROWS)
+        return cls(rows, ceil(rows / _AT_ONCE), max(2, ceil(_AHEAD * max_in_flight / rows)))
+
+
+def generate(
+    ds: Dataset,
+    *,
+    provider: Mapping[str, Any],
+    prompt: str | RowFunction | None = None,
+    messages: str | None = None,
+    body: str | None = None,
+    output: str = "answer",
+    actors: int | tuple[int, int] | None = None,
+    max_in_flight: int = 128,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    rows_per_block: int | None = None,
+    num_cpus: float = 0,
+    **options: Any,
+) -> Dataset:
+    """Answer every row of a dataset. Nothing is sent before the result is read or written.
+
+    Args:
+        ds: The rows. Their order is not kept: let a column name them.
+        provider: Keyword arguments of `AsyncProvider`, `model` among them, as a dict: each actor makes its own. The
+            key is named, not given: `api_key_env="OPENAI_API_KEY"` is the variable that holds it where Ray's workers
+            run. Default: the preset's variable.
+        prompt: The column that holds the prompt; or a function that makes of a row what a line of a batch may hold (a
+            prompt, a list of messages, or a dict of either and parameters).
+        messages: The column that holds the messages: structs, or JSON as text.
+        body: The column that holds the request's body: structs, or JSON as text. Without any of the three, a row is a
+            line of OpenAI's Batch API.
+        output: The name of the answer's column. Added are: `error`, why there is no answer; `status`, the HTTP
+            status, if there was one; `finish_reason`; `prompt_tokens` and `completion_tokens`; `latency_s`, seconds.
+        actors: How many processes, or the least and the most. Default: 1 to 8; with `rpm` or `tpm` 1.
+        max_in_flight: The most requests under way at once, of each actor.
+        rpm: Requests per minute, of all actors together: each gets an equal share of it, also while there are fewer
+            than there may be.
+        tpm: Tokens per minute, likewise.
+        rows_per_block: Rows of a block, which is also a file of the output and what a crash may cost besides the
+            requests under way. Default: as `max_in_flight`, from 32 to 256.
+        num_cpus: What Ray reserves for an actor. Default 0: it mostly waits.
+        **options: As `Generate`'s.
+
+    Returns:
+        The dataset with the columns added. A row that failed has an `error`, and raises nothing.
+
+    Raises:
+        ImportError: Ray Data is not installed.
+        RuntimeError: There is a checkpoint to go on from, and Ray has less than that takes: it would stand still.
+        ValueError: An argument cannot be right; nothing was sent.
+    """
+    data = _ray_data()
+    least, most = _pool(actors, limited=rpm is not None or tpm is not None)
+    arguments = {
+        "provider": dict(provider),
+        "prompt": prompt,
+        "messages": messages,
+        "body": body,
+        "output": output,
+        "max_in_flight": max_in_flight,
+        "rpm": None if rpm is None else rpm / most,
+        "tpm": None if tpm is None else tpm / most,
+        **options,
+    }
+    Generate(**arguments)  # complains here, not on some other machine
+    if rows_per_block is not None:
+        checked_count(rows_per_block, "rows_per_block")
+    blocks = _Blocks.of(max_in_flight, rows_per_block)
+    if ds.context.checkpoint_config is not None:
+        _check_resume(ds.context.checkpoint_config, num_cpus * least)
+    compute = data.ActorPoolStrategy(min_size=least, max_size=most, max_concurrent_calls_per_actor=blocks.calls)
+    return ds.repartition(target_num_rows_per_block=blocks.rows).map_batches(
+        Generate,
+        fn_constructor_kwargs=arguments,
+        batch_size=blocks.batch,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=compute,
+        num_cpus=num_cpus,
+    )
+
+
+class Generate:
+    """What `generate` runs in each actor, for `Dataset.map_batches` by hand: with `batch_format="pyarrow"`.
+
+    Args:
+        provider: As `generate`'s.
+        prompt: As `generate`'s.
+        messages: As `generate`'s.
+        body: As `generate`'s.
+        output: As `generate`'s.
+        max_in_flight: As `generate`'s.
+        rpm: Requests per minute, of this actor.
+        tpm: Tokens per minute, of this actor.
+        max_error_rate: End the job when more than this share of an actor's latest 100 rows (at least 20) have failed:
+            rows with errors would count as done for a checkpoint. A refused key and a spent account end it at once.
+        include_result: Add the column `result`: the whole `GenerateResult`, tool calls and reasoning too, as JSON.
+        stream: Let the endpoint stream each answer underneath.
+        **parameters: See `Parameters`: what holds for every row that does not say otherwise.
+
+    Raises:
+        ValueError: An argument cannot be right.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: Mapping[str, Any],
+        prompt: str | RowFunction | None = None,
+        messages: str | None = None,
+        body: str | None = None,
+        output: str = "answer",
+        max_in_flight: int = 128,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        max_error_rate: float | None = None,
+        include_result: bool = False,
+        stream: bool = False,
+        **parameters: Any,
+    ) -> None:
+        self._place = Place(prompt, messages, body)
+        self._columns = Columns(output, include_result)
+        self._options = dict(provider)
+        self._limits = Limits(rpm, tpm, checked_count(max_in_flight, "max_in_flight"))
+        self._rule = StopRule(max_error_rate=max_error_rate)
+        self._stream = stream
+        self._parameters = parameters
+        self._caller = Caller()
+        self._provider: AsyncProvider | None = None
+        self._stopped: RunStoppedError | None = None
+        _refuse_secrets(provider, parameters)
+        trial = _make_provider(self._options, self._limits, key="none")  # the key is where the workers are
+        trial._prepare("prompt", whole=True, streamed=stream, **parameters)
+
+    async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
+        """Answer the rows of a batch.
+
+        Raises:
+            RunStoppedError: The endpoint refuses the key, the account is spent, or too many rows have failed.
+            MissingAPIKeyError: The variable of the key is not set here.
+            ValueError: The batch lacks a column, or has one of those that are to be added.
+        """
+        self._place.check(batch.column_names)
+        self._columns.check(batch.column_names)
+        provider, requests = self._open(), self._place.requests(batch)
+        with provider._limiter().adapting(self._limits.in_flight):
+            outcomes = await asyncio.gather(*(self._answer(provider, given) for given in requests))
+        if self._stopped is not None:
+            raise self._stopped
+        return self._columns.add(batch, outcomes)
+
+    def _open(self) -> AsyncProvider:
+        """The provider of this actor; it closes what it has opened when it is dropped."""
+        if self._provider is None:
+            self._provider = _make_provider(self._options, self._limits, key=_key(self._options))
+        return self._provider
+
+    async def _answer(self, provider: AsyncProvider, given: Any) -> Outcome:
+        row = given if isinstance(given, Exception) else parse_row(given, 1, check=False)
+        if isinstance(row, Exception):
+            return row
+        if isinstance(row, BadLine):
+            return ValueError(row.reason)
+        try:
+            arguments = self._parameters | row.parameters
+            if "extra_body" in self._parameters and "extra_body" in row.parameters:
+                arguments["extra_body"] = {**self._parameters["extra_body"], **row.parameters["extra_body"]}
+            result = await provider._answer(self._caller, stream=self._stream, **arguments)
+        except RunStoppedError as error:
+            return error
+        except Exception as error:
+            self._judge(provider, error)
+            return error
+        self._judge(provider, None)
+        return result
+
+    def _judge(self, provider: AsyncProvider, error: Exception | None) -> None:
+        stopped = self._rule.finished(error)
+        if stopped is not None and self._stopped is None:
+            self._stopped = stopped
+            provider._limiter().stop(self._caller, stopped)
+
+
+def checkpoint(path: str | os.PathLike[str], id_column: str = "custom_id") -> None:
+    """Let a job that was killed go on where it was, when it is started again; to be called before the rows are read.
+
+    It holds for every dataset that this program reads from here on, from files to files with maps between them. A row
+    counts as done when it is written, with an answer or with an error.
+
+    Args:
+        path: A folder that all machines can write to, or a URL such as `s3://…`. It stays when the job is done: then
+            nothing is sent a second time.
+        id_column: A column that the files have, with a value of its own for each row. It must not be dropped.
+
+    Raises:
+        ImportError: Ray Data is not installed.
+    """
+    data = _ray_data()
+    from ray.data.checkpoint import CheckpointConfig
+
+    place = os.fspath(path)
+    if "://" not in place:
+        place = os.path.abspath(place)  # workers have other working directories
+    config = CheckpointConfig(id_column=id_column, checkpoint_path=place, delete_checkpoint_on_success=False)
+    data.DataContext.get_current().checkpoint_config = config
+
+
+def _check_resume(config: Any, cpus: float) -> None:
+    """See whether Ray has what it needs to go on with a job, if there is one to go on with."""
+    import ray
+    from pyarrow.fs import FileSelector, FileSystem
+
+    system, folder = FileSystem.from_uri(config.checkpoint_path)
+    if not system.get_file_info(FileSelector(folder, allow_not_found=True)):
+        return
+    there = ray.cluster_resources()
+    if there.get("CPU", 0) < _RESUME_CPUS + cpus or there.get("memory", 0) < _RESUME_BYTES:
+        raise RuntimeError(
+            f"To go on from {config.checkpoint_path} Ray needs {_RESUME_CPUS + cpus:g} CPUs and 1 GiB of memory; it "
+            f"has {there.get('CPU', 0):g} and {there.get('memory', 0) / 2**30:.1f}. Its filter of the rows that are "
+            "done reserves one CPU and the memory, readers and writers another CPU; with less they would wait for "
+            "ever. Add a machine, or start Ray with larger num_cpus or memory: they may be more than the machine has."
+        )
+
+
+def _ray_data() -> Any:
+    try:
+        import ray.data
+    except ImportError as error:
+        raise ImportError(f"Ray Data cannot be imported ({error}): pip install 'rusty-agent[ray]'") from error
+    return ray.data
+
+
+def _pool(actors: int | tuple[int, int] | None, *, limited: bool) -> tuple[int, int]:
+    if actors is None:
+        actors = 1 if limited else (1, 8)
+    least, most = (actors, actors) if isinstance(actors, int) else actors
+    if checked_count(least, "actors") > checked_count(most, "actors"):
+        raise ValueError(f"actors must be the least and the most, not {actors!r}")
+    return least, most
+
+
+def _refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    if "api_key" in provider:
+        raise ValueError(
+            "provider must not hold api_key: Ray pickles it, and may write it into its logs. Put the key into an "
+            'environment variable where Ray\'s workers run, and name that: api_key_env="NAME"'
+        )
+    headers = {**(provider.get("headers") or {}), **(parameters.get("extra_headers") or {})}
+    for name in filter(is_secret, headers):
+        raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
+    for name in _RESERVED:
+        if name in provider:
+            raise ValueError(f"provider must not hold {name}: each actor has its own")
+
+
+def _make_provider(options: Mapping[str, Any], limits: Limits, *, key: str | None) -> AsyncProvider:
+    given = {name: value for name, value in options.items() if name != "api_key_env"}
+    try:
+        return AsyncProvider(**given, api_key=key, limits=limits)
+    except TypeError as error:
+        raise ValueError(f"provider must hold arguments of AsyncProvider: {error}") from None
+
+
+def _key(options: Mapping[str, Any]) -> str | None:
+    name = options.get("api_key_env")
+    if name is None:
+        return None  # the preset has a variable of its own
+    key = os.environ.get(name)
+    if not key:
+        raise MissingAPIKeyError(
+            f"No API key: the environment variable {name} (api_key_env) is not set where this worker of Ray runs. "
+            "Set it before Ray is started there."
+        )
+    return key

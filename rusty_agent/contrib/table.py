@@ -1,0 +1,161 @@
+"""A table of Arrow → what each row asks; answers → columns of it.
+
+In: tables whose columns hold prompts, messages or bodies; results and errors. Out: requests in the forms that lines of
+a batch may have; tables. Never touched: who sends the requests; columns that say nothing about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+from attrs import define
+
+from ..errors import APIStatusError
+from ..types import GenerateResult
+from ..wire.codec import dumps, join_surrogates, loads_strict
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["Columns", "Outcome", "Place", "RowFunction"]
+
+RowFunction: TypeAlias = Callable[[dict[str, Any]], Any]
+Outcome: TypeAlias = GenerateResult | Exception
+
+
+@define(frozen=True)
+class Place:
+    """Where the request stands in a row: in one of these, or in the row as a whole.
+
+    Attributes:
+        prompt: The column of the prompt, or a function that makes a request of a row.
+        messages: The column of the messages: structs, or JSON as text.
+        body: The column of the request's body: structs, or JSON as text.
+
+    Raises:
+        ValueError: More than one is given.
+    """
+
+    prompt: str | RowFunction | None = None
+    messages: str | None = None
+    body: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if sum(given is not None for given in (self.prompt, self.messages, self.body)) > 1:
+            raise ValueError("prompt, messages and body are three ways to say where the request stands: give one")
+
+    def check(self, names: Sequence[str]) -> None:
+        """See whether a table with these columns has what is needed.
+
+        Raises:
+            ValueError: It has not.
+        """
+        for column in (self.prompt, self.messages, self.body):
+            if isinstance(column, str) and column not in names:
+                raise ValueError(f"there is no column {column!r}; the columns are: {', '.join(map(repr, names))}")
+
+    def requests(self, table: pyarrow.Table) -> list[Any]:
+        """What each row asks, as `batch.rows.parse_row` reads it; an exception for a row that asks nothing."""
+        if callable(self.prompt):
+            return [_attempted(self.prompt, row) for row in table.to_pylist()]
+        for column, read in ((self.prompt, _text), (self.messages, _decoded), (self.body, _line)):
+            if isinstance(column, str):
+                return [_attempted(read, given) for given in table.column(column).to_pylist()]
+        return [_without_nulls(row) for row in table.to_pylist()]
+
+
+@define(frozen=True)
+class Columns:
+    """The columns that are added.
+
+    Attributes:
+        output: The name of the answer's.
+        include_result: Whether the whole result is one of them.
+    """
+
+    output: str
+    include_result: bool = False
+
+    def check(self, names: Sequence[str]) -> None:
+        """See whether they can be added to a table with these columns.
+
+        Raises:
+            ValueError: It has some of them.
+        """
+        taken = [name for name, _, _ in self._of(()) if name in names]
+        if taken:
+            raise ValueError(
+                f"the rows have columns of names that are to be added: {', '.join(map(repr, taken))}. Drop or rename "
+                "them first (Dataset.drop_columns, Dataset.rename_columns), or choose another name for the output."
+            )
+
+    def add(self, table: pyarrow.Table, outcomes: Sequence[Outcome]) -> pyarrow.Table:
+        """The table with what came of its rows; types do not depend on the values, so that all blocks agree."""
+        import pyarrow
+
+        for name, kind, values in self._of(outcomes):
+            table = table.append_column(name, pyarrow.array(values, type=kind))
+        return table
+
+    def _of(self, outcomes: Sequence[Outcome]) -> Iterable[tuple[str, str, list[Any]]]:
+        """The name, the type and the values of each."""
+        answers = [outcome if isinstance(outcome, GenerateResult) else None for outcome in outcomes]
+        yield self.output, "string", [answer and answer.text for answer in answers]
+        yield "error", "string", [_error(outcome) for outcome in outcomes]
+        yield "status", "int64", [_status(outcome) for outcome in outcomes]
+        yield "finish_reason", "string", [answer and answer.finish_reason for answer in answers]
+        yield "prompt_tokens", "int64", [answer and answer.prompt_tokens for answer in answers]
+        yield "completion_tokens", "int64", [answer and answer.completion_tokens for answer in answers]
+        yield "latency_s", "double", [answer and answer.duration for answer in answers]
+        if self.include_result:
+            yield "result", "string", [answer and dumps(attrs.asdict(answer)).decode() for answer in answers]
+
+
+def _attempted(function: Callable[[Any], Any], given: Any) -> Any:
+    """What it returns; or what it raised, as a value: it concerns one row."""
+    try:
+        return function(given)
+    except Exception as error:
+        return error
+
+
+def _text(given: Any) -> str:
+    if not isinstance(given, str):
+        raise ValueError("the row has no prompt" if given is None else f"a prompt must be text, not {given!r}")
+    return given
+
+
+def _line(given: Any) -> dict[str, Any]:
+    return {"method": "POST", "url": "/v1/chat/completions", "body": _decoded(given)}
+
+
+def _decoded(given: Any) -> Any:
+    if not isinstance(given, str):
+        return _without_nulls(given)
+    try:
+        return loads_strict(given)
+    except ValueError as error:
+        raise ValueError(f"the text in the column is not JSON: {error}") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """Without fields that are null: Arrow gives a struct the fields of all the others in its column."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _error(outcome: Outcome) -> str | None:
+    if isinstance(outcome, GenerateResult):
+        return None
+    return join_surrogates(f"{type(outcome).__name__}: {outcome}")
+
+
+def _status(outcome: Outcome) -> int | None:
+    if isinstance(outcome, APIStatusError):
+        return outcome.status_code
+    return 200 if isinstance(outcome, GenerateResult) else None

@@ -1,0 +1,53 @@
+"""A stand-in for Arrow: what `contrib` asks of its tables, so that it is tested where the extra is missing too."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+__all__ = ["Table", "arrow"]
+
+
+class Column:
+    """The values of one column."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self._values = values
+
+    def to_pylist(self) -> list[Any]:
+        return self._values
+
+
+class Table:
+    """Columns of one length."""
+
+    def __init__(self, columns: dict[str, list[Any]]) -> None:
+        self.columns = columns
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self.columns)
+
+    def column(self, name: str) -> Column:
+        return Column(self.columns[name])
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
+
+    def append_column(self, name: str, values: list[Any]) -> Table:
+        return Table({**self.columns, name: values})
+
+
+_KINDS = {"string": str, "int64": int, "double": float}
+
+
+def _array(values: list[Any], type: str) -> list[Any]:
+    """As Arrow, it takes only values of the type, and nulls."""
+    for value in values:
+        if value is not None and not isinstance(value, _KINDS[type]):
+            raise TypeError(f"{value!r} is no {type}")
+    return values
+
+
+arrow = ModuleType("pyarrow")
+arrow.array = _array  # type: ignore[attr-defined]
