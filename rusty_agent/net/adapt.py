@@ -21,7 +21,7 @@ START = 16
 """The limit to begin with: what even small servers take, and eight round trips from 256."""
 
 _FIRST_CUT = 0.5  # slow start has overshot by up to twice
-_LEAST_CUT = 0.8
+_LEAST_CUT = 0.85
 _MOST_CUT = 0.25
 _CONVERGE = 0.85  # refused before the old mark was reached: there is less room than there was, or others want some
 

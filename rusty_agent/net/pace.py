@@ -19,17 +19,22 @@ TOLERANCE_SECONDS = 0.1
 class Pace:
     """A rate that is kept.
 
+    Args:
+        rate: Units per second; infinite for no limit.
+        tolerance: Seconds' worth that may be spent ahead.
+
     Attributes:
-        rate: Units per second; infinite for no limit. May be changed at any time.
+        rate: As given. May be changed at any time.
     """
 
-    def __init__(self, rate: float = math.inf) -> None:
+    def __init__(self, rate: float = math.inf, tolerance: float = TOLERANCE_SECONDS) -> None:
         self.rate = rate
+        self._tolerance = tolerance
         self._paid_until = -math.inf
 
     def wait(self, now: float) -> float:
         """Seconds until the next amount may be spent; not above 0 when it may be now."""
-        return self._paid_until - TOLERANCE_SECONDS - now
+        return self._paid_until - self._tolerance - now
 
     def spend(self, amount: float, now: float) -> None:
         """Spend an amount; a negative one is given back."""
