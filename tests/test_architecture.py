@@ -21,7 +21,8 @@ FLOORS = (
     {"stream", "many"},
     {"provider"},
     {"sync", "agent"},
-    {"batch", "testing", "contrib", "local"},
+    {"batch", "testing", "local"},
+    {"contrib"},
     {"cli"},
     {"__main__"},
 )
@@ -30,9 +31,10 @@ DOORS = {
     "orjson": "wire/codec.py",
     "aiohttp": "net/transport.py",
     "backoff": "net/retry.py",
-    "uvloop": "sync/bridge.py",
+    "uvloop": "sync/loop.py",
     "xllamacpp": "local/child.py",
     "tqdm": "progress/show.py",
+    "ray": "contrib/ray.py",
 }
 # Rooms whose code is loaded where it is used, because it is optional.
 LAZY = {("provider", "local")}

@@ -36,7 +36,7 @@ _BY_STATUS = {
 _INNER = ("error", "errors", "base_resp")  # where the object that describes an error may be
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 
-_SECONDS = re.compile(r"\s*[0-9]{1,99}(\.[0-9]{1,99})?\s*")  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
+_SECONDS = re.compile(r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*")  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
 
 _HINTS = {
     401: "Check the API key.",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -14,26 +17,30 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 
 
+@pytest.fixture
+def complaints(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What destructors complain of."""
+    seen: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    return seen
+
+
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
-def test_it_stops_quietly_while_a_client_does_not_read(leaves: bool, caplog: pytest.LogCaptureFixture) -> None:
-    complaints: list[object] = []
-    before: Callable[[sys.UnraisableHookArgs], object] = sys.unraisablehook
-    sys.unraisablehook = complaints.append
-    try:
-        for _ in range(5):
-            with (
-                FaultServer(answer([b"x" * 2**20] * 20, framing="chunked")) as server,
-                socket.create_connection(("127.0.0.1", server.port)) as client,
-            ):
-                client.sendall(REQUEST)
-                server.wait_for(1)
-                if leaves:
-                    client.close()
-                server.stop()
-                assert server.open_connections == 0
-        gc.collect()
-    finally:
-        sys.unraisablehook = before
+def test_it_stops_quietly_while_a_client_does_not_read(
+    leaves: bool, complaints: list[object], caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        with (
+            FaultServer(answer([b"x" * 2**20] * 20, framing="chunked")) as server,
+            socket.create_connection(("127.0.0.1", server.port)) as client,
+        ):
+            client.sendall(REQUEST)
+            server.wait_for(1)
+            if leaves:
+                client.close()
+            server.stop()
+            assert server.open_connections == 0
+    gc.collect()
     assert complaints == []
     assert caplog.text == ""
 
@@ -68,15 +75,9 @@ def test_what_a_script_raises_is_raised_at_the_end(caplog: pytest.LogCaptureFixt
     assert caplog.text == ""
 
 
-def test_a_server_that_is_never_begun_leaves_nothing() -> None:
-    complaints: list[object] = []
-    before: Callable[[sys.UnraisableHookArgs], object] = sys.unraisablehook
-    sys.unraisablehook = complaints.append
-    try:
-        FaultServer()
-        gc.collect()
-    finally:
-        sys.unraisablehook = before
+def test_a_server_that_is_never_begun_leaves_nothing(complaints: list[object]) -> None:
+    FaultServer()
+    gc.collect()
     assert complaints == []
 
 
@@ -91,3 +92,23 @@ def test_it_sees_a_client_go_that_has_sent_more(leave: Callable[[socket.socket],
         assert not request.gone.wait(0.05)
         leave(client)
         assert request.gone.wait(2)
+
+
+def test_it_stops_quietly_while_clients_connect(complaints: list[object], caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(30):
+        with FaultServer(Answer((Hang(),))) as server, ExitStack() as clients:
+
+            def connect(server: FaultServer = server, clients: ExitStack = clients) -> None:
+                with suppress(OSError):
+                    for _ in range(20):
+                        client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                        client.sendall(REQUEST)
+
+            thread = threading.Thread(target=connect)
+            thread.start()
+            time.sleep(number / 10_000)
+            server.stop()
+            thread.join()
+    gc.collect()
+    assert complaints == []
+    assert caplog.text == ""

@@ -35,14 +35,14 @@ tricky = st.lists(st.sampled_from(_fields) | st.sampled_from(_others), max_size=
 
 
 def _naive(data: bytes) -> tuple[Events, str, int | None]:
-    """The rules of the WHATWG, line by line; the end of the data ends a line and an event (our departure)."""
+    """The rules of the WHATWG, line by line; the end of the data ends a line and an event (our first departure)."""
     events: Events = []
     type_, lines, last_id, retry = "", list[bytes](), "", None
     for line in [*re.split(b"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf")), b""]:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if line == b"":
-            if lines:
+            if lines or type_ == "error":  # without data too, our third departure
                 events.append((type_ or "message", b"\n".join(lines)))
             type_, lines = "", []
         elif field == b"data":

@@ -311,6 +311,7 @@ def somewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ({"retry-after": "1e999"}, None),
         ({"retry-after": ""}, None),
         ({"retry-after": "1_0"}, None),
+        ({"retry-after": "0\x1f"}, None),
         ({"retry-after": "٣"}, None),
         ({"retry-after": "1e1"}, None),
         ({"retry-after": "9" * 400}, None),
