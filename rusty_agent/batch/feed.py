@@ -1,19 +1,20 @@
 """The rows that are left to do, one by one.
 
-In: the source and the plan. Out: rows that earlier runs have not finished, and lines that are no rows. Never touched:
-requests.
+In: the source and the plan. Out: rows that earlier runs have not finished; what is no row goes to whoever writes it
+down. Never touched: requests.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from contextlib import aclosing
+from typing import Any, TypeGuard
 
 from ..errors import BatchError
 from .lines import bad_line_id
 from .plan import OnBadLine, Plan, Source
-from .rows import BadLine, Row, parse_row
+from .rows import REPEATED, BadLine, Row, parse_row
 
 __all__ = ["Feed"]
 
@@ -21,7 +22,14 @@ _PAUSE_EVERY = 2000  # rows passed over: an event loop must not stand still whil
 
 
 class Feed:
-    """An asynchronous iterator of what is left.
+    """Gives what is left, and counts the rest.
+
+    Args:
+        source: What the caller gave; iterated over if it is no file.
+        plan: What is to be done.
+        on_bad_line: Whether what is no row ends the feed; of a file the plan has decided that.
+        limit: How many to take from the beginning of the source, bad ones included; None for all.
+        refuse: Called with what is no row and was not written down by an earlier run.
 
     Attributes:
         skipped: Rows passed over so far, because earlier runs have answered them.
@@ -31,11 +39,20 @@ class Feed:
         name: What the source is called, or None.
     """
 
-    def __init__(self, source: Source, plan: Plan, on_bad_line: OnBadLine, limit: int | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        plan: Plan,
+        *,
+        on_bad_line: OnBadLine,
+        limit: int | None,
+        refuse: Callable[[BadLine], object],
+    ) -> None:
         self._source = source
         self._plan = plan
         self._on_bad_line = on_bad_line
         self._limit = limit
+        self._refuse = refuse
         self.skipped = 0
         self.failed_earlier = 0
         self.bad_lines = 0
@@ -43,58 +60,71 @@ class Feed:
         self.expected_skips = known if plan.total is None else min(known, plan.total)
         self.name = None if plan.rows is None else plan.rows.name
 
-    async def __aiter__(self) -> AsyncIterator[Row | BadLine]:
-        index = self._plan.index
-        passed = 0
-        async for taken in self._all():
-            if isinstance(taken, BadLine):
-                self.bad_lines += 1
-                if bad_line_id(taken) not in index.permanent:
-                    yield taken
-                continue
-            if taken.custom_id in index.done:
-                self.skipped += 1
-            elif taken.custom_id in index.permanent:
-                self.failed_earlier += 1
-            else:
-                yield taken
-                continue
-            passed += 1
-            if passed % _PAUSE_EVERY == 0:
-                await asyncio.sleep(0)
+    async def rows(self) -> AsyncGenerator[Row, None]:
+        """The rows that are left; once only.
 
-    async def _all(self) -> AsyncIterator[Row | BadLine]:
-        if self._plan.rows is not None:  # checked already; what is wrong with a line must be found again to skip it
-            for taken in self._plan.rows.rows(limit=self._limit, check=self._on_bad_line == "skip"):
-                yield taken
+        Raises:
+            BatchError: The source cannot be read on, or holds what is no row and must not.
+        """
+        passed = 0
+        async with aclosing(self._all()) as everything:
+            async for taken in everything:
+                if self._is_left(taken):
+                    yield taken
+                    continue
+                passed += 1
+                if passed % _PAUSE_EVERY == 0:
+                    await asyncio.sleep(0)
+
+    def _is_left(self, taken: Row | BadLine) -> TypeGuard[Row]:
+        index = self._plan.index
+        if isinstance(taken, BadLine):
+            self.bad_lines += 1
+            if bad_line_id(taken) not in index.permanent:
+                self._refuse(taken)
+        elif taken.custom_id in index.done:
+            self.skipped += 1
+        elif taken.custom_id in index.permanent:
+            self.failed_earlier += 1
+        else:
+            return True
+        return False
+
+    async def _all(self) -> AsyncGenerator[Row | BadLine, None]:
+        if self._plan.rows is not None:
+            repeated = self._plan.repeated
+            for taken in self._plan.rows.rows(limit=self._limit, check=self._plan.has_bad_lines):
+                yield BadLine(taken.line, REPEATED) if taken.line in repeated else taken
             return
         line = 0
         seen: set[str] = set()
-        async for value in _each(self._source):
-            if line == self._limit:
-                return
-            line += 1
-            given = parse_row(value, line, template=self._plan.template)
-            if isinstance(given, Row):
-                if given.custom_id in seen:
-                    given = BadLine(line, f"custom_id {given.custom_id!r} was used before")
-                else:
-                    seen.add(given.custom_id)
-            if isinstance(given, BadLine) and self._on_bad_line == "fail":
-                raise BatchError(
-                    f"Row {given.line} of the source is no request: {given.reason}. Mend it, or leave such rows out "
-                    'with on_bad_line="skip". What was done until here is kept; the same call goes on from there.'
-                )
-            yield given
+        async with aclosing(_each(self._source)) as values:
+            async for value in values:
+                line += 1
+                yield self._checked(value, line, seen)
+                if line == self._limit:  # before another value is taken: it may be somebody else's
+                    return
+
+    def _checked(self, value: Any, line: int, seen: set[str]) -> Row | BadLine:
+        given = parse_row(value, line, template=self._plan.template)
+        if isinstance(given, Row):
+            if given.custom_id not in seen:
+                seen.add(given.custom_id)
+                return given
+            given = BadLine(line, f"custom_id {given.custom_id!r} was used before")
+        if self._on_bad_line == "fail":
+            raise BatchError(
+                f"Row {given.line} of the source is no request: {given.reason}. Mend it, or leave such rows out "
+                'with on_bad_line="skip". What was done until here is kept; the same call goes on from there.'
+            )
+        return given
 
 
-async def _each(source: Any) -> AsyncIterator[Any]:
+async def _each(source: Any) -> AsyncGenerator[Any, None]:
     """The values of an iterable or an asynchronous one; only one of the two is asked for."""
     if isinstance(source, AsyncIterable):
         async for value in source:
             yield value
-    elif isinstance(source, Iterable):
+    else:
         for value in source:
             yield value
-    else:
-        raise ValueError(f"source must be a path, '-' or an iterable of rows, not {type(source).__name__}")

@@ -17,7 +17,7 @@ from attrs import define
 
 from ..errors import BatchError
 
-__all__ = ["BLOCK_BYTES", "Files", "replace_atomically", "sync_folder"]
+__all__ = ["BLOCK_BYTES", "Files", "remove", "replace_atomically", "sync_folder"]
 
 BLOCK_BYTES = 2**20
 """How much is read or written at a time, in bytes: large enough that a call costs nothing beside its bytes."""
@@ -90,6 +90,22 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
         raise BatchError(
             f"{path} cannot be written: {error.strerror or error}. Nothing of what it held is lost. Make room or give "
             "the permission, then run the same command again."
+        ) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, durably; that it is missing is right, too.
+
+    Raises:
+        BatchError: It cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise BatchError(
+            f"{path} cannot be removed: {error.strerror or error}. What it holds is of no use any more: remove it by "
+            "hand, then run the same command again."
         ) from error
 
 

@@ -13,8 +13,7 @@ from array import array
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from ..errors import BatchError
-from .files import Files, replace_atomically, sync_folder
+from .files import Files, remove, replace_atomically
 from .index import drop_lines, identify, read_lines, survey
 
 __all__ = ["drop_superseded", "sort_output"]
@@ -40,7 +39,7 @@ def drop_superseded(files: Files, done: Container[str]) -> int:
     overtaken = [place >> 1 for custom_id, place in failures.last.items() if custom_id in done]
     useless = {*failures.useless, *overtaken}
     if len(overtaken) == len(failures.last):
-        _remove(files.errors)
+        remove(files.errors)
     elif useless:
         drop_lines(files.errors, useless)
     return len(useless)
@@ -80,13 +79,3 @@ def _pick(path: Path, borders: array[int], places: array[int]) -> Iterator[bytes
         for place in places:
             file.seek(borders[place])
             yield file.read(borders[place + 1] - borders[place])
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise BatchError(
-            f"{path} cannot be removed: {error.strerror or error}. No error is left in it: remove it by hand."
-        ) from error

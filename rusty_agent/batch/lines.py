@@ -63,7 +63,11 @@ def error_line(run_id: str, row: Row, error: Exception) -> bytes:
         response = {"status_code": error.status_code, "request_id": error.request_id, "body": error.body}
         said = None
         facts["message"] = error.message
-    return _line(run_id, row.line, row.custom_id, response, said, facts, row.fields)
+    try:
+        return _line(run_id, row.line, row.custom_id, response, said, facts, row.fields)
+    except ValueError:  # the body can be read, but is nested too deeply to be written
+        response = response and {**response, "body": None}
+        return _line(run_id, row.line, row.custom_id, response, said, facts, row.fields)
 
 
 def bad_line_id(bad: BadLine) -> str:

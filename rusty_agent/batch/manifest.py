@@ -44,7 +44,7 @@ class Manifest:
     Attributes:
         input_sha256: The digest of the input's bytes in hexadecimal; None if the rows came from no file.
         input_bytes: The input's length in bytes; None likewise.
-        rows: How many rows the input has; None if that is unknown.
+        rows: How many rows the input has; None if that is unknown, or not all of its lines are good ones.
         parameters: What all rows share and what the answers depend on: model, URL, sampling, template, …; without keys.
         version: The library's version, for people: a newer one may go on with the batch.
         parameters_digest: The SHA-256 of the parameters as JSON with sorted keys, in hexadecimal.

@@ -6,18 +6,18 @@ touched: the network. All of it blocks: on an event loop, run it in a thread.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Mapping, Sized
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ..errors import BatchError
-from .files import Files
+from .files import Files, remove
 from .index import Index, repair, scan
 from .manifest import Manifest
-from .rows import BadLine, Checked
+from .rows import Checked
 from .source import FileSource, open_source
 from .template import Template
 
@@ -38,16 +38,16 @@ class Plan:
         index: What earlier runs have left.
         total: How many rows there are, or None while that is unknown.
         template: Makes the prompts of rows that are columns, or None.
-        dropped: Lines of the output that were of no use and have been dropped.
-        bad: Lines of the input that are no requests, if it was checked now; a thousand at most.
+        has_bad_lines: Whether lines of the file are no requests, so that each must be checked when it is read again.
+        repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that a single line does not show.
     """
 
     rows: FileSource | None
     index: Index
     total: int | None
     template: Template | None = None
-    dropped: int = 0
-    bad: list[BadLine] = field(factory=list)
+    has_bad_lines: bool = False
+    repeated: set[int] = field(factory=set)
 
 
 def make_plan(
@@ -64,41 +64,68 @@ def make_plan(
 ) -> Plan:
     """Check the input, and find out what is left to do. The batch's lock is held.
 
-    An input that an earlier run has checked is not checked again.
+    An input that an earlier run has found good is not checked again. Nothing is changed before all is found right.
+
+    Args:
+        source: As `run_batch`'s.
+        files: The batch's files.
+        parameters: What the answers depend on, for the manifest; that of the template is added.
+        template: As `run_batch`'s, and so on.
 
     Raises:
         BatchError: The input has bad lines, it or the parameters have changed, or a file cannot be used.
-        ValueError: The template is none.
+        ValueError: The template is none, or the source.
     """
-    if fresh:
-        for path in (files.output, files.errors, files.manifest, files.summary):
-            path.unlink(missing_ok=True)
-    before = Manifest.load(files.manifest)
     made = None if template is None else Template(template)
-    rows = checked = None
-    sha256 = size = total = None
+    before = None if fresh else Manifest.load(files.manifest)
+    now = Manifest(None, None, None, {**parameters, "template": template})
+    rows = checked = total = None
     if isinstance(source, str | PathLike):
         _refuse_overwriting(source, files)
         rows = open_source(source, template=made, spool_folder=files.output.parent)
         sha256, size = rows.digest()
-        known = before is not None and before.input_sha256 == sha256 and before.rows is not None
-        if known and before is not None:
-            total = before.rows
-        else:
+        total = _found_good(before, sha256, template)
+        if total is None:
             checked = rows.check(limit=limit)
-            total = checked.rows
-    complete = limit is None or (checked is None and total is not None)
-    now = Manifest(sha256, size, total if complete else None, parameters)
+            sha256, size, total = checked.input_sha256, checked.input_bytes, checked.rows
+        good = checked is None or not (checked.bad_count or limit)
+        now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total if good else None)
+    else:
+        total = _count(source)
     if before is not None and not allow_changed:
         _refuse_changes(files, before.changes(now))
-    if checked is not None and checked.bad and on_bad_line == "fail":
+    if checked is not None and checked.bad_count and on_bad_line == "fail":
         raise BatchError(bad_lines_said(checked))
     index = scan(files, retry_permanent=retry_permanent)
-    dropped = repair(files, index)
+    if fresh:
+        index = _begin_anew(files)
+    repair(files, index)
     now.save(files.manifest)
-    if limit is not None:
-        total = limit if total is None else min(limit, total)
-    return Plan(rows, index, total, made, dropped, [] if checked is None else checked.bad)
+    if total is not None and limit is not None:
+        total = min(limit, total)
+    if checked is None:
+        return Plan(rows, index, total, made)
+    return Plan(rows, index, total, made, checked.bad_count > 0, checked.repeated)
+
+
+def _found_good(before: Manifest | None, sha256: str, template: str | None) -> int | None:
+    """How many rows the input has, if an earlier run has read it the same way and found all of it good."""
+    if before is None or before.input_sha256 != sha256 or before.parameters.get("template") != template:
+        return None
+    return before.rows
+
+
+def _count(source: Iterable[Any] | AsyncIterable[Any]) -> int | None:
+    if isinstance(source, bytes | Mapping) or not isinstance(source, Iterable | AsyncIterable):
+        raise ValueError(f"source must be a path, '-' or an iterable of rows, not {type(source).__name__}")
+    return len(source) if isinstance(source, Sized) else None
+
+
+def _begin_anew(files: Files) -> Index:
+    """Throw away what earlier runs have left. Errors go first: results without errors are a batch, too."""
+    for path in (files.errors, files.output, files.summary):
+        remove(path)
+    return Index()
 
 
 def bad_lines_said(checked: Checked) -> str:
@@ -112,8 +139,11 @@ def bad_lines_said(checked: Checked) -> str:
 
 
 def _refuse_overwriting(source: str | PathLike[str], files: Files) -> None:
-    if source != "-" and files.output.exists() and Path(source).exists() and files.output.samefile(source):
-        raise BatchError(f"{files.output} is the input: name another output.")
+    if source == "-" or not Path(source).exists():
+        return
+    for path in (files.output, files.errors, files.manifest, files.summary):
+        if path.exists() and path.samefile(source):
+            raise BatchError(f"{path}, which the batch would write, is its input: name another output.")
 
 
 def _refuse_changes(files: Files, changes: list[str]) -> None:

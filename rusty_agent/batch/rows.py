@@ -25,10 +25,13 @@ from ..wire.failure import printable
 from ..wire.request import PARAMETERS, build_body, encode_body
 from .template import Template
 
-__all__ = ["KEPT_BAD", "BadLine", "Checked", "Row", "parse_line", "parse_row", "prompt_characters"]
+__all__ = ["KEPT_BAD", "REPEATED", "BadLine", "Checked", "Row", "parse_line", "parse_row", "prompt_characters"]
 
 KEPT_BAD = 1000
 """Bad lines that are kept to be shown."""
+
+REPEATED = "an earlier line has the same custom_id"
+"""What is wrong with a line that cannot be told more about: which one it is."""
 
 _MAX_REASON = 300  # characters; a thousand bad lines must fit on a screen that scrolls
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
@@ -81,6 +84,7 @@ class Checked:
         rows: Good rows.
         bad: The first thousand bad lines.
         bad_count: All of them.
+        repeated: Lines of rows whose `custom_id` an earlier row has; bad ones, too.
         prompt_characters: Characters of text in all rows.
         rows_with_max_tokens: Rows that say how many tokens the answer may have.
         max_tokens: The sum of what they say.
@@ -91,6 +95,7 @@ class Checked:
     rows: int = 0
     bad: list[BadLine] = Factory(list)
     bad_count: int = 0
+    repeated: set[int] = Factory(set)
     prompt_characters: int = 0
     rows_with_max_tokens: int = 0
     max_tokens: int = 0

@@ -1,13 +1,14 @@
 """SIGINT and SIGTERM → stop in two steps.
 
 In: signals of the process. Out: calls on the event loop: the first to stop and wait, the second (or a deadline) to
-wait no longer. Never touched: signals that nobody asked to have handled.
+wait no longer. Never touched: signals that nobody asked to have handled, or that the process was started to ignore.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -30,10 +31,12 @@ class Signals:
         wanted: Whether to do anything at all.
 
     Raises:
-        ValueError: On entering: this is not the main thread, so it cannot be done.
+        ValueError: This is not the main thread, so it cannot be done.
     """
 
     def __init__(self, stop: Callable[[], object], abandon: Callable[[], object], *, wanted: bool = True) -> None:
+        if wanted and threading.current_thread() is not threading.main_thread():
+            raise ValueError("handle_signals: only the main thread can handle signals; leave it out in other threads")
         self._stop = stop
         self._abandon = abandon
         self._wanted = wanted
@@ -45,7 +48,10 @@ class Signals:
         if self._wanted:
             self._loop = asyncio.get_running_loop()
             for number in _HANDLED:
-                self._before[number] = signal.getsignal(number)
+                before = signal.getsignal(number)
+                if before is signal.SIG_IGN:  # as in the background of a shell script
+                    continue
+                self._before[number] = before
                 try:
                     self._loop.add_signal_handler(number, self._received_one)
                 except NotImplementedError:  # Windows

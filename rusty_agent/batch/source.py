@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from ..errors import BatchError
 from ..wire.failure import printable
-from .rows import KEPT_BAD, BadLine, Checked, Row, parse_line, parse_row
+from .rows import KEPT_BAD, REPEATED, BadLine, Checked, Row, parse_line, parse_row
 from .template import Template
 
 if TYPE_CHECKING:
@@ -191,7 +191,8 @@ class FileSource:
             elif row.custom_id in seen:
                 if checked.bad_count < KEPT_BAD:
                     repeated[checked.bad_count] = row.custom_id
-                checked.add_bad(BadLine(row.line, "an earlier line has the same custom_id"))
+                checked.repeated.add(row.line)
+                checked.add_bad(BadLine(row.line, REPEATED))
             else:
                 seen.add(row.custom_id)
                 checked.add(row)

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _leave)
     _fill_descriptors()
-    from .output import Output, complain
+    from .output import Output
 
     out = Output(sys.stdout)
     debug = False
@@ -62,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         out.end_line()
         if debug:
-            import traceback
-
-            complain(traceback.format_exc().rstrip())
+            _show_traceback()
         return _report(error)
     finally:
         out.close()
@@ -89,7 +87,7 @@ def _batch(words: list[str]) -> int:
         return _INTERRUPTED
     except Exception as error:
         if arguments.debug:
-            raise
+            _show_traceback()
         _report(error, "rusty-agent batch")
         return 1
 
@@ -106,6 +104,14 @@ def _report(error: Exception, program: str = "rusty-agent") -> int:
     # The library's own ValueErrors are arguments that cannot be right; nothing was sent.
     misused = isinstance(error, UsageError | ValueError) and not isinstance(error, RustyAgentError)
     return 2 if misused else 1
+
+
+def _show_traceback() -> None:
+    import traceback
+
+    from .output import complain
+
+    complain(traceback.format_exc().rstrip())
 
 
 @contextmanager

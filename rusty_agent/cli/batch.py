@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import logging
 import os
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from .arguments import Parser, add_endpoint, add_sampling, local_apart, pair, settle_endpoint
@@ -74,8 +75,9 @@ def batch(arguments: argparse.Namespace) -> int:
 
     Raises:
         UsageError: Something is missing.
-        BatchError: It cannot begin or go on.
+        ValueError: An argument cannot be right.
     """
+    from ..errors import BatchError
     from ..sync.bridge import new_loop
 
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -86,8 +88,15 @@ def batch(arguments: argparse.Namespace) -> int:
     if arguments.local is None:
         check_endpoint(arguments.preset, arguments.base_url)
         arguments.model = arguments.model or _model_of_rows(arguments)
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        result = runner.run(_run(arguments))
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            result = runner.run(_run(arguments))
+    except BatchError as error:  # it may list lines of the input
+        if arguments.debug:  # with its traceback
+            raise
+        first, *more = map(one_line, str(error).splitlines())
+        complain("\n  ".join([f"rusty-agent batch: error: {first}", *more]))
+        return 1
     complain(f"rusty-agent batch: {_said(arguments, result)}")
     return _exit_code(result)
 
@@ -98,7 +107,7 @@ async def _run(arguments: argparse.Namespace) -> BatchResult:
     concurrency: Any = arguments.concurrency
     if concurrency is None:  # a model on this machine computes few at once, and lets the others wait
         concurrency = "auto" if arguments.local is None else _LOCAL_AT_ONCE
-    async with _provider(arguments) as provider:
+    async with aclosing(_provider(arguments)) as provider:  # a local model starts with its first row, if there is one
         return await run_batch(
             arguments.input,
             arguments.output,
@@ -214,6 +223,8 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
         from ..batch.files import Files
 
         said += f"; see {Files.of(Path(arguments.output)).errors}"
+    if result.stopped == "interrupt":
+        return f"{said}. Interrupted: the same command goes on from here."
     return said if result.message is None else f"{said}. {one_line(result.message)}"
 
 
@@ -277,7 +288,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_stops(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("stops").add_argument
     add("--price", type=_price, metavar="IN,OUT", help="USD per million tokens of prompts and answers")
-    add("--budget-usd", type=_positive, metavar="USD", help="stop before this is spent; needs --price")
+    add("--budget-usd", type=_positive, metavar="USD", help="stop before a run has spent this; needs --price")
     add("--max-failures", type=int, metavar="N", help="stop when more rows than this have failed")
     add("--max-error-rate", type=float, metavar="SHARE", help="stop when more of the latest 100 rows failed: 0.2")
 

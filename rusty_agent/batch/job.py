@@ -1,0 +1,267 @@
+"""One run of a batch: rows worked off, lines written, the whole summed up.
+
+In: a plan, a provider. Out: lines in the batch's files, a `BatchResult`. Never touched: the batch's lock, which
+whoever runs the job holds.
+
+A row's line is written before the row counts, in the step of the loop in which its answer has come: a run that is
+cancelled or killed loses nothing that was answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Any
+
+from attrs import define
+
+from ..errors import BatchError, RunStoppedError, RustyAgentError
+from ..net.limits import Caller
+from ..progress.show import ProgressOption
+from ..progress.tally import Price
+from ..provider import AsyncProvider
+from ..run import Concurrency, Run, StopRule
+from ..types import GenerateResult, Usage
+from ..wire.codec import dumps
+from .feed import Feed
+from .files import Files, replace_atomically
+from .finish import drop_superseded, sort_output
+from .journal import Journal, Sync
+from .lines import error_line, refusal_line, result_line
+from .plan import OnBadLine, Plan, Source
+from .report import report_html
+from .rows import BadLine, Row
+from .summary import summary
+
+__all__ = ["BatchResult", "Job", "Settings"]
+
+
+@define
+class BatchResult:
+    """How a batch went.
+
+    Attributes:
+        total: How many rows there are, those of earlier runs included, or None where nobody knows yet.
+        done: Rows answered by this run.
+        failed: Rows that failed in this run; the next one tries those again that are not permanent.
+        skipped: Rows that earlier runs have answered.
+        failed_earlier: Rows that failed for good in earlier runs and were not tried again.
+        bad_lines: Lines of the input that are no requests and were left out.
+        stopped: Why the run ended early (`"budget"`, `"error_rate"`, `"failures"`, `"authentication"`, `"quota"`,
+            `"interrupt"`), or None where every row was tried.
+        message: The same in words, or None.
+        cost: USD, or None without a price.
+        summary: What stands in the summary file.
+    """
+
+    total: int | None
+    done: int
+    failed: int
+    skipped: int
+    failed_earlier: int
+    bad_lines: int
+    stopped: str | None
+    message: str | None
+    cost: float | None
+    summary: dict[str, Any]
+
+
+@define(frozen=True)
+class Settings:
+    """What holds for the whole batch; see `run_batch`. `common` are the parameters of all rows."""
+
+    files: Files
+    price: Price | None
+    budget_usd: float | None
+    sync: Sync
+    stream: bool
+    sort: bool
+    on_bad_line: OnBadLine
+    limit: int | None
+    concurrency: Concurrency
+    progress: ProgressOption
+    common: dict[str, Any]
+
+
+class Job:
+    """One run of a batch."""
+
+    def __init__(self, settings: Settings, provider: AsyncProvider, rule: StopRule) -> None:
+        self._settings = settings
+        self._provider = provider
+        self._rule = rule
+        self._run_id = secrets.token_hex(8)
+        self._finish_reasons: dict[str | None, int] = {}
+        self._under_way = 0  # rows
+        self._told = 0  # answers whose tokens are known
+        self._spent = 0.0  # what they cost, in USD
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self, source: Source, plan: Plan) -> None:
+        """Work the rows off.
+
+        Raises:
+            BatchError: The source cannot be read on, or the files cannot be written any more.
+            Exception: What the source raised, or the progress function.
+        """
+        settings = self._settings
+        self._index = plan.index
+        self._feed = Feed(
+            source, plan, on_bad_line=settings.on_bad_line, limit=settings.limit, refuse=self._write_refusal
+        )
+        self._run = Run(
+            self._answer,
+            self._provider._limiter,
+            concurrency=settings.concurrency,
+            rule=self._rule,
+            price=settings.price,
+            total=plan.total,
+            skipped=self._feed.expected_skips,
+            streamed=settings.stream,
+            progress=settings.progress,
+        )
+        async with AsyncExitStack() as closing:
+            self._results = self._open(settings.files.output, closing)
+            self._errors = self._open(settings.files.errors, closing)
+            task = self._task = asyncio.ensure_future(self._work_off())
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:  # by the caller: what is done is kept
+                task.cancel()
+                await asyncio.wait([task])
+                raise
+            if not task.cancelled():
+                task.result()
+            elif self._run.stopped is None:  # by neither us nor the caller: not all of it was done
+                raise asyncio.CancelledError
+
+    def interrupt(self) -> None:
+        """Send nothing more; wait for what is under way."""
+        self._stop("interrupt", "it was interrupted; the same command goes on from here.")
+
+    def abandon(self) -> None:
+        """Wait no longer."""
+        self.interrupt()
+        if self._task is not None:
+            self._task.cancel()
+
+    def sum_up(self, started: float, report: str | Path | None) -> BatchResult:
+        """Make the files tidy; write the summary, and the report if there is to be one."""
+        files, tally, feed, stopped = self._settings.files, self._run.tally, self._feed, self._run.stopped
+        drop_superseded(files, self._index.done)
+        tally.skipped = feed.skipped + feed.failed_earlier
+        if stopped is None:
+            tally.total = tally.skipped + tally.snapshot().finished
+            if self._settings.sort:
+                sort_output(files)
+        told = summary(
+            tally,
+            model=self._provider.model,
+            base_url=str(self._provider._url),
+            started=started,
+            ended=time.time(),
+            stopped=None if stopped is None else stopped.reason,
+            bad_lines=feed.bad_lines,
+            finish_reasons=self._finish_reasons,
+            input=feed.name,
+            output=str(files.output),
+        )
+        replace_atomically(files.summary, [dumps(told), b"\n"])
+        if report is not None:
+            replace_atomically(Path(report), [report_html(told, tally).encode()])
+        now = tally.snapshot()
+        return BatchResult(
+            total=now.total,
+            done=now.done,
+            failed=now.failed,
+            skipped=feed.skipped,
+            failed_earlier=feed.failed_earlier,
+            bad_lines=feed.bad_lines,
+            stopped=None if stopped is None else stopped.reason,
+            message=None if stopped is None else stopped.message,
+            cost=now.cost,
+            summary=told,
+        )
+
+    async def _work_off(self) -> None:
+        try:
+            async with (
+                aclosing(self._feed.rows()) as rows,
+                aclosing(self._run.items(rows, ordered=False)) as items,
+            ):
+                async for _ in items:
+                    pass  # `_answer` has written it
+        except RunStoppedError:
+            pass  # `Run.stopped` tells
+
+    async def _answer(self, caller: Caller, row: Row) -> GenerateResult:
+        """Answer a row, and write its line: what is counted is written, and what is cancelled was not answered."""
+        try:
+            result = await self._ask(caller, row)
+            line = result_line(self._run_id, row, result, self._settings.price)
+        except RunStoppedError:  # it was not sent
+            raise
+        except Exception as error:
+            if isinstance(error, RustyAgentError) and error.usage is not None:
+                self._spend(error.usage)
+            await self._write(self._errors, error_line(self._run_id, row, error))
+            raise
+        if self._index.failed:  # only then can it have an error line from before
+            self._index.done.add(row.custom_id)
+        reason = result.finish_reason
+        self._finish_reasons[reason] = self._finish_reasons.get(reason, 0) + 1
+        self._spend(result.usage)
+        await self._write(self._results, line)
+        return result
+
+    async def _ask(self, caller: Caller, row: Row) -> GenerateResult:
+        common, own = self._settings.common, row.parameters
+        arguments = common | own
+        if common.get("extra_body") and "extra_body" in own:
+            arguments["extra_body"] = {**common["extra_body"], **own["extra_body"]}
+        self._under_way += 1
+        try:
+            return await self._provider._answer(caller, stream=self._settings.stream, **arguments)
+        finally:
+            self._under_way -= 1
+
+    def _spend(self, usage: Usage | None) -> None:
+        """Stop if the next row, and what is under way, would take more than what is left of the budget."""
+        price, budget = self._settings.price, self._settings.budget_usd
+        if price is None or budget is None:
+            return
+        if usage is None:
+            if not self._told:
+                self._stop("budget", "the endpoint does not tell tokens, so nobody knows what of the budget is spent.")
+            return
+        self._told += 1
+        self._spent += price.cost(usage.prompt_tokens, usage.completion_tokens)
+        limit = self._provider._limiter().limit  # what is beyond it has not been sent, and will not be
+        more = self._under_way + 1 if limit is None else min(self._under_way + 1, limit)
+        if self._spent + self._spent / self._told * more > budget:
+            said = f"${self._spent:.4f} are spent, and what is under way will use up the budget of ${budget:g}."
+            self._stop("budget", said)
+
+    async def _write(self, journal: Journal, line: bytes) -> None:
+        journal.append(line)
+        if self._settings.sync == "row":
+            await journal.commit()
+
+    def _write_refusal(self, bad: BadLine) -> None:
+        self._errors.append(refusal_line(self._run_id, bad))
+
+    def _open(self, path: Path, closing: AsyncExitStack) -> Journal:
+        journal = Journal(path, self._settings.sync, on_error=self._break)
+        closing.push_async_callback(journal.aclose)
+        return journal
+
+    def _break(self, error: BatchError) -> None:
+        """A file cannot be written: whatever comes would be lost, so nothing more is paid for. Its closing raises."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _stop(self, reason: str, said: str) -> None:
+        self._run.stop(self._rule.stop(reason, said))

@@ -1,0 +1,341 @@
+"""`rusty-agent batch`: options, exit codes, signals, full disks; each command is the real program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rusty_agent.cli.batch import parse_batch
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion, error
+from rusty_agent.wire.codec import dumps
+from tests.batch.runs import asked, by_prompt, ids, read, said, simple, write_rows
+
+from .process import KEY, PROGRAM, Ended, finish, run, start
+
+posix = pytest.mark.skipif(os.name == "nt", reason="signals and limits are POSIX ones here")
+SLOW = Answer((Pause(0.3), *said().steps))
+
+
+class Command:
+    """A batch's command line in a folder."""
+
+    def __init__(self, folder: Path, server: FaultServer) -> None:
+        self.input = folder / "in.jsonl"
+        self.output = folder / "out.jsonl"
+        self.errors = folder / "out.errors.jsonl"
+        self.arguments = ["batch", str(self.input), "-o", str(self.output), "--base-url", server.url]
+        self.arguments += ["--max-retries", "0", "--concurrency", "4"]
+
+    def run(self, *more: str, **options: Any) -> Ended:
+        return run(*self.arguments, *more, **options)
+
+    def start(self, *more: str, **options: Any) -> subprocess.Popen[bytes]:
+        return start(*self.arguments, *more, **options)
+
+
+@pytest.fixture
+def command(tmp_path: Path, server: FaultServer) -> Command:
+    write_rows(tmp_path / "in.jsonl", simple(20))
+    return Command(tmp_path, server)
+
+
+def test_exit_0_when_all_is_answered_and_again_when_nothing_is_left(command: Command, server: FaultServer) -> None:
+    ended = command.run("--progress", "off")
+    assert ended == (0, "", "rusty-agent batch: 20 answered\n")
+    ended = command.run("--progress", "plain")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == "20/20 done (20 earlier)\nrusty-agent batch: 0 answered, 20 were answered earlier\n"
+    assert len(server.requests) == 20
+
+
+def test_exit_1_on_bad_lines_which_are_listed(command: Command, server: FaultServer) -> None:
+    write_rows(command.input, ["a", 7, {"prompt": "x\x1b[2J", "stop": 3}])
+    ended = command.run()
+    assert (ended.code, ended.out) == (1, "")
+    first, second, third, last = ended.err.splitlines()
+    assert first == "rusty-agent batch: error: 2 of the input's lines are no requests; nothing was sent."
+    assert second.startswith("  line 2: a line must hold an object")
+    assert third.startswith("  line 3: stop must be")
+    assert last.startswith("  Mend them")
+    assert not server.requests
+    ended = command.run("--on-bad-line", "skip", "--progress", "off")
+    assert ended.code == 2
+    assert ended.err == f"rusty-agent batch: 1 answered, 2 bad lines left out; see {command.errors}\n"
+
+
+def test_exit_2_when_rows_failed(command: Command, server: FaultServer) -> None:
+    server.answer(by_prompt({"r3": error(400), "r5": error(500)}))
+    ended = command.run("--progress", "off")
+    assert ended == (2, "", f"rusty-agent batch: 18 answered, 2 failed; see {command.errors}\n")
+    server.answer(said())
+    ended = command.run("--progress", "off")
+    assert ended.code == 2
+    assert "1 answered, 1 failed for good earlier (--retry-permanent tries them again), 18 were answered" in ended.err
+    assert command.run("--retry-permanent", "--progress", "off").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "says"),
+    [
+        (["--price", "0,100000", "--budget-usd", "3"], said(), "will use up the budget of $3."),
+        (["--max-error-rate", "0"], error(500), "100% of the latest"),
+        (["--max-failures", "1"], error(500), "more than 1 failed"),
+        ([], error(401), "the endpoint refuses the key"),
+    ],
+)
+def test_exit_3_when_the_run_was_stopped(
+    command: Command, server: FaultServer, options: list[str], script: Answer, says: str
+) -> None:
+    write_rows(command.input, simple(60))
+    server.answer(script)
+    ended = command.run(*options, "--progress", "off")
+    assert ended.code == 3
+    assert says in ended.err
+    assert ended.err.count("\n") == 1
+    assert len(server.requests) < 60
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_exit_130_a_signal_lets_what_is_under_way_end(
+    command: Command, server: FaultServer, number: signal.Signals
+) -> None:
+    server.answer(SLOW)
+    child = command.start("--progress", "off")
+    server.wait_for(4, 10)
+    child.send_signal(number)
+    ended = finish(child)
+    assert ended.code == 130
+    assert ended.err == "rusty-agent batch: 4 answered. Interrupted: the same command goes on from here.\n"
+    assert (len(server.requests), len(ids(command.output))) == (4, 4)
+    server.answer(said())
+    assert command.run("--progress", "off").err == "rusty-agent batch: 16 answered, 4 were answered earlier\n"
+    assert sorted(ids(command.output)) == sorted(f"r{n}" for n in range(20))
+
+
+@posix
+def test_a_second_signal_waits_for_nothing(command: Command, server: FaultServer) -> None:
+    hang = Answer((Hang(),))
+    server.answer(by_prompt({f"r{number}": hang for number in range(2, 20)}))
+    child = command.start("--progress", "off")
+    server.wait_for(6, 10)
+    for _ in range(2):
+        time.sleep(0.1)
+        assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    ended = finish(child)
+    assert time.monotonic() - sent < 2
+    assert ended.code == 130
+    assert sorted(ids(command.output)) == ["r0", "r1"]
+    assert len(server.requests) == 6
+    server.answer(said())
+    assert command.run("--progress", "off").code == 0
+    assert len(server.requests) == 6 + 18
+
+
+@posix
+def test_a_signal_that_is_ignored_stays_ignored(command: Command, server: FaultServer) -> None:
+    server.answer(by_prompt({"r0": SLOW}))
+    shell = ("sh", "-c", 'trap "" INT; exec "$@"', "sh", *PROGRAM)
+    child = command.start("--progress", "off", program=shell)
+    server.wait_for(1, 10)
+    child.send_signal(signal.SIGINT)
+    assert finish(child) == (0, "", "rusty-agent batch: 20 answered\n")
+
+
+@posix
+def test_a_second_process_is_told_of_the_first(command: Command, server: FaultServer) -> None:
+    server.answer(Answer((Hang(),)))
+    child = command.start("--progress", "off")
+    server.wait_for(1, 10)
+    ended = command.run()
+    assert ended.code == 1
+    assert f"Another batch writes here: process {child.pid} holds" in ended.err
+    child.kill()
+    finish(child)
+
+
+def test_standard_input_goes_on_too(command: Command, server: FaultServer) -> None:
+    command.arguments[1] = "-"
+    lines = b"".join(dumps(row) + b"\n" for row in simple(5))
+    server.answer(by_prompt({"r1": error(500)}))
+    assert command.run("--progress", "off", sent=lines).code == 2
+    server.answer(said())
+    assert command.run("--progress", "off", sent=lines) == (
+        0,
+        "",
+        "rusty-agent batch: 1 answered, 4 were answered earlier\n",
+    )
+    assert "the input changed" in command.run(sent=lines + b'"more"\n').err
+
+
+def test_a_table_with_a_template(command: Command, server: FaultServer) -> None:
+    command.input = command.input.with_suffix(".csv")
+    command.input.write_text("word\nsea\nsky\n")
+    command.arguments[1] = str(command.input)
+    assert command.run("--template", "Translate {word}", "--progress", "off", "--sort").code == 0
+    assert asked(server) == ["Translate sea", "Translate sky"]
+    assert [line["x_rusty"]["line"] for line in read(command.output)] == [2, 3]
+
+
+def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServer) -> None:
+    write_rows(command.input, [{"prompt": "x" * 4000, "max_tokens": 10}, {"prompt": "y" * 4000}])
+    ended = command.run("--dry-run", "--price", "1000,2000", "--max-tokens", "20")
+    assert ended == (
+        0,
+        "rows: 2\nbad lines: 0\nprompt tokens: about 2,000 (a token for four characters)\n"
+        "answer tokens: at most 30\ncost: $2.00 for the prompts, at most $2.06 with the answers\n",
+        "",
+    )
+    write_rows(command.input, [{"prompt": "a"}, 7])
+    ended = command.run("--dry-run", "--price", "1,1")
+    assert ended.code == 1
+    assert "answer tokens: at most 0 and those of 1 rows without max_tokens" in ended.out
+    assert "line 2" in ended.err
+    assert command.run("--dry-run", "--on-bad-line", "skip").code == 0
+    assert os.listdir(command.input.parent) == ["in.jsonl"]
+    assert not server.requests
+
+
+def test_progress_for_programs(command: Command) -> None:
+    ended = command.run("--progress", "json", "--price", "1,1", "--sync", "row")
+    *shown, last = ended.err.splitlines()
+    assert last == "rusty-agent batch: 20 answered, $0.0002"
+    progress = json.loads(shown[-1])
+    assert (progress["done"], progress["total"], progress["cost"]) == (20, 20, 0.00016)
+
+
+def test_the_report_is_one_page(command: Command, tmp_path: Path) -> None:
+    assert command.run("--report", str(tmp_path / "r.html"), "--stream", "--progress", "off").code == 0
+    page = (tmp_path / "r.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.rstrip().endswith("</html>")
+
+
+def test_the_model_may_stand_in_the_rows(command: Command, server: FaultServer) -> None:
+    key = {"OPENROUTER_API_KEY": KEY["OPENROUTER_API_KEY"]}
+    write_rows(command.input, [{"prompt": "a", "model": "one"}, {"prompt": "b", "model": "two"}])
+    assert command.run("--progress", "off", env=key).code == 0
+    assert sorted(request.json["model"] for request in server.requests) == ["one", "two"]
+    write_rows(command.input, [{"prompt": "a", "model": "one"}, {"prompt": "b"}])
+    ended = command.run(env=key)
+    assert ended.code == 1
+    assert "no model: name one with -m" in ended.err
+    assert "no API key: set OPENROUTER_API_KEY" in command.run(env={}).err
+
+
+def test_debugging_shows_where(command: Command) -> None:
+    command.arguments[3] = str(command.output.parent / "no" / "folder.jsonl")
+    ended = command.run()
+    assert (ended.code, ended.out) == (1, "")
+    assert "cannot be locked: No such file or directory. The output must lie in an existing folder" in ended.err
+    ended = command.run("--debug")
+    assert ended.code == 1
+    assert "Traceback" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["in.jsonl"], "-o"),
+        (["in.jsonl", "-o", "x", "--budget-usd", "1"], "--budget-usd needs --price"),
+        (["in.jsonl", "-o", "x", "--price", "1"], "a price is INPUT,OUTPUT"),
+        (["in.jsonl", "-o", "x", "--price", "1,1", "--budget-usd", "0"], "is not a positive number"),
+        (["in.jsonl", "-o", "x", "--concurrency", "0"], "is not a whole number of at least 1"),
+        (["in.jsonl", "-o", "x", "--limit", "many"], "is not a whole number of at least 1"),
+        (["in.jsonl", "-o", "x", "--sync", "never"], "invalid choice"),
+        (["in.jsonl", "-o", "x", "--local", "-m", "y"], "leave --model out"),
+    ],
+)
+def test_exit_1_on_wrong_usage(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_batch(words)
+    assert ended.value.code == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert says in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_local_takes_a_model_file_and_leaves_the_input() -> None:
+    arguments = parse_batch(["--local", "in.jsonl", "-o", "x", "--concurrency", "auto"])
+    assert (arguments.local, arguments.input, arguments.concurrency) == ("", "in.jsonl", "auto")
+    arguments = parse_batch(["in.jsonl", "-o", "x", "--local", "some.gguf", "--option", "top_k=5"])
+    assert (arguments.local, arguments.input, arguments.options) == ("some.gguf", "in.jsonl", {"top_k": 5})
+
+
+# Full disks.
+
+BIG = answer(dumps(completion("x" * 2000)))
+
+
+@posix
+def test_a_file_that_may_not_grow_ends_with_1_and_the_same_command_goes_on(
+    command: Command, server: FaultServer
+) -> None:
+    server.answer(BIG)
+    limited = (sys.executable, "-c", LIMITED)
+    ended = command.run("--progress", "off", program=limited)
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+    assert f"{command.output} cannot be written any more: File too large." in ended.err
+    assert "run the same command again, and it goes on from there" in ended.err
+    written = len(ids(command.output))
+    assert 0 < written < 20
+    sent = len(server.requests)
+    assert sent <= written + 2 * 4  # those of the write that failed, and those that took their places
+    assert command.run("--progress", "off").code == 0
+    assert sorted(ids(command.output)) == sorted(f"r{n}" for n in range(20))
+    assert len(server.requests) == sent + 20 - written
+
+
+LIMITED = """
+import resource, runpy, sys
+usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, usual[1]))
+try:
+    runpy.run_module("rusty_agent", run_name="__main__", alter_sys=True)
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if os.name == "nt" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small tmpfs cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_ends_with_1_and_the_same_command_goes_on(
+    command: Command, server: FaultServer, small_disk: Path
+) -> None:
+    server.answer(BIG)
+    command.output = small_disk / "out.jsonl"
+    command.arguments[3] = str(command.output)
+    write_rows(command.input, simple(40))
+    ended = command.run("--progress", "off")
+    assert ended.code == 1
+    assert "cannot be written any more: No space left on device" in ended.err
+    assert "making room on the disk" in ended.err
+    assert 0 < len(ids(command.output)) < 40
+    again = command.run("--progress", "off")
+    assert again.code == 1
+    assert "No space left on device" in again.err
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    assert command.run("--progress", "off").code == 0
+    assert sorted(ids(command.output)) == sorted(f"r{n}" for n in range(40))
