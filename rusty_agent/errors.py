@@ -205,7 +205,7 @@ class RunStoppedError(RustyAgentError, RuntimeError):
 
     Attributes:
         reason: `"failures"`, `"error_rate"`, `"authentication"`, `"quota"`, `"budget"` or `"interrupt"`.
-        done: How many prompts were answered.
+        done: How many prompts were answered in the end.
         failed: How many failed.
     """
 

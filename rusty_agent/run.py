@@ -83,12 +83,7 @@ class StopRule:
 
     def stop(self, reason: str, said: str) -> RunStoppedError:
         """The error of a run that is stopped now."""
-        return RunStoppedError(
-            f"The run was stopped after {self.done} answers and {self.failed} failures: {said}",
-            reason=reason,
-            done=self.done,
-            failed=self.failed,
-        )
+        return RunStoppedError(f"The run was stopped: {said}", reason=reason, done=self.done, failed=self.failed)
 
 
 class Run:
@@ -161,6 +156,7 @@ class Run:
                     self._display.check()
                     yield item
         if self.stopped is not None and not self._drain:
+            self.stopped.done, self.stopped.failed = self._rule.done, self._rule.failed
             raise self.stopped
 
     def _gauges(self) -> tuple[int, int | None, int]:

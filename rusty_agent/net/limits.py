@@ -53,6 +53,11 @@ class Caller:
     def __init__(self) -> None:
         self.stopped: RustyAgentError | None = None
 
+    def check(self) -> None:
+        """Raise what the run was stopped with, if it was."""
+        if self.stopped is not None:
+            raise self.stopped
+
 
 @define(eq=False)
 class Permit:
@@ -103,7 +108,8 @@ class Limiter:
         self._unread = 0
         self._opens = -math.inf
         self._waiting: dict[Caller, deque[tuple[asyncio.Future[Permit], float]]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
+        self._looks_at = math.inf
         self._latency = 0.0  # a running mean, in seconds
         self._answer_tokens = _FIRST_ANSWER_TOKENS  # likewise
         self._adaptive = AdaptiveLimit(self.ceiling)
@@ -147,8 +153,7 @@ class Limiter:
         Raises:
             RustyAgentError: The caller was stopped meanwhile.
         """
-        if caller.stopped is not None:
-            raise caller.stopped
+        caller.check()
         tokens = characters / 4 + self._answer_tokens
         if not self._waiting and self._opens_in(self._loop.time()) <= 0:
             return self._admit(tokens)
@@ -156,11 +161,17 @@ class Limiter:
         self._waiting.setdefault(caller, deque()).append((turn, tokens))
         self._look()
         try:
-            return await turn
+            permit = await turn
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 turn.result().release()
             raise
+        try:
+            caller.check()  # it may have been stopped between its turn and this moment
+        except RustyAgentError:
+            permit.release()
+            raise
+        return permit
 
     def stop(self, caller: Caller, error: RustyAgentError) -> None:
         """Turn away what waits for this caller, and what will come."""
@@ -194,14 +205,15 @@ class Limiter:
         if wait == math.inf:  # a permit that comes back will tell
             return
         when = self._loop.time() + wait
-        if self._timer is not None:
-            if self._timer.when() <= when:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._on_timer)
+        if when < self._looks_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._looks_at = when
+            self._timer = self._loop.call_at(when, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._looks_at = math.inf
         self._look()
 
     def _opens_in(self, now: float) -> float:

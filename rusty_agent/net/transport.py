@@ -88,6 +88,11 @@ class _Protocol(ResponseHandler):
             transport.abort()
         super().close()
 
+    @property
+    def should_close(self) -> bool:
+        """Whether it must not be kept: also if the endpoint answered before it had read the whole request."""
+        return super().should_close or (self.transport is not None and self.transport.get_write_buffer_size() > 0)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         body = self._payload
         super().connection_lost(exc)

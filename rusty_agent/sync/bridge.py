@@ -153,6 +153,8 @@ class Crossing(Generic[T]):
         done: Called on the loop with the result or the error.
     """
 
+    __slots__ = ("_cancelled", "_context", "_coroutine", "_done", "_task", "_thread")
+
     def __init__(
         self,
         thread: LoopThread,

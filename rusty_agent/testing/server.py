@@ -54,6 +54,8 @@ class Received:
         return loads(self.body)
 
 
+_ACCEPTING_STEPS = 5  # steps of the loop in which it has done with a connection that it is just accepting
+
 Script: TypeAlias = Answer | Callable[[Received], Answer]
 
 
@@ -81,6 +83,7 @@ class FaultServer:
         self._arrived = threading.Condition()
         self._connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
@@ -146,14 +149,19 @@ class FaultServer:
         asyncio.run(self._main())
 
     async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        loop = self._loop
-        server = await loop.create_server(
-            lambda: asyncio.StreamReaderProtocol(_Reader(limit=2**26, loop=loop), self._serve, loop=loop),
-            sock=self._socket,
-        )
+        loop = self._loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            reader = _Reader(2**26, loop)
+            return asyncio.StreamReaderProtocol(reader, lambda _, writer: self._connected(reader, writer), loop=loop)
+
+        server = await loop.create_server(protocol, sock=self._socket)
         self._ready.set()
         await self._stopping.wait()
+        with suppress(NotImplementedError):  # on Windows
+            loop.remove_reader(self._socket)
+        for _ in range(_ACCEPTING_STEPS):  # asyncio loses what it is just accepting when its server is closed
+            await asyncio.sleep(0)
         server.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for writer in self._writers:
@@ -162,12 +170,14 @@ class FaultServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _serve(self, stream_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert isinstance(stream_reader, _Reader)
-        reader = stream_reader
+    def _connected(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
-        number = self._connections
-        self._writers.add(writer)
+        self._writers.add(writer)  # at once, so that what is never served is closed
+        task = asyncio.ensure_future(self._serve(self._connections, reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, number: int, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         try:
             while (request := await _read_request(reader, number)) is not None:
                 with self._arrived:
@@ -185,9 +195,8 @@ class FaultServer:
                     request.gone_at = time.monotonic()
                     request.gone.set()
             writer.close()
-            with suppress(
-                ConnectionError, asyncio.CancelledError
-            ):  # what it had still to send is stuck, if the client does not read
+            # What it had still to send is stuck, if the client does not read.
+            with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
             self._writers.discard(writer)
 

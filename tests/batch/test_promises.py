@@ -313,8 +313,8 @@ async def test_a_refused_key_and_a_used_up_quota_stop_the_run_at_once(
     provider = place.provider(retry=RetryPolicy(max_retries=3), limits=Limits(in_flight=4))
     result = await place.run(simple(200), provider=provider, concurrency=8)
     assert result.stopped == reason
-    assert "stopped after 0 answers" in str(result.message)
-    assert 1 <= len(place.server.requests) <= 5  # what waited was not sent, but for whoever had its turn just then
+    assert str(result.message).startswith("The run was stopped: ")
+    assert 1 <= len(place.server.requests) <= 4  # what waited was not sent
     assert len(ids(place.errors)) == result.failed == len(place.server.requests)
     place.server.answer(said())
     assert (await place.run()).done == 200  # none of it was permanent

@@ -17,6 +17,7 @@ import pytest
 
 from rusty_agent import (
     APIConnectionError,
+    APIStatusError,
     APITimeoutError,
     AsyncProvider,
     AttemptReport,
@@ -122,6 +123,7 @@ def test_a_script_for_rusty_agent_sdk(
 def deaf() -> Iterator[socket.socket]:
     """A server to which the system lets clients connect, and that reads nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(3)
         yield server
 
 
@@ -247,3 +249,21 @@ def test_loops_that_are_over_are_let_go(serve: Serve) -> None:
         asyncio.run(main())
     gc.collect()
     assert [loop() for loop in loops[:-1]] == [None] * 4
+
+
+async def test_a_connection_whose_request_was_not_read_is_not_kept(deaf: socket.socket) -> None:
+    body = dumps({"error": {"message": "too long"}})
+    clients: list[socket.socket] = []
+
+    def refuse() -> None:
+        clients.append(deaf.accept()[0])
+        clients[-1].sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    async with AsyncProvider("m", api_key=KEY, base_url=address(deaf), timeout=2) as llm:
+        for prompt in (LONG, "short"):
+            refusing = asyncio.ensure_future(asyncio.to_thread(refuse))
+            with pytest.raises(APIStatusError, match="too long"):
+                await llm.generate_text(prompt)
+            await refusing
+    for client in clients:
+        client.close()

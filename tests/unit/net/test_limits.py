@@ -244,6 +244,37 @@ def test_a_stopped_caller_is_turned_away_and_others_are_not() -> None:
     on(main, in_flight=1)
 
 
+def test_a_caller_that_is_stopped_in_the_moment_of_its_turn() -> None:
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        first = await door.acquire(caller, 0)
+        waiting = asyncio.ensure_future(door.acquire(caller, 0))
+        await settle()
+        first.release()  # its turn has come, but it does not know yet
+        door.stop(caller, RunStoppedError("enough"))
+        await settle()
+        assert isinstance(waiting.exception(), RunStoppedError)
+        assert door.in_flight == 0
+
+    on(main, in_flight=1)
+
+
+def test_a_pace_of_thousands_on_uvloop() -> None:
+    """uvloop gives another kind of handle for what is due within half a millisecond."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        door = Limiter(Limits(requests_per_minute=300_000), asyncio.get_running_loop())
+
+        async def go() -> None:
+            (await door.acquire(Caller(), 0)).release()
+
+        await asyncio.wait_for(asyncio.gather(*(go() for _ in range(1500))), 5)
+        assert door.in_flight == 0
+
+    uvloop.run(main())
+
+
 def test_a_timer_that_was_set_for_later_gives_way() -> None:
     async def main(door: Limiter) -> None:
         first = await door.acquire(Caller(), 0)
