@@ -10,12 +10,13 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from .errors import APIStatusError, RateLimitError, RustyAgentError
-from .net.attempt import Attempt, Exchange, given_up
+from .net.attempt import Attempt, given_up
+from .net.http.transport import Transport
 from .net.limits import Caller, Limiter, Permit
 from .net.retry import RetryBudget, logger, retrying
-from .net.transport import Transport
 from .net.watchdog import Interrupted, Scope
-from .types import GenerateResult, RetryPolicy, ToolCall, Usage
+from .requests import Prepared
+from .types import GenerateResult, ToolCall, Usage
 from .wire.chunks import Delta
 from .wire.refusal import Adaptation, Refusals
 from .wire.request import encode_body
@@ -32,25 +33,23 @@ class Call:
     def __init__(
         self,
         transport: Transport,
-        exchange: Exchange,
+        prepared: Prepared,
         refusals: Refusals | None,
-        policy: RetryPolicy,
         budget: RetryBudget,
-        warnings: list[str],
         registry: set[Call],
         limiter: Limiter | None = None,
         caller: Caller | None = None,
     ) -> None:
         self._transport = transport
-        self._exchange = exchange
+        exchange = self._exchange = prepared.exchange
         self._refusals = refusals
         self._adaptation: Adaptation | None = None  # made when there is something to adapt to
-        self._policy = policy
+        self._policy = prepared.policy
         self._budget = budget
         self._scope = Scope()
         self._closed = False
         self.loop = asyncio.get_running_loop()
-        self.warnings = warnings
+        self.warnings = prepared.warnings
         self.started = self.loop.time()
         self.asked = monotonic()
         total = exchange.limits.total

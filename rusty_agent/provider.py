@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl as tls
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from yarl import URL
 
-from . import __version__
 from .call import Call, Outcome
 from .config import (
     Settings,
@@ -23,26 +22,22 @@ from .config import (
     checked_count,
     checked_kind,
     checked_proxy,
-    header_secrets,
     is_secret,
     resolve_key,
-    time_limits,
     url_secrets,
     without_secrets,
 )
 from .errors import MissingAPIKeyError
 from .many import ManyPrompts
-from .net.attempt import Exchange
+from .net.http.transport import Transport, TransportOptions, proxies_of_environment
 from .net.limits import Caller, Limiter
 from .net.retry import RetryBudget
-from .net.transport import Headers, Transport, TransportOptions, proxies_of_environment
-from .parameters import FromPreset, Messages, Parameters, shows
+from .parameters import FromPreset, Parameters, shows
 from .presets import Preset, find_preset
+from .requests import Prepared, Requests
 from .stream import AsyncTextStream
 from .types import GenerateResult, Limits, RetryPolicy, Timeout
-from .wire.mask import Mask
 from .wire.refusal import Refusals
-from .wire.request import build_body, checked_headers, encode_body
 from .wire.sse import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
@@ -111,36 +106,40 @@ class AsyncProvider(FromPreset, ManyPrompts):
         self._options = {name: value for name, value in locals().items() if name not in ("self", "model", "api_key")}
         if not isinstance(model, str) or not model.strip():
             raise ValueError(f"model must be a model's name, not {model!r}")
-        self.model = model
-        self._preset = preset if isinstance(preset, Preset) else find_preset(preset)
-        self._settings = Settings.from_env()
-        self._key = resolve_key(api_key, self._preset)
+        self._model = model
+        endpoint = preset if isinstance(preset, Preset) else find_preset(preset)
+        settings = Settings.from_env()
+        self._key = resolve_key(api_key, endpoint)
         self._missing: str | None = None  # what a call says that cannot be made for want of a key
-        self._url = URL(chat_url(self._preset.base_url if base_url is None else base_url), encoded=True)
+        self._url = URL(chat_url(endpoint.base_url if base_url is None else base_url), encoded=True)
         proxies = proxies_of_environment() if proxy is None and trust_env else [proxy and checked_proxy(proxy)]
-        self._url_secrets = [secret for url in (str(self._url), *proxies) if url for secret in url_secrets(url)]
-        self._retry = self._settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
-        self._max_event_bytes = checked_count(max_event_bytes, "max_event_bytes")
+        policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
         if max_connections is not None:
             checked_count(max_connections, "max_connections")
-        self._limits = {
-            (whole, streamed): time_limits(timeout, self._settings, whole=whole, streamed=streamed)
-            for whole, streamed in ((True, False), (True, True), (False, True))
-        }
-        self._headers = Headers({"content-type": "application/json", "user-agent": f"rusty-agent/{__version__}"})
-        if self._key is not None:
-            self._headers["authorization"] = f"Bearer {self._key.reveal()}"
-        self._headers.update(checked_headers(headers, "headers"))
-        self._stream_headers = Headers({"accept-encoding": "identity"})  # compression would hold tokens back
-        self._stream_headers.update(self._headers)
-        self._own_mask = self._mask(self._headers)
+        self._requests = Requests(
+            headers,
+            model=model,
+            url=self._url,
+            key=self._key,
+            url_secrets=[secret for url in (str(self._url), *proxies) if url for secret in url_secrets(url)],
+            preset=endpoint,
+            settings=settings,
+            timeout=timeout,
+            retry=policy,
+            max_event_bytes=checked_count(max_event_bytes, "max_event_bytes"),
+            split_thinking=split_thinking,
+        )
         self._refusals = Refusals() if adapt else None
-        self._budget = RetryBudget(self._retry.budget)
-        self._split_thinking = split_thinking
+        self._budget = RetryBudget(policy.budget)
         self._line = None if limits is None else checked_kind(limits, Limits, "limits")
         self._limiters: dict[asyncio.AbstractEventLoop, Limiter] = {}
         self._calls: set[Call] = set()
         self._transport = Transport(TransportOptions(proxy, trust_env, max_connections, ssl), session)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._model
 
     @classmethod
     def local(cls, model_path: str | PathLike[str] | None = None, **options: Any) -> Self:
@@ -217,8 +216,8 @@ class AsyncProvider(FromPreset, ManyPrompts):
             ResponseError: The answer cannot be decoded (a `ValueError`).
             ValueError: An argument cannot be right; nothing was sent.
         """
-        start = self._prepare(prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters)
-        outcome = await self._whole(start())
+        prepared = self._prepare(prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters)
+        outcome = await self._whole(self._start(prepared))
         return outcome._result() if include_usage else outcome.partial_text
 
     @shows(Parameters)
@@ -240,14 +239,13 @@ class AsyncProvider(FromPreset, ManyPrompts):
         Raises:
             ValueError: An argument cannot be right; nothing was sent.
         """
-        return AsyncTextStream(
-            self._prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
-        )
+        prepared = self._prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
+        return AsyncTextStream(partial(self._start, prepared))
 
     async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
         arguments.setdefault("include_usage", stream)
-        start = self._prepare(whole=True, streamed=stream, **arguments)
-        return (await self._whole(start(caller)))._result()
+        prepared = self._prepare(whole=True, streamed=stream, **arguments)
+        return (await self._whole(self._start(prepared, caller)))._result()
 
     async def _whole(self, call: Call) -> Outcome:
         outcome = Outcome()
@@ -302,86 +300,16 @@ class AsyncProvider(FromPreset, ManyPrompts):
     def __deepcopy__(self, _: dict[int, Any]) -> Self:
         return self.__copy__()
 
-    def _prepare(
-        self,
-        prompt: str | None = None,
-        *,
-        whole: bool,
-        streamed: bool,
-        include_usage: bool = False,
-        system_prompt: str | None = None,
-        messages: Messages | None = None,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        top_p: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        seed: int | None = None,
-        response_format: Mapping[str, Any] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        timeout: Timeout | float | None = None,
-        retry: RetryPolicy | None = None,
-    ) -> Callable[..., Call]:
-        """Check everything now; the function returned begins the call's clock. It takes what `_start` takes last."""
+    def _prepare(self, *prompt: str | None, **arguments: Any) -> Prepared:
+        """Check everything now, before anything is sent."""
         if self._missing is not None:
             raise MissingAPIKeyError(self._missing)
-        sampling = {
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "top_p": top_p,
-            "stop": stop,
-            "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty,
-            "seed": seed,
-            "response_format": response_format,
-        }
-        body = build_body(
-            self.model,
-            prompt,
-            system_prompt,
-            messages,
-            sampling,
-            stream=streamed,
-            include_usage=include_usage,
-            extra_body=extra_body,
-        )
-        headers, mask = self._stream_headers if streamed else self._headers, self._own_mask
-        if extra_headers is not None:
-            headers = Headers(headers)
-            headers.update(checked_headers(extra_headers, "extra_headers"))
-            mask = self._mask(headers)
-        limits = self._limits[whole, streamed]
-        if timeout is not None:
-            limits = time_limits(timeout, self._settings, whole=whole, streamed=streamed)
-        policy = self._retry if retry is None else checked_kind(retry, RetryPolicy, "retry")
-        exchange = Exchange(
-            self._url,
-            headers,
-            body,
-            encode_body(body),
-            limits,
-            mask,
-            self._max_event_bytes,
-            streamed,
-            self._split_thinking,
-        )
-        return partial(self._start, exchange, policy, self._warnings(sampling))
+        return self._requests.prepare(*prompt, **arguments)
 
-    def _mask(self, headers: Mapping[str, str]) -> Mask:
-        """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
-        key = [] if self._key is None else [self._key.reveal()]
-        return Mask([*key, *header_secrets(headers), *self._url_secrets])
-
-    def _start(
-        self, exchange: Exchange, policy: RetryPolicy, warnings: list[str], caller: Caller | None = None
-    ) -> Call:
+    def _start(self, prepared: Prepared, caller: Caller | None = None) -> Call:
         """Begin a call: its clock runs from here. It stands in line if the provider has limits, or for a run."""
         limiter = None if caller is None and self._line is None else self._limiter()
-        return Call(
-            self._transport, exchange, self._refusals, policy, self._budget, warnings, self._calls, limiter, caller
-        )
+        return Call(self._transport, prepared, self._refusals, self._budget, self._calls, limiter, caller)
 
     def _limiter(self) -> Limiter:
         """The door of the running loop."""
@@ -392,16 +320,6 @@ class AsyncProvider(FromPreset, ManyPrompts):
                 self._limiters.pop(other, None)
             limiter = self._limiters[loop] = Limiter(self._line or Limits(), loop)
         return limiter
-
-    def _warnings(self, sampling: Mapping[str, Any]) -> list[str]:
-        ignored = self._preset.ignores
-        if not ignored:
-            return []
-        return [
-            f"{self._preset.name} accepts {name} and ignores it"
-            for name, value in sampling.items()
-            if name in ignored and value is not None
-        ]
 
 
 def _unpickled(kind: type[AsyncProvider], model: str, key: str | None, options: dict[str, Any]) -> AsyncProvider:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from yarl import URL
 
 from ..errors import RustyAgentError
-from ..net.transport import Headers, Response, Transport, TransportOptions
+from ..net.http.direct import Headers, Response
+from ..net.http.transport import Transport, TransportOptions
 from .run import Run
 from .server import LocalServer
 

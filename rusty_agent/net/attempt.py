@@ -20,7 +20,9 @@ from ..wire import failure
 from ..wire.chunks import Delta
 from ..wire.mask import Mask
 from ..wire.reply import ReplyDecoder, has_content
-from .transport import NETWORK_ERRORS, Headers, Response, Transport, network_error, salvage
+from .http.direct import Headers, Response
+from .http.failures import NETWORK_ERRORS, network_error, salvage
+from .http.transport import Transport
 from .watchdog import Interrupted, Scope, Watchdog
 
 __all__ = ["Attempt", "Exchange", "given_up"]

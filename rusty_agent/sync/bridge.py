@@ -81,14 +81,6 @@ class LoopThread:
                 del error  # a cycle of the error and this frame would keep the answer alive
         return value  # type: ignore[return-value]
 
-    def start(
-        self, coroutine: Coroutine[Any, Any, T], done: Callable[[T | None, BaseException | None], object]
-    ) -> Callable[[], None]:
-        """Begin a `Crossing`; returns what cancels it."""
-        crossing = Crossing(self, coroutine, done)
-        crossing.begin()
-        return crossing.cancel
-
     def refuse_own_thread(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Raise instead of deadlocking."""
         if threading.get_ident() == self._ident:

@@ -23,7 +23,7 @@ from ..parameters import RunParameters, shows
 from ..provider import AsyncProvider
 from ..run import Concurrency
 from ..types import GenerateResult, MapItem
-from .bridge import Handover, loop_thread
+from .bridge import Crossing, Handover, loop_thread
 
 __all__ = ["ManyPrompts"]
 
@@ -207,8 +207,9 @@ def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> I
         source.ask = lambda: handover.post(source)
     pump = _pump(items, handover)
     thread.refuse_own_thread(pump)
-    cancel = thread.start(pump, lambda _, error: handover.end(error))
+    crossing = Crossing(thread, pump, lambda _, error: handover.end(error))
     try:
+        crossing.begin()
         while (arrival := handover.get()) is not None:
             if isinstance(arrival, MapItem):
                 yield arrival
@@ -218,7 +219,7 @@ def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> I
                 arrival.take(thread.loop)
     finally:
         if thread.process == os.getpid():
-            cancel()
+            crossing.cancel()
 
 
 async def _pump(items: AsyncGenerator[MapItem, None], handover: Handover[MapItem | _Prompts]) -> None:

@@ -16,7 +16,7 @@ import attrs
 from multidict import CIMultiDict
 
 from rusty_agent import AsyncProvider, RetryPolicy
-from rusty_agent.net.transport import Transport, TransportOptions
+from rusty_agent.net.http.transport import Transport, TransportOptions
 from rusty_agent.testing.answers import completion
 from rusty_agent.wire.codec import dumps
 

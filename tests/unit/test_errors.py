@@ -27,6 +27,8 @@ TREE: dict[str, tuple[type[BaseException], ...]] = {
     "ResponseError": (errors.RustyAgentError, ValueError),
     "MissingAPIKeyError": (errors.RustyAgentError, ValueError),
     "LocalModelError": (errors.RustyAgentError, RuntimeError),
+    "RunStoppedError": (errors.RustyAgentError, RuntimeError),
+    "BatchError": (errors.RustyAgentError, RuntimeError),
 }
 
 COMMON: dict[str, Any] = {"partial_text": "so far", "usage": Usage(1, 2, 3, raw={"x": 1}), "request_id": "req_1"}
@@ -50,6 +52,8 @@ def _made(name: str) -> errors.RustyAgentError:
         fields |= {"limit": "idle", "seconds": 2.5}
     elif issubclass(kind, errors.ResponseError):
         fields |= {"body": b"<html>\xff"}
+    elif issubclass(kind, errors.RunStoppedError):
+        fields |= {"reason": "quota", "done": 7, "failed": 2}
     error: errors.RustyAgentError = kind("What happened.", **fields)
     error.attempts = 3
     error.retryable = not error.retryable

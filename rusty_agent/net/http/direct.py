@@ -12,13 +12,14 @@ that is not so plain (proxies, sessions of the caller's): both ways send the sam
 from __future__ import annotations
 
 import asyncio
+from typing import TypeAlias
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-__all__ = ["Headers", "Reply", "Target"]
+__all__ = ["Headers", "Reply", "Response", "Target"]
 
 _AUTOMATIC = ("Host", "Accept", "Accept-Encoding")  # what aiohttp would add to our headers by itself
 
@@ -89,6 +90,10 @@ class Reply:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.release()
+
+
+Response: TypeAlias = aiohttp.ClientResponse | Reply
+"""An answer, whichever way its request has gone."""
 
 
 class Target:

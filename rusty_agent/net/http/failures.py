@@ -1,0 +1,68 @@
+"""What goes wrong on a connection → typed errors.
+
+In: what aiohttp or the operating system raised. Out: the error of ours, in words for the user. Never touched: the
+decision to retry; aiohttp's errors themselves, whose frames hold the headers, are never a cause.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from ... import errors
+from ...wire.failure import printable
+from .direct import Response
+
+__all__ = ["NETWORK_ERRORS", "final_error", "network_error", "salvage"]
+
+NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
+"""What reading from a `Response` may raise; `network_error` turns it into an error of ours."""
+
+
+def network_error(error: BaseException, peer: str, *, connect: float | None = None) -> errors.RustyAgentError:
+    """The error of ours for one of aiohttp's, or of the operating system's."""
+    said = printable(str(error) or type(error).__name__)
+    if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
+        return errors.APITimeoutError(
+            f"No connection to {peer} within {connect} s. Is the host up and reachable?",
+            limit="connect",
+            seconds=connect,
+        )
+    if isinstance(error, aiohttp.ClientError | HttpProcessingError) and "content-encoding" in said.lower():
+        return errors.ResponseError(f"The answer of {peer} cannot be decompressed: {said}.")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
+        failed = errors.APIConnectionError(
+            f"No secure connection to {peer}: {said}. Check the certificate or pass ssl."
+        )
+        failed.retryable = False
+        return failed
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {error.status}.")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check base_url and that the server runs.")
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return errors.APIConnectionError(f"{peer} closed the connection without an answer.")
+    if isinstance(error, HttpProcessingError):  # from aiohttp's parser in Python; that in C hides it
+        said = printable(error.message)
+        return errors.APIConnectionError(f"The connection to {peer} broke: its HTTP framing is wrong: {said}.")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return errors.APIConnectionError(f"{peer} does not speak HTTP: {said}.")
+    if isinstance(error, RuntimeError | ValueError):
+        return final_error(f"The request to {peer} could not be sent: {said}.")
+    return errors.APIConnectionError(f"The connection to {peer} broke: {said}.")
+
+
+def final_error(message: str) -> errors.APIConnectionError:
+    """An error that trying again does not help."""
+    error = errors.APIConnectionError(message)
+    error.retryable = False
+    return error
+
+
+def salvage(response: Response) -> bytes:
+    """What had arrived when the connection broke: aiohttp raises before it hands its buffer out."""
+    buffer = getattr(response.content, "_buffer", None)
+    offset = getattr(response.content, "_buffer_offset", 0)
+    return b"".join(buffer)[offset:] if buffer else b""

@@ -1,0 +1,132 @@
+"""Connections: aiohttp's pool and protocol, taught what a client of language models needs.
+
+In: requests that want a connection. Out: connections, and what they know of themselves. Never touched: requests and
+answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import encodings.idna  # noqa: F401 - connecting imports it; a fork in that moment would leave the child waiting
+import os
+import socket
+import struct
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
+
+from ..guard import dismiss_all
+from .direct import Target
+
+__all__ = ["READ_BUFFER", "BoundedConnector", "Connector", "made_connection", "sending_hook"]
+
+READ_BUFFER = 2**18
+"""Bytes buffered before the server is held back, at most twice this (aiohttp's high-water mark)."""
+
+_MAX_TARGETS = 16
+_NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+
+sending_hook: ContextVar[Callable[[], None]] = ContextVar("rusty_agent_sending")
+made_connection: ContextVar[bool | None] = ContextVar("rusty_agentmade_connection", default=True)
+"""Whether the request got a new connection; None asks for one."""
+
+_connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
+
+
+class _Protocol(ResponseHandler):
+    """aiohttp's protocol; but where the body's framing is broken, its reader is told too, and does not wait for ever.
+
+    The C parser forgets the body when it fails, and the connection is closed without a word to whoever reads.
+
+    And what is closed is closed now: a transport's own `close()` first waits until all that is written has left,
+    which is never if the endpoint does not read. The system would wait likewise, so it is told to reset the connection.
+    """
+
+    def close(self) -> None:
+        transport = self.transport
+        if transport is not None:
+            if transport.get_write_buffer_size():
+                with suppress(OSError):  # the connection may be gone already
+                    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            transport.abort()
+        super().close()
+
+    @property
+    def should_close(self) -> bool:
+        """Whether it must not be kept: also if the endpoint answered before it had read the whole request."""
+        return super().should_close or (self.transport is not None and self.transport.get_write_buffer_size() > 0)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        body = self._payload
+        super().connection_lost(exc)
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError("its HTTP framing is wrong"))
+
+
+class Connector(aiohttp.TCPConnector):
+    """A pool that tells whether a request got a new connection, and that makes no noise when it is forgotten."""
+
+    def __init__(self, **options: Any) -> None:
+        self.abandoned = False
+        self._home = asyncio.get_running_loop()
+        self._targets: dict[URL, Target] = {}
+        super().__init__(**options)
+        protocol: type[ResponseHandler] = _Protocol
+        self._factory = partial(protocol, loop=self._home)
+        _connectors.add(self)
+
+    def target(self, session: aiohttp.ClientSession, url: URL) -> Target:
+        """Where requests to a URL go; there are few in the life of a pool: one, redirects, a local model's ports."""
+        target = self._targets.get(url)
+        if target is None:
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            target = self._targets[url] = Target(session, url, READ_BUFFER)
+        return target
+
+    async def _get(self, *args: Any, **kwargs: Any) -> Any:
+        return None if made_connection.get() is None else await super()._get(*args, **kwargs)
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        made_connection.set(True)
+        return await super()._create_connection(*args, **kwargs)
+
+    @property
+    def closed(self) -> bool:
+        return self.abandoned or super().closed or self._home.is_closed()
+
+    def __del__(self, *_: Any) -> None:
+        """aiohttp would warn here and close through a loop that may be gone, or the parent's."""
+
+
+class BoundedConnector(Connector):
+    """A pool in which requests may have to wait for a connection: it tells when one has got it."""
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        connection = await super().connect(*args, **kwargs)
+        sending_hook.get()()
+        return connection
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
+        async with asyncio.timeout(timeout.sock_connect):  # for names and proxies too, which aiohttp does not limit
+            return await super()._create_connection(req, traces, timeout)
+
+
+def _abandon_all() -> None:
+    """Forget every session: the process ends, or is a child whose sockets and loops are its parent's."""
+    for connector in list(_connectors):
+        connector.abandoned = True
+    dismiss_all()
+
+
+atexit.register(_abandon_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,164 @@
+"""A call's arguments → the request that all its attempts send.
+
+In: what a provider sends with every request, then one call's arguments. Out: a `Prepared` request, all of it checked.
+Never touched: the loop, the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import define
+from yarl import URL
+
+from . import __version__
+from .config import Secret, Settings, checked_kind, header_secrets, time_limits
+from .net.attempt import Exchange
+from .net.http.direct import Headers
+from .parameters import Messages
+from .presets import Preset
+from .types import RetryPolicy, Timeout
+from .wire.mask import Mask
+from .wire.request import build_body, checked_headers, encode_body
+
+__all__ = ["Prepared", "Requests"]
+
+
+@define
+class Prepared:
+    """A request that can be sent, how often to try, and what to tell the caller beside the answer."""
+
+    exchange: Exchange
+    policy: RetryPolicy
+    warnings: list[str]
+
+
+@define(frozen=True, kw_only=True)
+class _Common:
+    """What holds for every request of a provider; see `AsyncProvider`."""
+
+    model: str
+    url: URL
+    key: Secret | None
+    url_secrets: list[str]
+    preset: Preset
+    settings: Settings
+    timeout: Timeout | float | None
+    retry: RetryPolicy
+    max_event_bytes: int
+    split_thinking: bool
+
+
+class Requests:
+    """Makes the requests of one provider.
+
+    Attributes:
+        headers: Those of every request; of a stream there is one more.
+
+    Raises:
+        ValueError: A header or a time limit cannot be right.
+    """
+
+    def __init__(self, headers: Mapping[str, str] | None, **common: Any) -> None:
+        self._common = common_ = _Common(**common)
+        self._limits = {
+            (whole, streamed): time_limits(common_.timeout, common_.settings, whole=whole, streamed=streamed)
+            for whole, streamed in ((True, False), (True, True), (False, True))
+        }
+        self.headers = Headers({"content-type": "application/json", "user-agent": f"rusty-agent/{__version__}"})
+        if common_.key is not None:
+            self.headers["authorization"] = f"Bearer {common_.key.reveal()}"
+        self.headers.update(checked_headers(headers, "headers"))
+        self._stream_headers = Headers({"accept-encoding": "identity"})  # compression would hold tokens back
+        self._stream_headers.update(self.headers)
+        self._own_mask = self._mask(self.headers)
+
+    def prepare(
+        self,
+        prompt: str | None = None,
+        *,
+        whole: bool,
+        streamed: bool,
+        include_usage: bool = False,
+        system_prompt: str | None = None,
+        messages: Messages | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        top_p: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        seed: int | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        timeout: Timeout | float | None = None,
+        retry: RetryPolicy | None = None,
+        **unknown: Any,
+    ) -> Prepared:
+        """Check the arguments of `generate_text` or `stream_text`, and make the request.
+
+        Raises:
+            TypeError: There is no such argument.
+            ValueError: An argument cannot be right.
+        """
+        if unknown:
+            raise TypeError(f"generate_text and stream_text take no argument {next(iter(unknown))!r} (see extra_body)")
+        common = self._common
+        sampling = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "top_p": top_p,
+            "stop": stop,
+            "frequency_penalty": frequency_penalty,
+            "presence_penalty": presence_penalty,
+            "seed": seed,
+            "response_format": response_format,
+        }
+        body = build_body(
+            common.model,
+            prompt,
+            system_prompt,
+            messages,
+            sampling,
+            stream=streamed,
+            include_usage=include_usage,
+            extra_body=extra_body,
+        )
+        headers, mask = self._stream_headers if streamed else self.headers, self._own_mask
+        if extra_headers is not None:
+            headers = Headers(headers)
+            headers.update(checked_headers(extra_headers, "extra_headers"))
+            mask = self._mask(headers)
+        limits = self._limits[whole, streamed]
+        if timeout is not None:
+            limits = time_limits(timeout, common.settings, whole=whole, streamed=streamed)
+        policy = common.retry if retry is None else checked_kind(retry, RetryPolicy, "retry")
+        exchange = Exchange(
+            common.url,
+            headers,
+            body,
+            encode_body(body),
+            limits,
+            mask,
+            common.max_event_bytes,
+            streamed,
+            common.split_thinking,
+        )
+        return Prepared(exchange, policy, self._warnings(sampling))
+
+    def _mask(self, headers: Mapping[str, str]) -> Mask:
+        """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
+        key = [] if self._common.key is None else [self._common.key.reveal()]
+        return Mask([*key, *header_secrets(headers), *self._common.url_secrets])
+
+    def _warnings(self, sampling: Mapping[str, Any]) -> list[str]:
+        preset = self._common.preset
+        if not preset.ignores:
+            return []
+        return [
+            f"{preset.name} accepts {name} and ignores it"
+            for name, value in sampling.items()
+            if name in preset.ignores and value is not None
+        ]
