@@ -117,13 +117,17 @@ class Call:
     async def _admitted(self, limiter: Limiter) -> Permit:
         """Wait for a turn. The call's clock stands still meanwhile: a long line is no slow endpoint."""
         since = self.loop.time() if self._waits_since is None else self._waits_since
-        if self._caller is None:
-            self._caller = Caller()
-        try:
-            with self._scope:
-                permit = await limiter.acquire(self._caller, len(self._exchange.body))
-        except Interrupted:
-            raise given_up() from None
+        caller = self._caller = self._caller or Caller()
+        permit = limiter.try_acquire(caller, len(self._exchange.body))
+        if permit is None:
+            try:
+                with self._scope:
+                    permit = await limiter.acquire(caller, len(self._exchange.body))
+            except Interrupted:
+                raise given_up() from None
+        elif self.attempt is None:  # without any wait
+            self._waits_since = None
+            return permit
         waited = self.loop.time() - since
         self._waits_since = None
         if self.attempt is None:

@@ -69,9 +69,8 @@ class _Crew:
     """The workers of one run, their inputs, and the items that nobody has taken yet."""
 
     def __init__(self, inputs: Inputs, work: Work, concurrency: int, ordered: bool, stop: Stop) -> None:
-        self._inputs: Iterator[Any] | AsyncIterator[Any] = (
-            aiter(inputs) if isinstance(inputs, AsyncIterable) else iter(inputs)
-        )
+        self._asynchronous: AsyncIterator[Any] | None = aiter(inputs) if isinstance(inputs, AsyncIterable) else None
+        self._inputs: Iterator[Any] = iter(()) if isinstance(inputs, AsyncIterable) else iter(inputs)
         self._work = work
         self._concurrency = concurrency
         self._bound = concurrency * (1 + (_WINDOW if ordered else 1))
@@ -146,22 +145,29 @@ class _Crew:
 
     async def _take(self) -> tuple[int, Any] | None:
         """The next input and its index, when its result will have a place; None when there is none."""
-        async with self._taking:
-            while self._taken - self._given >= self._bound and not self._stop.requested:
-                self._room.clear()
-                await self._room.wait()
-            if self._exhausted or self._stop.requested:
-                return None
-            inputs = self._inputs
-            if isinstance(inputs, AsyncIterator):
-                taken = await anext(inputs, _END)
-            else:
-                taken = next(inputs, _END)
-            if taken is _END:
-                self._exhausted = True
-                return None
-            self._taken += 1
-            return self._taken - 1, taken
+        if self._asynchronous is not None:
+            async with self._taking:  # one at a time
+                await self._wait_for_room()
+                if self._exhausted or self._stop.requested:
+                    return None
+                return self._took(await anext(self._asynchronous, _END))
+        if self._taken - self._given >= self._bound:
+            await self._wait_for_room()
+        if self._exhausted or self._stop.requested:
+            return None
+        return self._took(next(self._inputs, _END))
+
+    async def _wait_for_room(self) -> None:
+        while self._taken - self._given >= self._bound and not self._stop.requested:
+            self._room.clear()
+            await self._room.wait()
+
+    def _took(self, taken: Any) -> tuple[int, Any] | None:
+        if taken is _END:
+            self._exhausted = True
+            return None
+        self._taken += 1
+        return self._taken - 1, taken
 
     def _hand_out(self, item: MapItem) -> None:
         if not self._ordered:

@@ -143,6 +143,14 @@ class Limiter:
                 self._steps.rate = math.inf
             self._look()
 
+    def try_acquire(self, caller: Caller, characters: int) -> Permit | None:
+        """A permit, if the door is open and nobody waits; else None. As `acquire` otherwise."""
+        caller.check()
+        if self._waiting:
+            return None
+        now = self._loop.time()
+        return None if self._opens_in(now) > 0 else self._admit(characters / 4 + self._answer_tokens, now)
+
     async def acquire(self, caller: Caller, characters: int) -> Permit:
         """Wait for a permit.
 
@@ -153,10 +161,10 @@ class Limiter:
         Raises:
             RustyAgentError: The caller was stopped meanwhile.
         """
-        caller.check()
+        permit = self.try_acquire(caller, characters)
+        if permit is not None:
+            return permit
         tokens = characters / 4 + self._answer_tokens
-        if not self._waiting and self._opens_in(self._loop.time()) <= 0:
-            return self._admit(tokens)
         turn: asyncio.Future[Permit] = self._loop.create_future()
         self._waiting.setdefault(caller, deque()).append((turn, tokens))
         self._look()
@@ -191,7 +199,8 @@ class Limiter:
             if not queue:
                 del self._waiting[caller]
                 continue
-            wait = self._opens_in(self._loop.time())
+            now = self._loop.time()
+            wait = self._opens_in(now)
             if wait > 0:
                 self._look_again(wait)
                 return
@@ -199,7 +208,7 @@ class Limiter:
             del self._waiting[caller]
             if queue:
                 self._waiting[caller] = queue  # behind the others
-            turn.set_result(self._admit(tokens))
+            turn.set_result(self._admit(tokens, now))
 
     def _look_again(self, wait: float) -> None:
         if wait == math.inf:  # a permit that comes back will tell
@@ -220,14 +229,21 @@ class Limiter:
         limit = self.limit
         if limit is not None and self.in_flight >= limit:
             return math.inf
-        return max(self._opens - now, self._requests.wait(now), self._tokens.wait(now), self._steps.wait(now))
+        wait = self._opens - now
+        for pace in (self._requests, self._tokens, self._steps):
+            if pace.rate != math.inf and (longer := pace.wait(now)) > wait:
+                wait = longer
+        return wait
 
-    def _admit(self, tokens: float) -> Permit:
-        now = self._loop.time()
-        # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
-        self._requests.spend(uniform(0.5, 1.5) if self._requests.rate == self._said.requests else 1, now)
-        self._tokens.spend(tokens, now)
-        self._steps.spend(1, now)
+    def _admit(self, tokens: float, now: float) -> Permit:
+        requests = self._requests
+        if requests.rate != math.inf:
+            # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
+            requests.spend(uniform(0.5, 1.5) if requests.rate == self._said.requests else 1, now)
+        if self._tokens.rate != math.inf:
+            self._tokens.spend(tokens, now)
+        if self._steps.rate != math.inf:
+            self._steps.spend(1, now)
         self.in_flight += 1
         return Permit(self, self._adaptive.epoch, now, tokens)
 
