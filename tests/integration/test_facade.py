@@ -183,7 +183,7 @@ def test_a_forked_child_uses_the_parents_provider(serve: Serve, how: str, flags:
         body = request.json
         if not body.get("stream"):
             return answer(dumps(completion()))
-        return stream("Hello", " world", gap=0.4 if body["messages"][0]["content"] == "slow" else 0)
+        return stream("Hello", " world", gap=0.15 if body["messages"][0]["content"] == "slow" else 0)
 
     ended = run(serve(script).url, program, *flags)
     assert ended.err == ""

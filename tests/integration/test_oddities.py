@@ -51,7 +51,7 @@ def test_only_one_dead_connection_is_replaced_unseen(serve: Serve) -> None:
     assert len(server.requests) <= 12
 
 
-def test_waiting_for_a_free_connection_is_no_silence_of_the_endpoint(face: Face, serve: Serve) -> None:
+def test_waiting_for_a_free_connection_is_no_silence_of_the_endpoint(serve: Serve) -> None:
     server = serve(stream("a", "b", gap=0.1))
 
     async def main() -> list[str]:

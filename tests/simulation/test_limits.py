@@ -15,6 +15,8 @@ from rusty_agent import Limits
 
 from .virtual import Batching, Capacity, Endpoint, RateLimited, Tailed, forever, provider, run, work_off
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 Say = Callable[[RateLimited, bool], dict[str, str]] | None
 
 
