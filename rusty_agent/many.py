@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence, Sized
 from contextlib import aclosing
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from .net.gather import Inputs
 from .net.limits import Caller, Limiter
-from .parameters import RunParameters, shows
+from .parameters import RunParameters, merged, shows
 from .progress.show import ProgressOption
 from .progress.tally import Price
 from .run import Concurrency, Run, StopRule
@@ -24,13 +24,13 @@ __all__ = ["ManyPrompts"]
 class ManyPrompts:
     """What `AsyncProvider` offers for many prompts at once."""
 
-    async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
-        """The whole answer to one prompt of a run."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # what it stands on
 
-    def _limiter(self) -> Limiter:
-        """The door of the running loop."""
-        raise NotImplementedError
+        async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
+            """The whole answer to one prompt of a run."""
+
+        def _limiter(self) -> Limiter:
+            """The door of the running loop."""
 
     @shows(RunParameters)
     def map(
@@ -174,7 +174,7 @@ class ManyPrompts:
         common["stream"] = stream
 
         def answer(caller: Caller, given: Any) -> Awaitable[GenerateResult]:
-            return self._answer(caller, **common | _arguments(given))
+            return self._answer(caller, **merged(common, _arguments(given)))
 
         run = Run(
             answer,

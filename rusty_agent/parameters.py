@@ -26,6 +26,7 @@ __all__ = [
     "Options",
     "Parameters",
     "RunParameters",
+    "merged",
     "shows",
 ]
 
@@ -149,6 +150,14 @@ class FromPreset:
     def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
         """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
         return cls.from_preset("openrouter", model, api_key=api_key, **options)
+
+
+def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of one call of many: what it says itself wins over what all have in common, in `extra_body` too."""
+    arguments = {**common, **own}
+    if common.get("extra_body") and own.get("extra_body"):
+        arguments["extra_body"] = {**common["extra_body"], **own["extra_body"]}
+    return arguments
 
 
 F = TypeVar("F", bound=Callable[..., Any])

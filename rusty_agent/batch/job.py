@@ -20,6 +20,7 @@ from attrs import define
 
 from ..errors import BatchError, RunStoppedError, RustyAgentError
 from ..net.limits import Caller
+from ..parameters import merged
 from ..progress.show import ProgressOption
 from ..progress.tally import Price
 from ..provider import AsyncProvider
@@ -218,10 +219,7 @@ class Job:
         return result
 
     async def _ask(self, caller: Caller, row: Row) -> GenerateResult:
-        common, own = self._settings.common, row.parameters
-        arguments = common | own
-        if common.get("extra_body") and "extra_body" in own:
-            arguments["extra_body"] = {**common["extra_body"], **own["extra_body"]}
+        arguments = merged(self._settings.common, row.parameters)
         self._under_way += 1
         try:
             return await self._provider._answer(caller, stream=self._settings.stream, **arguments)

@@ -22,6 +22,7 @@ from ..batch.rows import BadLine, parse_row
 from ..config import checked_count, is_secret
 from ..errors import MissingAPIKeyError, RunStoppedError
 from ..net.limits import Caller
+from ..parameters import merged
 from ..provider import AsyncProvider
 from ..run import StopRule
 from ..types import Limits
@@ -218,9 +219,7 @@ class Generate:
         if isinstance(row, BadLine):
             return ValueError(row.reason)
         try:
-            arguments = self._parameters | row.parameters
-            if "extra_body" in self._parameters and "extra_body" in row.parameters:
-                arguments["extra_body"] = {**self._parameters["extra_body"], **row.parameters["extra_body"]}
+            arguments = merged(self._parameters, row.parameters)
             result = await provider._answer(self._caller, stream=self._stream, **arguments)
         except RunStoppedError as error:
             return error

@@ -80,6 +80,8 @@ class Assembler:
     @property
     def tool_calls(self) -> list[ToolCall]:
         """The tool calls so far, in order of appearance; an id that the endpoint left out is made up."""
+        if not self._calls:
+            return []
         return [
             ToolCall(call.id or f"call_{number}", call.name, call.arguments.getvalue(), call.extra)
             for number, call in sorted(self._calls.items())

@@ -92,6 +92,13 @@ def test_gather_takes_every_kind_of_prompt(face: Face, serve: Serve) -> None:
     assert [body.get("max_tokens") for body in sent] == [None, None, 7]
 
 
+def test_fields_of_extra_body_are_laid_over_each_other(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    prompts = [{"prompt": "a", "extra_body": {"top_k": 1}}, "b"]
+    gather(face, face.provider(server), prompts, extra_body={"top_k": 5, "min_p": 0.1}, concurrency=1)
+    assert [(request.json["top_k"], request.json["min_p"]) for request in server.requests] == [(1, 0.1), (5, 0.1)]
+
+
 def test_gather_streams_underneath(face: Face, serve: Serve) -> None:
     server = serve(echo)
     assert gather(face, face.provider(server), ["ab", "cd"], stream=True) == ["ab", "cd"]
