@@ -174,7 +174,7 @@ class Call:
         if error is None:
             permit.succeeded(attempt.headers, attempt.decoder.assembler.usage)
         elif isinstance(error, RustyAgentError):
-            permit.failed(error)
+            permit.failed(error, self._policy.max_retry_after)
             if isinstance(error, RateLimitError):
                 self._waits_since = self.loop.time()
         else:

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Literal, TypeAlias
 
 from .config import checked_count
-from .errors import APIStatusError, AuthenticationError, RunStoppedError, RustyAgentError
+from .errors import APIStatusError, AuthenticationError, RateLimitError, RunStoppedError, RustyAgentError
 from .net.gather import Inputs, Stop, spread
 from .net.limits import Caller, Limiter
 from .progress.show import ProgressOption, make_display
@@ -25,13 +25,15 @@ Answer: TypeAlias = Callable[[Caller, Any], Awaitable[GenerateResult]]
 Concurrency: TypeAlias = int | Literal["auto"]
 
 _WINDOW = 100  # how many finished prompts an error rate is taken over
+_LONG_SECONDS = 120.0  # as the default of `RetryPolicy.max_retry_after`
 _LEAST = 20  # … and how many it takes at least
 
 
 class StopRule:
     """When to stop: an endpoint that refuses everything is not asked ten thousand times.
 
-    A wrong key (401), an account without credit (402) and a used-up quota stop a run at once.
+    A wrong key (401), an account without credit (402) and a used-up quota stop a run at once; so does a 429 that asks
+    to wait for more than two minutes, if no such wait was allowed.
 
     Args:
         max_failures: Stop when more prompts than this have failed. None: any number may.
@@ -71,6 +73,8 @@ class StopRule:
             return self.stop("authentication", f"the endpoint refuses the key. {error}")
         if isinstance(error, APIStatusError) and (error.code == "insufficient_quota" or error.status_code == 402):
             return self.stop("quota", f"the account has nothing left to spend. {error}")
+        if isinstance(error, RateLimitError) and (error.retry_after or 0) > _LONG_SECONDS:
+            return self.stop("quota", f"the endpoint asks to wait for {error.retry_after:,.0f} s. {error}")
         if self._max_failures is not None and self.failed > self._max_failures:
             return self.stop(
                 "failures", f"more than {self._max_failures} failed (max_failures), the last with: {error}"

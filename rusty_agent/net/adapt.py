@@ -94,7 +94,7 @@ class AdaptiveLimit:
 
     def judge(self, epoch: int) -> None:
         """A round trip has passed since an attempt was refused: cut, by the share of those in flight that were."""
-        if epoch != self._cuts:
+        if epoch != self._cuts or not self._refused:
             return
         least = _FIRST_CUT if self.probing else _LEAST_CUT
         factor = max(_MOST_CUT, min(least, 1 - self._refused / self._tried))

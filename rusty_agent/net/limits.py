@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from random import uniform
@@ -39,6 +39,7 @@ _SMOOTHING = 0.1
 _STEPS_FACTOR = 2.0
 _STEPS_SECONDS = 0.01
 _FIRST_ANSWER_TOKENS = 256.0
+_MOST_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
 
 
 class Caller:
@@ -75,11 +76,17 @@ class Permit:
             self._limiter._succeeded(self, headers, usage)
             self.release()
 
-    def failed(self, error: RustyAgentError) -> None:
-        """The attempt has failed."""
+    def failed(self, error: RustyAgentError, max_retry_after: float = math.inf) -> None:
+        """The attempt has failed.
+
+        Args:
+            error: Why.
+            max_retry_after: The longest wait, in seconds, that the endpoint may ask everybody for. If it asks for more,
+                nobody waits: each call ends with the error.
+        """
         if self._out:
             self._out = False
-            self._limiter._failed(self, error)
+            self._limiter._failed(self, error, max_retry_after)
 
     def release(self) -> None:
         """Be done with it; nothing is known of how the attempt ended."""
@@ -106,8 +113,10 @@ class Limiter:
         self._steps = Pace(tolerance=_STEPS_SECONDS)
         self._said = RateLimits()
         self._unread = 0
+        self._slowed = False
         self._opens = -math.inf
-        self._waiting: dict[Caller, deque[tuple[asyncio.Future[Permit], float]]] = {}
+        # An ordered dict: of a plain one, to find the first is slow when many before it were taken out.
+        self._waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[Permit], float]]] = OrderedDict()
         self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
         self._looks_at = math.inf
         self._latency = 0.0  # a running mean, in seconds
@@ -205,9 +214,10 @@ class Limiter:
                 self._look_again(wait)
                 return
             turn, tokens = queue.popleft()
-            del self._waiting[caller]
             if queue:
-                self._waiting[caller] = queue  # behind the others
+                self._waiting.move_to_end(caller)  # behind the others
+            else:
+                del self._waiting[caller]
             turn.set_result(self._admit(tokens, now))
 
     def _look_again(self, wait: float) -> None:
@@ -260,28 +270,31 @@ class Limiter:
         self._latency += (took - self._latency) * (_SMOOTHING if self._latency else 1)
         if usage is not None:
             self._answer_tokens += (usage.completion_tokens - self._answer_tokens) * _SMOOTHING
-            self._tokens.spend(usage.total_tokens - permit._tokens, now)
+            told = min(usage.total_tokens, _MOST_SECONDS * self._tokens.rate)  # some tell nonsense
+            self._tokens.spend(told - permit._tokens, now)
         if self._adapting:
             self._adaptive.succeeded(self.in_flight)
             self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / max(self._latency, _STEPS_SECONDS)
-        if self._unread:
+        if self._unread and not self._slowed:
             self._unread -= 1
         else:
             self._unread = _READ_EVERY - 1
-            self._read(headers)
+            self._read(headers, now)
 
-    def _failed(self, permit: Permit, error: RustyAgentError) -> None:
+    def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:
         status = error.status_code if isinstance(error, APIStatusError) else None
         now = self._loop.time()
         if isinstance(error, APIStatusError):
-            self._read(error.headers)
-            if status in _OVERLOADED and error.retryable and error.retry_after is not None:
-                self._opens = max(self._opens, now + error.retry_after)
+            self._read(error.headers, now)
+            asked = error.retry_after
+            if status in _OVERLOADED and error.retryable and asked is not None and asked <= max_retry_after:
+                self._opens = max(self._opens, now + asked)
         if isinstance(error, RateLimitError):
             self.rate_limited += 1
             self._tokens.spend(-permit._tokens, now)  # it cost nothing
         if error.retryable and (status in _OVERLOADED or isinstance(error, APIConnectionError)):
-            self._adaptive.refused(permit._epoch, self.in_flight)
+            if self._adapting:
+                self._adaptive.refused(permit._epoch, self.in_flight)
             # «Too many» is said faster than an answer: the next one to hear it does not take the place at once.
             round_trip = min(self._latency, _HELD_SECONDS)
             held = round_trip - (now - permit._sent)
@@ -292,15 +305,17 @@ class Limiter:
             self._came_back()
 
     def _hold_over(self, epoch: int) -> None:
-        if self._adapting:
-            self._adaptive.judge(epoch)
+        self._adaptive.judge(epoch)  # also if the run is over by now: else it would never be settled
         self._came_back()
 
-    def _read(self, headers: Mapping[str, str]) -> None:
+    def _read(self, headers: Mapping[str, str], now: float) -> None:
         """Headers may lower the pace, never raise it above the user's own."""
-        self._said.read(headers)
-        self._requests.rate = min(_per_second(self._limits.requests_per_minute), self._said.requests)
-        self._tokens.rate = min(_per_second(self._limits.tokens_per_minute), self._said.tokens)
+        own, said = self._limits, self._said
+        said.read(headers)
+        requests, tokens = _per_second(own.requests_per_minute), _per_second(own.tokens_per_minute)
+        self._requests.change(min(requests, said.requests), now)
+        self._tokens.change(min(tokens, said.tokens), now)
+        self._slowed = said.requests < requests or said.tokens < tokens  # then it must be noticed when that ends
 
 
 def _per_second(per_minute: float | None) -> float:

@@ -24,13 +24,19 @@ class Pace:
         tolerance: Seconds' worth that may be spent ahead.
 
     Attributes:
-        rate: As given. May be changed at any time.
+        rate: As given, see `change`.
     """
 
     def __init__(self, rate: float = math.inf, tolerance: float = TOLERANCE_SECONDS) -> None:
         self.rate = rate
         self._tolerance = tolerance
         self._paid_until = -math.inf
+
+    def change(self, rate: float, now: float) -> None:
+        """Go on at another rate; what is owed is paid off at the new one."""
+        if self._paid_until > now and rate > self.rate:
+            self._paid_until = now + (self._paid_until - now) * self.rate / rate
+        self.rate = rate
 
     def wait(self, now: float) -> float:
         """Seconds until the next amount may be spent; not above 0 when it may be now."""

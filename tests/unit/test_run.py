@@ -60,6 +60,8 @@ def test_old_failures_are_forgotten_by_the_rate() -> None:
         (RateLimitError("no", status_code=429, code="insufficient_quota"), "quota"),
         (APIStatusError("no", status_code=402), "quota"),
         (RateLimitError("no", status_code=429), None),
+        (RateLimitError("no", status_code=429, retry_after=100.0), None),
+        (RateLimitError("come back tomorrow", status_code=429, retry_after=86_400.0), "quota"),
         (FAILURE, None),
         (ValueError("no"), None),
     ],

@@ -307,6 +307,63 @@ def test_adapting_ends_with_the_run_and_is_remembered() -> None:
     on(main)
 
 
+@pytest.mark.parametrize("adapting", [True, False])
+def test_a_refusal_that_is_pending_when_a_run_ends_is_settled(adapting: bool) -> None:
+    """Else the limit would never grow again."""
+
+    async def main(door: Limiter) -> None:
+        permit = await door.acquire(Caller(), 0)
+        await asyncio.sleep(0.2)
+        permit.succeeded({}, None)
+        permit = await door.acquire(Caller(), 0)
+        if adapting:
+            with door.adapting():
+                permit.failed(too_many())
+        else:
+            permit.failed(too_many())
+        await asyncio.sleep(1)
+        with door.adapting():
+            before = limit(door)
+            for _ in range(50):
+                permits = [await door.acquire(Caller(), 0) for _ in range(limit(door) or 0)]
+                await asyncio.sleep(0.2)
+                for permit in permits:
+                    permit.succeeded({}, None)
+            assert (limit(door) or 0) > (before or 0)
+
+    on(main)
+
+
+def test_a_wait_that_is_too_long_makes_nobody_wait() -> None:
+    async def main(door: Limiter) -> None:
+        (await door.acquire(Caller(), 0)).failed(too_many(86_400.0), 120.0)
+        await door.acquire(Caller(), 0)
+        assert now() == 0
+
+    on(main)
+
+
+def test_a_pace_that_headers_have_lowered_is_raised_as_soon_as_they_do() -> None:
+    async def main(door: Limiter) -> None:
+        (await door.acquire(Caller(), 0)).succeeded({"x-ratelimit-limit-requests": "1"}, None)
+        (await door.acquire(Caller(), 0)).succeeded({"x-ratelimit-limit-requests": "60000"}, None)
+        began = now()
+        for _ in range(100):
+            (await door.acquire(Caller(), 0)).succeeded({"x-ratelimit-limit-requests": "60000"}, None)
+        assert now() - began < 1
+
+    on(main)
+
+
+def test_a_usage_that_is_nonsense_costs_minutes_at_most() -> None:
+    async def main(door: Limiter) -> None:
+        (await door.acquire(Caller(), 0)).succeeded({}, Usage(10**18, 1, 10**18))
+        await door.acquire(Caller(), 0)
+        assert now() < 301
+
+    on(main, tokens_per_minute=60_000)
+
+
 def test_the_users_own_limit_bounds_what_is_found_out() -> None:
     async def main(door: Limiter) -> None:
         assert door.ceiling == 5

@@ -48,12 +48,21 @@ def test_an_amount_larger_than_a_seconds_worth_passes_and_is_paid_for_afterwards
     assert pace.wait(0) == pytest.approx(2 - TOLERANCE_SECONDS)
 
 
+def test_what_is_owed_is_paid_off_at_a_higher_rate() -> None:
+    pace = Pace(1)
+    pace.spend(60, 0)
+    pace.change(100, 0)
+    assert pace.wait(0) == pytest.approx(0.6 - TOLERANCE_SECONDS)
+    pace.change(1, 0)  # a lower one does not make it more
+    assert pace.wait(0) == pytest.approx(0.6 - TOLERANCE_SECONDS)
+
+
 def test_no_limit() -> None:
     pace = Pace()
     for _ in range(1000):
         pace.spend(1e9, 0)
     assert pace.wait(0) <= 0
-    pace.rate = 10
+    pace.change(10, 0)
     pace.spend(1, 0)
     assert not math.isnan(pace.wait(0))
     assert pace.wait(0) <= 0.1
