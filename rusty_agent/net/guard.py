@@ -112,7 +112,9 @@ def guard_of(loop: asyncio.AbstractEventLoop) -> Guard:
     guard = _guards.get(loop)
     if guard is None:
         for other in [other for other in list(_guards) if other.is_closed()]:
-            _guards.pop(other).dismiss()
+            left = _guards.pop(other, None)
+            if left is not None:  # another thread may be clearing the same loops
+                left.dismiss()
         guard = _guards[loop] = Guard(loop)
         # The loop holds the guard, and so all that is open. In a forked child a loop of the parent's is never destroyed
         # (its thread's frames are lost, not unwound), so nothing of it closes there: with epoll, that would take the
