@@ -12,7 +12,6 @@ from contextlib import aclosing
 from typing import Any, TypeGuard
 
 from ..errors import BatchError
-from .lines import bad_line_id
 from .plan import OnBadLine, Plan, Source
 from .rows import REPEATED, BadLine, Row, parse_row
 
@@ -29,7 +28,7 @@ class Feed:
         plan: What is to be done.
         on_bad_line: Whether what is no row ends the feed; of a file the plan has decided that.
         limit: How many to take from the beginning of the source, bad ones included; None for all.
-        refuse: Called with what is no row and was not written down by an earlier run.
+        refuse: Called with what is no row.
 
     Attributes:
         skipped: Rows passed over so far, because earlier runs have answered them.
@@ -80,8 +79,7 @@ class Feed:
         index = self._plan.index
         if isinstance(taken, BadLine):
             self.bad_lines += 1
-            if bad_line_id(taken) not in index.permanent:
-                self._refuse(taken)
+            self._refuse(taken)
         elif taken.custom_id in index.done:
             self.skipped += 1
         elif taken.custom_id in index.permanent:

@@ -17,7 +17,7 @@ from attrs import define
 
 from ..errors import BatchError
 
-__all__ = ["BLOCK_BYTES", "Files", "remove", "replace_atomically", "sync_folder"]
+__all__ = ["BLOCK_BYTES", "Files", "refuse_overwriting", "remove", "replace_atomically", "sync_folder"]
 
 BLOCK_BYTES = 2**20
 """How much is read or written at a time, in bytes: large enough that a call costs nothing beside its bytes."""
@@ -47,18 +47,55 @@ class Files:
     def of(cls, output: Path) -> Self:
         """The files of the batch that writes `output`; its ending `.jsonl` gives way to theirs.
 
+        Where it has none, theirs follow a hyphen, so that `out` and `out.jsonl` do not share them.
         A symbolic link is followed: whatever it is called, one output has one lock, and replacing it spares the link.
+
+        Raises:
+            ValueError: The path names no file.
         """
+        if not output.name:
+            raise ValueError(f"output must be the path of a file, not {str(output)!r}")
         if output.is_symlink():
-            output = output.resolve()
-        stem = output.name.removesuffix(".jsonl") or output.name
+            output = Path(os.path.realpath(output))  # `resolve` would raise on links in a circle
+        stem = output.name.removesuffix(".jsonl")
+        start = f"{output.name}-" if stem in ("", output.name) else f"{stem}."
         return cls(
             output=output,
-            errors=output.with_name(f"{stem}.errors.jsonl"),
-            manifest=output.with_name(f"{stem}.manifest.json"),
-            lock=output.with_name(f"{stem}.lock"),
-            summary=output.with_name(f"{stem}.summary.json"),
+            errors=output.with_name(f"{start}errors.jsonl"),
+            manifest=output.with_name(f"{start}manifest.json"),
+            lock=output.with_name(f"{start}lock"),
+            summary=output.with_name(f"{start}summary.json"),
         )
+
+
+def refuse_overwriting(
+    files: Files, source: str | os.PathLike[str] | None, report: str | os.PathLike[str] | None
+) -> None:
+    """Refuse to write over the input, and a report that could not be written at the end or would be one of the files.
+
+    Args:
+        files: What the batch writes.
+        source: The input's path, or None where it is no file.
+        report: Where a report is to be written, or None.
+
+    Raises:
+        BatchError: The message says which path is in the way.
+    """
+    written = _with_temporary(files.output, files.errors, files.manifest, files.lock, files.summary)
+    if report is not None:
+        page = Path(report)
+        if os.path.exists(page) and not page.is_file():
+            raise BatchError(f"{page}, where the report is to be written, is no regular file: name another one.")
+        if not os.access(page.parent, os.W_OK | os.X_OK):
+            raise BatchError(f"The report {page} cannot be written: it needs an existing folder where you may write.")
+        pages = _with_temporary(page)
+        if any(_same(path, other) for path in written for other in pages):
+            raise BatchError(f"{page}, where the report is to be written, is a file of the batch: name another one.")
+        written += pages
+    if source is not None:
+        for path in written:
+            if _same(path, Path(source)):
+                raise BatchError(f"{path}, which the batch would write, is its input: name another output, or report.")
 
 
 def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
@@ -71,7 +108,7 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     Raises:
         BatchError: It cannot be written. The file is whole; almost always the old one.
     """
-    beside = path.with_name(f"{path.name}.tmp")
+    beside = _beside(path)
     try:
         try:
             with beside.open("wb", buffering=BLOCK_BYTES) as file:
@@ -107,6 +144,22 @@ def remove(path: Path) -> None:
             f"{path} cannot be removed: {error.strerror or error}. What it holds is of no use any more: remove it by "
             "hand, then run the same command again."
         ) from error
+
+
+def _beside(path: Path) -> Path:
+    """Where a file is written before it takes its name."""
+    return path.with_name(f"{path.name}.tmp")
+
+
+def _with_temporary(*paths: Path) -> list[Path]:
+    return [name for path in paths for name in (path, _beside(path))]
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both names are of one file, or would be."""
+    if os.path.exists(one) and os.path.exists(other):  # unlike Path's it never raises
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def sync_folder(folder: Path) -> None:

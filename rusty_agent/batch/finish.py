@@ -38,7 +38,7 @@ def drop_superseded(files: Files, done: Container[str]) -> int:
     failures = survey(files.errors)
     overtaken = [place >> 1 for custom_id, place in failures.last.items() if custom_id in done]
     useless = {*failures.useless, *overtaken}
-    if len(overtaken) == len(failures.last):
+    if len(overtaken) == len(failures.last) and not failures.bad_lines:
         remove(files.errors)
     elif useless:
         drop_lines(files.errors, useless)

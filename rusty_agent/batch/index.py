@@ -20,11 +20,16 @@ from attrs import define, field
 from ..errors import BatchError
 from ..wire.codec import loads
 from .files import BLOCK_BYTES, Files, replace_atomically
+from .lines import BAD_LINE
 
 __all__ = ["MAX_LINE_BYTES", "Failures", "Index", "drop_lines", "identify", "read_lines", "repair", "scan", "survey"]
 
 MAX_LINE_BYTES = 256 * 2**20
 """A longer line counts as damaged, and is not held in memory: it can only be a hole."""
+
+
+_ID = "batch_req_"  # how the ids of OpenAI's lines begin, and ours
+_BEGINNING = f'{{"id":"{_ID}'.encode()
 
 
 def _starts() -> array[int]:
@@ -36,14 +41,17 @@ class Failures:
     """What an errors file holds.
 
     Attributes:
-        last: Of each `custom_id`, where its last line starts in the file, times two; plus one if it says permanent.
+        last: Of each row's `custom_id`, where its last line starts in the file, times two; plus one if it says
+            permanent.
         damaged: Lines that say nothing.
         useless: Where the lines start that are damaged, or overtaken by a later line of the same row.
+        bad_lines: Where the lines start that tell of bad lines of the input: no rows, whatever they are called.
     """
 
     last: dict[str, int] = field(factory=dict)
     damaged: int = 0
     useless: array[int] = field(factory=_starts)
+    bad_lines: array[int] = field(factory=_starts)
 
 
 @define
@@ -54,10 +62,11 @@ class Index:
         done: Every `custom_id` with a result in the output.
         permanent: Every other one whose last error is permanent; none if those are to be tried again.
         failed: How many rows have errors and no result.
-        damaged: Lines of both files that are no JSON object with a `custom_id`.
+        damaged: Lines of both files that are no lines of a batch.
         duplicates: Lines of both files whose row has another line, which counts.
         useless_results: Where the damaged lines and the duplicates of the output start.
-        useless_errors: The same of the errors file.
+        useless_errors: The same of the errors file; and its lines about bad lines of the input, since each run looks
+            for those anew and writes down what it finds.
     """
 
     done: set[str] = field(factory=set)
@@ -80,6 +89,7 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
         BatchError: A file cannot be read, or holds something else: it would be damaged by going on.
     """
     index = Index()
+    begun = files.manifest.exists()  # it is written before any line
     done, useless = index.done, index.useless_results
     for start, _, line in read_lines(files.output):
         found = identify(line)
@@ -91,12 +101,12 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
         else:
             index.duplicates += 1
         useless.append(start)
-    _expect_ours(files.output, good=len(done), damaged=index.damaged)
+    _expect_ours(files.output, begun, good=len(done), damaged=index.damaged)
     failures = survey(files.errors)
-    _expect_ours(files.errors, good=len(failures.last), damaged=failures.damaged)
+    _expect_ours(files.errors, begun, good=len(failures.last) + len(failures.bad_lines), damaged=failures.damaged)
     index.damaged += failures.damaged
     index.duplicates += len(failures.useless) - failures.damaged
-    index.useless_errors = failures.useless
+    index.useless_errors = failures.useless + failures.bad_lines
     for custom_id, place in failures.last.items():
         if custom_id not in done:
             index.failed += 1
@@ -119,6 +129,9 @@ def survey(errors: Path) -> Failures:
             failures.useless.append(start)
             continue
         custom_id, facts = found
+        if facts.get("kind") == BAD_LINE:
+            failures.bad_lines.append(start)
+            continue
         earlier = failures.last.get(custom_id)
         if earlier is not None:
             failures.useless.append(earlier >> 1)
@@ -188,24 +201,27 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 def identify(line: bytes) -> tuple[str, dict[str, Any]] | None:
-    """The `custom_id` of a line and what `x_rusty` says beside it; None if the line is damaged."""
+    """The `custom_id` of a line and what `x_rusty` says beside it; None if the line is damaged, or of no batch."""
     try:
         value = loads(line)
     except ValueError:
         return None
     if not isinstance(value, dict) or not isinstance(custom_id := value.get("custom_id"), str):
         return None
+    if not str(value.get("id")).startswith(_ID) or not value.keys() >= {"response", "error"}:
+        return None  # a request has a custom_id, too
     facts = value.get("x_rusty")
     return custom_id, facts if isinstance(facts, dict) else {}
 
 
-def _expect_ours(path: Path, *, good: int, damaged: int) -> None:
+def _expect_ours(path: Path, begun: bool, *, good: int, damaged: int) -> None:
     """Refuse a file that no batch has written: repairing it, or cutting off its tail, would destroy it."""
-    if good or not path.exists():
+    if not path.exists() or (good and (begun or not damaged)):
         return
     with path.open("rb") as file:
-        beginning = file.read(1)
-    if damaged or beginning not in (b"", b"{", b"\0"):  # a line that a crash has torn, or made a hole of, begins so
+        beginning = file.read(len(_BEGINNING))
+    if damaged or not _BEGINNING.startswith(beginning.rstrip(b"\0")):  # a crash may have torn it, or made holes
         raise BatchError(
-            f"{path} exists and holds no line of a batch, so it is left alone. Name another output, or move it away."
+            f"{path} exists and holds {'not only lines' if good else 'no line'} of a batch, so it is left alone. "
+            "Name another output, or move it away."
         )

@@ -14,7 +14,7 @@ import secrets
 import time
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define
 
@@ -37,7 +37,33 @@ from .report import report_html
 from .rows import BadLine, Row
 from .summary import summary
 
-__all__ = ["BatchResult", "Job", "Settings"]
+__all__ = ["BatchResult", "Job", "Settings", "outlast"]
+
+T = TypeVar("T")
+
+
+async def outlast(running: asyncio.Future[T], *, cancel: bool = False) -> None:
+    """Wait until it is done, however often the waiting is cancelled: what it uses must not be given up before.
+
+    Args:
+        running: What is under way.
+        cancel: Whether the first cancellation is to reach it.
+
+    Raises:
+        asyncio.CancelledError: The waiting was cancelled. What came of `running` is of no interest then.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            if cancel and cancelled is None:
+                running.cancel()
+            cancelled = error
+    if cancelled is not None:
+        if not running.cancelled():
+            running.exception()  # or the loop would complain that nobody has asked
+        raise cancelled
 
 
 @define
@@ -128,12 +154,7 @@ class Job:
             self._results = self._open(settings.files.output, closing)
             self._errors = self._open(settings.files.errors, closing)
             task = self._task = asyncio.ensure_future(self._work_off())
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:  # by the caller: what is done is kept
-                task.cancel()
-                await asyncio.wait([task])
-                raise
+            await outlast(task, cancel=True)  # what is done is kept
             if not task.cancelled():
                 task.result()
             elif self._run.stopped is None:  # by neither us nor the caller: not all of it was done

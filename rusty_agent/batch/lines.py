@@ -24,7 +24,10 @@ from ..types import GenerateResult
 from ..wire.codec import dumps
 from .rows import BadLine, Row
 
-__all__ = ["bad_line_id", "error_line", "is_permanent", "refusal_line", "result_line"]
+__all__ = ["BAD_LINE", "error_line", "is_permanent", "refusal_line", "result_line"]
+
+BAD_LINE = "BadLine"
+"""The `kind` of a line of the input that is no request."""
 
 _PERMANENT = frozenset({400, 404, 413, 422})
 """Statuses that the same request will meet again. Not 401, 402 or 403: keys and accounts get mended."""
@@ -70,16 +73,11 @@ def error_line(run_id: str, row: Row, error: Exception) -> bytes:
         return _line(run_id, row.line, row.custom_id, response, said, facts, row.fields)
 
 
-def bad_line_id(bad: BadLine) -> str:
-    """What stands for a `custom_id` where a line of the input has none."""
-    return f"bad line {bad.line}"
-
-
 def refusal_line(run_id: str, bad: BadLine) -> bytes:
     """The line of a line of the input that is no request."""
-    facts = {"line": bad.line, "attempts": 0, "permanent": True, "kind": "BadLine"}
+    facts = {"line": bad.line, "attempts": 0, "permanent": True, "kind": BAD_LINE}
     said = {"code": "bad_line", "message": bad.reason}
-    return _line(run_id, bad.line, bad_line_id(bad), None, said, facts, {})
+    return _line(run_id, bad.line, f"bad line {bad.line}", None, said, facts, {})
 
 
 def is_permanent(error: Exception) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping, Sized
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from attrs import define, evolve, field
@@ -81,7 +80,6 @@ def make_plan(
     now = Manifest(None, None, None, {**parameters, "template": template})
     rows = checked = total = None
     if isinstance(source, str | PathLike):
-        _refuse_overwriting(source, files)
         rows = open_source(source, template=made, spool_folder=files.output.parent)
         sha256, size = rows.digest()
         total = _found_good(before, sha256, template)
@@ -136,14 +134,6 @@ def bad_lines_said(checked: Checked) -> str:
         f"{checked.bad_count:,} of the input's lines are no requests; nothing was sent.\n{shown}{more}\n"
         'Mend them, or leave them out with on_bad_line="skip" (--on-bad-line skip).'
     )
-
-
-def _refuse_overwriting(source: str | PathLike[str], files: Files) -> None:
-    if source == "-" or not Path(source).exists():
-        return
-    for path in (files.output, files.errors, files.manifest, files.summary):
-        if path.exists() and path.samefile(source):
-            raise BatchError(f"{path}, which the batch would write, is its input: name another output.")
 
 
 def _refuse_changes(files: Files, changes: list[str]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from attrs import Factory, define, field
 
-from ..wire.codec import dumps, loads, loads_strict
+from ..wire.codec import dumps, join_surrogates, loads, loads_strict
 from ..wire.failure import printable
 from ..wire.request import PARAMETERS, build_body, encode_body
 from .template import Template
@@ -220,7 +220,7 @@ def _custom_id(value: dict[str, Any], line: int) -> str:
         return str(given)
     if not isinstance(given, str) or not given:
         raise ValueError(f"custom_id must be a string that is not empty, or a whole number, not {given!r}")
-    return given
+    return join_surrogates(given)  # as it will stand in the output, where it is looked for
 
 
 def _check(row: Row) -> None:

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, get_args
 
@@ -22,8 +25,8 @@ from ..progress.show import ProgressOption, make_display
 from ..progress.tally import Price, Tally
 from ..provider import AsyncProvider
 from ..run import Concurrency, StopRule
-from .files import Files
-from .job import BatchResult, Job, Settings
+from .files import Files, refuse_overwriting
+from .job import BatchResult, Job, Settings, outlast
 from .journal import Sync
 from .lock import Lock
 from .plan import OnBadLine, Source, make_plan
@@ -114,6 +117,8 @@ async def run_batch(
     _check(settings, provider)
     job = Job(settings, provider, StopRule(max_failures, max_error_rate))
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
+    read = source if isinstance(source, str | PathLike) and source != "-" else None
+    refuse_overwriting(settings.files, read, report)  # before the lock: its file is written, too
     with Lock(settings.files.lock):
         started = time.time()
         plan = await _to_its_end(
@@ -140,6 +145,8 @@ def _check(settings: Settings, provider: AsyncProvider) -> None:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")
     if settings.limit is not None:
         checked_count(settings.limit, "limit")
+        if settings.limit > sys.maxsize:
+            raise ValueError(f"limit must be at most {sys.maxsize}, not {settings.limit}: None means all rows")
     if settings.budget_usd is not None:
         if settings.price is None:
             raise ValueError("budget_usd needs price: without it nobody knows what is spent")
@@ -162,9 +169,7 @@ def _described(provider: AsyncProvider, parameters: Parameters) -> dict[str, Any
 
 async def _to_its_end(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Run what blocks in a thread. A cancellation waits for its end: the thread needs the lock until then."""
-    running = asyncio.ensure_future(asyncio.to_thread(function, *arguments, **options))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
+    loop = asyncio.get_running_loop()  # whose future is no task: nobody else finds it and cancels it
+    running = loop.run_in_executor(None, partial(function, *arguments, **options))
+    await outlast(running)
+    return running.result()

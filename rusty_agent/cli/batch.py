@@ -31,6 +31,7 @@ __all__ = ["batch", "parse_batch"]
 
 _MAX_RETRIES = 5
 _LOCAL_AT_ONCE = 4
+_DIGITS = 18  # of a number that every part of the system can hold
 
 _EXAMPLES = """\
 input, one request a line (.jsonl or .jsonl.gz; - is standard input):
@@ -152,12 +153,16 @@ def _provider(arguments: argparse.Namespace) -> AsyncProvider:
 
 
 def _model_of_rows(arguments: argparse.Namespace) -> str:
-    """The model of the first row, if every row names one: then nobody has to name it again."""
+    """The model of the first row, if every row names one: then nobody has to name it again.
+
+    What may be read only once (standard input, a pipe) is left alone: the batch needs it.
+    """
     from ..batch.rows import Row
     from ..batch.source import open_source
 
     first = None
-    if arguments.input != "-" and arguments.template is None:
+    once = arguments.input == "-" or (os.path.exists(arguments.input) and not os.path.isfile(arguments.input))
+    if not once and arguments.template is None:
         for row in open_source(arguments.input).rows(limit=arguments.limit):
             model = row.parameters.get("extra_body", {}).get("model") if isinstance(row, Row) else first
             if not model:
@@ -267,7 +272,7 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
     add("--rpm", type=float, metavar="N", help="requests per minute")
     add("--tpm", type=float, metavar="N", help="tokens per minute, prompts and answers")
     add("--max-retries", type=int, default=_MAX_RETRIES, metavar="N", help=f"per row (default {_MAX_RETRIES})")
-    add("--timeout", type=float, metavar="SECONDS", help="for a whole row (default 60, with --local 600)")
+    add("--timeout", type=_positive, metavar="SECONDS", help="for a whole row (default 60, with --local 600)")
     add("--stream", action="store_true", help="let answers be streamed underneath: measures the first token")
 
 
@@ -298,13 +303,16 @@ def _concurrency(text: str) -> int | str:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1 (of {_DIGITS} digits at most)")
     return int(text)
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value

@@ -6,7 +6,6 @@ texts, the loop, the network.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,11 +25,15 @@ _MAX_SAMPLES = 600
 _SAMPLE_SECONDS = 1.0
 _SLACK = 0.1  # seconds: timers are never exact, and a sample left out would leave a gap of two
 _MILLION = 1_000_000
+_MAX_PRICE = 1e9  # USD per million tokens: what it comes to must stay a number
 
 
 def _dollars(_: Any, attribute: Any, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"{attribute.name} must be a number of USD per million tokens, at least 0, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_PRICE:
+        raise ValueError(
+            f"{attribute.name} must be a number of USD per million tokens, at least 0 and at most {_MAX_PRICE:,.0f}, "
+            f"not {value!r}"
+        )
 
 
 @define(frozen=True)
@@ -42,7 +45,7 @@ class Price:
         output: USD per million tokens of the answer.
 
     Raises:
-        ValueError: A number is negative or not finite.
+        ValueError: A number is negative, or beyond a thousand dollars a token.
     """
 
     input: float = field(validator=_dollars)

@@ -70,7 +70,7 @@ def found(path: Path) -> dict[str, bool]:
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
         with suppress(ValueError, TypeError, KeyError):
             value = loads_strict(line if line.endswith(b"\n") else b"")
-            if isinstance(value["custom_id"], str):
+            if isinstance(value["custom_id"], str) and value["id"].startswith("batch_req_"):
                 rows[value["custom_id"]] = value.get("x_rusty", {}).get("permanent") is True
     return rows
 

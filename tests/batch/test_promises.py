@@ -154,6 +154,30 @@ async def test_bad_lines_that_are_skipped_are_written_down_once_over_several_run
         await place.run()
 
 
+async def test_a_bad_line_that_was_mended_is_written_down_no_more(place: Place) -> None:
+    named = {"custom_id": "bad line 2", "prompt": "x"}
+    place.server.answer(by_prompt({"x": error(400)}))
+    first = await place.run([named, 7, 8], on_bad_line="skip")
+    assert (first.failed, ids(place.errors)) == (1, ["bad line 2", "bad line 3", "bad line 2"])
+    second = await place.run([named, {"prompt": "b"}, 8], on_bad_line="skip", allow_changed=True)
+    assert (second.done, second.failed_earlier, second.bad_lines) == (1, 1, 1)
+    assert sorted(ids(place.errors)) == ["bad line 2", "bad line 3"]
+    await place.run([named, {"prompt": "b"}], allow_changed=True)
+    [left] = read(place.errors)
+    assert (left["custom_id"], left["x_rusty"]["kind"]) == ("bad line 2", "BadRequestError")
+
+
+async def test_names_with_lone_surrogates_are_known_again(place: Place) -> None:
+    rows = ({"custom_id": "a\ud83d", "prompt": "x"},)
+    assert (await place.run(rows)).done == 1
+    assert ids(place.output) == ["a\ufffd"]
+    assert (await place.run(rows)).skipped == 1
+    more = (*rows, {"custom_id": "a\ud83e", "prompt": "y"})
+    with pytest.raises(BatchError, match=r"Row 2 of the source is no request: custom_id .* was used before"):
+        await place.run(more, allow_changed=True)
+    assert asked(place.server) == ["x"]
+
+
 async def test_a_limit_and_then_the_rest(place: Place) -> None:
     first = await place.run(simple(6), limit=2)
     assert (first.done, first.total) == (2, 2)
@@ -212,13 +236,23 @@ async def test_what_no_batch_has_written_is_left_alone(place: Place) -> None:
     assert place.output.read_text() == "dear diary\n"
 
 
-@pytest.mark.parametrize("name", ["out.jsonl", "out.errors.jsonl", "out.manifest.json", "out.summary.json"])
+@pytest.mark.parametrize("name", ["out.jsonl", "out.errors.jsonl", "out.manifest.json", "out.summary.json", "out.lock"])
 async def test_the_input_is_not_overwritten(place: Place, name: str) -> None:
     source = write_rows(place.output.with_name(name), simple(1))
     before = source.read_bytes()
     with pytest.raises(BatchError):
         await place.run(source)
     assert source.read_bytes() == before
+
+
+async def test_a_report_that_could_not_be_written_is_refused_before_anything_is_paid_for(place: Place) -> None:
+    write_rows(place.input, simple(1))
+    before = place.input.read_bytes()
+    for report in (place.input, place.output, place.output.parent, place.output.parent / "no" / "r.html"):
+        with pytest.raises(BatchError, match="report"):
+            await place.run(report=report)
+    assert list(place.output.parent.iterdir()) == [place.input]
+    assert (place.input.read_bytes(), len(place.server.requests)) == (before, 0)
 
 
 async def test_a_second_run_is_refused_while_the_first_has_the_lock(place: Place) -> None:

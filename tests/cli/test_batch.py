@@ -234,6 +234,21 @@ def test_the_model_may_stand_in_the_rows(command: Command, server: FaultServer) 
     assert "no API key: set OPENROUTER_API_KEY" in command.run(env={}).err
 
 
+@posix
+def test_what_can_be_read_only_once_is_not_read_for_its_models(command: Command, server: FaultServer) -> None:
+    shell = ("sh", "-c", 'cat "$IN" | "$@"', "sh", *PROGRAM)
+    command.arguments[1] = "/dev/stdin"
+    key = {"OPENROUTER_API_KEY": KEY["OPENROUTER_API_KEY"], "IN": str(command.input), "PATH": os.environ["PATH"]}
+    write_rows(command.input, [{"prompt": "a", "model": "one"}])
+    ended = command.run(env=key, program=shell)
+    assert ended.code == 1
+    assert "no model: name one with -m" in ended.err
+    assert command.run("-m", "some", "--progress", "off", env=key, program=shell).err.endswith(": 1 answered\n")
+    assert [request.json["model"] for request in server.requests] == ["one"]
+    command.arguments[1] = str(command.input.with_name("missing.jsonl"))
+    assert "missing.jsonl cannot be read: No such file" in command.run(env=key).err
+
+
 def test_debugging_shows_where(command: Command) -> None:
     command.arguments[3] = str(command.output.parent / "no" / "folder.jsonl")
     ended = command.run()
@@ -253,6 +268,11 @@ def test_debugging_shows_where(command: Command) -> None:
         (["in.jsonl", "-o", "x", "--price", "1,1", "--budget-usd", "0"], "is not a positive number"),
         (["in.jsonl", "-o", "x", "--concurrency", "0"], "is not a whole number of at least 1"),
         (["in.jsonl", "-o", "x", "--limit", "many"], "is not a whole number of at least 1"),
+        (["in.jsonl", "-o", "x", "--limit", "9" * 22], "is not a whole number of at least 1 (of 18 digits at most)"),
+        (["in.jsonl", "-o", "x", "--limit", "9" * 5000], "is not a whole number of at least 1"),
+        (["in.jsonl", "-o", "x", "--timeout", "0"], "argument --timeout: '0' is not a positive number"),
+        (["in.jsonl", "-o", "x", "--timeout", "long"], "argument --timeout: 'long' is not a positive number"),
+        (["in.jsonl", "-o", "x", "--price", "1e308,1e308"], "input must be a number of USD per million tokens"),
         (["in.jsonl", "-o", "x", "--sync", "never"], "invalid choice"),
         (["in.jsonl", "-o", "x", "--local", "-m", "y"], "leave --model out"),
     ],

@@ -78,6 +78,7 @@ def run(files: Files, sync: Sync, *, rows: int | None = None, patient: bool = Fa
 def main() -> None:
     """Kill, look, go on; then let it end."""
     files = Files.of(Path(sys.argv[1]))
+    files.manifest.touch()
     chance = random.Random(int(sys.argv[2]))
     promised: set[str] = set()
     done: set[str] = set()

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from rusty_agent.batch.files import Files
+from rusty_agent.batch.lines import refusal_line
+from rusty_agent.batch.rows import BadLine
 from rusty_agent.wire.codec import dumps
 
 HOLE = b"\0" * 40
@@ -27,6 +29,11 @@ def failure(custom_id: str, line: int | None = None, *, permanent: bool = False)
     error = {"code": "timeout", "message": "too late"}
     facts = {"permanent": permanent} if line is None else {"permanent": permanent, "line": line}
     return dumps({"id": "batch_req_1", "custom_id": custom_id, "response": None, "error": error, "x_rusty": facts})
+
+
+def refusal(line: int) -> bytes:
+    """What is written of a bad line of the input, without its newline."""
+    return refusal_line("1", BadLine(line, "no request"))
 
 
 def batch(folder: Path, results: list[bytes] | None = None, errors: list[bytes] | None = None) -> Files:

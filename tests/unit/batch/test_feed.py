@@ -53,12 +53,13 @@ async def test_what_earlier_runs_have_finished_is_passed_over_and_counted(tmp_pa
     assert given.name == str(tmp_path / "in.jsonl")
 
 
-async def test_bad_lines_are_refused_once(tmp_path: Path) -> None:
+async def test_bad_lines_are_refused(tmp_path: Path) -> None:
     lines = [{"prompt": "a", "custom_id": "x"}, 7, {"prompt": "b", "custom_id": "x"}, {"prompt": 1}]
-    plan = of_file(tmp_path, lines, left(set(), {"bad line 2"}))
+    plan = of_file(tmp_path, lines, left(set(), {"bad line 2"}))  # which a row may be called
     given, refused = feed("ignored", plan, on_bad_line="skip")
     assert [row.line for row in await all_of(given)] == [1]
     assert [(bad.line, bad.reason) for bad in refused] == [
+        (2, "a line must hold an object, a string (a prompt) or a list (messages), not a number"),
         (3, "an earlier line has the same custom_id"),
         (4, "prompt must be a string, not int"),
     ]

@@ -12,27 +12,87 @@ from pathlib import Path
 
 import pytest
 
-from rusty_agent.batch.files import Files, replace_atomically, sync_folder
+from rusty_agent.batch.files import Files, refuse_overwriting, replace_atomically, sync_folder
+from rusty_agent.batch.index import scan
 from rusty_agent.errors import BatchError
 
 
 @pytest.mark.parametrize(
-    ("output", "stem"),
-    [("out.jsonl", "out"), ("out", "out"), ("a.b.jsonl", "a.b"), ("out.json", "out.json"), (".jsonl", ".jsonl")],
+    ("output", "start"),  # no two of them the same
+    [("out.jsonl", "out."), ("out", "out-"), ("a.b.jsonl", "a.b."), ("out.json", "out.json-"), (".jsonl", ".jsonl-")],
 )
-def test_names(tmp_path: Path, output: str, stem: str) -> None:
+def test_names(tmp_path: Path, output: str, start: str) -> None:
     assert Files.of(tmp_path / output) == Files(
         output=tmp_path / output,
-        errors=tmp_path / f"{stem}.errors.jsonl",
-        manifest=tmp_path / f"{stem}.manifest.json",
-        lock=tmp_path / f"{stem}.lock",
-        summary=tmp_path / f"{stem}.summary.json",
+        errors=tmp_path / f"{start}errors.jsonl",
+        manifest=tmp_path / f"{start}manifest.json",
+        lock=tmp_path / f"{start}lock",
+        summary=tmp_path / f"{start}summary.json",
     )
 
 
 def test_one_output_has_one_lock_by_whatever_name(tmp_path: Path) -> None:
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "out.jsonl")
     assert Files.of(tmp_path / "link.jsonl") == Files.of(tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("output", ["", ".", "/"])
+def test_a_path_without_a_name_is_no_output(output: str) -> None:
+    with pytest.raises(ValueError, match="output must be the path of a file, not"):
+        Files.of(Path(output))
+
+
+def test_links_in_a_circle_are_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "b.jsonl")
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "a.jsonl")
+    files = Files.of(tmp_path / "a.jsonl")
+    assert files.output.parent == tmp_path
+    refuse_overwriting(files, tmp_path / "in.jsonl", tmp_path / "r.html")
+    with pytest.raises(BatchError, match="cannot be read: Too many levels of symbolic links"):
+        scan(files)
+
+
+WRITTEN = ["output", "errors", "manifest", "lock", "summary"]
+
+
+@pytest.mark.parametrize("ending", ["", ".tmp"])
+@pytest.mark.parametrize("which", WRITTEN)
+def test_the_input_and_the_report_are_no_files_of_the_batch(tmp_path: Path, which: str, ending: str) -> None:
+    files = Files.of(tmp_path / "out.jsonl")
+    taken = Path(f"{getattr(files, which)}{ending}")
+    with pytest.raises(BatchError, match="where the report is to be written, is a file of the batch"):
+        refuse_overwriting(files, tmp_path / "in.jsonl", taken)  # though it is not there yet
+    taken.touch()
+    link = tmp_path / "link"
+    os.link(taken, link)
+    for source in (taken, str(link), tmp_path / ".." / tmp_path.name / taken.name):
+        with pytest.raises(BatchError, match="which the batch would write, is its input"):
+            refuse_overwriting(files, source, None)
+        with pytest.raises(BatchError, match="is a file of the batch"):
+            refuse_overwriting(files, None, source)
+    refuse_overwriting(files, None, None)
+
+
+def test_the_report_is_not_the_input_and_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, source = Files.of(tmp_path / "out.jsonl"), tmp_path / "in.jsonl"
+    source.touch()
+    refuse_overwriting(files, source, tmp_path / "r.html")
+    refuse_overwriting(files, source, "r.html")
+    for report in (source, str(source).removesuffix("l")):
+        (tmp_path / "in.json.tmp").unlink(missing_ok=True)
+        (tmp_path / "in.json.tmp").hardlink_to(source)
+        with pytest.raises(BatchError, match="is its input: name another output, or report"):
+            refuse_overwriting(files, source, report)
+    with pytest.raises(BatchError, match="is a file of the batch"):  # in the end it would have replaced the output
+        refuse_overwriting(Files.of(tmp_path / "r.html.tmp"), source, tmp_path / "r.html")
+    for report in (tmp_path, "/", ""):
+        with pytest.raises(BatchError, match="is no regular file"):
+            refuse_overwriting(files, source, report)
+    with pytest.raises(BatchError, match="it needs an existing folder where you may write"):
+        refuse_overwriting(files, source, tmp_path / "no" / "r.html")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as for whoever is not root
+    with pytest.raises(BatchError, match="it needs an existing folder where you may write"):
+        refuse_overwriting(files, source, tmp_path / "r.html")
 
 
 def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from rusty_agent.batch.index import read_lines
 from rusty_agent.errors import BatchError
 from rusty_agent.wire.codec import dumps
 
-from .lines import HOLE, batch, failure, result, unsynced
+from .lines import HOLE, batch, failure, refusal, result, unsynced
+
+LINE = b'{"id":"batch_req_1","custom_id":"%b","response":null,"error":null,"x_rusty":%b}'
 
 
 def lines(path: Path) -> list[bytes]:
@@ -33,6 +35,14 @@ def test_errors_that_a_result_or_a_later_error_has_overtaken_go(tmp_path: Path) 
     before = files.errors.stat().st_ino
     assert drop_superseded(files, {"a"}) == 0
     assert files.errors.stat().st_ino == before
+
+
+def test_bad_lines_stay_whatever_rows_are_called(tmp_path: Path) -> None:
+    files = batch(tmp_path, [], [failure("bad line 2"), refusal(2)])
+    assert drop_superseded(files, {"bad line 2"}) == 1
+    assert lines(files.errors) == [refusal(2)]
+    assert drop_superseded(files, {"bad line 2"}) == 0
+    assert lines(files.errors) == [refusal(2)]
 
 
 @pytest.mark.parametrize(("errors", "dropped"), [([failure("a"), failure("a")], 2), ([], 0), (None, 0)])
@@ -65,8 +75,8 @@ def test_both_files_are_sorted_by_the_lines_of_the_input(tmp_path: Path) -> None
 
 
 def test_lines_without_a_number_come_last_as_they_were(tmp_path: Path) -> None:
-    odd = [b'{"custom_id":"odd","x_rusty":{"line":%s}}' % number for number in (b'"1"', b"-1", b"true", b"1.5")]
-    loose = [result("x"), HOLE, *odd, b'{"custom_id":"y","x_rusty":7}', result("w")]
+    odd = [LINE % (b"odd", b'{"line":%s}' % number) for number in (b'"1"', b"-1", b"true", b"1.5")]
+    loose = [result("x"), HOLE, *odd, LINE % (b"y", b"7"), result("w")]
     files = batch(tmp_path, [*loose, result("b", 2), result("a", 1)])
     sort_output(files)
     assert lines(files.output) == [result("a", 1), result("b", 2), *loose]
@@ -85,9 +95,7 @@ def test_sorting_is_stable_and_loses_nothing(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[int | None]
 ) -> None:
     """A number beyond 63 bits is none: no file has that many lines."""
-    results = [
-        b'{"custom_id":"%d","x_rusty":{"line":%s}}' % (place, dumps(number)) for place, number in enumerate(numbers)
-    ]
+    results = [LINE % (b"%d" % place, b'{"line":%s}' % dumps(number)) for place, number in enumerate(numbers)]
     files = batch(tmp_path_factory.getbasetemp(), results)
     with unsynced():
         sort_output(files)

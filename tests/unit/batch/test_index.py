@@ -14,7 +14,7 @@ from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import read_lines, repair, scan
 from rusty_agent.errors import BatchError
 
-from .lines import HOLE, batch, failure, result, unsynced
+from .lines import HOLE, batch, failure, refusal, result, unsynced
 
 
 def test_nothing_yet(tmp_path: Path) -> None:
@@ -47,22 +47,29 @@ def test_done_failed_and_failed_for_good(tmp_path: Path) -> None:
 
 
 def test_lines_of_other_programs_count_too(tmp_path: Path) -> None:
-    files = batch(tmp_path, [b'{"custom_id":"a"}', b'{"custom_id":"b","x_rusty":null}', b' { "custom_id" : "c" }\r'])
+    start = b'{"id": "batch_req_1", "custom_id": "%b", "response": null, "error": null'
+    files = batch(tmp_path, [start % b"a" + b"}", start % b"b" + b', "x_rusty": null}', b" " + start % b"c" + b" }\r"])
     assert scan(files).done == {"a", "b", "c"}
 
 
 def test_what_the_decoder_forgives_is_no_damage(tmp_path: Path) -> None:
     """Or it would be paid for anew at each resume."""
-    lone = b'{"custom_id":"a","response":{"body":"\\ud83d"},"n":123456789012345678901234567890}'
+    lone = b'{"id":"batch_req_1","custom_id":"a","response":"\\ud83d","error":123456789012345678901234567890}'
     assert scan(batch(tmp_path, [lone])).done == {"a"}
 
 
 DAMAGED = [HOLE, b"", b"{", b"[]", b'"a"', b"{}", b'{"custom_id":7}', b'{"custom_id":null}', b"\xff", result("x")[:-9]]
+DAMAGED += [
+    b'{"custom_id":"a"}',
+    b'{"id":"a","custom_id":"a","response":{},"error":null}',
+    b'{"id":"batch_req_1","custom_id":"a"}',
+]
 
 
 @pytest.mark.parametrize("hole", DAMAGED, ids=repr)
 def test_holes_are_dropped_and_nothing_else(tmp_path: Path, hole: bytes) -> None:
     files = batch(tmp_path, [result("a"), hole, result("b"), hole], [hole, failure("c")])
+    files.manifest.touch()
     index = scan(files)
     assert (index.done, index.failed, index.damaged, index.duplicates) == ({"a", "b"}, 1, 3, 0)
     assert repair(files, index) == 3
@@ -85,8 +92,18 @@ def test_the_first_result_and_the_last_error_stay(tmp_path: Path) -> None:
     assert files.errors.read_bytes() == failure("d") + b"\n" + failure("c", permanent=True) + b"\n"
 
 
+def test_bad_lines_of_the_input_are_no_rows_and_are_forgotten(tmp_path: Path) -> None:
+    kept = failure("bad line 2", permanent=True)
+    files = batch(tmp_path, [], [refusal(2), kept, refusal(3)])
+    index = scan(files)
+    assert (index.permanent, index.failed, index.damaged, index.duplicates) == ({"bad line 2"}, 1, 0, 0)
+    assert repair(files, index) == 2
+    assert files.errors.read_bytes() == kept + b"\n"
+
+
 def test_sound_files_are_not_rewritten(tmp_path: Path) -> None:
     files = batch(tmp_path, [result("a"), HOLE], [failure("b")])
+    files.manifest.touch()
     before = files.errors.stat().st_ino
     repair(files, scan(files))
     assert files.errors.stat().st_ino == before
@@ -108,6 +125,7 @@ def test_a_line_beyond_the_cap_is_damage_and_is_not_held(
     monkeypatch.setattr(module, "BLOCK_BYTES", 512)
     long = result("long", text="x" * 5000)
     files = batch(tmp_path, [result("a"), long, result("b")])
+    files.manifest.touch()
     with files.output.open("ab") as file:
         file.write(tail * 100)
     index = scan(files)
@@ -137,6 +155,7 @@ def test_repairing_keeps_each_row_once_and_changes_no_verdict(
     tmp_path_factory: pytest.TempPathFactory, results: list[bytes], errors: list[bytes], tail: bytes
 ) -> None:
     files = batch(tmp_path_factory.getbasetemp(), [result("z"), *results], [failure("z"), *errors])
+    files.manifest.touch()
     with files.output.open("ab") as file:
         file.write(tail.replace(b"\n", b" "))
     before = scan(files)
@@ -161,6 +180,10 @@ def test_repairing_keeps_each_row_once_and_changes_no_verdict(
         b'{"prompt":"an input"}\n{"prompt":"another"}\n',
         b'{\n  "name": "x"\n}\n',
         b"\x1f\x8b\x08",
+        b'{"important":"data"}',
+        b'{"id":"batch_42"}',
+        b"\0\0notes",
+        b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"messages":[]}}\n',
     ],
 )
 @pytest.mark.parametrize("which", ["output", "errors"])
@@ -173,7 +196,24 @@ def test_a_file_that_no_batch_has_written_is_left_alone(tmp_path: Path, which: s
     assert path.read_bytes() == data
 
 
-@pytest.mark.parametrize("data", [b"", b'{"id":"batch_r', b"{", HOLE])
+@pytest.mark.parametrize("damage", [b"notes", b'{"custom_id":"b"}', HOLE])
+@pytest.mark.parametrize("which", ["output", "errors"])
+def test_lines_of_others_among_ours_are_left_alone_unless_a_batch_has_begun(
+    tmp_path: Path, which: str, damage: bytes
+) -> None:
+    files = batch(tmp_path, [result("a")], [failure("b")])
+    path: Path = getattr(files, which)
+    with path.open("ab") as file:
+        file.write(damage + b"\n")
+    before = path.read_bytes()
+    with pytest.raises(BatchError, match=r"holds not only lines of a batch, so it is left alone"):
+        scan(files)
+    assert path.read_bytes() == before
+    files.manifest.touch()
+    assert scan(files).damaged == 1
+
+
+@pytest.mark.parametrize("data", [b"", b'{"id":"batch_r', b"{", HOLE, b'{"id":\0\0\0', result("a")])
 def test_a_crash_in_the_very_first_line_is_no_reason_to_stop(tmp_path: Path, data: bytes) -> None:
     files = batch(tmp_path, [])
     files.output.write_bytes(data)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,36 @@ async def test_abandoned_it_ends_at_once_and_says_so(tmp_path: Path) -> None:
     await asyncio.wait_for(running, 5)
     told = one.sum_up(0.0, None)
     assert (told.stopped, told.done, told.total) == ("interrupt", 0, None)
+
+
+async def test_cancelled_twice_it_closes_no_file_before_its_rows_have_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "x"
+            begun.set()
+            await asyncio.sleep(60)
+        finally:
+            await go_on.wait()
+            raise LookupError("nobody hears of this")
+
+    one = job(batch(tmp_path), Answering(60))
+    running = asyncio.create_task(one.run(source(), plan()))
+    await begun.wait()
+    for _ in range(3):
+        running.cancel()
+        await asyncio.sleep(0.01)
+    assert not running.done()
+    one._results.append(b"{}")  # which raises when it is closed
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    del running
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_a_source_that_is_cancelled_is_no_end_of_the_run(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.batch.lines import bad_line_id, error_line, is_permanent, refusal_line, result_line
+from rusty_agent.batch.lines import error_line, is_permanent, refusal_line, result_line
 from rusty_agent.batch.rows import BadLine, Row
 from rusty_agent.errors import (
     APIConnectionError,
@@ -180,6 +180,6 @@ def test_what_is_permanent(code: int) -> None:
 def test_a_line_that_is_no_request() -> None:
     bad = BadLine(9, "not JSON")
     value = decoded(refusal_line("r", bad))
-    assert value["custom_id"] == bad_line_id(bad) == "bad line 9"
+    assert value["custom_id"] == "bad line 9"
     assert (value["response"], value["error"]) == (None, {"code": "bad_line", "message": "not JSON"})
     assert value["x_rusty"] == {"line": 9, "attempts": 0, "permanent": True, "kind": "BadLine"}

@@ -82,6 +82,7 @@ def test_bad_lines_are_looked_for_each_time(source: Path, tmp_path: Path, checks
 
 
 def test_what_is_left_over_is_indexed_and_repaired(source: Path, tmp_path: Path) -> None:
+    plan(source, batch(tmp_path))
     files = batch(tmp_path, [result("1"), HOLE, result("1")], [failure("2"), failure("3", permanent=True)])
     made = plan(source, files)
     assert (made.index.done, made.index.permanent, made.index.failed) == ({"1"}, {"3"}, 2)

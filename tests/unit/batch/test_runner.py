@@ -27,6 +27,8 @@ def provider() -> AsyncProvider:
         ({"sync": "never"}, "sync must be one of 'row', 'group', 'off', not 'never'"),
         ({"on_bad_line": "ignore"}, "on_bad_line must be one of 'fail', 'skip', not 'ignore'"),
         ({"limit": 0}, "limit must be"),
+        ({"limit": 10**22}, "limit must be at most"),
+        ({"price": (1, 1e308)}, "output must be a number of USD"),
         ({"concurrency": 0}, "concurrency must be"),
         ({"concurrency": "all"}, "concurrency must be"),
         ({"budget_usd": 1.0}, "budget_usd needs price"),
@@ -68,8 +70,9 @@ def test_signals_need_the_main_thread(provider: AsyncProvider, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_cancellation_keeps_the_lock_until_the_planning_has_ended(
-    provider: AsyncProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("times", [1, 3])
+async def test_cancellations_keep_the_lock_until_the_planning_has_ended(
+    provider: AsyncProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
@@ -81,8 +84,9 @@ async def test_a_cancellation_keeps_the_lock_until_the_planning_has_ended(
     monkeypatch.setattr(runner, "make_plan", plan)
     running = asyncio.create_task(run_batch(["a"], tmp_path / "out.jsonl", provider))
     await asyncio.to_thread(begun.wait, 10)
-    running.cancel()
-    await asyncio.sleep(0.02)
+    for _ in range(times):
+        running.cancel()
+        await asyncio.sleep(0.01)
     with pytest.raises(BatchError, match="Another batch writes here"), Lock(tmp_path / "out.lock"):
         pass
     go_on.set()
