@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import select
 import socket
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from typing import Any
 
 import aiohttp
@@ -267,3 +269,38 @@ async def test_a_connection_whose_request_was_not_read_is_not_kept(deaf: socket.
             await refusing
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize("where", ["with the end of the answer", "while the connection is kept"])
+def test_an_answer_nobody_asked_for_reaches_nobody(where: str) -> None:
+    """Kept, it would answer the next request, and each later answer would go to the wrong caller."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+            for number in itertools.count(1):
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
+                good = whole_answer(f"answer {connections}.{number}")
+                surplus = whole_answer("surplus") if connections == number == 1 else b""
+                held = 5 if where.startswith("with") else 0
+                writer.write(good[: len(good) - held])
+                await asyncio.sleep(0.05)
+                writer.write(good[len(good) - held :] + surplus)
+
+    async def main() -> list[str]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, AsyncProvider("m", api_key=KEY, base_url=url) as llm:
+            answers = [await llm.generate_text("hi")]
+            await asyncio.sleep(0.1)
+            return answers + [await llm.generate_text("hi") for _ in range(2)]
+
+    assert asyncio.run(main()) == ["answer 1.1", "answer 2.1", "answer 2.2"]
+
+
+def whole_answer(text: str) -> bytes:
+    body = dumps(completion(text))
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

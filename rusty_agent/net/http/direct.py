@@ -139,8 +139,7 @@ class Target:
             while True:
                 message, content = await protocol.read()
                 if not 100 <= message.code < 200 or message.code == 101:
-                    break
+                    return Reply(self._url, message.code, message.headers, content, connection)
         except BaseException:
             connection.close()
             raise
-        return Reply(self._url, message.code, message.headers, content, connection)

@@ -48,12 +48,27 @@ class _Protocol(ResponseHandler):
 
     And what is closed is closed now: a transport's own `close()` first waits until all that is written has left,
     which is never if the endpoint does not read. The system would wait likewise, so it is told to reset the connection.
+    What TLS has yet to send it does not tell, so there an exchange that is cut short is always reset.
+
+    And what nobody has asked for ends the connection: kept, it would be the answer to the next request, and each
+    answer after it would go to the wrong caller.
+
+    Attributes:
+        idle: Whether the connection waits in the pool.
     """
+
+    idle = False
+
+    def data_received(self, data: bytes) -> None:
+        if self.idle and data:  # resuming to read hands over nothing
+            self.close()
+        else:
+            super().data_received(data)
 
     def close(self) -> None:
         transport = self.transport
         if transport is not None:
-            if transport.get_write_buffer_size():
+            if transport.get_write_buffer_size() or (not self.idle and transport.get_extra_info("ssl_object")):
                 with suppress(OSError):  # the connection may be gone already
                     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             transport.abort()
@@ -93,7 +108,19 @@ class Connector(aiohttp.TCPConnector):
         return target
 
     async def _get(self, *args: Any, **kwargs: Any) -> Any:
-        return None if made_connection.get() is None else await super()._get(*args, **kwargs)
+        if made_connection.get() is None:
+            return None
+        while (connection := await super()._get(*args, **kwargs)) is not None:
+            protocol: Any = connection.protocol
+            protocol.idle = False
+            if not protocol.should_close:  # it may have got more than an answer since it was kept
+                return connection
+            connection.close()
+        return None
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        protocol.idle = not should_close
+        super()._release(key, protocol, should_close=should_close)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         made_connection.set(True)

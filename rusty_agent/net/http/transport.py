@@ -90,7 +90,9 @@ class Transport:
                 proxy = self._proxy(url)
                 connector = session.connector
                 response: Response
-                if proxy is None and isinstance(connector, Connector):
+                # Of a large body over TLS only aiohttp's own writer knows whether all has left.
+                session_way = proxy is not None or (url.scheme == "https" and len(body) >= _LARGE)
+                if isinstance(connector, Connector) and not session_way:
                     response = await connector.target(session, url).post(connector, headers, body, timeout)
                 else:
                     response = await session.post(
@@ -111,9 +113,10 @@ class Transport:
                 failure = self._error(error, url, connect)
             except (*NETWORK_ERRORS, ValueError, RuntimeError) as error:
                 failure = self._error(error, url, connect)
-            except asyncio.CancelledError as error:
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
                 raise error.with_traceback(None) from None  # aiohttp's frames hold the headers
             if failure is not None:  # raised here, without a cause: aiohttp's errors and frames hold the headers
+                proxy = None  # nor may this frame hold the proxy's password
                 raise failure
             target = _same_origin_redirect(response, url)
             if target is None or redirects == _MAX_REDIRECTS:
