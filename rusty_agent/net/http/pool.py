@@ -64,6 +64,8 @@ class _Protocol(ResponseHandler):
             self.close()
         else:
             super().data_received(data)
+            if self.idle and (self._buffer or self._tail):  # it held the end of an answer, and more
+                self.close()
 
     def close(self) -> None:
         transport = self.transport
@@ -110,13 +112,10 @@ class Connector(aiohttp.TCPConnector):
     async def _get(self, *args: Any, **kwargs: Any) -> Any:
         if made_connection.get() is None:
             return None
-        while (connection := await super()._get(*args, **kwargs)) is not None:
-            protocol: Any = connection.protocol
-            protocol.idle = False
-            if not protocol.should_close:  # it may have got more than an answer since it was kept
-                return connection
-            connection.close()
-        return None
+        connection: Any = await super()._get(*args, **kwargs)
+        if connection is not None:
+            connection.protocol.idle = False
+        return connection
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         protocol.idle = not should_close
