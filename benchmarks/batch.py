@@ -151,12 +151,7 @@ def child(way: str, loop: str, url: str, source: str) -> None:
 def serve() -> None:
     """The endpoint of the other benchmarks, without a rate that a client would have to keep."""
     server.JSON = server.JSON.replace(b"x-ratelimit-limit-requests: 10000", b"x-ratelimit-limit-requests: 99999999")
-    if find_spec("uvloop"):
-        import uvloop
-
-        uvloop.run(server.main())
-    else:
-        asyncio.run(server.main())
+    server.serve()
 
 
 def measure(way: str, loop: str, url: str, rows: int, core: set[int]) -> tuple[float, float]:

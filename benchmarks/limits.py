@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
-import re
 import time
 from multiprocessing.connection import Connection
 
 from rusty_agent import AsyncProvider, Limits, RetryPolicy
 
-from .server import BODY
+from .server import BODY, Endpoint
 
 RATE, BURST, LATENCY = 100.0, 100.0, 0.2
 REFUSAL = b'{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}'
@@ -57,29 +56,19 @@ class Bucket:
         return lines
 
 
-class Protocol(asyncio.Protocol):
+class Protocol(Endpoint):
     bucket = Bucket()
     says = "nothing"
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self.buffer = b""
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        length = int(re.search(rb"(?i)content-length: (\d+)", head)[1]) if found else 0  # type: ignore[index]
-        if not found or len(rest) < length:
-            return
-        self.buffer = rest[length:]
+    def requested(self, head: bytes, body: bytes) -> None:
         taken = self.bucket.take()
-        body = BODY if taken else REFUSAL
+        answer = BODY if taken else REFUSAL
         lines = [
             f"HTTP/1.1 {200 if taken else 429} X",
             "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
+            f"Content-Length: {len(answer)}",
         ]
-        answer = "\r\n".join([*lines, *self.bucket.headers(self.says, taken), "", ""]).encode() + body
+        answer = "\r\n".join([*lines, *self.bucket.headers(self.says, taken), "", ""]).encode() + answer
         asyncio.get_running_loop().call_later(LATENCY if taken else 0, self.write, answer)
 
     def write(self, answer: bytes) -> None:

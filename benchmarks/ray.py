@@ -24,6 +24,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
+from .server import Endpoint, listen
+
 MARK = "RUSTY_AGENT_BENCHMARK"  # a variable by which the processes of a job are known
 ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # so Ray listens on 127.0.0.1 only
@@ -36,29 +38,19 @@ PROMPT = re.compile(rb'"content": ?"row (\d+)"')
 SLOWER = 10
 
 
-class Endpoint(asyncio.Protocol):
+class Rows(Endpoint):
     """Answers `row N`; the path says after how many milliseconds, and every how manieth row takes ten times as long."""
 
     asked: ClassVar[Counter[int]] = Counter()
     first = last = 0.0
     in_flight = peak = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self.buffer = b""
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: (\d+)", head)
-        if not found or (length and len(rest) < int(length[1])):
-            return
-        self.buffer = b""
+    def requested(self, head: bytes, body: bytes) -> None:
         request = REQUEST.match(head)
         if request is None:
             self.tell()
             return
-        row = int(PROMPT.search(rest)[1])  # type: ignore[index]
+        row = int(PROMPT.search(body)[1])  # type: ignore[index]
         delay, every = int(request["delay"]) / 1000, int(request["every"])
         cls, loop = type(self), asyncio.get_running_loop()
         cls.first = cls.first or loop.time()
@@ -86,12 +78,6 @@ class Endpoint(asyncio.Protocol):
         body = json.dumps(value).encode()
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         self.transport.write(head + body)
-
-
-async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Endpoint, "127.0.0.1", 0, backlog=4096)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
 
 
 # The jobs: each in a process of its own.
@@ -321,7 +307,7 @@ PARTS = {part.__name__: part for part in (same, even, tail, http, actor, driver)
 def main(arguments: list[str]) -> None:
     match arguments:
         case ["serve"]:
-            asyncio.run(serve())
+            asyncio.run(listen(Rows))
         case ["job", kind, settings]:
             JOBS[kind](json.loads(settings))
         case _:

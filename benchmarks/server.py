@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import threading
+from importlib.util import find_spec
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: %s\r\nx-request-id: req_0123456789abcdef\r\n"
@@ -59,10 +60,13 @@ BODY = json.dumps(
     }
 ).encode()
 JSON = HEAD % b"application/json" + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+LENGTH = re.compile(rb"(?i)content-length: (\d+)")
 PROMPT = re.compile(rb'"content": ?"(json|burst|paced)(?: (\d+))?(?: (\d+))?"')
 
 
-class Protocol(asyncio.Protocol):
+class Endpoint(asyncio.Protocol):
+    """Collects requests, one after another, for a subclass to answer."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.buffer = b""
@@ -72,11 +76,21 @@ class Protocol(asyncio.Protocol):
         head, found, rest = self.buffer.partition(b"\r\n\r\n")
         if not found:
             return
-        length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
+        given = LENGTH.search(head)
+        length = int(given[1]) if given else 0
         if len(rest) < length:
             return
         self.buffer = rest[length:]
-        kind, count, gap = PROMPT.search(rest).groups()  # type: ignore[union-attr]
+        self.requested(head, rest)
+
+    def requested(self, head: bytes, body: bytes) -> None:
+        """Answer it."""
+        raise NotImplementedError
+
+
+class Protocol(Endpoint):
+    def requested(self, head: bytes, body: bytes) -> None:
+        kind, count, gap = PROMPT.search(body).groups()  # type: ignore[union-attr]
         if kind == b"json":
             self.transport.write(JSON)
         elif kind == b"burst":
@@ -101,17 +115,23 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-async def main() -> None:
-    server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", 0, backlog=4096)
+async def listen(endpoint: type[Endpoint]) -> None:
+    """Print the port, and serve for ever."""
+    server = await asyncio.get_running_loop().create_server(endpoint, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     await server.serve_forever()
 
 
-if __name__ == "__main__":
-    try:
+def serve() -> None:
+    """Serve until standard input closes, on uvloop where it is installed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if find_spec("uvloop"):
         import uvloop
 
-        uvloop.run(main())
-    except ImportError:
-        asyncio.run(main())
+        uvloop.run(listen(Protocol))
+    else:
+        asyncio.run(listen(Protocol))
+
+
+if __name__ == "__main__":
+    serve()

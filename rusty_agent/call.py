@@ -16,7 +16,7 @@ from .net.limits import Caller, Limiter, Permit
 from .net.retry import RetryBudget, logger, retrying
 from .net.watchdog import Interrupted, Scope
 from .requests import Prepared
-from .types import GenerateResult, ToolCall, Usage
+from .types import GenerateResult, TokenCounts, ToolCall, Usage
 from .wire.chunks import Delta
 from .wire.refusal import Adaptation, Refusals
 from .wire.request import encode_body
@@ -212,7 +212,7 @@ def _committed(attempt: Attempt, deltas: list[Delta]) -> bool:
     return held or attempt.decoder.has_content
 
 
-class Outcome:
+class Outcome(TokenCounts):
     """What is known of a call so far: the metadata that streams of both faces share.
 
     Everything is None until it arrives, and complete when the stream has ended.
@@ -252,21 +252,6 @@ class Outcome:
     def usage(self) -> Usage | None:
         """The last token counts."""
         return None if self._attempt is None else self._attempt.decoder.assembler.usage
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        """Tokens of the request."""
-        return None if self.usage is None else self.usage.prompt_tokens
-
-    @property
-    def completion_tokens(self) -> int | None:
-        """Tokens of the answer."""
-        return None if self.usage is None else self.usage.completion_tokens
-
-    @property
-    def total_tokens(self) -> int | None:
-        """Tokens of both."""
-        return None if self.usage is None else self.usage.total_tokens
 
     @property
     def reasoning(self) -> str | None:
@@ -317,11 +302,10 @@ class Outcome:
         assert call is not None
         assert attempt is not None
         decoder, assembler = attempt.decoder, attempt.decoder.assembler
-        model = decoder.meta.get("model")
         return GenerateResult(
             assembler.text,
             decoder.finish_reason,
-            model if isinstance(model, str) else None,
+            self.model,
             assembler.usage,
             assembler.reasoning,
             assembler.refusal,

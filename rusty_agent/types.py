@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from attrs import define, field
 
@@ -29,6 +29,7 @@ __all__ = [
     "StreamEvent",
     "TextDelta",
     "Timeout",
+    "TokenCounts",
     "ToolCall",
     "ToolCallDelta",
     "Usage",
@@ -85,8 +86,35 @@ class ToolCall:
     extra: dict[str, Any] = field(factory=dict, repr=False)
 
 
+class TokenCounts:
+    """The counts of `usage` by themselves, for whatever has one."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:  # what it stands on
+
+        @property
+        def usage(self) -> Usage | None:
+            """Token counts, or None where the endpoint sent none."""
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Tokens of the request, or None where the endpoint sent no usage."""
+        return None if self.usage is None else self.usage.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int | None:
+        """Tokens of the answer, or None where the endpoint sent no usage."""
+        return None if self.usage is None else self.usage.completion_tokens
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Tokens of both, or None where the endpoint sent no usage."""
+        return None if self.usage is None else self.usage.total_tokens
+
+
 @define
-class GenerateResult:
+class GenerateResult(TokenCounts):
     """A whole answer; `str(result)` is its text.
 
     Attributes:
@@ -122,21 +150,6 @@ class GenerateResult:
 
     def __str__(self) -> str:
         return self.text
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        """Tokens of the request, or None where the endpoint sent no usage."""
-        return None if self.usage is None else self.usage.prompt_tokens
-
-    @property
-    def completion_tokens(self) -> int | None:
-        """Tokens of the answer, or None where the endpoint sent no usage."""
-        return None if self.usage is None else self.usage.completion_tokens
-
-    @property
-    def total_tokens(self) -> int | None:
-        """Tokens of both, or None where the endpoint sent no usage."""
-        return None if self.usage is None else self.usage.total_tokens
 
 
 @define

@@ -20,7 +20,7 @@ from attrs import define, field
 from ..errors import BatchError
 from ..wire.codec import loads
 from .files import BLOCK_BYTES, Files, replace_atomically
-from .lines import BAD_LINE
+from .lines import BAD_LINE, ID_PREFIX
 
 __all__ = ["MAX_LINE_BYTES", "Failures", "Index", "drop_lines", "identify", "read_lines", "repair", "scan", "survey"]
 
@@ -28,8 +28,7 @@ MAX_LINE_BYTES = 256 * 2**20
 """A longer line counts as damaged, and is not held in memory: it can only be a hole."""
 
 
-_ID = "batch_req_"  # how the ids of OpenAI's lines begin, and ours
-_BEGINNING = f'{{"id":"{_ID}'.encode()
+_BEGINNING = f'{{"id":"{ID_PREFIX}'.encode()
 
 
 def _starts() -> array[int]:
@@ -208,7 +207,7 @@ def identify(line: bytes) -> tuple[str, dict[str, Any]] | None:
         return None
     if not isinstance(value, dict) or not isinstance(custom_id := value.get("custom_id"), str):
         return None
-    if not str(value.get("id")).startswith(_ID) or not value.keys() >= {"response", "error"}:
+    if not str(value.get("id")).startswith(ID_PREFIX) or not value.keys() >= {"response", "error"}:
         return None  # a request has a custom_id, too
     facts = value.get("x_rusty")
     return custom_id, facts if isinstance(facts, dict) else {}

@@ -24,10 +24,13 @@ from ..types import GenerateResult
 from ..wire.codec import dumps
 from .rows import BadLine, Row
 
-__all__ = ["BAD_LINE", "error_line", "is_permanent", "refusal_line", "result_line"]
+__all__ = ["BAD_LINE", "ID_PREFIX", "error_line", "is_permanent", "refusal_line", "result_line"]
 
 BAD_LINE = "BadLine"
 """The `kind` of a line of the input that is no request."""
+
+ID_PREFIX = "batch_req_"
+"""How the ids of OpenAI's lines begin, and ours."""
 
 _PERMANENT = frozenset({400, 404, 413, 422})
 """Statuses that the same request will meet again. Not 401, 402 or 403: keys and accounts get mended."""
@@ -100,7 +103,7 @@ def _line(
         facts["fields"] = fields
     return dumps(
         {
-            "id": f"batch_req_{run_id}{number:08x}",
+            "id": f"{ID_PREFIX}{run_id}{number:08x}",
             "custom_id": custom_id,
             "response": response,
             "error": error,

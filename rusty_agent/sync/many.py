@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from time import monotonic
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, TypeGuard, Unpack, overload
 
 from ..net.gather import Inputs
 from ..parameters import RunParameters, shows
@@ -117,7 +117,7 @@ class ManyPrompts:
         Leaving the loop early cancels what is under way.
         """
         source = None
-        if not isinstance(prompts, AsyncIterable | list | tuple | str | bytes | Mapping):
+        if _is_taken_here(prompts):
             source = _Prompts(iter(prompts), min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
         items = self._core.map(source or prompts, concurrency=concurrency, ordered=ordered, **parameters)
         return _iterate(items, source)
@@ -186,7 +186,7 @@ class ManyPrompts:
 
         An iterator is taken to its end first, on this thread.
         """
-        if not isinstance(prompts, AsyncIterable | list | tuple | str | bytes | Mapping):
+        if _is_taken_here(prompts):
             prompts = list(prompts)
         return loop_thread().run(
             self._core.gather(
@@ -197,6 +197,11 @@ class ManyPrompts:
                 **parameters,
             )
         )
+
+
+def _is_taken_here(prompts: Inputs) -> TypeGuard[Iterable[Any]]:
+    """Whether code of the caller's may run when they are taken; what is no prompts at all the core refuses."""
+    return not isinstance(prompts, AsyncIterable | list | tuple | str | bytes | Mapping)
 
 
 def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> Iterator[MapItem]:
