@@ -85,7 +85,7 @@ def make_plan(
         total = _found_good(before, sha256, template)
         if total is None:
             checked = rows.check(limit=limit)
-            sha256, size, total = checked.input_sha256, checked.input_bytes, checked.rows
+            total = checked.rows
         good = checked is None or not (checked.bad_count or limit)
         now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total if good else None)
     else:

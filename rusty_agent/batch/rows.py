@@ -79,8 +79,6 @@ class Checked:
     """What a look at the whole input found.
 
     Attributes:
-        input_sha256: The digest of the input's bytes as they are, compressed or not.
-        input_bytes: How many there are.
         rows: Good rows.
         bad: The first thousand bad lines.
         bad_count: All of them.
@@ -90,8 +88,6 @@ class Checked:
         max_tokens: The sum of what they say.
     """
 
-    input_sha256: str
-    input_bytes: int
     rows: int = 0
     bad: list[BadLine] = Factory(list)
     bad_count: int = 0

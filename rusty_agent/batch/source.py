@@ -182,7 +182,7 @@ class FileSource:
         Raises:
             BatchError: As `rows`; or the input changed meanwhile.
         """
-        checked = Checked(*self.digest())
+        checked = Checked()
         seen: set[str] = set()
         repeated: dict[int, str] = {}  # where in `checked.bad` → the custom_id
         for row in self.rows(limit=limit, check=True):

@@ -143,7 +143,7 @@ def test_what_is_no_source(source: Any, tmp_path: Path) -> None:
 
 
 def test_only_some_bad_lines_are_shown() -> None:
-    checked = Checked("", 0)
+    checked = Checked()
     for line in range(1, module._SHOWN + 6):
         checked.add_bad(BadLine(line, f"reason {line}"))
     said = bad_lines_said(checked).splitlines()

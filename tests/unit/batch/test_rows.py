@@ -303,13 +303,13 @@ def test_prompt_characters(value: Any, characters: int) -> None:
     ],
 )
 def test_checked_counts_tokens_asked_for(value: Any, count: int, tokens: int) -> None:
-    checked = Checked("", 0)
+    checked = Checked()
     checked.add(_row(value))
     assert (checked.rows, checked.rows_with_max_tokens, checked.max_tokens) == (1, count, tokens)
 
 
 def test_checked_keeps_the_first_bad_lines_and_counts_all() -> None:
-    checked = Checked("", 0)
+    checked = Checked()
     for line in range(1, KEPT_BAD + 6):
         checked.add_bad(BadLine(line, "x"))
     assert (checked.bad_count, len(checked.bad), checked.bad[-1].line) == (KEPT_BAD + 5, KEPT_BAD, KEPT_BAD)
