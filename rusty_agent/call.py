@@ -95,11 +95,10 @@ class Call:
         if adaptation is None:
             adaptation = self._adaptation = Adaptation(refusals, self._exchange.fields)
         changed = error is not None and adaptation.refused(error)
-        if not adaptation.lines:
-            return False
-        self._exchange.body = encode_body(adaptation.body)
         new = [line for line in adaptation.lines if line not in self.warnings]
-        self.warnings.extend(new)
+        if new:  # each change is a line
+            self._exchange.body = encode_body(adaptation.body)
+            self.warnings.extend(new)
         for line in new:
             logger.debug("%s", line)
         return changed

@@ -101,7 +101,7 @@ class Refusals:
 
     def __bool__(self) -> bool:
         """Whether anything is known."""
-        return bool(self._changes)
+        return any(tuple(self._changes.values()))  # a copy: calls on other threads may learn meanwhile
 
 
 class Adaptation:
