@@ -29,6 +29,7 @@ from .config import (
 )
 from .errors import MissingAPIKeyError
 from .many import ManyPrompts
+from .net.guard import drop_closed
 from .net.http.transport import Transport, TransportOptions, proxies_of_environment
 from .net.limits import Caller, Limiter
 from .net.retry import RetryBudget
@@ -316,8 +317,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
         loop = asyncio.get_running_loop()
         limiter = self._limiters.get(loop)
         if limiter is None:
-            for other in [other for other in list(self._limiters) if other.is_closed()]:
-                self._limiters.pop(other, None)
+            drop_closed(self._limiters)
             limiter = self._limiters[loop] = Limiter(self._line or Limits(), loop)
         return limiter
 

@@ -6,6 +6,7 @@ In: inputs, and a coroutine function that answers one. Out: an item for each. Ne
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from time import monotonic
@@ -54,16 +55,14 @@ class StopRule:
             raise ValueError(f"max_error_rate must be a share from 0 to below 1 or None, not {max_error_rate!r}")
         self._max_failures = max_failures
         self._max_error_rate = max_error_rate
-        self._latest: list[bool] = []  # a ring: whether each has failed
-        self._place = 0
+        self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
         self.done = 0
         self.failed = 0
 
     def finished(self, error: Exception | None) -> RunStoppedError | None:
         """Count one that has finished; the error to stop the run with, if that is called for."""
         failed = error is not None
-        self._latest[self._place : self._place + 1] = [failed]
-        self._place = (self._place + 1) % _WINDOW
+        self._latest.append(failed)
         self.failed += failed
         self.done += not failed
         return None if error is None else self._judge(error)

@@ -207,8 +207,7 @@ class Attempt:
         """The connection ended before the answer did: by the clock, by `close()`, or by itself."""
         if self._watchdog.expired is not None or self._closed or self._transport.closed:
             return self._interruption()
-        url = self._exchange.url
-        broken = network_error(error, f"{url.host}:{url.port}")
+        broken = network_error(error, self._exchange.url)
         if isinstance(broken, APIConnectionError) and (self._exchange.streamed or self.decoder.streamed):
             broken = StreamInterruptedError(
                 f"{broken.message} The stream had not finished: what arrived is in partial_text."

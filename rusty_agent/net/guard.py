@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-__all__ = ["Guard", "close_later", "dismiss_all", "find_guard", "guard_of"]
+__all__ = ["Guard", "close_later", "dismiss_all", "drop_closed", "find_guard", "guard_of"]
 
 _LINGER_SECONDS = 0.25
 _FOREVER_SECONDS = 10 * 365 * 86400.0
@@ -99,6 +99,7 @@ class Guard:
 
 
 _guards: dict[asyncio.AbstractEventLoop, Guard] = {}
+_T = TypeVar("_T")
 _S = TypeVar("_S", bound=Session)
 
 
@@ -107,14 +108,18 @@ def find_guard() -> Guard | None:
     return _guards.get(asyncio.get_running_loop())
 
 
+def drop_closed(by_loop: dict[asyncio.AbstractEventLoop, _T]) -> list[_T]:
+    """Take out what belongs to loops that are closed, and return it; other threads may be clearing the same ones."""
+    closed = [loop for loop in list(by_loop) if loop.is_closed()]
+    return [left for loop in closed if (left := by_loop.pop(loop, None)) is not None]
+
+
 def guard_of(loop: asyncio.AbstractEventLoop) -> Guard:
     """A loop's guard, made if there is none yet."""
     guard = _guards.get(loop)
     if guard is None:
-        for other in [other for other in list(_guards) if other.is_closed()]:
-            left = _guards.pop(other, None)
-            if left is not None:  # another thread may be clearing the same loops
-                left.dismiss()
+        for left in drop_closed(_guards):
+            left.dismiss()
         guard = _guards[loop] = Guard(loop)
         # The loop holds the guard, and so all that is open. In a forked child a loop of the parent's is never destroyed
         # (its thread's frames are lost, not unwound), so nothing of it closes there: with epoll, that would take the

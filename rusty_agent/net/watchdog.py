@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from ..config import TimeLimits
+from .guard import drop_closed
 
 __all__ = ["Interrupted", "Scope", "Watchdog"]
 
@@ -64,8 +65,7 @@ _tickers: dict[asyncio.AbstractEventLoop, _Ticker] = {}
 def _ticker(loop: asyncio.AbstractEventLoop) -> _Ticker:
     ticker = _tickers.get(loop)
     if ticker is None:
-        for other in [other for other in list(_tickers) if other.is_closed()]:
-            _tickers.pop(other, None)
+        drop_closed(_tickers)
         ticker = _tickers[loop] = _Ticker(loop)
     return ticker
 

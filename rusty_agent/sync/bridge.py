@@ -165,9 +165,10 @@ class Crossing(Generic[T]):
         self._thread.loop.call_soon_threadsafe(self._begin)
 
     def cancel(self) -> None:
-        """Cancel it, from any thread, at any time, even if it was never begun."""
-        with suppress(RuntimeError):  # the loop has been closed: there is nothing left to cancel
-            self._thread.loop.call_soon_threadsafe(self._cancel)
+        """Cancel it, from any thread, at any time, even if it was never begun; what is the parent's is left alone."""
+        if self._thread.process == os.getpid():
+            with suppress(RuntimeError):  # the loop has been closed: there is nothing left to cancel
+                self._thread.loop.call_soon_threadsafe(self._cancel)
 
     # On the loop.
 

@@ -223,8 +223,7 @@ def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> I
             else:
                 arrival.take(thread.loop)
     finally:
-        if thread.process == os.getpid():
-            crossing.cancel()
+        crossing.cancel()
 
 
 async def _pump(items: AsyncGenerator[MapItem, None], handover: Handover[MapItem | _Prompts]) -> None:

@@ -123,8 +123,7 @@ class TextStream(Outcome):
         self._arrived.clear()  # which ends iterations over it too
         if not self._ended:
             self._ended = True
-            if self._process == os.getpid():
-                self._crossing.cancel()
+            self._crossing.cancel()
 
     def __enter__(self) -> Self:
         return self

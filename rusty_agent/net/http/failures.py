@@ -10,6 +10,7 @@ import ssl
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
 
 from ... import errors
 from ...wire.failure import printable
@@ -21,8 +22,9 @@ NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What reading from a `Response` may raise; `network_error` turns it into an error of ours."""
 
 
-def network_error(error: BaseException, peer: str, *, connect: float | None = None) -> errors.RustyAgentError:
-    """The error of ours for one of aiohttp's, or of the operating system's."""
+def network_error(error: BaseException, url: URL, *, connect: float | None = None) -> errors.RustyAgentError:
+    """The error of ours for one of aiohttp's, or of the operating system's, on the way to `url`."""
+    peer = f"{url.host}:{url.port}"
     said = printable(str(error) or type(error).__name__)
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         return errors.APITimeoutError(
@@ -33,11 +35,7 @@ def network_error(error: BaseException, peer: str, *, connect: float | None = No
     if isinstance(error, aiohttp.ClientError | HttpProcessingError) and "content-encoding" in said.lower():
         return errors.ResponseError(f"The answer of {peer} cannot be decompressed: {said}.")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
-        failed = errors.APIConnectionError(
-            f"No secure connection to {peer}: {said}. Check the certificate or pass ssl."
-        )
-        failed.retryable = False
-        return failed
+        return final_error(f"No secure connection to {peer}: {said}. Check the certificate or pass ssl.")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {error.status}.")
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -25,7 +25,7 @@ from yarl import URL
 
 from ... import errors
 from ...config import checked_proxy
-from ..guard import close_later, find_guard, guard_of
+from ..guard import close_later, drop_closed, find_guard, guard_of
 from .direct import Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
 from .pool import READ_BUFFER, BoundedConnector, Connector, made_connection, sending_hook
@@ -168,8 +168,7 @@ class Transport:
         return self._open_session(loop)
 
     def _open_session(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
-        for other in [other for other in list(self._sessions) if other.is_closed()]:
-            self._sessions.pop(other, None)
+        drop_closed(self._sessions)
         options = self._options
         session = aiohttp.ClientSession(
             connector=(Connector if options.max_connections is None else BoundedConnector)(
@@ -200,7 +199,7 @@ class Transport:
     def _error(self, error: Exception, url: URL, connect: float | None) -> errors.RustyAgentError:
         if self.closed:
             return errors.APIConnectionError("The provider was closed while the request was under way.")
-        return network_error(error, f"{url.host}:{url.port}", connect=connect)
+        return network_error(error, url, connect=connect)
 
 
 def proxies_of_environment() -> list[str]:
