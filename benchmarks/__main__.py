@@ -15,7 +15,8 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from importlib.util import find_spec
+
+from .server import LOOPS, run
 
 PARTS = {
     # name: (prompt, streamed, requests, in flight, units of one request)
@@ -134,12 +135,7 @@ def child(client: str, part: str, url: str, loop: str) -> dict[str, float]:
 def run_child(client: str, part: str, url: str, loop: str) -> None:
     if hasattr(os, "sched_setaffinity") and len(cores := sorted(os.sched_getaffinity(0))) > 1:
         os.sched_setaffinity(0, {cores[-1]})
-    if loop == "uvloop":
-        import uvloop
-
-        uvloop.run(measure(client, part, url))
-    else:
-        asyncio.run(measure(client, part, url))
+    run(measure(client, part, url), loop)
     sys.stdout.flush()
     os._exit(0)
 
@@ -152,7 +148,7 @@ def main(parts: list[str]) -> None:
     url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(server.pid, {min(os.sched_getaffinity(0))})
-    loops = os.environ.get("BENCH_LOOPS", "asyncio uvloop" if find_spec("uvloop") else "asyncio").split()
+    loops = os.environ.get("BENCH_LOOPS", " ".join(LOOPS)).split()
     print(f"{'part':10}{'loop':10}{'client':10}{'µs':>8}{'spread':>16}{'of plain':>10}{'of tuned':>10}")
     for part in parts:
         for loop in loops:

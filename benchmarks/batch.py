@@ -140,12 +140,7 @@ def child(way: str, loop: str, url: str, source: str) -> None:
         await WAYS[way](url, Path(source))
         print(json.dumps({"wall": time.perf_counter() - before, "cpu": time.process_time() - cpu}))
 
-    if loop == "uvloop":
-        import uvloop
-
-        uvloop.run(main())
-    else:
-        asyncio.run(main())
+    server.run(main(), loop)
 
 
 def serve() -> None:
@@ -188,7 +183,7 @@ def main() -> None:
         ours: set[int] = set(cores[-1:]) if len(cores) > 1 else set()
         pin(endpoint.pid, set(cores[:1]))
         print(f"{'loop':10}{'way':10}{'rows/s':>8}{'spread':>14}{'CPU µs/row':>12}{'of workers':>12}")
-        for loop in ("asyncio", "uvloop") if find_spec("uvloop") else ("asyncio",):
+        for loop in server.LOOPS:
             table(loop, url, arguments, ours)
         endpoint.kill()
 

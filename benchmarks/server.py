@@ -12,7 +12,9 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Coroutine
 from importlib.util import find_spec
+from typing import Any
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: %s\r\nx-request-id: req_0123456789abcdef\r\n"
@@ -60,6 +62,7 @@ BODY = json.dumps(
     }
 ).encode()
 JSON = HEAD % b"application/json" + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+LOOPS = ("asyncio", "uvloop") if find_spec("uvloop") else ("asyncio",)
 LENGTH = re.compile(rb"(?i)content-length: (\d+)")
 PROMPT = re.compile(rb'"content": ?"(json|burst|paced)(?: (\d+))?(?: (\d+))?"')
 
@@ -115,6 +118,16 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
+def run(main: Coroutine[Any, Any, None], loop: str) -> None:
+    """`asyncio.run`, on one of `LOOPS`."""
+    if loop == "uvloop":
+        import uvloop
+
+        uvloop.run(main)
+    else:
+        asyncio.run(main)
+
+
 async def listen(endpoint: type[Endpoint]) -> None:
     """Print the port, and serve for ever."""
     server = await asyncio.get_running_loop().create_server(endpoint, "127.0.0.1", 0, backlog=4096)
@@ -125,12 +138,7 @@ async def listen(endpoint: type[Endpoint]) -> None:
 def serve() -> None:
     """Serve until standard input closes, on uvloop where it is installed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if find_spec("uvloop"):
-        import uvloop
-
-        uvloop.run(listen(Protocol))
-    else:
-        asyncio.run(listen(Protocol))
+    run(listen(Protocol), LOOPS[-1])
 
 
 if __name__ == "__main__":

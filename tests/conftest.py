@@ -1,4 +1,7 @@
-"""What all tests share: the hypothesis profiles, and a way to run without coverage's tracer."""
+"""What all tests share.
+
+The hypothesis profiles, a plain endpoint, an empty environment, and a way to run without coverage's tracer.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from rusty_agent.testing import FaultServer
 
 settings.register_profile(
     "ci",
@@ -30,3 +35,18 @@ def untraced() -> Iterator[None]:
     sys.settrace(None)
     yield
     sys.settrace(tracer)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    """A well-behaved endpoint; tests replace its answers."""
+    with FaultServer() as server:
+        yield server
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the tester's own settings, and retries that do not wait."""
+    for name in ("REQUEST_TIMEOUT_SECS", "CONNECT_TIMEOUT_SECS", "MAX_RETRIES"):
+        monkeypatch.delenv(f"RUSTY_AGENT_{name}", raising=False)
+    monkeypatch.setenv("RUSTY_AGENT_RETRY_BACKOFF_MS", "1")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,6 @@ import pytest
 from rusty_agent.testing import FaultServer
 
 from .runs import Place
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    """A well-behaved endpoint; tests replace its answers."""
-    with FaultServer() as server:
-        yield server
 
 
 @pytest.fixture

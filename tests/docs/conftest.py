@@ -43,13 +43,10 @@ def _tool_call() -> Answer:
 
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+def endpoint(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
     """Lead every endpoint but those on 127.0.0.1 here; every key is set, and no setting."""
     for preset in PRESETS.values():
         monkeypatch.setenv(preset.key_variable, "a-key-for-the-examples")
-    for name in ("REQUEST_TIMEOUT_SECS", "CONNECT_TIMEOUT_SECS", "MAX_RETRIES"):
-        monkeypatch.delenv(f"RUSTY_AGENT_{name}", raising=False)
-    monkeypatch.setenv("RUSTY_AGENT_RETRY_BACKOFF_MS", "1")
     checked = rusty_agent.config.chat_url
 
     with FaultServer(reply) as server:

@@ -32,8 +32,5 @@ def serve() -> Iterator[Callable[..., FaultServer]]:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("REQUEST_TIMEOUT_SECS", "CONNECT_TIMEOUT_SECS", "MAX_RETRIES", "RETRY_BACKOFF_MS"):
-        monkeypatch.delenv(f"RUSTY_AGENT_{name}", raising=False)
-    monkeypatch.setenv("RUSTY_AGENT_RETRY_BACKOFF_MS", "1")
+def _clean_environment(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)

@@ -85,12 +85,13 @@ async def raise_in_the_loop(llm: AsyncProvider) -> float:
     return time.monotonic()
 
 
-async def cancel_the_task(llm: AsyncProvider) -> float:
-    async def read() -> None:
-        async for _ in llm.stream_text("hi"):
-            pass
+async def read(llm: AsyncProvider) -> None:
+    async for _ in llm.stream_text("hi"):
+        pass
 
-    task = asyncio.create_task(read())
+
+async def cancel_the_task(llm: AsyncProvider) -> float:
+    task = asyncio.create_task(read(llm))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -101,23 +102,18 @@ async def cancel_the_task(llm: AsyncProvider) -> float:
 async def time_out(llm: AsyncProvider) -> float:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            async for _ in llm.stream_text("hi"):
-                pass
+            await read(llm)
     return time.monotonic()
 
 
 async def fail_in_a_task_group(llm: AsyncProvider) -> float:
-    async def read() -> None:
-        async for _ in llm.stream_text("hi"):
-            pass
-
     async def fail() -> None:
         await asyncio.sleep(0.05)
         raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup):
         async with asyncio.TaskGroup() as group:
-            group.create_task(read())
+            group.create_task(read(llm))
             group.create_task(fail())
     return time.monotonic()
 
