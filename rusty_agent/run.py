@@ -7,14 +7,14 @@ In: inputs, and a coroutine function that answers one. Out: an item for each. Ne
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from time import monotonic
 from typing import Any, Literal, TypeAlias
 
 from .config import checked_count
 from .errors import APIStatusError, AuthenticationError, RateLimitError, RunStoppedError, RustyAgentError
-from .net.gather import Inputs, Stop, spread
+from .net.gather import Inputs, Stop, spread, work_off
 from .net.limits import Caller, Limiter
 from .progress.show import ProgressOption, make_display
 from .progress.tally import Price, Tally
@@ -138,7 +138,7 @@ class Run:
         self._stop = Stop()
         self._rate_limited_before = 0
         self.tally = Tally(total=total, skipped=skipped, price=price, gauges=self._gauges)
-        self._display = make_display(progress, self.tally)
+        self._display = make_display(progress, self.tally, on_error=self._stop.request)
         self.stopped: RunStoppedError | None = None
 
     async def items(self, inputs: Inputs, *, ordered: bool) -> AsyncGenerator[MapItem, None]:
@@ -146,18 +146,29 @@ class Run:
 
         Raises:
             RunStoppedError: After the items of all that was done: the run was stopped before its end.
-            Exception: What taking the next input raised, or the progress function.
+            Exception: What taking the next input raised, or the progress function: then after the items of all that
+                was under way.
         """
+        async with self._begun() as concurrency:
+            crew = spread(inputs, self._work, concurrency=concurrency, ordered=ordered, stop=self._stop)
+            async with aclosing(crew) as items:
+                async for item in items:
+                    yield item
+
+    async def work_off(self, inputs: Inputs) -> None:
+        """Work the inputs off and keep nothing of what comes of it; otherwise as `items`."""
+        async with self._begun() as concurrency:
+            await work_off(inputs, self._work, concurrency=concurrency, stop=self._stop)
+
+    @asynccontextmanager
+    async def _begun(self) -> AsyncIterator[int]:
+        """The time in which inputs are worked on, and how many may be at once."""
         limiter = self._limiter = self._find_limiter()
         self._rate_limited_before = limiter.rate_limited
         fixed = None if self._concurrency == "auto" else self._concurrency
-        concurrency = limiter.ceiling if fixed is None else fixed
-        crew = spread(inputs, self._work, concurrency=concurrency, ordered=ordered, stop=self._stop)
         with limiter.adapting(fixed):
-            async with self._display, aclosing(crew) as items:
-                async for item in items:
-                    self._display.check()
-                    yield item
+            async with self._display:
+                yield limiter.ceiling if fixed is None else fixed
         if self.stopped is not None and not self._drain:
             self.stopped.done, self.stopped.failed = self._rule.done, self._rule.failed
             raise self.stopped

@@ -7,13 +7,15 @@ down. Never touched: requests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing, asynccontextmanager, closing
 from typing import Any, TypeGuard
 
 from ..errors import BatchError
+from ..net.gather import PAUSE, Inputs
 from .plan import OnBadLine, Plan, Source
 from .rows import REPEATED, BadLine, Row, parse_row
+from .source import FileSource
 
 __all__ = ["Feed"]
 
@@ -47,7 +49,7 @@ class Feed:
         limit: int | None,
         refuse: Callable[[BadLine], object],
     ) -> None:
-        self._source = source
+        self._source: Any = source
         self._plan = plan
         self._on_bad_line = on_bad_line
         self._limit = limit
@@ -59,21 +61,42 @@ class Feed:
         self.expected_skips = known if plan.total is None else min(known, plan.total)
         self.name = None if plan.rows is None else plan.rows.name
 
-    async def rows(self) -> AsyncGenerator[Row, None]:
-        """The rows that are left; once only.
+    @asynccontextmanager
+    async def rows(self) -> AsyncIterator[Inputs]:
+        """The rows that are left; once only. An iterator where that will do: it costs a tenth of an asynchronous one.
 
         Raises:
-            BatchError: The source cannot be read on, or holds what is no row and must not.
+            BatchError: In the iteration: the source cannot be read on, or holds what is no row and must not.
         """
+        if self._plan.rows is None and isinstance(self._source, AsyncIterable):
+            async with aclosing(self._left_of_asynchronous(self._source)) as later:
+                yield later
+        else:
+            with closing(self._left()) as rows:
+                yield rows
+
+    def _left(self) -> Generator[Row | object, None, None]:
         passed = 0
-        async with aclosing(self._all()) as everything:
-            async for taken in everything:
-                if self._is_left(taken):
-                    yield taken
-                    continue
-                passed += 1
-                if passed % _PAUSE_EVERY == 0:
-                    await asyncio.sleep(0)
+        for taken in self._of_values() if self._plan.rows is None else self._of_file(self._plan.rows):
+            if self._is_left(taken):
+                yield taken
+                continue
+            passed += 1
+            if passed % _PAUSE_EVERY == 0:
+                yield PAUSE
+
+    async def _left_of_asynchronous(self, source: AsyncIterable[Any]) -> AsyncGenerator[Row, None]:
+        seen: set[str] = set()
+        line = 0
+        async for value in source:
+            line += 1
+            taken = self._checked(value, line, seen)
+            if self._is_left(taken):
+                yield taken
+            elif line % _PAUSE_EVERY == 0:
+                await asyncio.sleep(0)
+            if line == self._limit:  # before another value is taken: it may be somebody else's
+                return
 
     def _is_left(self, taken: Row | BadLine) -> TypeGuard[Row]:
         index = self._plan.index
@@ -88,20 +111,17 @@ class Feed:
             return True
         return False
 
-    async def _all(self) -> AsyncGenerator[Row | BadLine, None]:
-        if self._plan.rows is not None:
-            repeated = self._plan.repeated
-            for taken in self._plan.rows.rows(limit=self._limit, check=self._plan.has_bad_lines):
-                yield BadLine(taken.line, REPEATED) if taken.line in repeated else taken
-            return
-        line = 0
+    def _of_file(self, rows: FileSource) -> Iterator[Row | BadLine]:
+        repeated = self._plan.repeated
+        for taken in rows.rows(limit=self._limit, check=self._plan.has_bad_lines):
+            yield BadLine(taken.line, REPEATED) if taken.line in repeated else taken
+
+    def _of_values(self) -> Iterator[Row | BadLine]:
         seen: set[str] = set()
-        async with aclosing(_each(self._source)) as values:
-            async for value in values:
-                line += 1
-                yield self._checked(value, line, seen)
-                if line == self._limit:  # before another value is taken: it may be somebody else's
-                    return
+        for line, value in enumerate(self._source, 1):
+            yield self._checked(value, line, seen)
+            if line == self._limit:  # as above
+                return
 
     def _checked(self, value: Any, line: int, seen: set[str]) -> Row | BadLine:
         given = parse_row(value, line, template=self._plan.template)
@@ -116,13 +136,3 @@ class Feed:
                 'with on_bad_line="skip". What was done until here is kept; the same call goes on from there.'
             )
         return given
-
-
-async def _each(source: Any) -> AsyncGenerator[Any, None]:
-    """The values of an iterable or an asynchronous one; only one of the two is asked for."""
-    if isinstance(source, AsyncIterable):
-        async for value in source:
-            yield value
-    else:
-        for value in source:
-            yield value

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -210,42 +210,40 @@ class Job:
 
     async def _work_off(self) -> None:
         try:
-            async with (
-                aclosing(self._feed.rows()) as rows,
-                aclosing(self._run.items(rows, ordered=False)) as items,
-            ):
-                async for _ in items:
-                    pass  # `_answer` has written it
+            async with self._feed.rows() as rows:
+                await self._run.work_off(rows)  # `_answer` writes what comes of them
         except RunStoppedError:
             pass  # `Run.stopped` tells
 
     async def _answer(self, caller: Caller, row: Row) -> GenerateResult:
         """Answer a row, and write its line: what is counted is written, and what is cancelled was not answered."""
+        settings = self._settings
+        self._under_way += 1
         try:
-            result = await self._ask(caller, row)
-            line = result_line(self._run_id, row, result, self._settings.price)
+            try:
+                arguments = merged(settings.common, row.parameters)
+                result = await self._provider._answer(caller, stream=settings.stream, **arguments)
+            finally:
+                self._under_way -= 1
+            line = result_line(self._run_id, row, result, settings.price)
         except RunStoppedError:  # it was not sent
             raise
         except Exception as error:
             if isinstance(error, RustyAgentError) and error.usage is not None:
                 self._spend(error.usage)
-            await self._write(self._errors, error_line(self._run_id, row, error))
+            self._errors.append(error_line(self._run_id, row, error))
+            if settings.sync == "row":
+                await self._errors.commit()
             raise
         if self._index.failed:  # only then can it have an error line from before
             self._index.done.add(row.custom_id)
         reason = result.finish_reason
         self._finish_reasons[reason] = self._finish_reasons.get(reason, 0) + 1
         self._spend(result.usage)
-        await self._write(self._results, line)
+        self._results.append(line)
+        if settings.sync == "row":
+            await self._results.commit()
         return result
-
-    async def _ask(self, caller: Caller, row: Row) -> GenerateResult:
-        arguments = merged(self._settings.common, row.parameters)
-        self._under_way += 1
-        try:
-            return await self._provider._answer(caller, stream=self._settings.stream, **arguments)
-        finally:
-            self._under_way -= 1
 
     def _spend(self, usage: Usage | None) -> None:
         """Stop if the next row, and what is under way, would take more than what is left of the budget."""
@@ -263,11 +261,6 @@ class Job:
         if self._spent + self._spent / self._told * more > budget:
             said = f"${self._spent:.4f} are spent, and what is under way will use up the budget of ${budget:g}."
             self._stop("budget", said)
-
-    async def _write(self, journal: Journal, line: bytes) -> None:
-        journal.append(line)
-        if self._settings.sync == "row":
-            await journal.commit()
 
     def _write_refusal(self, bad: BadLine) -> None:
         self._errors.append(refusal_line(self._run_id, bad))

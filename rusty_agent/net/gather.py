@@ -16,10 +16,13 @@ from typing import Any, TypeAlias
 
 from ..types import MapItem
 
-__all__ = ["Inputs", "Stop", "Work", "spread"]
+__all__ = ["PAUSE", "Inputs", "Stop", "Work", "spread", "work_off"]
 
 Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 Work: TypeAlias = Callable[[Any], Awaitable[Any]]
+
+PAUSE = object()
+"""Among the inputs of an iterator it is none: it lets the loop go round once, where taking the next one takes long."""
 
 _END = object()
 _WINDOW = 16  # in order, an answer may take this many times longer than others before the others wait for its turn
@@ -65,10 +68,19 @@ async def spread(
         await crew.dismiss()
 
 
-class _Crew:
-    """The workers of one run, their inputs, and the items that nobody has taken yet."""
+async def work_off(inputs: Inputs, work: Work, *, concurrency: int, stop: Stop | None = None) -> None:
+    """Run `work` over the inputs, and keep nothing of what comes of it; arguments and errors as those of `spread`."""
+    crew = _Crew(inputs, work, concurrency, None, stop or Stop())
+    try:
+        await crew.next()
+    finally:
+        await crew.dismiss()
 
-    def __init__(self, inputs: Inputs, work: Work, concurrency: int, ordered: bool, stop: Stop) -> None:
+
+class _Crew:
+    """The workers of one run, their inputs, and the items that nobody has taken yet; none where `ordered` is None."""
+
+    def __init__(self, inputs: Inputs, work: Work, concurrency: int, ordered: bool | None, stop: Stop) -> None:
         self._asynchronous: AsyncIterator[Any] | None = aiter(inputs) if isinstance(inputs, AsyncIterable) else None
         self._inputs: Iterator[Any] = iter(()) if isinstance(inputs, AsyncIterable) else iter(inputs)
         self._work = work
@@ -132,44 +144,46 @@ class _Crew:
 
     async def _run(self) -> None:
         hired = False  # the next one: each worker that finds work hires one, so that there are no more than needed
-        while (taken := await self._take()) is not None:
-            index, given = taken
+        while True:
+            if self._asynchronous is None and self._taken - self._given < self._bound:
+                given = _END if self._exhausted or self._stop.requested else next(self._inputs, _END)
+            else:
+                given = await self._take()
+            if given is PAUSE:
+                await asyncio.sleep(0)
+                continue
+            if given is _END:
+                self._exhausted = True
+                return
+            item = MapItem(self._taken, given)
+            self._taken += 1
             if not hired and len(self._workers) < self._concurrency:
                 hired = True
                 self._hire()
             try:
-                item = MapItem(index, given, await self._work(given))
+                item.result = await self._work(given)
             except Exception as error:
-                item = MapItem(index, given, None, error)
+                item.error = error
             self._hand_out(item)
 
-    async def _take(self) -> tuple[int, Any] | None:
-        """The next input and its index, when its result will have a place; None when there is none."""
-        if self._asynchronous is not None:
-            async with self._taking:  # one at a time
-                await self._wait_for_room()
-                if self._exhausted or self._stop.requested:
-                    return None
-                return self._took(await anext(self._asynchronous, _END))
-        if self._taken - self._given >= self._bound:
+    async def _take(self) -> Any:
+        """The next input, when its result will have a place; or `_END`, also where the run was told to stop."""
+        if self._asynchronous is None:
             await self._wait_for_room()
-        if self._exhausted or self._stop.requested:
-            return None
-        return self._took(next(self._inputs, _END))
+            return _END if self._exhausted or self._stop.requested else next(self._inputs, _END)
+        async with self._taking:  # one at a time
+            await self._wait_for_room()
+            return _END if self._exhausted or self._stop.requested else await anext(self._asynchronous, _END)
 
     async def _wait_for_room(self) -> None:
         while self._taken - self._given >= self._bound and not self._stop.requested:
             self._room.clear()
             await self._room.wait()
 
-    def _took(self, taken: Any) -> tuple[int, Any] | None:
-        if taken is _END:
-            self._exhausted = True
-            return None
-        self._taken += 1
-        return self._taken - 1, taken
-
     def _hand_out(self, item: MapItem) -> None:
+        if self._ordered is None:
+            self._given += 1
+            return
         if not self._ordered:
             self._ready.append(item)
         else:

@@ -248,12 +248,13 @@ class Display:
     """Shows a tally while the body of `async with` runs, and samples it once a second; closes it at the end.
 
     Raises:
-        Exception: What the caller's function raised, on leaving, unless the body failed itself; earlier by `check`.
+        Exception: What the caller's function raised, on leaving, unless the body failed itself.
     """
 
-    def __init__(self, tally: Tally, view: _View | None) -> None:
+    def __init__(self, tally: Tally, view: _View | None, on_error: Callable[[], object]) -> None:
         self._tally = tally
         self._view = view
+        self._on_error = on_error
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -268,19 +269,12 @@ class Display:
         task.cancel()  # no more of it, from here on
         self._tally.close()
         try:
-            self.check()
+            if task.done() and not task.cancelled():  # by itself, so it failed
+                task.result()
             self._show(last=True)
         except Exception:
             if error is None:
                 raise
-
-    def check(self) -> None:
-        """Raise what the caller's function raised, so that a run need not go on to its end; costs nothing else.
-
-        Not by cancelling the run's task: a run that is an async generator has none of its own.
-        """
-        if self._task is not None and self._task.done() and not self._task.cancelled():
-            self._task.result()
 
     async def _run(self) -> None:
         pause = _SAMPLE_SECONDS if self._view is None else min(_SAMPLE_SECONDS, self._view.every)
@@ -289,14 +283,18 @@ class Display:
             await asyncio.sleep(pause)
             self._tally.sample()
             if number % rounds == 0:
-                self._show(last=False)
+                try:
+                    self._show(last=False)
+                except Exception:
+                    self._on_error()
+                    raise
 
     def _show(self, last: bool) -> None:
         if self._view is not None:
             self._view.show(self._tally.snapshot(), last)
 
 
-def make_display(progress: ProgressOption, tally: Tally) -> Display:
+def make_display(progress: ProgressOption, tally: Tally, *, on_error: Callable[[], object] = lambda: None) -> Display:
     """A display of a run.
 
     Args:
@@ -305,11 +303,12 @@ def make_display(progress: ProgressOption, tally: Tally) -> Display:
             end. `"off"` or False: nothing. A function: called with a `Progress` once a second at most, and at the
             end, on the event loop: it must not block.
         tally: What is shown.
+        on_error: Called when the function has raised, so that a run need not go on to its end.
 
     Raises:
         ValueError: `progress` is none of these, or a coroutine function.
     """
-    return Display(tally, _view(progress))
+    return Display(tally, _view(progress), on_error)
 
 
 def _view(progress: ProgressOption) -> _View | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rusty_agent.batch.plan import OnBadLine, Plan
 from rusty_agent.batch.rows import BadLine, Row
 from rusty_agent.batch.source import open_source
 from rusty_agent.errors import BatchError
+from rusty_agent.net.gather import PAUSE
 from rusty_agent.wire.codec import dumps
 
 
@@ -29,7 +30,16 @@ def feed(
 
 
 async def all_of(feed: Feed) -> list[Row]:
-    return [row async for row in feed.rows()]
+    async with feed.rows() as rows:
+        if isinstance(rows, AsyncIterable):
+            return [row async for row in rows]
+        found = []
+        for row in rows:
+            if row is PAUSE:
+                await asyncio.sleep(0)
+            else:
+                found.append(row)
+        return found
 
 
 def of_file(folder: Path, lines: list[Any], index: Index | None = None) -> Plan:
@@ -119,10 +129,34 @@ async def test_closing_it_closes_the_source() -> None:
         finally:
             closed.append(True)
 
-    rows = feed(source(), Plan(None, Index(), None))[0].rows()
-    assert (await anext(rows)).custom_id == "1"
-    await rows.aclose()
+    async with feed(source(), Plan(None, Index(), None))[0].rows() as rows:
+        assert isinstance(rows, Iterator)
+        assert next(rows).custom_id == "1"
     assert closed == [True]
+
+
+async def test_the_loop_is_not_held_up_by_what_is_passed_over_of_an_asynchronous_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE_EVERY", 10)
+
+    async def source() -> AsyncIterator[str]:
+        for _ in range(100):
+            yield "x"
+
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    given, _ = feed(source(), Plan(None, left({str(n) for n in range(1, 101)}, set()), None))
+    assert await all_of(given) == []
+    counting.cancel()
+    assert turns >= 10
 
 
 IDS = st.sampled_from(["a", "b", "c", "d", "e"])

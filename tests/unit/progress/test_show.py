@@ -434,14 +434,12 @@ async def test_what_a_function_raises_is_found_before_the_end_and_at_the_end(mon
         if len(told) == 1:
             raise LookupError("enough")
 
-    display = make_display(refuse_once, Tally())
-    display.check()  # nothing has happened yet
+    heard = asyncio.Event()
     with pytest.raises(LookupError, match="enough"):
-        async with display:
-            display.check()
-            await asyncio.sleep(0.07)
-            with pytest.raises(LookupError, match="enough"):
-                display.check()
+        async with make_display(refuse_once, Tally(), on_error=heard.set):
+            assert not heard.is_set()
+            await asyncio.wait_for(heard.wait(), 5)
+            await asyncio.sleep(0.05)
     assert len(told) == 1  # it has said what it had to say
 
 
