@@ -113,20 +113,14 @@ class Call:
         except Interrupted:
             raise given_up() from None
 
-    async def _admitted(self, limiter: Limiter) -> Permit:
+    async def _admitted(self, limiter: Limiter, caller: Caller) -> Permit:
         """Wait for a turn. The call's clock stands still meanwhile: a long line is no slow endpoint."""
         since = self.loop.time() if self._waits_since is None else self._waits_since
-        caller = self._caller = self._caller or Caller()
-        permit = limiter.try_acquire(caller, len(self._exchange.body))
-        if permit is None:
-            try:
-                with self._scope:
-                    permit = await limiter.acquire(caller, len(self._exchange.body))
-            except Interrupted:
-                raise given_up() from None
-        elif self.attempt is None:  # without any wait
-            self._waits_since = None
-            return permit
+        try:
+            with self._scope:
+                permit = await limiter.acquire(caller, len(self._exchange.body))
+        except Interrupted:
+            raise given_up() from None
         waited = self.loop.time() - since
         self._waits_since = None
         if self.attempt is None:
@@ -140,7 +134,12 @@ class Call:
         if self._closed:
             raise given_up()
         if self._limiter is not None:
-            self._permit = await self._admitted(self._limiter)
+            caller = self._caller = self._caller or Caller()
+            permit = None
+            if self.attempt is None:  # it may be let in without any wait
+                permit = self._limiter.try_acquire(caller, len(self._exchange.body))
+                self._waits_since = self._waits_since if permit is None else None
+            self._permit = permit or await self._admitted(self._limiter, caller)
         self.attempt = attempt = Attempt(self._transport, self._exchange, number, self.deadline)
         decoder = attempt.decoder
         try:

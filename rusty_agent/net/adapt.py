@@ -31,25 +31,18 @@ class AdaptiveLimit:
 
     Attributes:
         ceiling: The user's own bound; the limit never passes it.
+        limit: How many attempts may be in flight, at least 1.
+        epoch: What an attempt must remember from the moment it was sent: how many cuts there were.
     """
 
     def __init__(self, ceiling: int, start: int = START) -> None:
         self.ceiling = ceiling
-        self._limit = float(min(start, ceiling))
+        self.limit = min(start, ceiling)
+        self.epoch = 0
+        self._limit = float(self.limit)  # before it is rounded down
         self._mark = math.inf  # where the last refusal came
-        self._cuts = 0
         self._refused = 0  # of the attempts that were sent since the last cut
         self._tried = 1.0  # how many were in flight when they were
-
-    @property
-    def limit(self) -> int:
-        """How many attempts may be in flight, at least 1."""
-        return int(self._limit)
-
-    @property
-    def epoch(self) -> int:
-        """What an attempt must remember from the moment it was sent."""
-        return self._cuts
 
     @property
     def probing(self) -> bool:
@@ -60,7 +53,7 @@ class AdaptiveLimit:
         """Begin with this many, unless something was refused already."""
         self.ceiling = max(self.ceiling, limit)
         if self.probing:
-            self._limit = max(self._limit, float(limit))
+            self._change(max(self._limit, float(limit)))
 
     def succeeded(self, in_flight: int) -> None:
         """An attempt has succeeded.
@@ -69,7 +62,7 @@ class AdaptiveLimit:
             in_flight: How many were in flight, the attempt itself included. While less than half of the limit is
                 used, a success says nothing about it.
         """
-        if self._refused or in_flight * 2 < self.limit or self._limit >= self.ceiling:
+        if in_flight * 2 < self.limit or self._refused or self._limit >= self.ceiling:
             return
         distance = self._mark - self._limit
         if distance == math.inf:
@@ -78,7 +71,7 @@ class AdaptiveLimit:
             step = max(1.0, distance / 2)
         else:
             step = max(1.0, min(-distance / 2, self._limit / 4))
-        self._limit = min(self._limit + step / self._limit, float(self.ceiling))
+        self._change(min(self._limit + step / self._limit, float(self.ceiling)))
 
     def refused(self, epoch: int, in_flight: int) -> None:
         """An attempt was turned away for load; `judge` follows a round trip later.
@@ -88,13 +81,13 @@ class AdaptiveLimit:
             in_flight: How many are in flight, the attempt itself included. What the limit would have allowed beyond
                 was never tried.
         """
-        if epoch == self._cuts:
+        if epoch == self.epoch:
             self._refused += 1
             self._tried = max(self._tried, min(self._limit, float(in_flight)))
 
     def judge(self, epoch: int) -> None:
         """A round trip has passed since an attempt was refused: cut, by the share of those in flight that were."""
-        if epoch != self._cuts or not self._refused:
+        if epoch != self.epoch or not self._refused:
             return
         least = _FIRST_CUT if self.probing else _LEAST_CUT
         factor = max(_MOST_CUT, min(least, 1 - self._refused / self._tried))
@@ -106,7 +99,11 @@ class AdaptiveLimit:
             self._mark = self._tried * _CONVERGE
         else:
             self._mark = self._tried
-        self._limit = max(1.0, self._tried * factor)
-        self._cuts += 1
+        self._change(max(1.0, self._tried * factor))
+        self.epoch += 1
         self._refused = 0
         self._tried = 1.0
+
+    def _change(self, limit: float) -> None:
+        self._limit = limit
+        self.limit = int(limit)

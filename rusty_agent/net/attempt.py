@@ -75,6 +75,7 @@ class Attempt:
         self._scope = Scope()
         self._response: Response | None = None
         self._closed = False
+        self._clean = False  # nothing of the answer's fields needs to be struck out
 
     @property
     def request_id(self) -> str | None:
@@ -136,6 +137,7 @@ class Attempt:
             deltas = decoder.feed(salvage(response))
             deltas += decoder.close(await self._broken(error, response))
         else:
+            self._clean = whole and not self.received and self._exchange.mask.misses(data)
             self.received += len(data)
             deltas = decoder.feed_last(data) if whole or content.at_eof() else decoder.feed(data)
         if self.began is None and decoder.has_content:
@@ -194,7 +196,9 @@ class Attempt:
     @property
     def meta(self) -> dict[str, Any]:
         """The answer's fields that are no content."""
-        meta: dict[str, Any] = self._exchange.mask(self.decoder.meta)
+        meta = self.decoder.meta
+        if not self._clean:
+            meta = self._exchange.mask(meta)
         return meta
 
     def _mask(self, error: RustyAgentError) -> None:

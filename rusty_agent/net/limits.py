@@ -73,8 +73,9 @@ class Permit:
     def succeeded(self, headers: Mapping[str, str], usage: Usage | None) -> None:
         """The attempt has brought its answer."""
         if self._out:
+            self._out = False
             self._limiter._succeeded(self, headers, usage)
-            self.release()
+            self._limiter._came_back()
 
     def failed(self, error: RustyAgentError, max_retry_after: float = math.inf) -> None:
         """The attempt has failed.
@@ -148,12 +149,13 @@ class Limiter:
         finally:
             self._adapting -= 1
             if not self._adapting:
-                self._steps.rate = math.inf
+                self._steps.change(math.inf, self._loop.time())
             self._look()
 
     def try_acquire(self, caller: Caller, characters: int) -> Permit | None:
         """A permit, if the door is open and nobody waits; else None. As `acquire` otherwise."""
-        caller.check()
+        if caller.stopped is not None:
+            raise caller.stopped
         if self._waiting:
             return None
         now = self._loop.time()
@@ -169,9 +171,7 @@ class Limiter:
         Raises:
             RustyAgentError: The caller was stopped meanwhile.
         """
-        permit = self.try_acquire(caller, characters)
-        if permit is not None:
-            return permit
+        caller.check()
         tokens = characters / 4 + self._answer_tokens
         turn: asyncio.Future[Permit] = self._loop.create_future()
         self._waiting.setdefault(caller, deque()).append((turn, tokens))
@@ -238,11 +238,7 @@ class Limiter:
         limit = self.limit
         if limit is not None and self.in_flight >= limit:
             return math.inf
-        wait = self._opens - now
-        for pace in (self._requests, self._tokens, self._steps):
-            if pace.rate != math.inf and (longer := pace.wait(now)) > wait:
-                wait = longer
-        return wait
+        return max(self._opens, self._requests.opens, self._tokens.opens, self._steps.opens) - now
 
     def _admit(self, tokens: float, now: float) -> Permit:
         requests = self._requests
@@ -269,12 +265,13 @@ class Limiter:
         self._latency += (took - self._latency) * (_SMOOTHING if self._latency else 1)
         if usage is not None:
             self._answer_tokens += (usage.completion_tokens - self._answer_tokens) * _SMOOTHING
+        if usage is not None and self._tokens.rate != math.inf:
             told = min(usage.total_tokens, _MOST_SECONDS * self._tokens.rate)  # some tell nonsense
             self._tokens.spend(told - permit._tokens, now)
         if self._adapting:
             self._adaptive.succeeded(self.in_flight)
             self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / max(self._latency, _STEPS_SECONDS)
-        if now >= self._read_next:
+        if now >= self._read_next or now < max(self._requests.opens, self._tokens.opens):
             self._read(headers, now)
 
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:

@@ -25,23 +25,21 @@ class Pace:
 
     Attributes:
         rate: As given, see `change`.
+        opens: The moment from which the next amount may be spent.
     """
 
     def __init__(self, rate: float = math.inf, tolerance: float = TOLERANCE_SECONDS) -> None:
         self.rate = rate
         self._tolerance = tolerance
-        self._paid_until = -math.inf
+        self.opens = -math.inf  # what was spent is paid for up to a tolerance later
 
     def change(self, rate: float, now: float) -> None:
         """Go on at another rate; what is owed is paid off at the new one."""
-        if self._paid_until > now and rate > self.rate:
-            self._paid_until = now + (self._paid_until - now) * self.rate / rate
+        owed = self.opens + self._tolerance - now
+        if owed > 0 and rate > self.rate:
+            self.opens += owed * self.rate / rate - owed
         self.rate = rate
-
-    def wait(self, now: float) -> float:
-        """Seconds until the next amount may be spent; not above 0 when it may be now."""
-        return self._paid_until - self._tolerance - now
 
     def spend(self, amount: float, now: float) -> None:
         """Spend an amount; a negative one is given back."""
-        self._paid_until = max(self._paid_until, now) + amount / self.rate
+        self.opens = max(self.opens, now - self._tolerance) + amount / self.rate
