@@ -3,7 +3,8 @@
 Each way runs in a process of its own on one core, against an endpoint on another core that answers at once; round by
 round in turn, so that a ratio is taken within one round. `batch` writes a line for each row, durably; `workers` is the
 same client in a bare loop of so many workers, which keeps nothing; the others are what people write. Times do not
-hold the interpreter's start and the imports.
+hold the interpreter's start and the imports. `script` is what people write for themselves with the same client: so
+many workers that write each answer down as it comes, with nothing to go on from after a crash.
 """
 
 from __future__ import annotations
@@ -53,6 +54,22 @@ async def workers(url: str, source: Path) -> None:
                 await provider.generate_text(json.loads(line)["prompt"])
 
         await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+
+
+async def script(url: str, source: Path) -> None:
+    """The same client in a bare loop that writes a line for each answer, as they come."""
+    from rusty_agent import AsyncProvider
+
+    async with AsyncProvider("m", api_key=KEY, base_url=url) as provider:
+        lines = enumerate(source.read_bytes().splitlines())
+        with source.with_name("out.jsonl").open("a") as file:
+
+            async def work() -> None:
+                for number, line in lines:
+                    result = await provider.generate_text(json.loads(line)["prompt"], include_usage=True)
+                    file.write(json.dumps({"id": number, "answer": result.raw, "seconds": result.duration}) + "\n")
+
+            await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
 
 
 async def gather(url: str, source: Path) -> None:
@@ -116,6 +133,7 @@ async def cookbook(url: str, source: Path) -> None:
 WAYS: dict[str, Callable[[str, Path], Awaitable[None]]] = {
     "batch": batch,
     "workers": workers,
+    "script": script,
     "gather": gather,
     "litellm": litellm,
     "cookbook": cookbook,
@@ -123,6 +141,7 @@ WAYS: dict[str, Callable[[str, Path], Awaitable[None]]] = {
 NEEDS = {
     "batch": "rusty_agent.batch.runner",
     "workers": "rusty_agent.provider",
+    "script": "rusty_agent.provider",
     "gather": "openai.resources.chat",
     "litellm": "litellm",
     "cookbook": "aiohttp",
@@ -182,7 +201,7 @@ def main() -> None:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
         ours: set[int] = set(cores[-1:]) if len(cores) > 1 else set()
         pin(endpoint.pid, set(cores[:1]))
-        print(f"{'loop':10}{'way':10}{'rows/s':>8}{'spread':>14}{'CPU µs/row':>12}{'of workers':>12}")
+        print(f"{'loop':10}{'way':10}{'rows/s':>8}{'spread':>14}{'CPU µs/row':>12}{'of workers':>12}{'of script':>11}")
         for loop in server.LOOPS:
             table(loop, url, arguments, ours)
         endpoint.kill()
@@ -197,10 +216,14 @@ def table(loop: str, url: str, arguments: argparse.Namespace, core: set[int]) ->
             figures[way].append(measure(way, loop, url, rows, core))
     for way, values in figures.items():
         rates, costs = zip(*values, strict=True)
-        ratio = statistics.median(a[0] / b[0] for a, b in zip(values, figures["workers"], strict=True))
+        ratios = [
+            statistics.median(a[0] / b[0] for a, b in zip(values, figures[other], strict=True))
+            for other in ("workers", "script")
+        ]
         spread = f"{min(rates):,.0f}-{max(rates):,.0f}"
         print(
-            f"{loop:10}{way:10}{statistics.median(rates):8,.0f}{spread:>14}{statistics.median(costs):12.0f}{ratio:12.2f}",
+            f"{loop:10}{way:10}{statistics.median(rates):8,.0f}{spread:>14}{statistics.median(costs):12.0f}"
+            f"{ratios[0]:12.2f}{ratios[1]:11.2f}",
             flush=True,
         )
 

@@ -299,7 +299,8 @@ class Outcome(TokenCounts):
         call, attempt = self._call, self._attempt
         assert call is not None
         assert attempt is not None
-        decoder, assembler = attempt.decoder, attempt.decoder.assembler
+        decoder = attempt.decoder
+        assembler = decoder.assembler
         return GenerateResult(
             assembler.text,
             decoder.finish_reason,

@@ -235,6 +235,8 @@ def _check(row: Row) -> None:
         extra_body=extra,
     )
     encode_body(body)
+    if not row.fields:
+        return
     try:
         dumps(row.fields)  # they are written beside the answer
     except ValueError as error:
@@ -267,8 +269,9 @@ def prompt_characters(parameters: Mapping[str, Any]) -> int:
 
 def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
     """The most tokens that a row lets the answer have, by whatever name; None where it does not say."""
-    extra = parameters.get("extra_body", {})
-    for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):
+    extra = parameters.get("extra_body")
+    further = (extra.get("max_completion_tokens"), extra.get("max_tokens")) if extra else ()
+    for given in (*further, parameters.get("max_tokens")):
         if isinstance(given, int) and not isinstance(given, bool):
             return given
     return None

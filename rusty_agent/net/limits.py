@@ -15,7 +15,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from random import uniform
+from random import random
 
 from attrs import define
 
@@ -244,7 +244,7 @@ class Limiter:
         requests = self._requests
         if requests.rate != math.inf:
             # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
-            requests.spend(uniform(0.5, 1.5) if requests.rate == self._said.requests else 1, now)
+            requests.spend(0.5 + random() if requests.rate == self._said.requests else 1, now)
         if self._tokens.rate != math.inf:
             self._tokens.spend(tokens, now)
         if self._steps.rate != math.inf:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.net.gather import Inputs, Stop, spread
+from rusty_agent.net.gather import PAUSE, Inputs, Stop, spread, work_off
 from rusty_agent.types import MapItem
 
 
@@ -67,6 +67,39 @@ async def test_every_input_gets_an_item(kind: str, ordered: bool) -> None:
     assert work.peak == 4
     if ordered:
         assert [item.index for item in items] == list(range(50))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_working_off_keeps_nothing(kind: str) -> None:
+    finished: list[int] = []
+
+    async def work(given: int) -> None:
+        await asyncio.sleep(0)
+        finished.append(given)
+        if given % 2:
+            raise ValueError(given)
+
+    await work_off(KINDS[kind](), work, concurrency=4)
+    assert sorted(finished) == list(range(50))
+
+
+async def test_working_off_raises_what_taking_an_input_raised_and_can_be_cancelled() -> None:
+    def inputs() -> Iterator[int]:
+        yield from range(10)
+        raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="the file is gone"):
+        await work_off(inputs(), Worker(), concurrency=4)
+    work = Worker(lambda _: 10**6)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(work_off(range(100), work, concurrency=4), 0.02)
+    assert (work.busy, work.cancelled) == (0, 4)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_pause_among_the_inputs_is_none(ordered: bool) -> None:
+    items: list[Any] = await all_of([PAUSE, 1, PAUSE, PAUSE, 2, PAUSE], Worker(), concurrency=1, ordered=ordered)
+    assert [(item.index, item.result) for item in items] == [(0, 1), (1, 2)]
 
 
 async def test_without_an_order_items_come_as_they_finish() -> None:

@@ -14,7 +14,7 @@ def served(pace: Pace, seconds: float, step: float = 0.001, amount: float = 1) -
     count = 0
     for tick in range(round(seconds / step)):
         now = tick * step
-        while (pace.opens - (now)) <= 0:
+        while pace.opens - now <= 0:
             pace.spend(amount, now)
             count += 1
     return count
@@ -31,9 +31,9 @@ def test_late_timers_cost_nothing() -> None:
 def test_what_was_not_used_is_not_saved_up() -> None:
     pace = Pace(100)
     pace.spend(1, 0)
-    assert (pace.opens - (100)) <= 0
+    assert pace.opens - 100 <= 0
     count = 0
-    while (pace.opens - (100)) <= 0:
+    while pace.opens - 100 <= 0:
         pace.spend(1, 100)
         count += 1
     assert count <= 11
@@ -41,28 +41,28 @@ def test_what_was_not_used_is_not_saved_up() -> None:
 
 def test_an_amount_larger_than_a_seconds_worth_passes_and_is_paid_for_afterwards() -> None:
     pace = Pace(100)
-    assert (pace.opens - (0)) <= 0
+    assert pace.opens <= 0
     pace.spend(500, 0)
-    assert (pace.opens - (0)) == pytest.approx(5 - TOLERANCE_SECONDS)
+    assert pace.opens == pytest.approx(5 - TOLERANCE_SECONDS)
     pace.spend(-300, 0)  # the answer was shorter than estimated
-    assert (pace.opens - (0)) == pytest.approx(2 - TOLERANCE_SECONDS)
+    assert pace.opens == pytest.approx(2 - TOLERANCE_SECONDS)
 
 
 def test_what_is_owed_is_paid_off_at_a_higher_rate() -> None:
     pace = Pace(1)
     pace.spend(60, 0)
     pace.change(100, 0)
-    assert (pace.opens - (0)) == pytest.approx(0.6 - TOLERANCE_SECONDS)
+    assert pace.opens == pytest.approx(0.6 - TOLERANCE_SECONDS)
     pace.change(1, 0)  # a lower one does not make it more
-    assert (pace.opens - (0)) == pytest.approx(0.6 - TOLERANCE_SECONDS)
+    assert pace.opens == pytest.approx(0.6 - TOLERANCE_SECONDS)
 
 
 def test_no_limit() -> None:
     pace = Pace()
     for _ in range(1000):
         pace.spend(1e9, 0)
-    assert (pace.opens - (0)) <= 0
+    assert pace.opens <= 0
     pace.change(10, 0)
     pace.spend(1, 0)
-    assert not math.isnan((pace.opens - (0)))
-    assert (pace.opens - (0)) <= 0.1
+    assert not math.isnan(pace.opens)
+    assert pace.opens <= 0.1

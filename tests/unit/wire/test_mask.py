@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rusty_agent.wire.mask import Mask
 
@@ -58,3 +61,25 @@ def test_deep_values(depth: int) -> None:
 def test_values_that_are_no_strict_json() -> None:
     masked = Mask([KEY])({"a": math.nan, "b": 2**70, "c": KEY})
     assert (masked["b"], masked["c"]) == (2**70, "***")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"a": KEY}),
+        '{"a": "' + "".join(f"\\u{ord(each):04x}" for each in KEY) + '"}',
+        json.dumps({"a/b": "/"}).replace("/", "\\/"),
+    ],
+)
+def test_json_text_that_may_hold_a_secret(text: str) -> None:
+    assert not Mask([KEY, "a/b and more"]).misses(text.encode())
+
+
+@given(st.text(st.sampled_from('ab"\\/\n é'), min_size=8), st.text(st.sampled_from('ab"\\/\n é')), st.booleans())
+def test_json_text_that_misses_the_secrets_decodes_to_what_does(secret: str, around: str, ascii_only: bool) -> None:
+    mask = Mask([secret])
+    for text in (around, around + secret, secret + around):
+        value = [{text: [text]}]
+        if mask.misses(json.dumps(value, ensure_ascii=ascii_only).encode()):
+            assert mask(value) is value
+            assert secret not in text
