@@ -1,183 +1,208 @@
-"""`python -m benchmarks`: client CPU per request and per chunk, beside aiohttp loops written by hand.
+"""`python -m benchmarks [PART …]`: what clients cost, beside loops written by hand and beside other libraries.
 
-Each client runs in a process of its own, pinned to one core where the system allows, round by round in turn, so that
-a ratio is taken within one round. The figures are CPU microseconds (user and system) per request or chunk.
+Each client works in a process of its own on one core, the endpoint on another where the system allows; they take
+turns round by round, so that a ratio is taken within one round. A client that returns another text than the others
+ends the run, and so does an endpoint that was the bottleneck.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
-import resource
-import statistics
+import platform
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
-from .server import LOOPS, run
+from . import imports, page, wire
+from .clients import CLIENTS, missing
+from .parts import PARTS, Part
+from .server import LOOPS
 
-PARTS = {
-    # name: (prompt, streamed, requests, in flight, units of one request)
-    "request": ("json", False, 2000, 64, 1),
-    "burst": ("burst 200", True, 200, 20, 200),
-    "paced": ("paced 100 10", True, 50, 50, 100),
-}
-ROUNDS = 5
-KEPT: list[object] = []  # sessions of the hand-written clients, which would complain if they were dropped unclosed
-
-
-async def plain(url: str, prompt: str, streamed: bool) -> Callable[[], Awaitable[str]]:
-    """aiohttp as people write it."""
-    import aiohttp
-
-    session = aiohttp.ClientSession()
-    KEPT.append(session)
-    body = {"model": "m", "messages": [{"role": "user", "content": prompt}], "stream": streamed}
-    headers = {"Authorization": "Bearer key"}
-
-    async def whole() -> str:
-        async with session.post(url + "/chat/completions", json=body, headers=headers) as response:
-            return (await response.json())["choices"][0]["message"]["content"]  # type: ignore[no-any-return]
-
-    async def stream() -> str:
-        parts = []
-        async with session.post(url + "/chat/completions", json=body, headers=headers) as response:
-            async for line in response.content:
-                if line.startswith(b"data: ") and not line.startswith(b"data: [DONE]"):
-                    content = json.loads(line[6:])["choices"][0]["delta"].get("content")
-                    if content:
-                        parts.append(content)
-        return "".join(parts)
-
-    return stream if streamed else whole
+OTHERS = {"import": imports.measure, "wire": wire.measure}
+BUSY = 0.97  # of a core: more than this, and the endpoint may be what was measured
+IDLE = 0.9
+DISTRIBUTIONS = ("rusty-agent", "aiohttp", "orjson", "uvloop", "openai", "httpx", "litellm", "rusty-agent-sdk")
 
 
-async def tuned(url: str, prompt: str, streamed: bool) -> Callable[[], Awaitable[str]]:
-    """aiohttp and orjson as an expert writes it."""
-    import aiohttp
-    import orjson
+class Worker:
+    """A client in a process of its own."""
 
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None),
-    )
-    KEPT.append(session)
-    headers = {"Authorization": "Bearer key", "Content-Type": "application/json"}
-    body = {"model": "m", "messages": [{"role": "user", "content": prompt}], "stream": streamed}
+    def __init__(self, client: str, loop: str, url: str) -> None:
+        self.client = client
+        command = [sys.executable, "-m", "benchmarks.worker", client, loop, url]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        _pin(self.process.pid, -1)
+        self._answer()
 
-    async def whole() -> str:
-        async with session.post(url + "/chat/completions", data=orjson.dumps(body), headers=headers) as response:
-            return orjson.loads(await response.read())["choices"][0]["message"]["content"]  # type: ignore[no-any-return]
+    def run(self, work: dict[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(work) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
 
-    async def stream() -> str:
-        parts = []
-        rest = b""
-        async with session.post(url + "/chat/completions", data=orjson.dumps(body), headers=headers) as response:
-            async for data in response.content.iter_any():
-                *events, rest = (rest + data).split(b"\n\n")
-                for event in events:
-                    if event == b"data: [DONE]":
-                        break
-                    content = orjson.loads(event[6:])["choices"][0]["delta"].get("content")
-                    if content:
-                        parts.append(content)
-        return "".join(parts)
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.client} failed, see above")
+        return json.loads(line)  # type: ignore[no-any-return]
 
-    return stream if streamed else whole
+    def close(self) -> None:
+        self.process.communicate()
 
 
-async def ours(url: str, prompt: str, streamed: bool) -> Callable[[], Awaitable[str]]:
-    """rusty_agent."""
-    from rusty_agent import AsyncProvider
-
-    provider = AsyncProvider("m", api_key="key-key-key", base_url=url)
-
-    async def whole() -> str:
-        return await provider.generate_text(prompt)
-
-    async def stream() -> str:
-        return "".join([piece async for piece in provider.stream_text(prompt)])
-
-    return stream if streamed else whole
-
-
-CLIENTS = {"plain": plain, "tuned": tuned, "ours": ours}
-
-
-async def measure(client: str, part: str, url: str) -> None:
-    prompt, streamed, requests, in_flight, units = PARTS[part]
-    call = await CLIENTS[client](url, prompt, streamed)
-    expected = await call()
-    for _ in range(3):  # warm up: connections and caches
-        await asyncio.gather(*(call() for _ in range(min(in_flight, 20))))
-    left = iter(range(requests))
-
-    async def worker() -> None:
-        for _ in left:
-            if await call() != expected:
-                raise AssertionError("a client returned another text")
-
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    await asyncio.gather(*(worker() for _ in range(in_flight)))
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    print(json.dumps({"us": cpu / requests / units * 1e6, "characters": len(expected)}))
-
-
-def child(client: str, part: str, url: str, loop: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks", "--child", client, part, url, loop]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)  # type: ignore[no-any-return]
-
-
-def run_child(client: str, part: str, url: str, loop: str) -> None:
+def _pin(process: int, core: int) -> None:
     if hasattr(os, "sched_setaffinity") and len(cores := sorted(os.sched_getaffinity(0))) > 1:
-        os.sched_setaffinity(0, {cores[-1]})
-    run(measure(client, part, url), loop)
-    sys.stdout.flush()
-    os._exit(0)
+        with suppress(OSError):
+            os.sched_setaffinity(process, {cores[core]})
 
 
-def main(parts: list[str]) -> None:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(server.pid, {min(os.sched_getaffinity(0))})
-    loops = os.environ.get("BENCH_LOOPS", " ".join(LOOPS)).split()
-    print(f"{'part':10}{'loop':10}{'client':10}{'µs':>8}{'spread':>16}{'of plain':>10}{'of tuned':>10}")
-    for part in parts:
+@contextmanager
+def endpoint() -> Iterator[str]:
+    """The endpoint, in a process of its own; its URL."""
+    command = [sys.executable, "-m", "benchmarks.server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        _pin(process.pid, 0)
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        process.kill()
+
+
+class Bench:
+    """A run of the benchmark: the workers of one loop, and what they have found."""
+
+    def __init__(self, url: str, loop: str, quick: bool, rounds: int) -> None:
+        self.url = url
+        self.loop = loop
+        self.quick = quick
+        self.rounds = rounds
+        self.workers: dict[str, Worker] = {}
+
+    def run(self, name: str) -> list[dict[str, Any]]:
+        """Every work of a part."""
+        part = PARTS[name]
+        results = []
+        for label, work in part.works.items():
+            rows = self._rounds(part, work)
+            results += [
+                {"part": name, "label": label, "loop": self.loop, "client": client, "rounds": rows[client]}
+                for client in rows
+            ]
+            page.show(results[-len(rows) :], part)
+        return results
+
+    def _rounds(self, part: Part, work: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        clients = [client for client in part.clients if missing(client) is None]
+        rows: dict[str, list[dict[str, Any]]] = {client: [] for client in clients}
+        for _ in range(self.rounds):
+            texts = set()
+            for client in clients:
+                worker = self._worker(client, part)
+                figures = worker.run(self._share(part, client, work))
+                if part.fresh:
+                    worker.close()
+                _check(client, figures)
+                texts.add(figures.pop("text"))
+                rows[client].append(figures)
+            if len(texts) > 1:
+                raise SystemExit(f"not all of {', '.join(clients)} returned the same text")
+        return rows
+
+    def _worker(self, client: str, part: Part) -> Worker:
+        if part.fresh:
+            return Worker(client, self.loop, self.url)
+        if client not in self.workers:
+            self.workers[client] = Worker(client, self.loop, self.url)
+        return self.workers[client]
+
+    def _share(self, part: Part, client: str, work: dict[str, Any]) -> dict[str, Any]:
+        """The work, or less of it: for a slow client, and in a hurry; but each in flight has something to do."""
+        parts = CLIENTS[client].slow * (part.quick if self.quick else 1)
+        if part.fresh and not self.quick:
+            parts = 1
+        return {**work, "count": max(work.get("in_flight", 10), work["count"] // parts)}
+
+    def close(self) -> None:
+        for worker in self.workers.values():
+            worker.close()
+
+
+def _check(client: str, figures: dict[str, Any]) -> None:
+    if figures["server"] > BUSY and figures["client"] < IDLE and client != "raw":
+        raise SystemExit(f"the endpoint was the bottleneck of {client}, so the figures say nothing: {figures}")
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what this was measured."""
+    with suppress(OSError):
+        model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "when": time.strftime("%Y-%m-%d"),
+        "processor": model.partition(": ")[2] if "model" in locals() else platform.processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip() or "unknown",
+        "versions": {name: found for name in DISTRIBUTIONS if (found := _version(name)) is not None},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def measure(names: list[str], quick: bool, rounds: int, loops: list[str]) -> dict[str, Any]:
+    """Run the parts; what is found, as it is kept in a file."""
+    for client in CLIENTS:
+        if (lacks := missing(client)) is not None:
+            print(f"without {client}: {lacks} is not installed (benchmarks/requirements.txt)", file=sys.stderr)
+    results: list[dict[str, Any]] = []
+    with endpoint() as url:
         for loop in loops:
-            figures: dict[str, list[float]] = {name: [] for name in CLIENTS}
-            for _ in range(ROUNDS):
-                rounds = {name: child(name, part, url, loop) for name in CLIENTS}
-                assert len({figure["characters"] for figure in rounds.values()}) == 1
-                for name, figure in rounds.items():
-                    figures[name].append(figure["us"])
-            for name, values in figures.items():
-                ratios = [
-                    statistics.median(a / b for a, b in zip(values, figures[other], strict=True))
-                    for other in ("plain", "tuned")
-                ]
-                spread = f"{min(values):.1f}-{max(values):.1f}"
-                print(
-                    f"{part:10}{loop:10}{name:10}{statistics.median(values):8.1f}{spread:>16}"
-                    f"{ratios[0]:10.2f}{ratios[1]:10.2f}",
-                    flush=True,
-                )
+            bench = Bench(url, loop, quick, rounds)
+            for name in names:
+                if name in PARTS:
+                    results += bench.run(name)
+            bench.close()
+    for name in names:
+        if name in OTHERS:
+            found = OTHERS[name](rounds)
+            page.show(found)
+            results += found
+    return {"machine": machine(), "rounds": rounds, "quick": quick, "results": results}
+
+
+def main() -> None:
+    names = [*PARTS, *OTHERS]
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(names)}; all of them without one")
+    parser.add_argument("--quick", action="store_true", help="less work and fewer rounds: two minutes, rough figures")
+    parser.add_argument("--rounds", type=int, help="how many rounds (default 5, with --quick 2)")
+    parser.add_argument("--loop", choices=LOOPS, action="append", help="only this event loop")
+    parser.add_argument("-o", "--output", type=Path, help="write the figures here, as JSON")
+    parser.add_argument("--page", action="store_true", help="make docs/benchmarks.md of the figures")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(names):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    rounds = arguments.rounds or (2 if arguments.quick else 5)
+    found = measure(arguments.parts or names, arguments.quick, rounds, arguments.loop or list(LOOPS))
+    page.show_bars(found["results"])
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.page:
+        page.write(found)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        run_child(*sys.argv[2:6])
-    else:
-        parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-        parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them without one")
-        chosen = parser.parse_args().parts
-        if unknown := set(chosen) - PARTS.keys():
-            parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-        main(chosen or list(PARTS))
+    main()

@@ -162,12 +162,6 @@ def child(way: str, loop: str, url: str, source: str) -> None:
     server.run(main(), loop)
 
 
-def serve() -> None:
-    """The endpoint of the other benchmarks, without a rate that a client would have to keep."""
-    server.JSON = server.JSON.replace(b"x-ratelimit-limit-requests: 10000", b"x-ratelimit-limit-requests: 99999999")
-    server.serve()
-
-
 def measure(way: str, loop: str, url: str, rows: int, core: set[int]) -> tuple[float, float]:
     """Rows per second, and microseconds of CPU per row."""
     with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +188,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    command = [sys.executable, "-m", "benchmarks.batch", "--serve"]
+    command = [sys.executable, "-m", "benchmarks.server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as endpoint:
         assert endpoint.stdout is not None
         url = f"http://127.0.0.1:{int(endpoint.stdout.readline())}/v1"
@@ -231,7 +225,5 @@ def table(loop: str, url: str, arguments: argparse.Namespace, core: set[int]) ->
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child(*sys.argv[2:6])
-    elif sys.argv[1:] == ["--serve"]:
-        serve()
     else:
         main()

@@ -1,7 +1,9 @@
 """A loopback endpoint that is never the bottleneck: a raw protocol with answers encoded beforehand.
 
 `python -m benchmarks.server` prints its port and serves until its standard input closes. The prompt chooses the
-answer: `json`, `burst N` (N chunks in one go), `paced N MS` (N chunks, one write each, MS milliseconds apart).
+answer: `json`; `delayed MS` (the same after so many milliseconds); `burst N` (N chunks in one go); `paced N MS` (N
+chunks, one write each, MS milliseconds apart, each with the moment of its writing); `open` (a chunk, and then silence).
+A request without a prompt is told how much CPU time the endpoint has used.
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ import asyncio
 import json
 import os
 import re
+import resource
 import sys
 import threading
+import time
 from collections.abc import Coroutine
 from importlib.util import find_spec
 from typing import Any
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: %s\r\nx-request-id: req_0123456789abcdef\r\n"
-    b"openai-processing-ms: 123\r\nx-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\n"
+    b"openai-processing-ms: 123\r\nx-ratelimit-limit-requests: 30000000\r\nx-ratelimit-remaining-requests: 29999999\r\n"  # none to keep
     b"strict-transport-security: max-age=31536000\r\ncf-cache-status: DYNAMIC\r\n"
 )
 ID = "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz012"
@@ -64,7 +68,10 @@ BODY = json.dumps(
 JSON = HEAD % b"application/json" + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 LOOPS = ("asyncio", "uvloop") if find_spec("uvloop") else ("asyncio",)
 LENGTH = re.compile(rb"(?i)content-length: (\d+)")
-PROMPT = re.compile(rb'"content": ?"(json|burst|paced)(?: (\d+))?(?: (\d+))?"')
+PROMPT = re.compile(rb'"content": ?"(json|delayed|burst|paced|open)(?: (\d+))?(?: (\d+))?"')
+STAMP = 16  # digits of `time.monotonic_ns`, the content of a paced chunk
+BEFORE_STAMP, AFTER_STAMP = _chunk({"content": "0" * STAMP}).split(b"0" * STAMP)
+GOLDEN = 0.618  # multiples of it, modulo one, are spread evenly
 
 
 class Endpoint(asyncio.Protocol):
@@ -92,30 +99,61 @@ class Endpoint(asyncio.Protocol):
 
 
 class Protocol(Endpoint):
+    """What the prompts ask for."""
+
+    streams = 0
+
     def requested(self, head: bytes, body: bytes) -> None:
-        kind, count, gap = PROMPT.search(body).groups()  # type: ignore[union-attr]
+        asked = PROMPT.search(body)
+        if asked is None:
+            self.tell()
+            return
+        kind, count, gap = asked.groups()
         if kind == b"json":
             self.transport.write(JSON)
+        elif kind == b"delayed":
+            asyncio.get_running_loop().call_later(int(count) / 1000, self.transport.write, JSON)
         elif kind == b"burst":
             chunks = (CHUNKS * (int(count) // len(CHUNKS) + 1))[: int(count)]
             self.transport.write(STREAM_HEAD + FIRST + b"".join(chunks) + LAST)
+        elif kind == b"open":
+            self.transport.write(STREAM_HEAD + FIRST + CHUNKS[0])
         else:
             self.transport.write(STREAM_HEAD + FIRST)
-            self.paced(0, int(count), int(gap) / 1000)
+            self.begin(int(count), int(gap) / 1000)
 
-    def paced(self, number: int, count: int, gap: float) -> None:
+    def begin(self, count: int, gap: float) -> None:
+        """Pace a stream. The streams' phases are spread over the gap: aligned ones would wake the client in batches."""
+        cls, loop = type(self), asyncio.get_running_loop()
+        cls.streams += 1
+        start = loop.time() + gap * (cls.streams * GOLDEN % 1)
+        loop.call_at(start, self.paced, 0, count, gap, start)
+
+    def paced(self, number: int, count: int, gap: float, start: float) -> None:
         if self.transport.is_closing():
             return
         if number == count:
             self.transport.write(LAST)
             return
-        self.transport.write(CHUNKS[number % len(CHUNKS)])
-        asyncio.get_running_loop().call_later(gap, self.paced, number + 1, count, gap)
+        stamp = f"{time.monotonic_ns():0{STAMP}d}".encode()
+        self.transport.write(BEFORE_STAMP + stamp + AFTER_STAMP)
+        when = start + (number + 1) * gap
+        asyncio.get_running_loop().call_at(when, self.paced, number + 1, count, gap, start)
+
+    def tell(self) -> None:
+        body = json.dumps({"cpu": time.process_time(), "wall": time.monotonic()}).encode()
+        self.transport.write(HEAD % b"application/json" + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
 
 def _end_with_parent() -> None:
     sys.stdin.read()
     os._exit(0)
+
+
+def raise_limits() -> None:
+    """As many open files as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def run(main: Coroutine[Any, Any, None], loop: str) -> None:
@@ -137,6 +175,7 @@ async def listen(endpoint: type[Endpoint]) -> None:
 
 def serve() -> None:
     """Serve until standard input closes, on uvloop where it is installed."""
+    raise_limits()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     run(listen(Protocol), LOOPS[-1])
 

@@ -12,14 +12,15 @@ that is not so plain (proxies, sessions of the caller's): both ways send the sam
 from __future__ import annotations
 
 import asyncio
-from typing import TypeAlias
+from collections import deque
+from typing import Any, Protocol, TypeAlias
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-__all__ = ["Headers", "Reply", "Response", "Target"]
+__all__ = ["Headers", "Outbox", "Reply", "Response", "Target"]
 
 _AUTOMATIC = ("Host", "Accept", "Accept-Encoding")  # what aiohttp would add to our headers by itself
 
@@ -96,11 +97,61 @@ Response: TypeAlias = aiohttp.ClientResponse | Reply
 """An answer, whichever way its request has gone."""
 
 
+class Line(Protocol):
+    """A connection, as far as sending goes. While it is `idle` whatever arrives is no answer to a request of ours."""
+
+    idle: bool
+    transport: asyncio.Transport | None
+
+    def close(self) -> None:
+        """Close it now."""
+
+
+class Outbox:
+    """Requests that one iteration of the loop has made, to be sent together at the beginning of the next.
+
+    Sent one by one, between the work for other answers, each of them wakes the endpoint by itself, and its answer
+    wakes us: both spend their time on waking. With 8 to 64 in flight on loopback a request took 96 and 90 µs of CPU
+    one by one, and takes 68 and 72 µs together.
+    """
+
+    def __init__(self) -> None:
+        self._letters: deque[tuple[Line, bytes]] = deque()
+
+    def put(self, line: Line, request: bytes) -> None:
+        """Send a request soon. Its connection is idle until then, and may be closed meanwhile."""
+        if not self._letters:
+            asyncio.get_running_loop().call_soon(self._send_all)
+        line.idle = True
+        self._letters.append((line, request))
+
+    def _send_all(self) -> None:
+        letters, self._letters = self._letters, deque()
+        line = None
+        try:
+            while letters:
+                line, request = letters.popleft()
+                _send_now(line, request)
+        except BaseException as error:  # Ctrl-C: nobody would send the others, whose callers wait
+            for other in (line, *(each for each, _ in letters)):
+                if other is not None:
+                    other.close()
+            letters, request = deque(), b""  # the key is in them, and frames are printed
+            raise error.with_traceback(None) from None
+
+
+def _send_now(line: Line, request: bytes) -> None:
+    if line.transport is not None and not line.transport.is_closing():
+        line.idle = False
+        line.transport.write(request)
+
+
 class Target:
     """Where requests of one session to one URL go: prepared once, so that nothing is prepared for each."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: URL, read_buffer: int) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: URL, read_buffer: int, outbox: Outbox) -> None:
         self._url = url
+        self._outbox = outbox
         self._read_buffer = read_buffer
         # For the pool: it asks a request what connection it needs.
         self._request = ClientRequest(
@@ -131,11 +182,13 @@ class Target:
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {self._url}") from error
         try:
-            protocol, transport = connection.protocol, connection.transport
-            if protocol is None or transport is None:
+            protocol = connection.protocol
+            if protocol is None or protocol.transport is None:
                 raise aiohttp.ServerDisconnectedError
             protocol.set_response_params(read_until_eof=True, auto_decompress=True, read_bufsize=self._read_buffer)
-            transport.write(b"%b%d\r\n\r\n%b" % (headers.head(self), len(body), body))
+            line: Any = protocol  # of our own kind, see `Connector`
+            send = self._outbox.put if len(connector._acquired) > 1 else _send_now  # alone it waits for no others
+            send(line, b"%b%d\r\n\r\n%b" % (headers.head(self), len(body), body))
             while True:
                 message, content = await protocol.read()
                 if not 100 <= message.code < 200 or message.code == 101:

@@ -24,7 +24,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from ..guard import dismiss_all
-from .direct import Target
+from .direct import Outbox, Target
 
 __all__ = ["READ_BUFFER", "BoundedConnector", "Connector", "made_connection", "sending_hook"]
 
@@ -95,6 +95,7 @@ class Connector(aiohttp.TCPConnector):
         self.abandoned = False
         self._home = asyncio.get_running_loop()
         self._targets: dict[URL, Target] = {}
+        self._outbox = Outbox()
         super().__init__(**options)
         protocol: type[ResponseHandler] = _Protocol
         self._factory = partial(protocol, loop=self._home)
@@ -106,7 +107,7 @@ class Connector(aiohttp.TCPConnector):
         if target is None:
             if len(self._targets) >= _MAX_TARGETS:
                 self._targets.clear()
-            target = self._targets[url] = Target(session, url, READ_BUFFER)
+            target = self._targets[url] = Target(session, url, READ_BUFFER, self._outbox)
         return target
 
     async def _get(self, *args: Any, **kwargs: Any) -> Any:

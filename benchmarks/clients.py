@@ -1,0 +1,342 @@
+"""The clients that are compared: each asks the endpoint for a whole answer, or for a stream, and hands its text on.
+
+In: the endpoint's URL, prompts. Out: texts; of a stream, each piece as it comes. Never touched: clocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+Seen = Callable[[str], object]
+KEY = "key-key-key-key"
+HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+
+
+def body(prompt: str, stream: bool) -> dict[str, Any]:
+    """What the hand-written clients send."""
+    return {"model": "m", "messages": [{"role": "user", "content": prompt}], "stream": stream}
+
+
+class Client:
+    """One way to ask.
+
+    Attributes:
+        needs: The distributions that it needs; it is left out, by name, where one is missing.
+        slow: It gets this fraction of the work.
+        blocking: Its methods block.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("aiohttp", "orjson")
+    slow: ClassVar[int] = 1
+    blocking: ClassVar[bool] = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def open(self) -> None:
+        """Make what belongs to the loop."""
+
+    async def request(self, prompt: str) -> str:
+        """A whole answer."""
+        raise NotImplementedError
+
+    async def stream(self, prompt: str, seen: Seen) -> None:
+        """A stream; `seen` is called with each piece."""
+        raise NotImplementedError
+
+    async def many(self, prompts: Iterable[str], in_flight: int) -> None:
+        """Whole answers to all of these, so many at once."""
+        left = iter(prompts)
+
+        async def work() -> None:
+            for prompt in left:
+                await self.request(prompt)
+
+        await asyncio.gather(*(work() for _ in range(in_flight)))
+
+
+class Raw(Client):
+    """The floor: a raw asyncio protocol that knows how this very server frames its answers, and orjson."""
+
+    needs = ("orjson",)
+
+    async def open(self) -> None:
+        self.idle: list[_RawConnection] = []
+        self.host, _, port = self.url.split("/")[2].partition(":")
+        self.port = int(port)
+
+    async def request(self, prompt: str) -> str:
+        parts: list[str] = []
+        await self.stream(prompt, parts.append, stream=False)
+        return parts[0]
+
+    async def stream(self, prompt: str, seen: Seen, stream: bool = True) -> None:
+        import orjson
+
+        sent = orjson.dumps(body(prompt, stream))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {len(sent)}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+        if self.idle:
+            connection = self.idle.pop()
+        else:
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(_RawConnection, self.host, self.port)
+        await connection.ask(head.encode() + b"\r\n" + sent, seen, stream)
+        self.idle.append(connection)
+
+
+class _RawConnection(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.rest = b""
+
+    def ask(self, sent: bytes, seen: Seen, stream: bool) -> asyncio.Future[None]:
+        self.seen = seen
+        self.take = self.take_events if stream else self.take_document
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport.write(sent)
+        return self.done
+
+    def data_received(self, data: bytes) -> None:
+        self.take(self.rest + data if self.rest else data)
+
+    def take_document(self, data: bytes) -> None:
+        import orjson
+
+        head, _, document = data.partition(b"\r\n\r\n")
+        if len(document) < int(head[head.rindex(b" ") :]):
+            self.rest = data
+            return
+        self.rest = b""
+        self.seen(orjson.loads(document)["choices"][0]["message"]["content"])
+        self.done.set_result(None)
+
+    def take_events(self, data: bytes) -> None:
+        import orjson
+
+        *events, self.rest = data.split(b"\n\n\r\n")
+        for event in events:
+            value = event[event.index(b"data: ") + 6 :]
+            if value != b"[DONE]" and (content := orjson.loads(value)["choices"][0]["delta"].get("content")):
+                self.seen(content)
+        if self.rest == b"0\r\n\r\n":
+            self.rest = b""
+            self.done.set_result(None)
+
+
+class Plain(Client):
+    """aiohttp as people write it; without its limit of 100 connections, which they find soon enough."""
+
+    async def open(self) -> None:
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=None)
+        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout)
+        self.target = self.url + "/chat/completions"
+
+    async def request(self, prompt: str) -> str:
+        async with self.session.post(self.target, json=body(prompt, False), headers=HEADERS) as response:
+            return (await response.json())["choices"][0]["message"]["content"]  # type: ignore[no-any-return]
+
+    async def stream(self, prompt: str, seen: Seen) -> None:
+        async with self.session.post(self.target, json=body(prompt, True), headers=HEADERS) as response:
+            async for line in response.content:
+                if line.startswith(b"data: ") and not line.startswith(b"data: [DONE]"):
+                    content = json.loads(line[6:])["choices"][0]["delta"].get("content")
+                    if content:
+                        seen(content)
+
+
+class Tuned(Plain):
+    """aiohttp and orjson as an expert writes it."""
+
+    async def open(self) -> None:
+        import aiohttp
+
+        await super().open()
+        await self.session.close()
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+
+    async def request(self, prompt: str) -> str:
+        import orjson
+
+        sent = orjson.dumps(body(prompt, False))
+        async with self.session.post(self.target, data=sent, headers=HEADERS) as response:
+            return orjson.loads(await response.read())["choices"][0]["message"]["content"]  # type: ignore[no-any-return]
+
+    async def stream(self, prompt: str, seen: Seen) -> None:
+        import orjson
+
+        rest = b""
+        sent = orjson.dumps(body(prompt, True))
+        async with self.session.post(self.target, data=sent, headers=HEADERS) as response:
+            async for data in response.content.iter_any():
+                *events, rest = (rest + data).split(b"\n\n")
+                for event in events:
+                    if event == b"data: [DONE]":
+                        break
+                    content = orjson.loads(event[6:])["choices"][0]["delta"].get("content")
+                    if content:
+                        seen(content)
+
+
+class Ours(Client):
+    """rusty_agent."""
+
+    async def open(self) -> None:
+        from rusty_agent import AsyncProvider
+
+        self.provider = AsyncProvider("m", api_key=KEY, base_url=self.url)
+
+    async def request(self, prompt: str) -> str:
+        return await self.provider.generate_text(prompt)
+
+    async def stream(self, prompt: str, seen: Seen) -> None:
+        async for piece in self.provider.stream_text(prompt):
+            seen(piece)
+
+    async def many(self, prompts: Iterable[str], in_flight: int) -> None:
+        async for item in self.provider.map(prompts, concurrency=in_flight, ordered=False):
+            assert item.error is None, item.error
+
+
+class OpenAI(Client):
+    """openai-python on its own transport."""
+
+    needs = ("openai",)
+    slow = 10
+    transport: ClassVar[str | None] = None
+
+    async def open(self) -> None:
+        import openai
+
+        options = {} if self.transport is None else {"http_client": getattr(openai, self.transport)()}
+        self.client = openai.AsyncOpenAI(api_key=KEY, base_url=self.url, **options)
+
+    async def request(self, prompt: str) -> str:
+        messages: Any = [{"role": "user", "content": prompt}]
+        completion = await self.client.chat.completions.create(model="m", messages=messages)
+        return completion.choices[0].message.content or ""
+
+    async def stream(self, prompt: str, seen: Seen) -> None:
+        messages: Any = [{"role": "user", "content": prompt}]
+        async for chunk in await self.client.chat.completions.create(model="m", messages=messages, stream=True):
+            if content := chunk.choices[0].delta.content:
+                seen(content)
+
+
+class OpenAIOnAiohttp(OpenAI):
+    """openai-python on aiohttp."""
+
+    needs = ("openai", "httpx-aiohttp")
+    transport = "DefaultAioHttpClient"
+
+
+class LiteLLM(Client):
+    """litellm's acompletion."""
+
+    needs = ("litellm",)
+    slow = 20
+
+    async def open(self) -> None:
+        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network for prices
+        import litellm
+
+        self.ask = litellm.acompletion
+
+    def options(self, prompt: str) -> dict[str, Any]:
+        messages = [{"role": "user", "content": prompt}]
+        return {"model": "openai/m", "messages": messages, "api_key": KEY, "api_base": self.url}
+
+    async def request(self, prompt: str) -> str:
+        return (await self.ask(**self.options(prompt))).choices[0].message.content  # type: ignore[no-any-return]
+
+    async def stream(self, prompt: str, seen: Seen) -> None:
+        async for chunk in await self.ask(**self.options(prompt), stream=True):
+            if content := chunk.choices[0].delta.content:
+                seen(content)
+
+
+class BlockingOurs(Client):
+    """rusty_agent's blocking face."""
+
+    blocking = True
+
+    async def open(self) -> None:
+        from rusty_agent import Provider
+
+        self.provider: Any = Provider("m", api_key=KEY, base_url=self.url)
+
+    async def request(self, prompt: str) -> str:
+        return self.provider.generate_text(prompt)  # type: ignore[no-any-return]
+
+    async def stream(self, prompt: str, seen: Seen) -> None:
+        for piece in self.provider.stream_text(prompt):
+            seen(piece)
+
+
+class BlockingSDK(BlockingOurs):
+    """rusty-agent-sdk."""
+
+    needs = ("rusty-agent-sdk",)
+    slow = 10
+
+    async def open(self) -> None:
+        from rusty_agent_sdk import Provider
+
+        self.provider = Provider("m", api_key=KEY, base_url=self.url)
+
+
+class BlockingOpenAI(OpenAI):
+    """openai-python's blocking client."""
+
+    blocking = True
+
+    async def open(self) -> None:
+        import openai
+
+        self.blocking_client = openai.OpenAI(api_key=KEY, base_url=self.url)
+
+    async def request(self, prompt: str) -> str:
+        messages: Any = [{"role": "user", "content": prompt}]
+        completion = self.blocking_client.chat.completions.create(model="m", messages=messages)
+        return completion.choices[0].message.content or ""
+
+    async def stream(self, prompt: str, seen: Seen) -> None:
+        messages: Any = [{"role": "user", "content": prompt}]
+        for chunk in self.blocking_client.chat.completions.create(model="m", messages=messages, stream=True):
+            if content := chunk.choices[0].delta.content:
+                seen(content)
+
+
+CLIENTS: dict[str, type[Client]] = {
+    "raw": Raw,
+    "plain": Plain,
+    "tuned": Tuned,
+    "ours": Ours,
+    "openai": OpenAI,
+    "openai-aiohttp": OpenAIOnAiohttp,
+    "litellm": LiteLLM,
+    "ours-sync": BlockingOurs,
+    "sdk-sync": BlockingSDK,
+    "openai-sync": BlockingOpenAI,
+}
+
+
+def missing(client: str) -> str | None:
+    """What a client lacks here, or None."""
+    for name in CLIENTS[client].needs:
+        try:
+            version(name)
+        except ImportError:
+            return name
+    return None

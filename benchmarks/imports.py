@@ -1,0 +1,50 @@
+"""What an import costs, in interpreters of their own: milliseconds beyond a bare one, and how many modules."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from typing import Any
+
+STATEMENTS = {
+    "nothing": "pass",
+    "import rusty_agent": "import rusty_agent",
+    "… and AsyncProvider": "from rusty_agent import AsyncProvider",
+    "aiohttp, orjson, attrs": "import aiohttp, orjson, attrs",
+    "rusty_agent_sdk": "import rusty_agent_sdk",
+    "openai": "import openai; openai.AsyncOpenAI",
+    "litellm": "import os; os.environ['LITELLM_LOCAL_MODEL_COST_MAP'] = 'True'; import litellm; litellm.acompletion",
+}
+COUNT = "; import sys; print(len(sys.modules))"
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """A result for each statement, in turn, round by round; the first round is thrown away, for the disk's cache."""
+    ways = {name: code for name, code in STATEMENTS.items() if _is_there(name)}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for number in range(-1, rounds):
+        for name, code in ways.items():
+            began = time.perf_counter()
+            out = subprocess.run([sys.executable, "-c", code + COUNT], check=True, capture_output=True).stdout
+            if number >= 0:
+                rows[name].append({"cost": (time.perf_counter() - began) * 1e3, "modules": int(out)})
+    bare = statistics.median(row["cost"] for row in rows["nothing"])
+    for row in [row for name in ways for row in rows[name]]:
+        row["cost"] -= bare
+    return [
+        {"part": "import", "label": "cold", "loop": "", "client": name, "rounds": rows[name]}
+        for name in ways
+        if name != "nothing"
+    ]
+
+
+def _is_there(name: str) -> bool:
+    return name not in ("rusty_agent_sdk", "openai", "litellm") or find_spec(name) is not None
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(3), indent=1))

@@ -1,0 +1,210 @@
+"""Figures → tables on the terminal, and the page `docs/benchmarks.md` with its charts.
+
+`python -m benchmarks.page` makes the page anew of the figures kept beside it. In: results, each a part, a label, a
+loop, a client and its rounds. Out: text, Markdown, SVG. Never touched: measuring.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .clients import CLIENTS
+from .parts import BARS, PARTS, Bar, Part
+
+DOCS = Path(__file__).parent.parent / "docs"
+FOLDER = DOCS / "benchmarks"
+FIGURES = FOLDER / "figures.json"
+BASES = ("plain", "tuned")
+IMPORT = Part("What an import costs, cold", "ms beyond a bare interpreter", {}, columns={"modules": "modules"})
+WIRE = Part(
+    "The decoders by themselves",
+    "µs per chunk",
+    {},
+    columns={"rate": "MB/s", "instructions": "instructions per chunk"},
+    note="The same stream of 2,000 chunks, without the network, in pieces of several sizes. `split and orjson` is right "
+    "for this stream only: it knows no comments, no other line ends, no errors, no tool calls.",
+)
+OTHERS = {"import": IMPORT, "wire": WIRE}
+Results = list[dict[str, Any]]
+
+
+def median(result: dict[str, Any], figure: str = "cost") -> float:
+    """A figure's median over the rounds."""
+    return statistics.median(row[figure] for row in result["rounds"])
+
+
+def ratio(one: dict[str, Any], other: dict[str, Any], figure: str = "cost") -> float:
+    """The median of the ratios of each round."""
+    pairs = zip(one["rounds"], other["rounds"], strict=True)
+    return statistics.median(a[figure] / b[figure] for a, b in pairs if b[figure])
+
+
+def number(value: float) -> str:
+    """With about three digits."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def _spread(result: dict[str, Any]) -> str:
+    values = [row["cost"] for row in result["rounds"]]
+    return f"{number(min(values))} – {number(max(values))}"
+
+
+def rows(results: Results, part: Part) -> Iterable[list[str]]:
+    """The rows of a table, its heading first."""
+    bases = [base for base in BASES if any(result["client"] == base for result in results)]
+    with_peak = any("peak" in row for result in results for row in result["rounds"])
+    further = {name: title for name, title in part.columns.items() if any(name in r["rounds"][0] for r in results)}
+    peak = ["peak, MB"] if with_peak else []
+    yield ["", "loop", "client", part.unit, "spread", *(f"× {base}" for base in bases), *further.values(), *peak]
+    for result in results:
+        others = {other["client"]: other for other in results if _beside(other) == _beside(result)}
+        yield [
+            result["label"],
+            result["loop"],
+            result["client"],
+            number(median(result)),
+            _spread(result),
+            *(number(ratio(result, others[base])) if base in others else "" for base in bases),
+            *(number(median(result, name)) for name in further),
+            *([number(median(result, "peak"))] if with_peak else []),
+        ]
+
+
+def _beside(result: dict[str, Any]) -> tuple[str, str]:
+    return result["label"], result["loop"]
+
+
+def show(results: Results, part: Part | None = None) -> None:
+    """Print a table."""
+    part = part or OTHERS[results[0]["part"]]
+    table = list(rows(results, part))
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    print(f"\n{results[0]['part']}: {part.title}, {part.unit}")
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
+
+
+def judged(results: Results) -> Iterable[tuple[Bar, str, float, bool]]:
+    """Each bar, for each loop: the value, and whether it is met. Left out is what was not measured."""
+    found = {(r["part"], r["label"], r["loop"], r["client"]): r for r in results}
+    for bar in BARS:
+        for loop in sorted({r["loop"] for r in results if r["loop"]}):
+            one = found.get((bar.part, bar.label, loop, bar.of))
+            place = (bar.over_part or bar.part, bar.over_label or bar.label, loop)
+            others = [found[(*place, client)] for client in bar.over if (*place, client) in found]
+            if one is None or (bar.over and not others):
+                continue
+            value = median(one, bar.figure)
+            if others:
+                value = max(ratio(one, other, bar.figure) for other in others)
+            met = value <= bar.most if bar.most is not None else value >= (bar.least or 0)
+            yield bar, loop, value, met
+
+
+def bar_rows(results: Results) -> Iterable[list[str]]:
+    """The rows of the table of bars."""
+    yield ["part", "", "loop", "ratio", "bar", "measured", ""]
+    for bar, loop, value, met in judged(results):
+        over = " or ".join(bar.over)
+        if bar.over_label:
+            over = f"{over} ({bar.over_label})"
+        figure = {"cost": "", "share": "share of the possible", "lag_p99": "lag p99, "}[bar.figure]
+        wanted = f"≥ {bar.least:g}" if bar.most is None else f"≤ {number(bar.most)}"
+        said = number(value)
+        if bar.most is not None and bar.most <= 0.5 and bar.over:  # easier to read the other way round
+            wanted, said = f"≥ {1 / bar.most:.0f} × less", f"{1 / value:.1f} × less"
+        ratio_of = f"{figure}{bar.of} / {over}" if bar.over else f"{figure}, {bar.of}"
+        yield [bar.part, bar.label, loop, ratio_of, wanted, said, "met" if met else "**missed**"]
+
+
+def show_bars(results: Results) -> None:
+    """Print what the bars come to."""
+    table = list(bar_rows(results))
+    if len(table) > 1:
+        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+        print("\nbars")
+        for row in table:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _markdown(table: Iterable[list[str]]) -> str:
+    heading, *lines = table
+    rule = ["---"] * len(heading)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (heading, rule, *lines))
+
+
+def write(found: dict[str, Any]) -> None:
+    """Write the page, its charts, and the figures that they were made of."""
+    FOLDER.mkdir(exist_ok=True)
+    FIGURES.write_text(json.dumps(found, separators=(",", ":")) + "\n")
+    results: Results = found["results"]
+    sections = []
+    for name, part in {**PARTS, **OTHERS}.items():
+        own = [result for result in results if result["part"] == name]
+        if own:
+            _chart(FOLDER / f"{name}.svg", own, part)
+            note = f"\n{part.note}\n" if part.note else ""
+            picture = f"![{part.title}](benchmarks/{name}.svg)"
+            sections.append(f"## {name}: {part.title}\n{note}\n{picture}\n\n{_markdown(rows(own, part))}")
+    clients = "".join(f"| `{name}` | {_what(client)} |\n" for name, client in CLIENTS.items())
+    machine = found["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    template = (Path(__file__).parent / "page.md").read_text()
+    page = template.format(
+        clients=clients,
+        bars=_markdown(bar_rows(results)),
+        sections="\n".join(sections),
+        versions=versions,
+        rounds=found["rounds"],
+        **{name: machine[name] for name in ("when", "processor", "cores", "system", "python", "commit")},
+    )
+    (DOCS / "benchmarks.md").write_text(page)
+
+
+def _what(client: type) -> str:
+    return (client.__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+def _chart(path: Path, results: Results, part: Part) -> None:
+    """Bars for each label, on the first loop; the whiskers are the spread."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "benchmarks"  # the same figures make the same file
+    from matplotlib import pyplot
+
+    loop = results[0]["loop"]
+    labels = list(dict.fromkeys(result["label"] for result in results))
+    figure, axes = pyplot.subplots(len(labels), 1, squeeze=False, figsize=(8, 0.6 + sum(_heights(results, loop))))
+    for label, axis in zip(labels, axes[:, 0], strict=True):
+        own = [result for result in results if result["label"] == label and result["loop"] == loop][::-1]
+        values = [median(result) for result in own]
+        lows = [value - min(r["cost"] for r in result["rounds"]) for value, result in zip(values, own, strict=True)]
+        highs = [max(r["cost"] for r in result["rounds"]) - value for value, result in zip(values, own, strict=True)]
+        colours = ["#c2410c" if result["client"].startswith("ours") else "#94a3b8" for result in own]
+        names = [result["client"] for result in own]
+        drawn = axis.barh(range(len(own)), values, color=colours, xerr=[lows, highs], ecolor="#475569")
+        axis.set_yticks(range(len(own)), names)
+        axis.bar_label(drawn, [f" {number(value)}" for value in values], label_type="center", fontsize=8)
+        if min(values) > 0 and max(values) > 20 * min(values):
+            axis.set_xscale("log")
+        axis.set_title(f"{label}{', ' if loop else ''}{loop}", fontsize=10, loc="left")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1, 0].set_xlabel(part.unit)
+    figure.tight_layout()
+    figure.savefig(path, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _heights(results: Results, loop: str) -> list[float]:
+    labels = dict.fromkeys(result["label"] for result in results)
+    return [0.7 + 0.3 * sum(r["label"] == label and r["loop"] == loop for r in results) for label in labels]
+
+
+if __name__ == "__main__":
+    write(json.loads(FIGURES.read_text()))

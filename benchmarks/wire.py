@@ -1,0 +1,106 @@
+"""The pure decoders by themselves: bytes per second through `wire/`, and instructions per chunk where `perf` counts.
+
+A stream of 2,000 chunks as the endpoint sends it, without its HTTP framing, in pieces of several sizes.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .server import CHUNKS, FIRST, LAST
+
+COUNT = 2000
+SIZES = {"one chunk a piece": None, "1,400 bytes a piece": 1400, "64 KiB a piece": 65536}
+
+
+def _events() -> list[bytes]:
+    framed = [FIRST, *(CHUNKS * (COUNT // len(CHUNKS) + 1))[:COUNT], LAST.split(b"\r\n0\r\n")[0]]
+    return [re.sub(rb"(^|\r\n)[0-9a-f]+\r\n", b"", piece).removesuffix(b"\r\n") for piece in framed]
+
+
+def pieces(size: int | None) -> list[bytes]:
+    """The stream, cut up."""
+    events = _events()
+    if size is None:
+        return events
+    whole = b"".join(events)
+    return [whole[start : start + size] for start in range(0, len(whole), size)]
+
+
+def decode(given: list[bytes]) -> int:
+    """Characters of text in it."""
+    from rusty_agent.wire.reply import ReplyDecoder
+
+    decoder = ReplyDecoder()
+    for piece in given:
+        decoder.feed(piece)
+    assert decoder.ended
+    assert decoder.error is None
+    return len(decoder.assembler.text)
+
+
+def by_hand(given: list[bytes]) -> int:
+    """The same by `split` and orjson: right for this stream, and for no other."""
+    import orjson
+
+    parts, rest = [], b""
+    for piece in given:
+        *events, rest = (rest + piece).split(b"\n\n")
+        for event in events:
+            if event != b"data: [DONE]" and (content := orjson.loads(event[6:])["choices"][0]["delta"].get("content")):
+                parts.append(content)
+    return len("".join(parts))
+
+
+WAYS: dict[str, Callable[[list[bytes]], int]] = {"ours": decode, "split and orjson": by_hand}
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """A result for each size and way."""
+    results = []
+    for label, size in SIZES.items():
+        given = pieces(size)
+        total = sum(map(len, given))
+        assert len({way(given) for way in WAYS.values()}) == 1
+        rows: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
+        for _ in range(rounds):
+            for name, way in WAYS.items():
+                began = time.perf_counter()
+                for _ in range(5):
+                    way(given)
+                took = (time.perf_counter() - began) / 5
+                rows[name].append({"cost": took / COUNT * 1e6, "rate": total / took / 1e6})
+        counted = {name: instructions(name, label) for name in WAYS}
+        for name in WAYS:
+            if (count := counted[name]) is not None:
+                rows[name] = [{**row, "instructions": count} for row in rows[name]]
+            results.append({"part": "wire", "label": label, "loop": "", "client": name, "rounds": rows[name]})
+    return results
+
+
+def instructions(way: str, label: str) -> float | None:
+    """Instructions per chunk: of ten decodings less those of none; or None where nothing counts them."""
+    counts = []
+    for times in (0, 10):
+        command = ["perf", "stat", "-x,", "-e", "instructions:u", sys.executable, "-m", "benchmarks.wire"]
+        try:
+            done = subprocess.run([*command, way, label, str(times)], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        found = re.search(r"^(\d+),,instructions", done.stderr, re.MULTILINE)
+        if found is None:
+            return None
+        counts.append(int(found[1]))
+    return (counts[1] - counts[0]) / 10 / COUNT
+
+
+if __name__ == "__main__":
+    stream = pieces(SIZES[sys.argv[2]])
+    decode(stream)
+    for _ in range(int(sys.argv[3])):
+        WAYS[sys.argv[1]](stream)
