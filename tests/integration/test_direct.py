@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ import aiohttp
 import pytest
 
 from rusty_agent import AsyncProvider, RustyAgentError
+from rusty_agent.net.http.direct import Outbox
+from rusty_agent.net.http.pool import Connector
 from rusty_agent.net.http.transport import Transport
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion
 from rusty_agent.wire.codec import dumps
@@ -128,3 +131,87 @@ async def test_few_targets_are_remembered(serve: Serve) -> None:
             transport.release(await transport.post(url, llm._requests.headers, b"{}", connect=1, sending=lambda: None))
         connector: Any = transport._session().connector
         assert len(connector._targets) <= 16
+
+
+class Line:
+    """A connection that is none."""
+
+    def __init__(self, log: list[str], name: str, error: BaseException | None = None) -> None:
+        self.idle = False
+        self.closed = False
+        self.name, self.log, self.error = name, log, error
+        self.transport: Any = self
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def write(self, data: bytes) -> None:
+        assert not self.idle
+        if self.error is not None:
+            raise self.error
+        self.log.append(f"{self.name} {data.decode()}")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_requests_of_one_turn_are_sent_together_in_the_next() -> None:
+    log: list[str] = []
+    outbox, lines = Outbox(), [Line(log, name) for name in "abcd"]
+    for line in lines:
+        outbox.put(line, b"request")
+    assert log == []
+    assert all(line.idle for line in lines)
+    lines[1].close()  # as by a cancellation: then there is nothing to send
+    lines[2].transport = None
+    await asyncio.sleep(0)
+    assert log == ["a request", "d request"]
+    outbox.put(lines[0], b"next")
+    await asyncio.sleep(0)
+    assert log[2:] == ["a next"]
+
+
+def test_an_interrupted_sending_leaves_nobody_waiting_and_no_key_in_its_frames() -> None:
+    log: list[str] = []
+    lines = [Line(log, "a"), Line(log, "b", KeyboardInterrupt()), Line(log, "c")]
+
+    async def main() -> None:
+        outbox = Outbox()
+        for line in lines:
+            outbox.put(line, KEY.encode())
+        await asyncio.sleep(1)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        loop.run_until_complete(task)
+    assert [line.closed for line in lines] == [False, True, True]
+    assert log == [f"a {KEY}"]
+    frames = list(traceback.walk_tb(caught.value.__traceback__))
+    assert any(frame.f_code.co_name == "_send_all" for frame, _ in frames)
+    theirs = [frame for frame, _ in frames if not frame.f_code.co_filename.endswith("test_direct.py")]
+    assert not any(KEY in repr(frame.f_locals) for frame in theirs)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+
+
+async def test_what_arrives_before_a_request_has_left_is_no_answer_to_it() -> None:
+    """A surplus answer on a kept connection, which comes in the very turn in which the connection is taken."""
+    answers = iter(["one", "two", "three", "four", "five"])
+    with FaultServer(lambda _: answer([Pause(0.02), dumps(completion(next(answers)))])) as server:
+        async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
+            assert sorted(await asyncio.gather(llm.generate_text("a"), llm.generate_text("b"))) == ["one", "two"]
+            (session,) = llm._transport._sessions.values()
+            connector = session.connector
+            assert isinstance(connector, Connector)
+            first = asyncio.ensure_future(llm.generate_text("a"))  # alone: sent at once
+            await asyncio.sleep(0)
+            sent = set(connector._acquired)
+            second = asyncio.ensure_future(llm.generate_text("b"))
+            await asyncio.sleep(0)
+            (protocol,) = set(connector._acquired) - sent
+            body = dumps(completion("surplus"))
+            protocol.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            assert sorted(await asyncio.gather(first, second)) == ["four", "three"]
