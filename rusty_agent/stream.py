@@ -14,6 +14,7 @@ from typing import Self
 
 from .call import Call, Outcome
 from .errors import RustyAgentError, StreamInterruptedError
+from .net.attempt import Attempt
 from .types import GenerateResult, StreamEvent, TextDelta
 from .wire.chunks import Delta
 
@@ -44,6 +45,7 @@ class AsyncTextStream(Outcome):
         self._backlog: Iterator[Delta] = iter(self._arrived)
         self._begun = False
         self._reading = False
+        self._live: Attempt | None = None  # once it has begun, while nobody reads and no end was seen
         self._closed = False
         self._whole = False  # the end has been seen
         self._error: RustyAgentError | None = None
@@ -122,6 +124,24 @@ class AsyncTextStream(Outcome):
 
     async def arrival(self) -> list[Delta] | None:
         """The deltas of the next arrival, past the views; None at the end. For the blocking face."""
+        attempt, self._live = self._live, None
+        if attempt is None or attempt.decoder.ended:
+            return await self._arrival()
+        self._reading = True
+        try:
+            deltas = await attempt.read()
+        except BaseException as error:
+            self._break(error)
+            raise
+        finally:
+            self._reading = False
+        if self._closed:
+            self._check_cut()
+        self._live = attempt
+        return deltas
+
+    async def _arrival(self) -> list[Delta] | None:
+        """The first deltas, or the end, or why there are none."""
         if self._error is not None:
             raise self._error.with_traceback(None)  # or each time it is raised would make it longer
         if self._closed:
@@ -133,8 +153,6 @@ class AsyncTextStream(Outcome):
         try:
             if not self._begun or attempt is None:
                 deltas = await self._begin()
-            elif not attempt.decoder.ended:
-                deltas = await attempt.read()
             elif attempt.decoder.error is None:
                 self._whole = True
                 self._close()
@@ -142,16 +160,20 @@ class AsyncTextStream(Outcome):
             else:
                 raise attempt.decoder.error
         except BaseException as error:
-            self._close()
-            if isinstance(error, RustyAgentError):
-                self._error = error
-            else:  # cancelled: what arrived is not the whole answer, and reading on must not look like its end
-                self._error = self._given_up()
+            self._break(error)
             raise
         finally:
             self._reading = False
         self._check_cut()
+        self._live = self._attempt
         return deltas
+
+    def _break(self, error: BaseException) -> None:
+        self._close()
+        if isinstance(error, RustyAgentError):
+            self._error = error
+        else:  # cancelled: what arrived is not the whole answer, and reading on must not look like its end
+            self._error = self._given_up()
 
     async def _begin(self) -> list[Delta]:
         call = self._call = self._start()
@@ -183,7 +205,10 @@ class AsyncTextStream(Outcome):
                 deltas = await self.arrival()
                 if deltas is None:
                     return
-                self._keep(deltas)
+                if len(deltas) == 1 and type(deltas[0]) is str:  # tokens that come one by one
+                    yield deltas[0]
+                else:
+                    self._keep(deltas)
         except _Refused:
             raise
         except BaseException:
@@ -211,6 +236,7 @@ class AsyncTextStream(Outcome):
 
     def _close(self) -> None:
         self._closed = True
+        self._live = None
         self._arrived.clear()  # which ends iterations over it too
         if self._call is not None:
             self._call.close()

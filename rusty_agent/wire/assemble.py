@@ -34,6 +34,7 @@ class Assembler:
 
     def __init__(self) -> None:
         self._text = StringIO()
+        self.write = self._text.write  # takes text of the first choice: `add` for a single piece
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[int, _Call] = {}
@@ -41,7 +42,7 @@ class Assembler:
 
     def add(self, deltas: Iterable[Delta]) -> None:
         """Take the next deltas."""
-        write = self._text.write
+        write = self.write
         for delta in deltas:
             if type(delta) is str:
                 write(delta)

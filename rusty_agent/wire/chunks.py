@@ -16,7 +16,7 @@ from ..types import RawChunk, RefusalDelta, StreamEvent, TextDelta, UsageUpdate
 from . import failure
 from .codec import join_surrogates, loads_loose, loads_strict, mend
 from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
-from .plain import META_KEYS, NO_FRAME, frame_of, plain_answer
+from .plain import META_KEYS, NO_FRAME, Frame, frame_of, plain_answer
 from .sse import Event
 from .tools import ToolCallTracker
 from .usage import find_usage
@@ -94,6 +94,15 @@ class ChunkDecoder:
                 return
             before, after = NO_FRAME if self._held else self._frame
             begin, end = len(before), -len(after)
+
+    @property
+    def frame(self) -> Frame:
+        """What stands around the text of the next chunk if that is as plain as the last; else `NO_FRAME`."""
+        return NO_FRAME if self._held or self.reasons else self._frame
+
+    def follow(self) -> None:
+        """A chunk was plain indeed: what was learned is of use."""
+        self._lessons = _LESSONS
 
     def _learn(self, data: bytes, text: str) -> None:
         """Note what stands around the text of a plain chunk; give up on a server whose chunks differ in more."""

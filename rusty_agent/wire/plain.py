@@ -29,7 +29,7 @@ _MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
 
 def frame_of(data: bytes, text: str) -> Frame:
     """What stands around the text of a plain chunk; `NO_FRAME` where it is not clear which bytes are the text."""
-    if data.count(b'"content"') != 1:
+    if data.count(b'"content"') != 1 or b"\n" in data:  # of several lines: joined, they are not what arrives
         return NO_FRAME
     start = len(data) - len(data.partition(b'"content"')[2].lstrip(b": "))
     string = dumps(text)

@@ -14,7 +14,8 @@ from ..types import Finish, RawChunk, RefusalDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .assemble import Assembler
 from .chunks import ChunkDecoder, Delta
-from .codec import loads
+from .codec import loads, loads_strict
+from .plain import NO_FRAME
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
 
@@ -49,10 +50,35 @@ class ReplyDecoder:
         self._chunks = ChunkDecoder(self._expected)
         self._head = b""  # what arrived before it was clear what this is
         self._sse: SSEDecoder | None = None
+        self._lead, self._trail = self._frame = NO_FRAME  # of an event that differs from the last in its text only
         self._document: bytearray | None = None  # a body that is no event stream
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes, return the deltas that they complete."""
+        if data.startswith(self._lead) and data.endswith(self._trail) and len(data) <= self._cap and not self.ended:
+            # One event that differs from the last in its text only, as tokens come one by one.
+            try:
+                text = loads_strict(data[len(self._lead) : -len(self._trail)])
+            except ValueError:
+                text = None
+            if type(text) is str and text:
+                self._chunks.follow()
+                self.assembler.write(text)
+                return [text]
+        deltas = self._feed(data)
+        self._hasten()
+        return deltas
+
+    def _hasten(self) -> None:
+        """See by which bytes `feed` would know another event like the last one."""
+        sse, frame = self._sse, self._chunks.frame
+        if sse is None or frame is NO_FRAME or self.ended or self._thinking is not None or not sse.idle:
+            self._lead, self._trail = self._frame = NO_FRAME
+        elif frame is not self._frame:
+            self._frame = frame
+            self._lead, self._trail = b"data: " + frame[0], frame[1] + b"\n\n"
+
+    def _feed(self, data: bytes) -> list[Delta]:
         out: list[Delta] = []
         if self.ended:
             return out

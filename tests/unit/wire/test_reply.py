@@ -9,6 +9,8 @@ import pytest
 
 from rusty_agent import errors
 from rusty_agent.types import Finish, RawChunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCall, Usage, UsageUpdate
+from rusty_agent.wire.chunks import Delta
+from rusty_agent.wire.codec import dumps
 from rusty_agent.wire.reply import ReplyDecoder
 from tests.replies import Outcome, chunk, in_bytes, in_two, replay, sse
 
@@ -402,3 +404,24 @@ def test_keep_alive_lines_take_no_memory() -> None:
         assert decoder.feed(b"\r\n" * 100) == []
     assert decoder.feed(JSON) == []
     assert decoder.close()[0] == "Hi"
+
+
+def test_of_tokens_that_come_one_by_one_nearly_none_goes_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two: the first, which is like no other, and the second, from which is learned what the others have in common."""
+    long_way = 0
+    feed = ReplyDecoder._feed
+
+    def counted(self: ReplyDecoder, data: bytes) -> list[Delta]:
+        nonlocal long_way
+        long_way += 1
+        return feed(self, data)
+
+    monkeypatch.setattr(ReplyDecoder, "_feed", counted)
+    decoder = ReplyDecoder()
+    words = [f"word {number} \N{SNOWMAN}\n" for number in range(50)]
+    for word in words:
+        chunk = {"id": "x", "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
+        assert decoder.feed(b"data: %b\n\n" % dumps(chunk)) == [word]
+    assert (decoder.assembler.text, long_way) == ("".join(words), 2)
+    held_back = decoder.feed(b'data: {"id":')  # in the middle of an event nothing is told by its first bytes
+    assert decoder.feed(b"data: %b\n\n" % dumps(chunk)) == held_back == []
