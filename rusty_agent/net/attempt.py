@@ -137,7 +137,8 @@ class Attempt:
             deltas = decoder.feed(salvage(response))
             deltas += decoder.close(await self._broken(error, response))
         else:
-            self._clean = whole and not self.received and self._exchange.mask.misses(data)
+            if whole and not (self.received or self._exchange.streamed):
+                self._clean = self._exchange.mask.misses(data)
             self.received += len(data)
             deltas = decoder.feed_last(data) if whole or content.at_eof() else decoder.feed(data)
         if self.began is None and decoder.has_content:

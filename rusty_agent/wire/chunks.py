@@ -116,34 +116,49 @@ class ChunkDecoder:
         except ValueError:
             self._decode_odd(data, out)
             return
-        try:  # the plain case: one choice, one piece of text, nothing else
+        if not self._decode_plain(chunk, data, out):
+            self.decode_value(chunk, data, out)
+
+    def _decode_plain(self, chunk: Any, data: bytes, out: list[Delta]) -> bool:
+        """Decode a chunk of one choice that holds a piece of text, or a role, or a finish reason, and nothing else.
+
+        False where it is none such, and has to go the long way, which for these would come to the same.
+        """
+        try:
             (choice,) = chunk["choices"]
-            (delta,) = filter(None, choice.values())
-            text = delta["content"]
-            if (
-                len(delta) == 1
-                and type(text) is str
-                and text
-                and delta is choice["delta"]
-                and 0 in self._begun
-                and not self._held
-                and len(data) <= _MAX_META_BYTES
-            ):
-                meta = self.meta
-                for key, value in chunk.items():
-                    if value:
-                        if key in META_KEYS:
-                            meta[key] = value
-                        elif key != "choices":
-                            break
-                else:
-                    out.append(text)
-                    if self._lessons:
-                        self._learn(data, text)
-                    return
+            (news,) = filter(None, choice.values())  # so its index is 0, or says nothing
+            delta = choice["delta"]
+            text, reason = "", None
+            if news is not delta:
+                reason = news
+                plain = type(reason) is str and reason != "error" and reason is choice["finish_reason"]
+            elif text := delta.get("content"):
+                plain = type(text) is str and len(delta) == 1
+            else:
+                plain = not any(value for key, value in delta.items() if key != "role")
+            if not plain or self._held or len(data) > _MAX_META_BYTES:
+                return False
+            meta = self.meta
+            for key, value in chunk.items():
+                if value:
+                    if key in META_KEYS:
+                        meta[key] = value
+                    elif key != "choices":
+                        return False
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-            pass
-        self.decode_value(chunk, data, out)
+            return False
+        self.choices.add(0)
+        if text:
+            out.append(text)
+            self._begun.add(0)
+            if self._lessons:
+                self._learn(data, text)
+            return True
+        self._frame = NO_FRAME
+        if reason is not None:
+            self.reasons[0] = join_surrogates(reason)
+            self.reason_alone = True
+        return True
 
     def decode_plain_document(self, document: Any, out: list[Delta]) -> bool:
         """Decode a whole answer if it is one choice of text and nothing else; False, with nothing done, if not.

@@ -107,6 +107,9 @@ def plain_chunks(draw: st.DrawFn) -> dict[str, Any]:
     chunk.update(id="chatcmpl-1", object="chat.completion.chunk", model="m")
     (choice,) = chunk["choices"]
     choice.update(index=0, finish_reason=None)
+    if draw(st.integers(0, 3)) == 0:  # as the first or the last of a stream
+        empty: JSON = draw(st.sampled_from([{}, {"role": "assistant", "content": ""}, {"role": "x", "refusal": None}]))
+        choice.update(delta=empty, finish_reason=draw(st.sampled_from([None, "", "stop", "é", "error", 1, ["stop"]])))
     odd = draw(st.sampled_from(["", "", "", "", "chunk", "choice", "delta"]))
     target = {"chunk": chunk, "choice": choice, "delta": choice["delta"]}.get(odd, {})
     if odd:
