@@ -127,7 +127,10 @@ class Bench:
         parts = CLIENTS[client].slow * (part.quick if self.quick else 1)
         if part.fresh and not self.quick:
             parts = 1
-        return {**work, "count": max(work.get("in_flight", 10), work["count"] // parts)}
+        less = {**work, "count": max(work.get("in_flight", 10), work["count"] // parts)}
+        if self.quick and "gap" in work:
+            less["chunks"] //= part.quick
+        return less
 
     def close(self) -> None:
         for worker in self.workers.values():
@@ -187,7 +190,7 @@ def main() -> None:
     names = [*PARTS, *OTHERS]
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(names)}; all of them without one")
-    parser.add_argument("--quick", action="store_true", help="less work and fewer rounds: two minutes, rough figures")
+    parser.add_argument("--quick", action="store_true", help="less work, two rounds, one loop: two minutes, rough")
     parser.add_argument("--rounds", type=int, help="how many rounds (default 5, with --quick 2)")
     parser.add_argument("--loop", choices=LOOPS, action="append", help="only this event loop")
     parser.add_argument("-o", "--output", type=Path, help="write the figures here, as JSON")
@@ -195,8 +198,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(names):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    loops = arguments.loop or list(LOOPS[: 1 if arguments.quick else None])
     rounds = arguments.rounds or (2 if arguments.quick else 5)
-    found = measure(arguments.parts or names, arguments.quick, rounds, arguments.loop or list(LOOPS))
+    found = measure(arguments.parts or names, arguments.quick, rounds, loops)
     page.show_bars(found["results"])
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(found, indent=1) + "\n")

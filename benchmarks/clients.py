@@ -209,6 +209,12 @@ class Ours(Client):
             assert item.error is None, item.error
 
 
+class OurWorkers(Ours):
+    """rusty_agent, with workers that call generate_text instead of map."""
+
+    many = Client.many
+
+
 class OpenAI(Client):
     """openai-python on its own transport."""
 
@@ -323,6 +329,7 @@ CLIENTS: dict[str, type[Client]] = {
     "plain": Plain,
     "tuned": Tuned,
     "ours": Ours,
+    "ours-workers": OurWorkers,
     "openai": OpenAI,
     "openai-aiohttp": OpenAIOnAiohttp,
     "litellm": LiteLLM,

@@ -25,8 +25,8 @@ WIRE = Part(
     "µs per chunk",
     {},
     columns={"rate": "MB/s", "instructions": "instructions per chunk"},
-    note="The same stream of 2,000 chunks, without the network, in pieces of several sizes. `split and orjson` is right "
-    "for this stream only: it knows no comments, no other line ends, no errors, no tool calls.",
+    note="The same stream of 2,000 chunks, without the network, in pieces of several sizes. `split and orjson` is "
+    "right for this stream only: it knows no comments, no other line ends, no errors, no tool calls.",
 )
 OTHERS = {"import": IMPORT, "wire": WIRE}
 Results = list[dict[str, Any]]
@@ -95,7 +95,7 @@ def judged(results: Results) -> Iterable[tuple[Bar, str, float, bool]]:
     for bar in BARS:
         for loop in sorted({r["loop"] for r in results if r["loop"]}):
             one = found.get((bar.part, bar.label, loop, bar.of))
-            place = (bar.over_part or bar.part, bar.over_label or bar.label, loop)
+            place = (bar.part, bar.over_label or bar.label, loop)
             others = [found[(*place, client)] for client in bar.over if (*place, client) in found]
             if one is None or (bar.over and not others):
                 continue

@@ -22,7 +22,8 @@ from typing import Any
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: %s\r\nx-request-id: req_0123456789abcdef\r\n"
-    b"openai-processing-ms: 123\r\nx-ratelimit-limit-requests: 30000000\r\nx-ratelimit-remaining-requests: 29999999\r\n"  # none to keep
+    b"openai-processing-ms: 123\r\n"
+    b"x-ratelimit-limit-requests: 30000000\r\nx-ratelimit-remaining-requests: 29999999\r\n"  # no client need wait
     b"strict-transport-security: max-age=31536000\r\ncf-cache-status: DYNAMIC\r\n"
 )
 ID = "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz012"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Literal, TypeAlias
 
@@ -141,7 +141,7 @@ class Run:
         self._display = make_display(progress, self.tally, on_error=self._stop.request)
         self.stopped: RunStoppedError | None = None
 
-    async def items(self, inputs: Inputs, *, ordered: bool) -> AsyncGenerator[MapItem, None]:
+    def items(self, inputs: Inputs, *, ordered: bool) -> AsyncGenerator[MapItem, None]:
         """Work the inputs off; yield an item for each. Leaving it early cancels what is under way. Once only.
 
         Raises:
@@ -149,11 +149,7 @@ class Run:
             Exception: What taking the next input raised, or the progress function: then after the items of all that
                 was under way.
         """
-        async with self._begun() as concurrency:
-            crew = spread(inputs, self._work, concurrency=concurrency, ordered=ordered, stop=self._stop)
-            async with aclosing(crew) as items:
-                async for item in items:
-                    yield item
+        return spread(inputs, self._work, concurrency=self._begun(), ordered=ordered, stop=self._stop)
 
     async def work_off(self, inputs: Inputs) -> None:
         """Work the inputs off and keep nothing of what comes of it; otherwise as `items`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeAlias
 
 from ..types import MapItem
@@ -43,7 +44,12 @@ class Stop:
 
 
 async def spread(
-    inputs: Inputs, work: Work, *, concurrency: int, ordered: bool, stop: Stop | None = None
+    inputs: Inputs,
+    work: Work,
+    *,
+    concurrency: int | AbstractAsyncContextManager[int],
+    ordered: bool,
+    stop: Stop | None = None,
 ) -> AsyncGenerator[MapItem, None]:
     """Run `work` over the inputs; yield an item for each that was taken.
 
@@ -52,7 +58,7 @@ async def spread(
     Args:
         inputs: Taken only as fast as they are worked off.
         work: Called with an input; what it returns or raises becomes the item's `result` or `error`.
-        concurrency: How many are worked on at once, at least 1.
+        concurrency: How many are worked on at once, at least 1; or a context that tells it, entered meanwhile.
         ordered: Yield in the order of the inputs. Up to 16 times `concurrency` results then wait behind a slow one,
             before no further input is taken. Else, up to `concurrency` results wait for whoever iterates.
         stop: Ends the run early when it is told to.
@@ -60,25 +66,31 @@ async def spread(
     Raises:
         Exception: What taking the next input raised, after the items of all inputs before it.
     """
-    crew = _Crew(inputs, work, concurrency, ordered, stop or Stop())
-    try:
-        while (item := await crew.next()) is not None:
-            yield item
-    finally:
-        await crew.dismiss()
+    async with nullcontext(concurrency) if isinstance(concurrency, int) else concurrency as at_once:
+        crew = _Crew(inputs, work, at_once, ordered, stop or Stop())
+        try:
+            while await crew.has_more():
+                while crew.ready:
+                    yield crew.hand_over()
+        finally:
+            await crew.dismiss()
 
 
 async def work_off(inputs: Inputs, work: Work, *, concurrency: int, stop: Stop | None = None) -> None:
     """Run `work` over the inputs, and keep nothing of what comes of it; arguments and errors as those of `spread`."""
     crew = _Crew(inputs, work, concurrency, None, stop or Stop())
     try:
-        await crew.next()
+        await crew.has_more()
     finally:
         await crew.dismiss()
 
 
 class _Crew:
-    """The workers of one run, their inputs, and the items that nobody has taken yet; none where `ordered` is None."""
+    """The workers of one run, their inputs, and the items that nobody has taken yet; none where `ordered` is None.
+
+    Attributes:
+        ready: Items that may be taken.
+    """
 
     def __init__(self, inputs: Inputs, work: Work, concurrency: int, ordered: bool | None, stop: Stop) -> None:
         self._asynchronous: AsyncIterator[Any] | None = aiter(inputs) if isinstance(inputs, AsyncIterable) else None
@@ -87,7 +99,7 @@ class _Crew:
         self._concurrency = concurrency
         self._bound = concurrency * (1 + (_WINDOW if ordered else 1))
         self._stop = stop
-        self._ready: deque[MapItem] = deque()
+        self.ready: deque[MapItem] = deque()
         self._early: dict[int, MapItem] = {}  # finished before their turn
         self._ordered = ordered
         self._due = 0  # the index whose turn it is
@@ -103,18 +115,22 @@ class _Crew:
         stop._crew = self
         self._hire()
 
-    async def next(self) -> MapItem | None:
-        """The next item; None after the last."""
-        while not self._ready:
+    async def has_more(self) -> bool:
+        """Wait until an item is `ready`; False after the last."""
+        while not self.ready:
             if not self._workers:
                 if self._broken is not None:
                     raise self._broken
-                return None
+                return False
             self._news.clear()
             await self._news.wait()
+        return True
+
+    def hand_over(self) -> MapItem:
+        """The next of the items that are `ready`."""
         self._given += 1
         self._room.set()
-        return self._ready.popleft()
+        return self.ready.popleft()
 
     def wake(self) -> None:
         """There may be news for the workers that wait for room, and for whoever waits for an item."""
@@ -185,11 +201,11 @@ class _Crew:
             self._given += 1
             return
         if not self._ordered:
-            self._ready.append(item)
+            self.ready.append(item)
         else:
             self._early[item.index] = item
             while (due := self._early.pop(self._due, None)) is not None:
-                self._ready.append(due)
+                self.ready.append(due)
                 self._due += 1
-        if self._ready:
+        if self.ready:
             self._news.set()

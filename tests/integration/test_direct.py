@@ -169,6 +169,11 @@ async def test_requests_of_one_turn_are_sent_together_in_the_next() -> None:
     outbox.put(lines[0], b"next")
     await asyncio.sleep(0)
     assert log[2:] == ["a next"]
+    for _ in range(33):
+        outbox.put(lines[0], b"of many")
+    assert len(log) == 3 + 32  # they do not wait for more than that
+    await asyncio.sleep(0)
+    assert len(log) == 3 + 33
 
 
 def test_an_interrupted_sending_leaves_nobody_waiting_and_no_key_in_its_frames() -> None:

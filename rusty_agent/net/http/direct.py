@@ -22,6 +22,7 @@ from yarl import URL
 
 __all__ = ["Headers", "Outbox", "Reply", "Response", "Target"]
 
+_TOGETHER = 32  # requests that are sent together at most: more save nothing, and each waits for the others
 _AUTOMATIC = ("Host", "Accept", "Accept-Encoding")  # what aiohttp would add to our headers by itself
 
 
@@ -124,6 +125,8 @@ class Outbox:
             asyncio.get_running_loop().call_soon(self._send_all)
         line.idle = True
         self._letters.append((line, request))
+        if len(self._letters) >= _TOGETHER:
+            self._send_all()
 
     def _send_all(self) -> None:
         letters, self._letters = self._letters, deque()
