@@ -128,6 +128,8 @@ class Bench:
         if part.fresh and not self.quick:
             parts = 1
         less = {**work, "count": max(work.get("in_flight", 10), work["count"] // parts)}
+        if self.quick and part.fresh:
+            less["seconds"] = 0.4
         if self.quick and "gap" in work:
             less["chunks"] //= part.quick
         return less

@@ -16,6 +16,7 @@ from .clients import CLIENTS
 from .parts import BARS, PARTS, Bar, Part
 
 DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "benchmarks.md"
 FOLDER = DOCS / "benchmarks"
 FIGURES = FOLDER / "figures.json"
 BASES = ("plain", "tuned")
@@ -93,7 +94,7 @@ def judged(results: Results) -> Iterable[tuple[Bar, str, float, bool]]:
     """Each bar, for each loop: the value, and whether it is met. Left out is what was not measured."""
     found = {(r["part"], r["label"], r["loop"], r["client"]): r for r in results}
     for bar in BARS:
-        for loop in sorted({r["loop"] for r in results if r["loop"]}):
+        for loop in sorted({r["loop"] for r in _of(results, bar.part)}):
             one = found.get((bar.part, bar.label, loop, bar.of))
             place = (bar.part, bar.over_label or bar.label, loop)
             others = [found[(*place, client)] for client in bar.over if (*place, client) in found]
@@ -113,12 +114,12 @@ def bar_rows(results: Results) -> Iterable[list[str]]:
         over = " or ".join(bar.over)
         if bar.over_label:
             over = f"{over} ({bar.over_label})"
-        figure = {"cost": "", "share": "share of the possible", "lag_p99": "lag p99, "}[bar.figure]
+        figure = {"cost": "" if bar.over else "cost, ", "share": "share of the possible, ", "lag_p99": "lag p99, "}
         wanted = f"≥ {bar.least:g}" if bar.most is None else f"≤ {number(bar.most)}"
         said = number(value)
         if bar.most is not None and bar.most <= 0.5 and bar.over:  # easier to read the other way round
             wanted, said = f"≥ {1 / bar.most:.0f} × less", f"{1 / value:.1f} × less"
-        ratio_of = f"{figure}{bar.of} / {over}" if bar.over else f"{figure}, {bar.of}"
+        ratio_of = figure[bar.figure] + (f"{bar.of} / {over}" if bar.over else bar.of)
         yield [bar.part, bar.label, loop, ratio_of, wanted, said, "met" if met else "**missed**"]
 
 
@@ -138,32 +139,45 @@ def _markdown(table: Iterable[list[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (heading, rule, *lines))
 
 
+def render(found: dict[str, Any]) -> str:
+    """The page."""
+    results: Results = found["results"]
+    sections = []
+    for name, part in _measured(results).items():
+        note = f"\n{part.note}\n" if part.note else ""
+        picture = f"![{part.title}](benchmarks/{name}.svg)"
+        table = _markdown(rows(_of(results, name), part))
+        sections.append(f"## {name}: {part.title}\n{note}\n{picture}\n\n{table}")
+    machine = found["machine"]
+    return (
+        (Path(__file__).parent / "page.md")
+        .read_text()
+        .format(
+            clients="".join(f"| `{name}` | {_what(client)} |\n" for name, client in CLIENTS.items()),
+            bars=_markdown(bar_rows(results)),
+            sections="\n".join(sections),
+            versions=", ".join(f"{name} {number}" for name, number in machine["versions"].items()),
+            rounds=found["rounds"],
+            **{name: machine[name] for name in ("when", "processor", "cores", "system", "python", "commit")},
+        )
+    )
+
+
 def write(found: dict[str, Any]) -> None:
     """Write the page, its charts, and the figures that they were made of."""
     FOLDER.mkdir(exist_ok=True)
     FIGURES.write_text(json.dumps(found, separators=(",", ":")) + "\n")
-    results: Results = found["results"]
-    sections = []
-    for name, part in {**PARTS, **OTHERS}.items():
-        own = [result for result in results if result["part"] == name]
-        if own:
-            _chart(FOLDER / f"{name}.svg", own, part)
-            note = f"\n{part.note}\n" if part.note else ""
-            picture = f"![{part.title}](benchmarks/{name}.svg)"
-            sections.append(f"## {name}: {part.title}\n{note}\n{picture}\n\n{_markdown(rows(own, part))}")
-    clients = "".join(f"| `{name}` | {_what(client)} |\n" for name, client in CLIENTS.items())
-    machine = found["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    template = (Path(__file__).parent / "page.md").read_text()
-    page = template.format(
-        clients=clients,
-        bars=_markdown(bar_rows(results)),
-        sections="\n".join(sections),
-        versions=versions,
-        rounds=found["rounds"],
-        **{name: machine[name] for name in ("when", "processor", "cores", "system", "python", "commit")},
-    )
-    (DOCS / "benchmarks.md").write_text(page)
+    for name, part in _measured(found["results"]).items():
+        _chart(FOLDER / f"{name}.svg", _of(found["results"], name), part)
+    PAGE.write_text(render(found))
+
+
+def _of(results: Results, part: str) -> Results:
+    return [result for result in results if result["part"] == part]
+
+
+def _measured(results: Results) -> dict[str, Part]:
+    return {name: part for name, part in {**PARTS, **OTHERS}.items() if _of(results, name)}
 
 
 def _what(client: type) -> str:

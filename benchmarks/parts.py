@@ -151,6 +151,7 @@ PARTS: dict[str, Part] = {
     ),
 }
 
+_FIRST_USE = "aiohttp, orjson, attrs"
 _OPENAI = ["openai", "openai-aiohttp"]
 BARS = [
     Bar("request", "64 in flight", "ours", ["plain"], most=1.0),
@@ -176,6 +177,8 @@ BARS = [
     Bar("map", "50 ms", "ours", [], least=0.95, figure="share"),
     Bar("map", "50 ms", "ours", ["ours-workers"], most=1.1),
     Bar("open", "10,000 streams", "ours", ["tuned"], most=1.15),
+    Bar("import", "cold", "import rusty_agent", [], most=60),
+    Bar("import", "cold", "… and AsyncProvider", [_FIRST_USE], most=1.15),
     Bar("growth", "2,000 streams", "ours", ["ours"], most=1.15, over_label="10 streams"),
     Bar("growth", "100,000 prompts", "ours", ["ours"], most=1.15, over_label="1,000 prompts"),
 ]

@@ -173,7 +173,7 @@ async def hold(client: Client, measured: Measured, *, count: int, seconds: float
             continue
         news.clear()
         await asyncio.wait_for(news.wait(), 60)
-    await asyncio.sleep(1)
+    await asyncio.sleep(seconds / 2)
     memory = _resident() - before
     with measured():
         await asyncio.sleep(seconds)

@@ -25,25 +25,24 @@ _OPTIONAL = frozenset(
     | {"service_tier", "store", "metadata", "user", "safety_identifier", "prompt_cache_key", "verbosity"}
 )
 
-_REFUSAL = re.compile(
+# Compiled when an endpoint refuses something, which most never do: all together take a millisecond.
+_REFUSAL = (
     r"unsupported|not (currently )?(supported|allowed|permitted|available|accepted)|(does|do) ?n[o']t support|unknown"
     r"|unrecogni[sz]ed|unexpected|extra[ _](inputs|fields|forbidden)|forbidden|no such (parameter|field)"
-    r"|invalid (parameter|argument|field) name\b",
-    re.IGNORECASE,
+    r"|invalid (parameter|argument|field) name\b"
 )
 
 # What is refused is the value: the next call may well send another. Only where nothing but the default is taken, as
 # of the o-series' `temperature`, leaving the parameter out is what the endpoint asks for.
-_VALUE = re.compile(
+_VALUE = (
     r"\bvalues?\b|must be|at (most|least)|\btoo \w+|out of (range|bounds)|(less|greater|more|fewer) than|\bbetween\b"
-    r"|exceed|m(ax|in)imum|[<>≤≥]",
-    re.IGNORECASE,
+    r"|exceed|m(ax|in)imum|[<>≤≥]"
 )
 _VALUE_CODES = frozenset({"unsupported_value", "invalid_value"})
-_DEFAULT_ONLY = re.compile(r"only the default", re.IGNORECASE)
+_DEFAULT_ONLY = r"only the default"
 
 # A sentence about these may use a parameter's name for something else, such as a property in a tool's schema.
-_ELSEWHERE = re.compile(r"\b(messages|tools?|functions?|schema|response_format)\b", re.IGNORECASE)
+_ELSEWHERE = r"\b(messages|tools?|functions?|schema|response_format)\b"
 
 
 def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[str, str | None] | None:
@@ -67,19 +66,19 @@ def _subject(error: APIStatusError, candidates: Set[str]) -> str | None:
     """Which of the candidates the error is about."""
     if error.param is not None:
         return error.param if error.param in candidates else None
-    if _ELSEWHERE.search(error.message):
+    if _says(_ELSEWHERE, error.message):
         return None
     return next((name for name in sorted(candidates) if _names(error.message, name)), None)
 
 
 def _refuses(error: APIStatusError) -> bool:
-    return _REFUSAL.search(f"{error.message} {error.code or ''} {error.type or ''}") is not None
+    return _says(_REFUSAL, f"{error.message} {error.code or ''} {error.type or ''}")
 
 
 def _is_about_a_value(error: APIStatusError) -> bool:
-    if _DEFAULT_ONLY.search(error.message):
+    if _says(_DEFAULT_ONLY, error.message):
         return False
-    return error.code in _VALUE_CODES or _VALUE.search(error.message) is not None
+    return error.code in _VALUE_CODES or _says(_VALUE, error.message)
 
 
 def _names(message: str, name: str) -> bool:
@@ -148,3 +147,7 @@ class Adaptation:
             self._made[name] = other
             how = "it was left out" if other is None else f"it was sent as {other}"
             self.lines.append(f"the endpoint refuses {name}: {how}")
+
+
+def _says(pattern: str, text: str) -> bool:
+    return re.search(pattern, text, re.IGNORECASE) is not None
