@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def render(found: dict[str, Any]) -> str:
     results: Results = found["results"]
     sections = []
     for name, part in _measured(results).items():
-        note = f"\n{part.note}\n" if part.note else ""
+        note = f"\n{textwrap.fill(part.note, 120)}\n" if part.note else ""
         picture = f"![{part.title}](benchmarks/{name}.svg)"
         table = _markdown(rows(_of(results, name), part))
         sections.append(f"## {name}: {part.title}\n{note}\n{picture}\n\n{table}")
@@ -156,7 +157,7 @@ def render(found: dict[str, Any]) -> str:
             clients="".join(f"| `{name}` | {_what(client)} |\n" for name, client in CLIENTS.items()),
             bars=_markdown(bar_rows(results)),
             sections="\n".join(sections),
-            versions=", ".join(f"{name} {number}" for name, number in machine["versions"].items()),
+            versions=textwrap.fill(", ".join(map(" ".join, machine["versions"].items())), 116, subsequent_indent="  "),
             rounds=found["rounds"],
             **{name: machine[name] for name in ("when", "processor", "cores", "system", "python", "commit")},
         )
@@ -207,7 +208,8 @@ def _chart(path: Path, results: Results, part: Part) -> None:
         axis.bar_label(drawn, [f" {number(value)}" for value in values], label_type="center", fontsize=8)
         if min(values) > 0 and max(values) > 20 * min(values):
             axis.set_xscale("log")
-        axis.set_title(f"{label}{', ' if loop else ''}{loop}", fontsize=10, loc="left")
+            label += ", on a logarithmic scale"
+        axis.set_title(f"{loop}{', ' if loop else ''}{label}", fontsize=10, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlabel(part.unit)
     figure.tight_layout()

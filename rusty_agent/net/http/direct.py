@@ -98,7 +98,7 @@ Response: TypeAlias = aiohttp.ClientResponse | Reply
 """An answer, whichever way its request has gone."""
 
 
-class Line(Protocol):
+class Link(Protocol):
     """A connection, as far as sending goes. While it is `idle` whatever arrives is no answer to a request of ours."""
 
     idle: bool
@@ -117,36 +117,36 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._letters: deque[tuple[Line, bytes]] = deque()
+        self._waiting: deque[tuple[Link, bytes]] = deque()
 
-    def put(self, line: Line, request: bytes) -> None:
+    def put(self, link: Link, request: bytes) -> None:
         """Send a request soon. Its connection is idle until then, and may be closed meanwhile."""
-        if not self._letters:
+        if not self._waiting:
             asyncio.get_running_loop().call_soon(self._send_all)
-        line.idle = True
-        self._letters.append((line, request))
-        if len(self._letters) >= _TOGETHER:
+        link.idle = True
+        self._waiting.append((link, request))
+        if len(self._waiting) >= _TOGETHER:
             self._send_all()
 
     def _send_all(self) -> None:
-        letters, self._letters = self._letters, deque()
-        line = None
+        requests, self._waiting = self._waiting, deque()
+        link = None
         try:
-            while letters:
-                line, request = letters.popleft()
-                _send_now(line, request)
+            while requests:
+                link, request = requests.popleft()
+                _send_now(link, request)
         except BaseException as error:  # Ctrl-C: nobody would send the others, whose callers wait
-            for other in (line, *(each for each, _ in letters)):
+            for other in (link, *(each for each, _ in requests)):
                 if other is not None:
                     other.close()
-            letters, request = deque(), b""  # the key is in them, and frames are printed
+            requests, request = deque(), b""  # the key is in them, and frames are printed
             raise error.with_traceback(None) from None
 
 
-def _send_now(line: Line, request: bytes) -> None:
-    if line.transport is not None and not line.transport.is_closing():
-        line.idle = False
-        line.transport.write(request)
+def _send_now(link: Link, request: bytes) -> None:
+    if link.transport is not None and not link.transport.is_closing():
+        link.idle = False
+        link.transport.write(request)
 
 
 class Target:
@@ -189,9 +189,9 @@ class Target:
             if protocol is None or protocol.transport is None:
                 raise aiohttp.ServerDisconnectedError
             protocol.set_response_params(read_until_eof=True, auto_decompress=True, read_bufsize=self._read_buffer)
-            line: Any = protocol  # of our own kind, see `Connector`
+            link: Any = protocol  # of our own kind, see `Connector`
             send = self._outbox.put if len(connector._acquired) > 1 else _send_now  # alone it waits for no others
-            send(line, b"%b%d\r\n\r\n%b" % (headers.head(self), len(body), body))
+            send(link, b"%b%d\r\n\r\n%b" % (headers.head(self), len(body), body))
             while True:
                 message, content = await protocol.read()
                 if not 100 <= message.code < 200 or message.code == 101:
