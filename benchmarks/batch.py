@@ -82,7 +82,7 @@ async def gather(url: str, source: Path) -> None:
     async def one(prompt: str) -> str:
         async with gate:
             completion = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": prompt}])
-            return completion.model_dump_json()
+            return str(completion.model_dump_json())
 
     prompts = [json.loads(line)["prompt"] for line in source.read_bytes().splitlines()]
     answers = await asyncio.gather(*(one(prompt) for prompt in prompts))

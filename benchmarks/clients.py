@@ -218,7 +218,7 @@ class OurWorkers(Ours):
 class OpenAI(Client):
     """openai-python on its own transport."""
 
-    needs = ("openai",)
+    needs: ClassVar[tuple[str, ...]] = ("openai",)
     slow = 10
     transport: ClassVar[str | None] = None
 

@@ -36,13 +36,15 @@ Results = list[dict[str, Any]]
 
 def median(result: dict[str, Any], figure: str = "cost") -> float:
     """A figure's median over the rounds."""
-    return statistics.median(row[figure] for row in result["rounds"])
+    values: list[float] = [row[figure] for row in result["rounds"]]
+    return statistics.median(values)
 
 
 def ratio(one: dict[str, Any], other: dict[str, Any], figure: str = "cost") -> float:
     """The median of the ratios of each round."""
     pairs = zip(one["rounds"], other["rounds"], strict=True)
-    return statistics.median(a[figure] / b[figure] for a, b in pairs if b[figure])
+    ratios: list[float] = [a[figure] / b[figure] for a, b in pairs if b[figure]]
+    return statistics.median(ratios)
 
 
 def number(value: float) -> str:
