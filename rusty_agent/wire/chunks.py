@@ -16,7 +16,7 @@ from ..types import RawChunk, RefusalDelta, StreamEvent, TextDelta, UsageUpdate
 from . import failure
 from .codec import join_surrogates, loads_loose, loads_strict, mend
 from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
-from .plain import META_KEYS, NO_FRAME, Frame, frame_of, plain_answer
+from .plain import META_KEYS, NO_FRAME, Frame, frame_of, plain_answer, plain_chunk
 from .sse import Event
 from .tools import ToolCallTracker
 from .usage import find_usage
@@ -116,49 +116,23 @@ class ChunkDecoder:
         except ValueError:
             self._decode_odd(data, out)
             return
-        if not self._decode_plain(chunk, data, out):
+        plain = None if self._held or len(data) > _MAX_META_BYTES else plain_chunk(chunk)
+        if plain is None:
             self.decode_value(chunk, data, out)
-
-    def _decode_plain(self, chunk: Any, data: bytes, out: list[Delta]) -> bool:
-        """Decode a chunk of one choice that holds a piece of text, or a role, or a finish reason, and nothing else.
-
-        False where it is none such, and has to go the long way, which for these would come to the same.
-        """
-        try:
-            (choice,) = chunk["choices"]
-            (news,) = filter(None, choice.values())  # so its index is 0, or says nothing
-            delta = choice["delta"]
-            text, reason = "", None
-            if news is not delta:
-                reason = news
-                plain = type(reason) is str and reason != "error" and reason is choice["finish_reason"]
-            elif text := delta.get("content"):
-                plain = type(text) is str and len(delta) == 1
-            else:
-                plain = not any(value for key, value in delta.items() if key != "role")
-            if not plain or self._held or len(data) > _MAX_META_BYTES:
-                return False
-            meta = self.meta
-            for key, value in chunk.items():
-                if value:
-                    if key in META_KEYS:
-                        meta[key] = value
-                    elif key != "choices":
-                        return False
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-            return False
+            return
+        text, reason, meta = plain
+        self.meta.update(meta)
         self.choices.add(0)
         if text:
             out.append(text)
             self._begun.add(0)
             if self._lessons:
                 self._learn(data, text)
-            return True
+            return
         self._frame = NO_FRAME
         if reason is not None:
             self.reasons[0] = join_surrogates(reason)
             self.reason_alone = True
-        return True
 
     def decode_plain_document(self, document: Any, out: list[Delta]) -> bool:
         """Decode a whole answer if it is one choice of text and nothing else; False, with nothing done, if not.

@@ -1,7 +1,7 @@
 """Nearly all chunks, and nearly all answers, are text and nothing else: what to know such ones by.
 
-In: a chunk's bytes and its text, or a decoded answer. Out: what stands around the text; the text. Never touched:
-anything that is out of the ordinary, which takes the long way.
+In: a chunk's bytes and its text, or a decoded chunk or answer. Out: what stands around the text; the text. Never
+touched: anything that is out of the ordinary, which takes the long way.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from .codec import dumps
 
-__all__ = ["META_KEYS", "NO_FRAME", "Frame", "frame_of", "plain_answer"]
+__all__ = ["META_KEYS", "NO_FRAME", "Frame", "frame_of", "plain_answer", "plain_chunk"]
 
 Frame: TypeAlias = tuple[bytes, bytes]
 """The bytes before and after the text of a chunk."""
@@ -37,6 +37,32 @@ def frame_of(data: bytes, text: str) -> Frame:
     if not data.startswith(string, start) or b"\\u" in before or b"\\u" in after:  # which may spell «content» again
         return NO_FRAME
     return before, after
+
+
+def plain_chunk(chunk: Any) -> tuple[str, str | None, dict[str, Any]] | None:
+    """What a chunk holds of which one choice has a piece of text, or a role, or a finish reason, and nothing else.
+
+    Returns:
+        The text or `""`, the finish reason or None, and the fields that are no content; None of any other chunk.
+    """
+    try:
+        (choice,) = chunk["choices"]
+        (news,) = filter(None, choice.values())  # so its index is 0, or says nothing
+        delta = choice["delta"]
+        text, reason = "", None
+        if news is not delta:
+            reason = news
+            plain = type(reason) is str and reason != "error" and reason is choice["finish_reason"]
+        elif text := delta.get("content"):
+            plain = type(text) is str and len(delta) == 1
+        else:
+            plain = not any(value for key, value in delta.items() if key != "role")
+        if not plain:
+            return None
+        meta = {key: value for key, value in chunk.items() if value and key != "choices"}
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return None
+    return (text, reason, meta) if meta.keys() <= META_KEYS else None
 
 
 def plain_answer(document: Any) -> tuple[str, str] | None:
