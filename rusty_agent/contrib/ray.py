@@ -26,6 +26,7 @@ from ..parameters import merged
 from ..provider import AsyncProvider
 from ..run import StopRule
 from ..types import Limits
+from .driver import Driver
 from .table import Columns, Outcome, Place, RowFunction
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def generate(
         "tpm": None if tpm is None else tpm / most,
         **options,
     }
+    if (node := _node()) is not None:
+        arguments.setdefault("driver", Driver.here(node))
     Generate(**arguments)  # complains here, not on some other machine
     if rows_per_block is not None:
         checked_count(rows_per_block, "rows_per_block")
@@ -153,6 +156,7 @@ class Generate:
             rows with errors would count as done for a checkpoint. A refused key and a spent account end it at once.
         include_result: Add the column `result`: the whole `GenerateResult`, tool calls and reasoning too, as JSON.
         stream: Let the endpoint stream each answer underneath.
+        driver: The process that the rows are for: when it dies, nothing more is sent. `generate` gives its own.
         **parameters: See `Parameters`: what holds for every row that does not say otherwise.
 
     Raises:
@@ -173,6 +177,7 @@ class Generate:
         max_error_rate: float | None = None,
         include_result: bool = False,
         stream: bool = False,
+        driver: Driver | None = None,
         **parameters: Any,
     ) -> None:
         self._place = Place(prompt, messages, body)
@@ -181,6 +186,7 @@ class Generate:
         self._limits = Limits(rpm, tpm, checked_count(max_in_flight, "max_in_flight"))
         self._rule = StopRule(max_error_rate=max_error_rate)
         self._stream = stream
+        self._driver = driver
         self._parameters = parameters
         self._caller = Caller()
         self._provider: AsyncProvider | None = None
@@ -210,7 +216,16 @@ class Generate:
         """The provider of this actor; it closes what it has opened when it is dropped."""
         if self._provider is None:
             self._provider = _make_provider(self._options, self._limits, key=_key(self._options))
+            if self._driver is not None and (node := _node()) is not None:
+                self._driver.watch(node, self._abandon)
         return self._provider
+
+    def _abandon(self) -> None:
+        """Nobody waits for the answers any more: send nothing, and close what is under way."""
+        provider = self._open()
+        self._stopped = self._stopped or self._rule.stop("interrupt", "the program that it was for is gone.")
+        provider._limiter().stop(self._caller, self._stopped)
+        self._closing = asyncio.ensure_future(provider.aclose())
 
     async def _answer(self, provider: AsyncProvider, given: Any) -> Outcome:
         row = given if isinstance(given, Exception) else parse_row(given, 1, check=False)
@@ -284,6 +299,13 @@ def _ray_data() -> Any:
     except ImportError as error:
         raise ImportError(f"Ray Data cannot be imported ({error}): pip install 'rusty-agent[ray]'") from error
     return ray.data
+
+
+def _node() -> str | None:
+    """The name that Ray has for this machine; None where it does not run yet."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else None
 
 
 def _pool(actors: int | tuple[int, int] | None, *, limited: bool) -> tuple[int, int]:

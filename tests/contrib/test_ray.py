@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,8 +15,9 @@ import pytest
 
 from rusty_agent import AsyncProvider, MissingAPIKeyError, RetryPolicy, RunStoppedError
 from rusty_agent.batch.runner import run_batch
+from rusty_agent.contrib.driver import Driver
 from rusty_agent.contrib.ray import Generate, generate
-from rusty_agent.testing import Answer, FaultServer, Pause, Received, answer, completion, error
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error
 from rusty_agent.wire.codec import dumps, loads
 
 from ..integration.scripts import run
@@ -189,6 +191,8 @@ class Dataset:
 def rays(monkeypatch: pytest.MonkeyPatch) -> None:
     ray, data = ModuleType("ray"), ModuleType("ray.data")
     ray.data = data  # type: ignore[attr-defined]
+    ray.is_initialized = lambda: True  # type: ignore[attr-defined]
+    ray.get_runtime_context = lambda: SimpleNamespace(get_node_id=lambda: "node 1")  # type: ignore[attr-defined]
     data.ActorPoolStrategy = SimpleNamespace  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.data", data)
@@ -224,6 +228,35 @@ def test_limits_are_divided_over_the_actors(actors: Any, limited: bool, least: i
     given = found["fn_constructor_kwargs"]
     assert (given["rpm"], given["tpm"]) == ((600 / most, 1200 / most) if limited else (None, None))
     assert isinstance(found["function"](**given), Generate)
+
+
+@pytest.mark.usefixtures("rays")
+def test_actors_know_whom_they_work_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked()["fn_constructor_kwargs"]["driver"] == Driver.here("node 1")
+    monkeypatch.setattr(sys.modules["ray"], "is_initialized", lambda: False)
+    assert "driver" not in asked()["fn_constructor_kwargs"]
+
+
+class GoneDriver:
+    """A process that can be told to end."""
+
+    def watch(self, node: str, gone: Callable[[], object]) -> bool:
+        assert node == "node 1"
+        self.end = gone
+        return True
+
+
+@pytest.mark.usefixtures("rays")
+async def test_when_the_program_is_gone_nothing_more_is_sent() -> None:
+    driver: Any = GoneDriver()
+    with FaultServer(answer([Hang()])) as server:
+        actor = Generate(provider=options(server), prompt="q", max_in_flight=2, driver=driver)
+        work = asyncio.ensure_future(answered(actor, q=["one", "two", "three"]))
+        await asyncio.to_thread(server.wait_for, 2)
+        driver.end()
+        with pytest.raises(RunStoppedError, match="the program that it was for is gone"):
+            await asyncio.wait_for(work, 5)
+        assert len(server.requests) == 2
 
 
 @pytest.mark.usefixtures("rays")
