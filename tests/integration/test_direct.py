@@ -6,13 +6,14 @@ import asyncio
 import socket
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
 import pytest
 
-from rusty_agent import AsyncProvider, RustyAgentError
+from rusty_agent import AsyncProvider, RetryPolicy, RustyAgentError
 from rusty_agent.net.http.direct import Outbox
 from rusty_agent.net.http.pool import Connector
 from rusty_agent.net.http.transport import Transport
@@ -220,3 +221,69 @@ async def test_what_arrives_before_a_request_has_left_is_no_answer_to_it() -> No
             body = dumps(completion("surplus"))
             protocol.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             assert sorted(await asyncio.gather(first, second)) == ["four", "three"]
+
+
+@asynccontextmanager
+async def serving(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A server of these coroutines, which reads on until its clients have gone; its URL."""
+    tasks: set[asyncio.Task[None] | None] = set()
+
+    async def to_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
+        await serve(reader, writer)
+        with suppress(OSError):
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(to_the_end, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.wait([task for task in tasks if task is not None], timeout=10)
+
+
+@pytest.mark.parametrize("pieces", [16_383, 16_384, 16_385, 17_000])
+async def test_a_reader_that_was_held_back_reads_on(pieces: int) -> None:
+    """aiohttp pauses at so many HTTP chunks that nobody has read, and its parser wants to be resumed twice."""
+
+    def chunk(data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data)
+
+    first, second = (b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text for text in (b"a", b"b"))
+    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(chunk(first))
+        await asyncio.sleep(0.05)  # by now it is read, and what comes next is not
+        writer.write(chunk(b":x\n") * pieces)
+        await asyncio.sleep(0.3)
+        writer.write(chunk(second) + chunk(end) + b"0\r\n\r\n")
+
+    async with serving(serve) as url, AsyncProvider("m", api_key=KEY, base_url=url) as llm:
+        stream = llm.stream_text("x")
+        text = await anext(stream)
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            async for piece in stream:
+                text += piece
+    assert text == "ab"
+
+
+async def test_an_answer_that_was_there_before_the_question_is_heard() -> None:
+    """A server with too many connections says so on accepting one; so it does to each of many requests at once."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = b'{"error":{"message":"too many connections"}}'
+        head = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        writer.write(head + body)
+        writer.write_eof()
+
+    once = RetryPolicy(max_retries=0)
+    async with serving(serve) as url, AsyncProvider("m", api_key=KEY, base_url=url, retry=once) as llm:
+        for _ in range(5):
+            results = await llm.gather(["x"] * 10, return_exceptions=True)
+            assert [getattr(result, "status_code", result) for result in results] == [503] * 10

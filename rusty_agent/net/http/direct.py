@@ -190,7 +190,8 @@ class Target:
                 raise aiohttp.ServerDisconnectedError
             protocol.set_response_params(read_until_eof=True, auto_decompress=True, read_bufsize=self._read_buffer)
             link: Any = protocol  # of our own kind, see `Connector`
-            send = self._outbox.put if len(connector._acquired) > 1 else _send_now  # alone it waits for no others
+            # Alone it waits for no others; and on a new connection the answer may be there already.
+            send = self._outbox.put if link.kept and len(connector._acquired) > 1 else _send_now
             send(link, b"%b%d\r\n\r\n%b" % (headers.head(self), len(body), body))
             while True:
                 message, content = await protocol.read()

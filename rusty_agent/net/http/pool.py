@@ -55,9 +55,13 @@ class _Protocol(ResponseHandler):
 
     Attributes:
         idle: Whether the connection waits in the pool.
+        kept: Whether it has waited there before: what arrives on a new one may be an answer without a question, as
+            of a server that has too many connections.
     """
 
     idle = False
+    kept = False
+    _was_paused = False
 
     def data_received(self, data: bytes) -> None:
         if self.idle and data:  # resuming to read hands over nothing
@@ -67,9 +71,16 @@ class _Protocol(ResponseHandler):
             if self.idle and (self._buffer or self._tail):  # it held the end of an answer, and more
                 self.close()
 
+    def pause_reading(self) -> None:
+        self._was_paused = True
+        super().pause_reading()
+
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
-        """aiohttp resumes after each read, parsing nothing once more, also where nothing was paused: 3 µs a chunk."""
-        if self._reading_paused:
+        """aiohttp resumes after each read, parsing nothing once more, also where nothing was paused: 3 µs a chunk.
+
+        After a pause its parser may need to be resumed more than once: then it is left alone.
+        """
+        if self._was_paused:
             super().resume_reading(*args, **kwargs)
 
     def close(self) -> None:
@@ -124,7 +135,7 @@ class Connector(aiohttp.TCPConnector):
         return connection
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
-        protocol.idle = not should_close
+        protocol.idle = protocol.kept = not should_close
         super()._release(key, protocol, should_close=should_close)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
