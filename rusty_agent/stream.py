@@ -33,7 +33,8 @@ class AsyncTextStream(Outcome):
     arrived in `partial_text`.
 
     Leaving a loop over it early (`break`, an exception, cancellation), `aclose()`, leaving its `async with` block,
-    and dropping the last reference each close the connection at once. A stream that was closed yields nothing more.
+    and dropping the last reference each close the connection at once. A stream that was closed yields nothing more: a
+    loop over it in another task ends too, with an error if it was waiting, else without; `result()` always raises.
 
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """

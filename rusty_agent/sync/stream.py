@@ -29,7 +29,8 @@ class TextStream(Outcome):
     raised that carries what had arrived in `partial_text`.
 
     Leaving a loop over it early, `close()`, leaving its `with` block, and dropping the last reference each close the
-    connection at once. A stream that was closed yields nothing more.
+    connection at once. A stream that was closed yields nothing more: a loop over it in another thread ends too, with
+    an error if it was waiting, else without.
 
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """
