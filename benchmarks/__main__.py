@@ -14,8 +14,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 from . import imports, page, wire
 from .clients import CLIENTS, missing
 from .parts import PARTS, Part
-from .server import LOOPS
+from .server import LOOPS, endpoint, pin
 
 OTHERS = {"import": imports.measure, "wire": wire.measure}
 BUSY = 0.97  # of a core: more than this, and the endpoint may be what was measured
@@ -38,7 +37,7 @@ class Worker:
         self.client = client
         command = [sys.executable, "-m", "benchmarks.worker", client, loop, url]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        _pin(self.process.pid, -1)
+        pin(self.process.pid, -1)
         self._answer()
 
     def run(self, work: dict[str, Any]) -> dict[str, Any]:
@@ -56,23 +55,6 @@ class Worker:
 
     def close(self) -> None:
         self.process.communicate()
-
-
-def _pin(process: int, core: int) -> None:
-    if hasattr(os, "sched_setaffinity") and len(cores := sorted(os.sched_getaffinity(0))) > 1:
-        with suppress(OSError):
-            os.sched_setaffinity(process, {cores[core]})
-
-
-@contextmanager
-def endpoint() -> Iterator[str]:
-    """The endpoint, in a process of its own; its URL."""
-    command = [sys.executable, "-m", "benchmarks.server"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        _pin(process.pid, 0)
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-        process.kill()
 
 
 class Bench:
@@ -125,8 +107,6 @@ class Bench:
     def _share(self, part: Part, client: str, work: dict[str, Any]) -> dict[str, Any]:
         """The work, or less of it: for a slow client, and in a hurry; but each in flight has something to do."""
         parts = CLIENTS[client].slow * (part.quick if self.quick else 1)
-        if part.fresh and not self.quick:
-            parts = 1
         less = {**work, "count": max(work.get("in_flight", 10), work["count"] // parts)}
         if self.quick and part.fresh:
             less["seconds"] = 0.4

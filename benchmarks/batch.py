@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import statistics
@@ -162,14 +161,14 @@ def child(way: str, loop: str, url: str, source: str) -> None:
     server.run(main(), loop)
 
 
-def measure(way: str, loop: str, url: str, rows: int, core: set[int]) -> tuple[float, float]:
+def measure(way: str, loop: str, url: str, rows: int) -> tuple[float, float]:
     """Rows per second, and microseconds of CPU per row."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "in.jsonl")
         source.write_text("".join(f'{{"prompt":"json {number}"}}\n' for number in range(rows)))
         command = [sys.executable, "-m", "benchmarks.batch", "--child", way, loop, url, str(source)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            pin(process.pid, core)
+            server.pin(process.pid, -1)
             out, _ = process.communicate()
         if process.returncode:
             raise SystemExit(f"{way} failed")
@@ -177,37 +176,24 @@ def measure(way: str, loop: str, url: str, rows: int, core: set[int]) -> tuple[f
     return rows / took["wall"], took["cpu"] / rows * 1e6
 
 
-def pin(process: int, core: set[int]) -> None:
-    if core:
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(process, core)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.batch")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    command = [sys.executable, "-m", "benchmarks.server"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as endpoint:
-        assert endpoint.stdout is not None
-        url = f"http://127.0.0.1:{int(endpoint.stdout.readline())}/v1"
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
-        ours: set[int] = set(cores[-1:]) if len(cores) > 1 else set()
-        pin(endpoint.pid, set(cores[:1]))
+    with server.endpoint() as url:
         print(f"{'loop':10}{'way':10}{'rows/s':>8}{'spread':>14}{'CPU µs/row':>12}{'of workers':>12}{'of script':>11}")
         for loop in server.LOOPS:
-            table(loop, url, arguments, ours)
-        endpoint.kill()
+            table(loop, url, arguments)
 
 
-def table(loop: str, url: str, arguments: argparse.Namespace, core: set[int]) -> None:
+def table(loop: str, url: str, arguments: argparse.Namespace) -> None:
     ways = [way for way in WAYS if find_spec(NEEDS[way].partition(".")[0])]
     figures: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(arguments.rounds):
         for way in ways:
             rows = arguments.rows // 10 if way in SLOW else arguments.rows
-            figures[way].append(measure(way, loop, url, rows, core))
+            figures[way].append(measure(way, loop, url, rows))
     for way, values in figures.items():
         rates, costs = zip(*values, strict=True)
         ratios = [

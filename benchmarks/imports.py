@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -44,7 +43,3 @@ def measure(rounds: int) -> list[dict[str, Any]]:
 
 def _is_there(name: str) -> bool:
     return name not in ("rusty_agent_sdk", "openai", "litellm") or find_spec(name) is not None
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(3), indent=1))

@@ -13,10 +13,12 @@ import json
 import os
 import re
 import resource
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -155,6 +157,24 @@ def raise_limits() -> None:
     """As many open files as the system allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def pin(process: int, core: int) -> None:
+    """Keep a process on one core, by its place among those there are; nothing is done where there is but one."""
+    if hasattr(os, "sched_setaffinity") and len(cores := sorted(os.sched_getaffinity(0))) > 1:
+        with suppress(OSError):
+            os.sched_setaffinity(process, {cores[core]})
+
+
+@contextmanager
+def endpoint() -> Iterator[str]:
+    """The endpoint, in a process of its own on the first core; its URL."""
+    command = [sys.executable, "-m", "benchmarks.server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pin(process.pid, 0)
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        process.kill()
 
 
 def run(main: Coroutine[Any, Any, None], loop: str) -> None:

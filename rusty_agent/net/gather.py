@@ -161,10 +161,12 @@ class _Crew:
     async def _run(self) -> None:
         hired = False  # the next one: each worker that finds work hires one, so that there are no more than needed
         while True:
-            if self._asynchronous is None and self._taken - self._given < self._bound:
-                given = _END if self._exhausted or self._stop.requested else next(self._inputs, _END)
+            if self._asynchronous is not None:
+                given = await self._take(self._asynchronous)
             else:
-                given = await self._take()
+                if self._taken - self._given >= self._bound:
+                    await self._wait_for_room()
+                given = _END if self._exhausted or self._stop.requested else next(self._inputs, _END)
             if given is PAUSE:
                 await asyncio.sleep(0)
                 continue
@@ -182,14 +184,11 @@ class _Crew:
                 item.error = error
             self._hand_out(item)
 
-    async def _take(self) -> Any:
+    async def _take(self, inputs: AsyncIterator[Any]) -> Any:
         """The next input, when its result will have a place; or `_END`, also where the run was told to stop."""
-        if self._asynchronous is None:
-            await self._wait_for_room()
-            return _END if self._exhausted or self._stop.requested else next(self._inputs, _END)
         async with self._taking:  # one at a time
             await self._wait_for_room()
-            return _END if self._exhausted or self._stop.requested else await anext(self._asynchronous, _END)
+            return _END if self._exhausted or self._stop.requested else await anext(inputs, _END)
 
     async def _wait_for_room(self) -> None:
         while self._taken - self._given >= self._bound and not self._stop.requested:

@@ -42,6 +42,22 @@ async def all_of(feed: Feed) -> list[Row]:
         return found
 
 
+async def turns_of_the_loop(feed: Feed) -> int:
+    """How often the loop goes round while a feed passes over all it has."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    assert await all_of(feed) == []
+    counting.cancel()
+    return turns
+
+
 def of_file(folder: Path, lines: list[Any], index: Index | None = None) -> Plan:
     path = folder / "in.jsonl"
     path.write_bytes(b"".join(dumps(line) + b"\n" for line in lines))
@@ -78,19 +94,8 @@ async def test_bad_lines_are_refused(tmp_path: Path) -> None:
 
 async def test_the_loop_is_not_held_up_by_what_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PAUSE_EVERY", 10)
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.create_task(count())
     given, _ = feed("ignored", of_file(tmp_path, ["x"] * 100, left({str(n) for n in range(1, 101)}, set())))
-    assert await all_of(given) == []
-    counting.cancel()
-    assert turns >= 10
+    assert await turns_of_the_loop(given) >= 10
 
 
 @pytest.mark.parametrize("limit", [None, 1, 2, 5])
@@ -144,19 +149,8 @@ async def test_the_loop_is_not_held_up_by_what_is_passed_over_of_an_asynchronous
         for _ in range(100):
             yield "x"
 
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.create_task(count())
     given, _ = feed(source(), Plan(None, left({str(n) for n in range(1, 101)}, set()), None))
-    assert await all_of(given) == []
-    counting.cancel()
-    assert turns >= 10
+    assert await turns_of_the_loop(given) >= 10
 
 
 IDS = st.sampled_from(["a", "b", "c", "d", "e"])
