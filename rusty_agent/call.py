@@ -32,6 +32,7 @@ class Call:
 
     def __init__(
         self,
+        loop: asyncio.AbstractEventLoop,
         transport: Transport,
         prepared: Prepared,
         refusals: Refusals | None,
@@ -46,11 +47,11 @@ class Call:
         self._adaptation: Adaptation | None = None  # made when there is something to adapt to
         self._policy = prepared.policy
         self._budget = budget
-        self._scope = Scope()
+        self._scope = Scope(loop)
         self._closed = False
-        self.loop = asyncio.get_running_loop()
+        self.loop = loop  # handed on: to ask for the running one is a system call before Python 3.12
         self.warnings = prepared.warnings
-        self.started = self.loop.time()
+        self.started = loop.time()
         self.asked = monotonic()
         total = exchange.limits.total
         self.deadline = None if total is None else self.started + total
@@ -140,7 +141,7 @@ class Call:
                 permit = self._limiter.try_acquire(caller, len(self._exchange.body))
                 self._waits_since = self._waits_since if permit is None else None
             self._permit = permit or await self._admitted(self._limiter, caller)
-        self.attempt = attempt = Attempt(self._transport, self._exchange, number, self.deadline)
+        self.attempt = attempt = Attempt(self.loop, self._transport, self._exchange, number, self.deadline)
         decoder = attempt.decoder
         try:
             await attempt.open()

@@ -309,12 +309,15 @@ class AsyncProvider(FromPreset, ManyPrompts):
 
     def _start(self, prepared: Prepared, caller: Caller | None = None) -> Call:
         """Begin a call: its clock runs from here. It stands in line if the provider has limits, or for a run."""
-        limiter = None if caller is None and self._line is None else self._limiter()
-        return Call(self._transport, prepared, self._refusals, self._budget, self._calls, limiter, caller)
+        loop = asyncio.get_running_loop()
+        limiter = None if caller is None and self._line is None else self._limiter_of(loop)
+        return Call(loop, self._transport, prepared, self._refusals, self._budget, self._calls, limiter, caller)
 
     def _limiter(self) -> Limiter:
         """The door of the running loop."""
-        loop = asyncio.get_running_loop()
+        return self._limiter_of(asyncio.get_running_loop())
+
+    def _limiter_of(self, loop: asyncio.AbstractEventLoop) -> Limiter:
         limiter = self._limiters.get(loop)
         if limiter is None:
             drop_closed(self._limiters)

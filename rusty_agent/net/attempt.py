@@ -58,7 +58,14 @@ class Attempt:
         ended: When the answer ended, likewise.
     """
 
-    def __init__(self, transport: Transport, exchange: Exchange, number: int, deadline: float | None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: Transport,
+        exchange: Exchange,
+        number: int,
+        deadline: float | None,
+    ) -> None:
         self.decoder = ReplyDecoder(
             exchange.max_bytes, choices=exchange.fields.get("n"), split_thinking=exchange.split_thinking
         )
@@ -69,10 +76,10 @@ class Attempt:
         self.ended: float | None = None
         self._transport = transport
         self._exchange = exchange
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._deadline = deadline
-        self._watchdog = Watchdog(self._loop, exchange.limits, deadline, self._stop_waiting)
-        self._scope = Scope()
+        self._watchdog = Watchdog(loop, exchange.limits, deadline, self._stop_waiting)
+        self._scope = Scope(loop)
         self._response: Response | None = None
         self._closed = False
         self._clean = False  # nothing of the answer's fields needs to be struck out
@@ -157,7 +164,7 @@ class Attempt:
         self._watchdog.release()
         self._scope.interrupt()
         if self._response is not None:
-            self._transport.release(self._response)
+            self._transport.release(self._response, self._loop)
 
     def _stop_waiting(self) -> None:
         """End whatever `open` or `read` waits for."""
@@ -170,7 +177,7 @@ class Attempt:
         self._watchdog.release()
         self.ended = monotonic()
         error = self.decoder.error
-        self._transport.release(response, linger=error is None)
+        self._transport.release(response, self._loop, linger=error is None)
         if error is not None:
             error.request_id = self.request_id
             error.attempts = self.number

@@ -103,9 +103,9 @@ _T = TypeVar("_T")
 _S = TypeVar("_S", bound=Session)
 
 
-def find_guard() -> Guard | None:
-    """The running loop's guard; None when the loop is shutting down."""
-    return _guards.get(asyncio.get_running_loop())
+def find_guard(loop: asyncio.AbstractEventLoop) -> Guard | None:
+    """A loop's guard; None when the loop is shutting down."""
+    return _guards.get(loop)
 
 
 def drop_closed(by_loop: dict[asyncio.AbstractEventLoop, _T]) -> list[_T]:

@@ -222,15 +222,16 @@ class Scope:
         Interrupted: On leaving it, if it was; unless the task was cancelled by somebody else too.
     """
 
-    __slots__ = ("_cancelling", "_interrupted", "_task")
+    __slots__ = ("_cancelling", "_interrupted", "_loop", "_task")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._interrupted = False
 
     def __enter__(self) -> Self:
-        task = self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task(self._loop)
         assert task is not None, "coroutines of rusty_agent run in asyncio tasks"
         self._cancelling = task.cancelling()
         return self

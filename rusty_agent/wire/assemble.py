@@ -25,19 +25,44 @@ class _Call:
         self.extra: dict[str, object] = {}
 
 
+class _More:
+    """What only some answers hold."""
+
+    __slots__ = ("calls", "reasoning", "refusal")
+
+    def __init__(self) -> None:
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls: dict[int, _Call] = {}
+
+    def add(self, delta: ReasoningDelta | RefusalDelta | ToolCallDelta) -> None:
+        if isinstance(delta, ReasoningDelta):
+            self.reasoning.append(delta.text)
+        elif isinstance(delta, RefusalDelta):
+            self.refusal.append(delta.text)
+        else:
+            call = self.calls.setdefault(delta.call, _Call())
+            call.id = call.id or delta.id or ""
+            call.name = call.name or delta.name or ""
+            call.arguments.write(delta.arguments)
+            if delta.extra:
+                call.extra.update(delta.extra)
+
+
 class Assembler:
     """Collects the first choice's deltas.
 
     Attributes:
         usage: The last token counts, or None.
+        write: Takes text of the first choice: `add` for a single piece.
     """
+
+    __slots__ = ("_more", "_text", "usage", "write")
 
     def __init__(self) -> None:
         self._text = StringIO()
-        self.write = self._text.write  # takes text of the first choice: `add` for a single piece
-        self._reasoning: list[str] = []
-        self._refusal: list[str] = []
-        self._calls: dict[int, _Call] = {}
+        self.write = self._text.write
+        self._more: _More | None = None
         self.usage: Usage | None = None
 
     def add(self, deltas: Iterable[Delta]) -> None:
@@ -48,20 +73,10 @@ class Assembler:
                 write(delta)
             elif isinstance(delta, UsageUpdate):
                 self.usage = delta.usage
-            elif isinstance(delta, ReasoningDelta) and delta.index == 0:
-                self._reasoning.append(delta.text)
-            elif isinstance(delta, ToolCallDelta) and delta.index == 0:
-                self._add_call(delta)
-            elif isinstance(delta, RefusalDelta) and delta.index == 0:
-                self._refusal.append(delta.text)
-
-    def _add_call(self, delta: ToolCallDelta) -> None:
-        call = self._calls.setdefault(delta.call, _Call())
-        call.id = call.id or delta.id or ""
-        call.name = call.name or delta.name or ""
-        call.arguments.write(delta.arguments)
-        if delta.extra:
-            call.extra.update(delta.extra)
+            elif isinstance(delta, ReasoningDelta | RefusalDelta | ToolCallDelta) and delta.index == 0:
+                if self._more is None:
+                    self._more = _More()
+                self._more.add(delta)
 
     @property
     def text(self) -> str:
@@ -71,19 +86,19 @@ class Assembler:
     @property
     def reasoning(self) -> str | None:
         """The reasoning so far, or None where there was none."""
-        return "".join(self._reasoning) or None
+        return None if self._more is None else "".join(self._more.reasoning) or None
 
     @property
     def refusal(self) -> str | None:
         """The refusal so far, or None where there was none."""
-        return "".join(self._refusal) or None
+        return None if self._more is None else "".join(self._more.refusal) or None
 
     @property
     def tool_calls(self) -> list[ToolCall]:
         """The tool calls so far, in order of appearance; an id that the endpoint left out is made up."""
-        if not self._calls:
+        if self._more is None:
             return []
         return [
             ToolCall(call.id or f"call_{number}", call.name, call.arguments.getvalue(), call.extra)
-            for number, call in sorted(self._calls.items())
+            for number, call in sorted(self._more.calls.items())
         ]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from ..errors import ResponseError, RustyAgentError
-from ..types import RawChunk, RefusalDelta, StreamEvent, TextDelta, UsageUpdate
+from ..types import RawChunk, RefusalDelta, StreamEvent, TextDelta, Usage, UsageUpdate
 from . import failure
 from .codec import join_surrogates, loads_loose, loads_strict, mend
 from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
@@ -36,6 +36,8 @@ _LESSONS = 8
 _MAX_META_KEYS = 128
 _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that meta stays below 8 MiB in all
 _MAX_SHORT = 2**10
+_NO_CHOICE: frozenset[int] = frozenset()
+_FIRST_CHOICE = frozenset({0})
 _KEEP_ALIVE_TYPES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 
 
@@ -55,6 +57,22 @@ class ChunkDecoder:
         choices: The indexes of the choices seen.
     """
 
+    __slots__ = (
+        "_begun",
+        "_failed",
+        "_frame",
+        "_held",
+        "_lessons",
+        "_single",
+        "_tools",
+        "choices",
+        "done",
+        "error",
+        "meta",
+        "reason_alone",
+        "reasons",
+    )
+
     def __init__(self, expected: int = 1) -> None:
         self._single = expected == 1
         self.meta: dict[str, Any] = {}
@@ -62,9 +80,9 @@ class ChunkDecoder:
         self.error: RustyAgentError | None = None
         self.reasons: dict[int, str] = {}
         self.reason_alone = False
-        self.choices: set[int] = set()
+        self.choices = _NO_CHOICE
         self._failed = False  # a choice's finish reason is «error»
-        self._begun: set[int] = set()  # the choices of which a delta brought something
+        self._begun = _NO_CHOICE  # the choices of which a delta brought something
         self._tools: dict[int, ToolCallTracker] = {}
         self._held: dict[tuple[type, int], str] = {}  # high surrogates whose other half is in the next delta
         self._frame = NO_FRAME  # of the last chunk that was decoded in full, if it was plain
@@ -122,10 +140,12 @@ class ChunkDecoder:
             return
         text, reason, meta = plain
         self.meta.update(meta)
-        self.choices.add(0)
+        if 0 not in self.choices:
+            self.choices |= _FIRST_CHOICE
         if text:
             out.append(text)
-            self._begun.add(0)
+            if 0 not in self._begun:
+                self._begun |= _FIRST_CHOICE
             if self._lessons:
                 self._learn(data, text)
             return
@@ -134,22 +154,21 @@ class ChunkDecoder:
             self.reasons[0] = join_surrogates(reason)
             self.reason_alone = True
 
-    def decode_plain_document(self, document: Any, out: list[Delta]) -> bool:
-        """Decode a whole answer if it is one choice of text and nothing else; False, with nothing done, if not.
+    def decode_plain_document(self, document: Any) -> tuple[str, Usage | None] | None:
+        """The text and the usage of a whole answer that is one choice of text and nothing else.
 
         Such are nearly all; decoding them like a chunk would give the same, for six times the 1.5 µs.
+
+        Returns:
+            None of any other answer, with nothing done.
         """
         plain = plain_answer(document)
         if plain is None:
-            return False
+            return None
         text, self.reasons[0] = plain
-        out.append(text)
-        usage = find_usage(document)
-        if usage is not None:
-            out.append(UsageUpdate(usage))
-        self.choices.add(0)
+        self.choices = _FIRST_CHOICE
         self.meta = document
-        return True
+        return text, find_usage(document)
 
     def flush(self, out: list[Delta]) -> None:
         """The answer has ended: hand out what waited for its other half."""
@@ -251,13 +270,14 @@ class ChunkDecoder:
         index = choice.get("index")
         if alone or type(index) is not int:
             index = 0
-        self.choices.add(index)
+        if index not in self.choices:
+            self.choices |= {index}
         before = len(out)
         unknown = _has_news(choice, _CHOICE_KEYS)
         if delta := choice.get("delta"):
             unknown |= self._decode_delta(delta, index, out)
-            if len(out) > before:
-                self._begun.add(index)
+            if len(out) > before and index not in self._begun:
+                self._begun |= {index}
         elif message := choice.get("message"):
             if index not in self._begun:  # else it is the whole of what came in pieces
                 unknown |= self._decode_delta(message, index, out)

@@ -36,6 +36,24 @@ class ReplyDecoder:
         has_content: Text, reasoning, a refusal or a tool call has arrived: from here on nothing may be replayed.
     """
 
+    __slots__ = (
+        "_cap",
+        "_chunks",
+        "_document",
+        "_expected",
+        "_frame",
+        "_head",
+        "_lead",
+        "_sse",
+        "_thinking",
+        "_trail",
+        "assembler",
+        "ended",
+        "error",
+        "has_content",
+        "settled",
+    )
+
     def __init__(
         self, max_bytes: int = MAX_EVENT_BYTES, *, choices: int | None = 1, split_thinking: bool = False
     ) -> None:
@@ -97,9 +115,7 @@ class ReplyDecoder:
         untouched = self._sse is None and self._document is None and not self._head and not self.ended
         if untouched and data[:1] == b"{" and len(data) <= self._cap:
             self._document = bytearray()
-            out: list[Delta] = []
-            self._decode_document(data, out)
-            return self._deliver(out)
+            return self._decode_document(data)
         return self.feed(data) + self.close()
 
     def close(self, broken: RustyAgentError | None = None) -> list[Delta]:
@@ -115,7 +131,7 @@ class ReplyDecoder:
         elif self._document is not None and broken is None:
             body = bytes(self._document)
             self._document.clear()
-            self._decode_document(body, out)
+            return self._decode_document(body)
         if not self.ended:
             if self._finished():
                 self._end(out)
@@ -178,23 +194,31 @@ class ReplyDecoder:
         if isinstance(self.error, ResponseError):  # not wrong but cut: its end never came
             self.ended, self.error = False, None
 
-    def _decode_document(self, body: bytes, out: list[Delta]) -> None:
+    def _decode_document(self, body: bytes) -> list[Delta]:
+        out: list[Delta] = []
         try:
             value = loads(body)
         except ValueError:
             self._fail(_unreadable(body), out)
-            return
+            return self._deliver(out)
         chunks = self._chunks
-        if not chunks.decode_plain_document(value, out):
-            chunks.decode_value(value, body, out)
-            if isinstance(value, dict):
-                chunks.meta = value
+        if self._thinking is None and (plain := chunks.decode_plain_document(value)) is not None:
+            text, usage = plain
+            self.assembler.write(text)
+            self.assembler.usage = usage
+            self.ended = self.has_content = True
+            finish = Finish(chunks.reasons[0])
+            return [text, finish] if usage is None else [text, UsageUpdate(usage), finish]
+        chunks.decode_value(value, body, out)
+        if isinstance(value, dict):
+            chunks.meta = value
         if chunks.error is not None:
             self._fail(chunks.error, out)
         elif not chunks.choices:
             self._fail(ResponseError(f"The answer holds no choices: {failure.excerpt(body)}", body=body[:2048]), out)
         else:
             self._end(out)
+        return self._deliver(out)
 
     def _finished(self) -> bool:
         """Whether every choice has its finish reason, those that have not begun included."""

@@ -127,10 +127,12 @@ async def test_few_targets_are_remembered(serve: Serve) -> None:
     server = serve()
     async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
         transport: Transport = llm._transport
+        loop = asyncio.get_running_loop()
         for number in range(100):
             url = llm._url.with_query(n=str(number))
-            transport.release(await transport.post(url, llm._requests.headers, b"{}", connect=1, sending=lambda: None))
-        connector: Any = transport._session().connector
+            response = await transport.post(url, llm._requests.headers, b"{}", connect=1, sending=lambda: None)
+            transport.release(response, loop)
+        connector: Any = transport._session(loop).connector
         assert len(connector._targets) <= 16
 
 

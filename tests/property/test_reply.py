@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rusty_agent.errors import ResponseError, RustyAgentError
-from rusty_agent.types import Finish
+from rusty_agent.types import Finish, UsageUpdate
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from rusty_agent.wire.failure import retry_after, status_error
 from tests.property.strategies import chunks, cut, loose_texts, plain_chunks, plain_documents, values
@@ -157,14 +157,15 @@ def test_an_event_of_one_by_one_that_is_too_long() -> None:
 @given(plain_documents())
 def test_the_shortcut_for_documents_changes_nothing(item: Any) -> None:
     short, long = ChunkDecoder(), ChunkDecoder()
-    told: list[Delta] = []
     expected: list[Delta] = []
     long.decode_value(item, b"", expected)
-    if short.decode_plain_document(item, told):
-        assert told == expected
+    plain = short.decode_plain_document(item)
+    if plain is not None:
+        text, usage = plain
+        assert expected == ([text] if usage is None else [text, UsageUpdate(usage)])
         assert (short.reasons, short.choices, short.meta, long.error) == (long.reasons, long.choices, item, None)
     else:
-        assert (told, short.reasons, short.choices, short.meta) == ([], {}, set(), {})
+        assert not (short.reasons or short.choices or short.meta)
 
 
 @given(

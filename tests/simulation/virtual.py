@@ -212,7 +212,7 @@ class VirtualTransport(Transport):
         said = await self._endpoint.handle()
         return _Response(said, _GOOD if said.status == 200 else _BAD)
 
-    def release(self, response: Any, *, linger: bool = False) -> None:
+    def release(self, response: Any, loop: asyncio.AbstractEventLoop, *, linger: bool = False) -> None:
         pass
 
 

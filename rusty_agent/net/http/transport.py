@@ -76,7 +76,8 @@ class Transport:
         Raises:
             RustyAgentError: The endpoint could not be reached or gave no HTTP answer.
         """
-        session = self._session()
+        loop = asyncio.get_running_loop()
+        session = self._session(loop)
         timeout = _client_timeout(connect, self.queues)
         redirects = resent = 0
         if self.queues:
@@ -121,19 +122,20 @@ class Transport:
             target = _same_origin_redirect(response, url)
             if target is None or redirects == _MAX_REDIRECTS:
                 if not response.closed:
-                    guard_of(asyncio.get_running_loop()).responses.add(response)
+                    guard_of(loop).responses.add(response)
                 return response
             response.release()
             redirects, url = redirects + 1, target
 
-    def release(self, response: Response, *, linger: bool = False) -> None:
+    def release(self, response: Response, loop: asyncio.AbstractEventLoop, *, linger: bool = False) -> None:
         """Be done with a response. Its connection closes now, unless its body has ended.
 
         Args:
             response: What `post` returned.
+            loop: The running loop, on which it did.
             linger: Give the body a moment to end, so that the connection can be kept.
         """
-        guard = find_guard()
+        guard = find_guard(loop)
         if guard is None:  # the loop is shutting down
             response.close()
         else:
@@ -154,10 +156,9 @@ class Transport:
         if session is not None:
             await guard_of(asyncio.get_running_loop()).close(session)
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _session(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
         if self.closed:
             raise final_error("The provider is closed: make another one.")
-        loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is not None and not session.closed:
             return session

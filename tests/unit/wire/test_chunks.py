@@ -98,7 +98,8 @@ def test_the_index_of_the_only_choice_means_nothing(indexes: list[int]) -> None:
     chunks = [chunk(text, index=index) for text, index in zip("abcdefg", indexes, strict=False)]
     out, decoder = _decode(*chunks, chunk(finish="stop", index=indexes[-1]))
     assert out == list("abcdefg")
-    assert (decoder.choices, decoder.reasons) == ({0}, {0: "stop"})
+    assert decoder.choices == {0}
+    assert decoder.reasons == {0: "stop"}
 
 
 def test_choices_that_were_not_asked_for_are_kept_apart_once_they_show() -> None:
