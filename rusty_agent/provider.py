@@ -111,7 +111,6 @@ class AsyncProvider(FromPreset, ManyPrompts):
         endpoint = preset if isinstance(preset, Preset) else find_preset(preset)
         settings = Settings.from_env()
         self._key = resolve_key(api_key, endpoint)
-        self._missing: str | None = None  # what a call says that cannot be made for want of a key
         self._url = URL(chat_url(endpoint.base_url if base_url is None else base_url), encoded=True)
         proxies = proxies_of_environment() if proxy is None and trust_env else [proxy and checked_proxy(proxy)]
         policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
@@ -217,7 +216,9 @@ class AsyncProvider(FromPreset, ManyPrompts):
             ResponseError: The answer cannot be decoded (a `ValueError`).
             ValueError: An argument cannot be right; nothing was sent.
         """
-        prepared = self._prepare(prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters)
+        prepared = self._requests.prepare(
+            prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
+        )
         outcome = await self._whole(self._start(prepared))
         return outcome._result() if include_usage else outcome.partial_text
 
@@ -240,12 +241,12 @@ class AsyncProvider(FromPreset, ManyPrompts):
         Raises:
             ValueError: An argument cannot be right; nothing was sent.
         """
-        prepared = self._prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
+        prepared = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
         return AsyncTextStream(partial(self._start, prepared))
 
     async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
         arguments.setdefault("include_usage", stream)
-        prepared = self._prepare(whole=True, streamed=stream, **arguments)
+        prepared = self._requests.prepare(whole=True, streamed=stream, **arguments)
         return (await self._whole(self._start(prepared, caller)))._result()
 
     async def _whole(self, call: Call) -> Outcome:
@@ -301,12 +302,6 @@ class AsyncProvider(FromPreset, ManyPrompts):
     def __deepcopy__(self, _: dict[int, Any]) -> Self:
         return self.__copy__()
 
-    def _prepare(self, *prompt: str | None, **arguments: Any) -> Prepared:
-        """Check everything now, before anything is sent."""
-        if self._missing is not None:
-            raise MissingAPIKeyError(self._missing)
-        return self._requests.prepare(*prompt, **arguments)
-
     def _start(self, prepared: Prepared, caller: Caller | None = None) -> Call:
         """Begin a call: its clock runs from here. It stands in line if the provider has limits, or for a run."""
         loop = asyncio.get_running_loop()
@@ -332,5 +327,5 @@ def _unpickled(kind: type[AsyncProvider], model: str, key: str | None, options: 
     except MissingAPIKeyError as error:
         provider = kind(model, api_key="none", **options)
         provider._key = None
-        provider._missing = f"{error} Pickles carry the key only with pickle_key=True."
+        provider._requests.missing_key = f"{error} Pickles carry the key only with pickle_key=True."
         return provider

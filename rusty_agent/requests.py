@@ -6,7 +6,7 @@ Never touched: the loop, the network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import define
@@ -14,13 +14,14 @@ from yarl import URL
 
 from . import __version__
 from .config import Secret, Settings, checked_kind, header_secrets, time_limits
+from .errors import MissingAPIKeyError
 from .net.attempt import Exchange
 from .net.http.direct import Headers
 from .parameters import Messages
 from .presets import Preset
 from .types import RetryPolicy, Timeout
 from .wire.mask import Mask
-from .wire.request import build_body, checked_headers, encode_body
+from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 
 __all__ = ["Prepared", "Requests"]
 
@@ -55,6 +56,7 @@ class Requests:
 
     Attributes:
         headers: Those of every request; of a stream there is one more.
+        missing_key: What to say where there is no key, or None.
 
     Raises:
         ValueError: A header or a time limit cannot be right.
@@ -62,6 +64,7 @@ class Requests:
 
     def __init__(self, headers: Mapping[str, str] | None, **common: Any) -> None:
         self._common = common_ = _Common(**common)
+        self.missing_key: str | None = None
         self._limits = {
             (whole, streamed): time_limits(common_.timeout, common_.settings, whole=whole, streamed=streamed)
             for whole, streamed in ((True, False), (True, True), (False, True))
@@ -83,39 +86,25 @@ class Requests:
         include_usage: bool = False,
         system_prompt: str | None = None,
         messages: Messages | None = None,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        top_p: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        seed: int | None = None,
-        response_format: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
         timeout: Timeout | float | None = None,
         retry: RetryPolicy | None = None,
-        **unknown: Any,
+        **sampling: Any,
     ) -> Prepared:
-        """Check the arguments of `generate_text` or `stream_text`, and make the request.
+        """Check the arguments of `generate_text` or `stream_text`, and make the request; see `Parameters`.
 
         Raises:
+            MissingAPIKeyError: There is no key.
             TypeError: There is no such argument.
             ValueError: An argument cannot be right.
         """
-        if unknown:
-            raise TypeError(f"generate_text and stream_text take no argument {next(iter(unknown))!r} (see extra_body)")
+        if self.missing_key is not None:
+            raise MissingAPIKeyError(self.missing_key)
+        for name in sampling:
+            if name not in PARAMETERS:
+                raise TypeError(f"generate_text and stream_text take no argument {name!r} (see extra_body)")
         common = self._common
-        sampling = {
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "top_p": top_p,
-            "stop": stop,
-            "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty,
-            "seed": seed,
-            "response_format": response_format,
-        }
         body = build_body(
             common.model,
             prompt,

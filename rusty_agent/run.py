@@ -59,15 +59,15 @@ class StopRule:
         self.done = 0
         self.failed = 0
 
-    def finished(self, error: Exception | None) -> RunStoppedError | None:
-        """Count one that has finished; the error to stop the run with, if that is called for."""
-        failed = error is not None
-        self._latest.append(failed)
-        self.failed += failed
-        self.done += not failed
-        return None if error is None else self._judge(error)
+    def succeeded(self) -> None:
+        """Count one that was answered."""
+        self._latest.append(False)
+        self.done += 1
 
-    def _judge(self, error: Exception) -> RunStoppedError | None:
+    def judge(self, error: Exception) -> RunStoppedError | None:
+        """Count one that has failed; the error to stop the run with, if that is called for."""
+        self._latest.append(True)
+        self.failed += 1
         if isinstance(error, AuthenticationError):
             return self.stop("authentication", f"the endpoint refuses the key. {error}")
         if isinstance(error, APIStatusError) and (error.code == "insufficient_quota" or error.status_code == 402):
@@ -195,19 +195,16 @@ class Run:
         except Exception as error:
             attempts = error.attempts if isinstance(error, RustyAgentError) else 0
             self.tally.failed(error, latency=monotonic() - began if attempts else None, attempts=attempts)
-            self._count(error)
+            stopped = self._rule.judge(error)
+            if stopped is not None:
+                stopped.__cause__ = error
+                self.stop(stopped)
             raise
+        self._rule.succeeded()
         self.tally.succeeded(
             latency=result.duration or 0.0,
             ttft=result.time_to_first_token if self._streamed else None,
             usage=result.usage,
             attempts=result.attempts,
         )
-        self._count(None)
         return result
-
-    def _count(self, error: Exception | None) -> None:
-        stopped = self._rule.finished(error)
-        if stopped is not None:
-            stopped.__cause__ = error
-            self.stop(stopped)

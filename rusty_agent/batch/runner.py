@@ -157,7 +157,7 @@ def _check(settings: Settings, provider: AsyncProvider) -> None:
     if settings.concurrency != "auto":
         checked_count(settings.concurrency, "concurrency")
     make_display(settings.progress, Tally())
-    provider._prepare("", whole=True, streamed=settings.stream, **settings.common)
+    provider._requests.prepare("", whole=True, streamed=settings.stream, **settings.common)
 
 
 def _described(provider: AsyncProvider, parameters: Parameters) -> dict[str, Any]:

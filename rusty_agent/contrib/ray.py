@@ -193,7 +193,7 @@ class Generate:
         self._stopped: RunStoppedError | None = None
         _refuse_secrets(provider, parameters)
         trial = _make_provider(self._options, self._limits, key="none")  # the key is where the workers are
-        trial._prepare("prompt", whole=True, streamed=stream, **parameters)
+        trial._requests.prepare("prompt", whole=True, streamed=stream, **parameters)
 
     async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Answer the rows of a batch.
@@ -241,11 +241,11 @@ class Generate:
         except Exception as error:
             self._judge(provider, error)
             return error
-        self._judge(provider, None)
+        self._rule.succeeded()
         return result
 
-    def _judge(self, provider: AsyncProvider, error: Exception | None) -> None:
-        stopped = self._rule.finished(error)
+    def _judge(self, provider: AsyncProvider, error: Exception) -> None:
+        stopped = self._rule.judge(error)
         if stopped is not None and self._stopped is None:
             self._stopped = stopped
             provider._limiter().stop(self._caller, stopped)

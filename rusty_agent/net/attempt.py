@@ -82,7 +82,7 @@ class Attempt:
         self._scope = Scope(loop)
         self._response: Response | None = None
         self._closed = False
-        self._clean = False  # nothing of the answer's fields needs to be struck out
+        self._document: bytes | None = None  # the answer, where it came in one piece
 
     @property
     def request_id(self) -> str | None:
@@ -145,7 +145,7 @@ class Attempt:
             deltas += decoder.close(await self._broken(error, response))
         else:
             if whole and not (self.received or self._exchange.streamed):
-                self._clean = self._exchange.mask.misses(data)
+                self._document = data
             self.received += len(data)
             deltas = decoder.feed_last(data) if whole or content.at_eof() else decoder.feed(data)
         if self.began is None and decoder.has_content:
@@ -204,10 +204,8 @@ class Attempt:
     @property
     def meta(self) -> dict[str, Any]:
         """The answer's fields that are no content."""
-        meta = self.decoder.meta
-        if not self._clean:
-            meta = self._exchange.mask(meta)
-        return meta
+        meta, mask = self.decoder.meta, self._exchange.mask
+        return meta if self._document is not None and mask.misses(self._document) else mask(meta)
 
     def _mask(self, error: RustyAgentError) -> None:
         mask = self._exchange.mask

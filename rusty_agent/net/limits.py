@@ -156,10 +156,10 @@ class Limiter:
         """A permit, if the door is open and nobody waits; else None. As `acquire` otherwise."""
         if caller.stopped is not None:
             raise caller.stopped
-        if self._waiting:
-            return None
         now = self._loop.time()
-        return None if self._opens_in(now) > 0 else self._admit(characters / 4 + self._answer_tokens, now)
+        if self._waiting or self._opens_in(now) > 0:
+            return None
+        return self._admit(characters / 4 + self._answer_tokens, now)
 
     async def acquire(self, caller: Caller, characters: int) -> Permit:
         """Wait for a permit.
@@ -235,10 +235,19 @@ class Limiter:
         self._look()
 
     def _opens_in(self, now: float) -> float:
-        limit = self.limit
-        if limit is not None and self.in_flight >= limit:
+        fixed = self._limits.in_flight
+        if fixed is not None and self.in_flight >= fixed:
             return math.inf
-        return max(self._opens, self._requests.opens, self._tokens.opens, self._steps.opens) - now
+        if self._adapting and self.in_flight >= self._adaptive.limit:
+            return math.inf
+        opens = self._opens  # no `max`: this runs for each request, and it takes five times as long
+        if self._requests.opens > opens:
+            opens = self._requests.opens
+        if self._tokens.opens > opens:
+            opens = self._tokens.opens
+        if self._steps.opens > opens:
+            opens = self._steps.opens
+        return opens - now
 
     def _admit(self, tokens: float, now: float) -> Permit:
         requests = self._requests
@@ -270,8 +279,9 @@ class Limiter:
             self._tokens.spend(told - permit._tokens, now)
         if self._adapting:
             self._adaptive.succeeded(self.in_flight)
-            self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / max(self._latency, _STEPS_SECONDS)
-        if now >= self._read_next or now < max(self._requests.opens, self._tokens.opens):
+            round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
+            self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
+        if now >= self._read_next or now < self._requests.opens or now < self._tokens.opens:
             self._read(headers, now)
 
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:

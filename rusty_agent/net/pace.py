@@ -42,4 +42,5 @@ class Pace:
 
     def spend(self, amount: float, now: float) -> None:
         """Spend an amount; a negative one is given back."""
-        self.opens = max(self.opens, now - self._tolerance) + amount / self.rate
+        least = now - self._tolerance
+        self.opens = (self.opens if self.opens > least else least) + amount / self.rate

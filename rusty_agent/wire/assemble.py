@@ -57,8 +57,6 @@ class Assembler:
         write: Takes text of the first choice: `add` for a single piece.
     """
 
-    __slots__ = ("_more", "_text", "usage", "write")
-
     def __init__(self) -> None:
         self._text = StringIO()
         self.write = self._text.write

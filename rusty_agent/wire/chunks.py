@@ -57,22 +57,6 @@ class ChunkDecoder:
         choices: The indexes of the choices seen.
     """
 
-    __slots__ = (
-        "_begun",
-        "_failed",
-        "_frame",
-        "_held",
-        "_lessons",
-        "_single",
-        "_tools",
-        "choices",
-        "done",
-        "error",
-        "meta",
-        "reason_alone",
-        "reasons",
-    )
-
     def __init__(self, expected: int = 1) -> None:
         self._single = expected == 1
         self.meta: dict[str, Any] = {}

@@ -36,24 +36,6 @@ class ReplyDecoder:
         has_content: Text, reasoning, a refusal or a tool call has arrived: from here on nothing may be replayed.
     """
 
-    __slots__ = (
-        "_cap",
-        "_chunks",
-        "_document",
-        "_expected",
-        "_frame",
-        "_head",
-        "_lead",
-        "_sse",
-        "_thinking",
-        "_trail",
-        "assembler",
-        "ended",
-        "error",
-        "has_content",
-        "settled",
-    )
-
     def __init__(
         self, max_bytes: int = MAX_EVENT_BYTES, *, choices: int | None = 1, split_thinking: bool = False
     ) -> None:

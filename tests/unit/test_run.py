@@ -14,25 +14,27 @@ FAILURE = ServerError("broken", status_code=500)
 
 def test_failures_are_counted() -> None:
     rule = StopRule(max_failures=2)
-    assert [rule.finished(error) for error in (FAILURE, None, FAILURE, None)] == [None] * 4
-    stopped = rule.finished(FAILURE)
+    for _ in range(2):
+        assert rule.judge(FAILURE) is None
+        rule.succeeded()
+    stopped = rule.judge(FAILURE)
     assert stopped is not None
     assert (stopped.reason, stopped.done, stopped.failed) == ("failures", 2, 3)
     assert str(stopped) == "The run was stopped: more than 2 failed (max_failures), the last with: broken"
 
 
 def test_no_failure_at_all() -> None:
-    stopped = StopRule(max_failures=0).finished(FAILURE)
+    stopped = StopRule(max_failures=0).judge(FAILURE)
     assert stopped is not None
 
 
 def test_the_error_rate_is_that_of_the_latest_hundred() -> None:
     rule = StopRule(max_error_rate=0.2)
     for _ in range(1000):
-        assert rule.finished(None) is None
+        rule.succeeded()
     for _ in range(20):
-        assert rule.finished(FAILURE) is None
-    stopped = rule.finished(FAILURE)
+        assert rule.judge(FAILURE) is None
+    stopped = rule.judge(FAILURE)
     assert stopped is not None
     assert stopped.reason == "error_rate"
     assert "21% of the latest 100" in str(stopped)
@@ -40,17 +42,17 @@ def test_the_error_rate_is_that_of_the_latest_hundred() -> None:
 
 def test_a_rate_takes_twenty_at_least() -> None:
     rule = StopRule(max_error_rate=0.0)
-    assert [rule.finished(FAILURE) for _ in range(19)] == [None] * 19
-    assert rule.finished(FAILURE) is not None
+    assert [rule.judge(FAILURE) for _ in range(19)] == [None] * 19
+    assert rule.judge(FAILURE) is not None
 
 
 def test_old_failures_are_forgotten_by_the_rate() -> None:
     rule = StopRule(max_error_rate=0.1)
     for _ in range(10):
-        rule.finished(FAILURE)
+        rule.judge(FAILURE)
     for _ in range(100):
-        rule.finished(None)
-    assert rule.finished(FAILURE) is None
+        rule.succeeded()
+    assert rule.judge(FAILURE) is None
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_old_failures_are_forgotten_by_the_rate() -> None:
     ],
 )
 def test_what_stops_at_once(error: Exception, reason: str | None) -> None:
-    stopped = StopRule().finished(error)
+    stopped = StopRule().judge(error)
     assert (None if stopped is None else stopped.reason) == reason
 
 
