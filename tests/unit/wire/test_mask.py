@@ -75,6 +75,12 @@ def test_json_text_that_may_hold_a_secret(text: str) -> None:
     assert not Mask([KEY, "a/b and more"]).misses(text.encode())
 
 
+def test_escapes_that_cannot_hide_a_secret() -> None:
+    text = json.dumps({"a": "世界 né “quoted” back\\slash\n"}).replace("/", "\\/").encode()
+    assert Mask([KEY]).misses(text)
+    assert not Mask([KEY, "schlüssel-ü"]).misses(text)  # of which «ü» may be escaped
+
+
 @given(st.text(st.sampled_from('ab"\\/\n é'), min_size=8), st.text(st.sampled_from('ab"\\/\n é')), st.booleans())
 def test_json_text_that_misses_the_secrets_decodes_to_what_does(secret: str, around: str, ascii_only: bool) -> None:
     mask = Mask([secret])
