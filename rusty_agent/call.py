@@ -66,7 +66,7 @@ class Call:
             self._adapt(refusals)
 
     async def begin(self, *, whole: bool) -> list[Delta]:
-        """Make attempts until one brings its first content, or all of it if `whole`.
+        """Make attempts until one brings its first content, or all of it if `whole`; then the call is over.
 
         Returns:
             What it brought, for streams; of a whole answer the attempt's decoder has it all.
@@ -74,14 +74,18 @@ class Call:
         Raises:
             RustyAgentError: None did, or the call was closed meanwhile.
         """
-        deltas = await retrying(
-            lambda number: self._begin_attempt(number, whole),
-            self._policy,
-            self._budget,
-            self._nap,
-            clock=self,
-            patient=self._limiter is not None,
-        )
+        try:
+            deltas = await retrying(
+                lambda number: self._begin_attempt(number, whole),
+                self._policy,
+                self._budget,
+                self._nap,
+                clock=self,
+                patient=self._limiter is not None,
+            )
+        finally:
+            if whole:
+                self.close()
         if self._adaptation is not None:
             self._adaptation.worked()
         return deltas
@@ -217,7 +221,8 @@ class Outcome(TokenCounts):
     Everything is None until it arrives, and complete when the stream has ended.
     """
 
-    _call: Call | None = None
+    def __init__(self, call: Call | None = None) -> None:
+        self._call = call
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} belongs to a connection: it cannot be copied or pickled")
@@ -300,7 +305,7 @@ class Outcome(TokenCounts):
         call, attempt = self._call, self._attempt
         assert call is not None
         assert attempt is not None
-        decoder = attempt.decoder
+        decoder, asked = attempt.decoder, call.asked
         assembler = decoder.assembler
         return GenerateResult(
             assembler.text,
@@ -311,8 +316,8 @@ class Outcome(TokenCounts):
             assembler.refusal,
             assembler.tool_calls,
             attempt.request_id,
-            self._since_start(attempt.began),
-            self._since_start(attempt.ended),
+            None if attempt.began is None else attempt.began - asked,
+            None if attempt.ended is None else attempt.ended - asked,
             attempt.number,
             attempt.meta,
             call.warnings,

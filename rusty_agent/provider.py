@@ -219,7 +219,9 @@ class AsyncProvider(FromPreset, ManyPrompts):
         prepared = self._requests.prepare(
             prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
         )
-        outcome = await self._whole(self._start(prepared))
+        call = self._start(prepared)
+        await call.begin(whole=True)
+        outcome = Outcome(call)
         return outcome._result() if include_usage else outcome.partial_text
 
     @shows(Parameters)
@@ -247,16 +249,9 @@ class AsyncProvider(FromPreset, ManyPrompts):
     async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
         arguments.setdefault("include_usage", stream)
         prepared = self._requests.prepare(whole=True, streamed=stream, **arguments)
-        return (await self._whole(self._start(prepared, caller)))._result()
-
-    async def _whole(self, call: Call) -> Outcome:
-        outcome = Outcome()
-        outcome._call = call
-        try:
-            await call.begin(whole=True)
-        finally:
-            call.close()
-        return outcome
+        call = self._start(prepared, caller)
+        await call.begin(whole=True)
+        return Outcome(call)._result()
 
     async def aclose(self) -> None:
         """Close all connections now; calls under way end with `APIConnectionError`."""

@@ -173,16 +173,20 @@ class _Crew:
             if given is _END:
                 self._exhausted = True
                 return
-            item = MapItem(self._taken, given)
+            index = self._taken
             self._taken += 1
             if not hired and len(self._workers) < self._concurrency:
                 hired = True
                 self._hire()
+            result = error = None
             try:
-                item.result = await self._work(given)
-            except Exception as error:
-                item.error = error
-            self._hand_out(item)
+                result = await self._work(given)
+            except Exception as raised:
+                error = raised
+            if self._ordered is None:
+                self._given += 1
+            else:
+                self._hand_out(MapItem(index, given, result, error))
 
     async def _take(self, inputs: AsyncIterator[Any]) -> Any:
         """The next input, when its result will have a place; or `_END`, also where the run was told to stop."""
@@ -196,9 +200,6 @@ class _Crew:
             await self._room.wait()
 
     def _hand_out(self, item: MapItem) -> None:
-        if self._ordered is None:
-            self._given += 1
-            return
         if not self._ordered:
             self.ready.append(item)
         else:
