@@ -1,21 +1,30 @@
-"""The pure decoders by themselves: bytes per second through `wire/`, and instructions per chunk where `perf` counts.
+"""The pure decoders by themselves: bytes per second through `wire/`, and instructions per chunk.
+
+Instructions are counted by `perf`, or by valgrind where the machine gives no counter; where neither is, not at all.
 
 A stream of 2,000 chunks as the endpoint sends it, without its HTTP framing, in pieces of several sizes.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import Any
 
 from .server import CHUNKS, FIRST, LAST
 
 COUNT = 2000
 SIZES = {"one chunk a piece": None, "1,400 bytes a piece": 1400, "64 KiB a piece": 65536}
+COUNTERS = (  # a command to put before another, and where it then tells the instructions
+    ("perf stat -x, -e instructions:u", r"^(\d+),,instructions"),
+    (f"valgrind --tool=cachegrind --cache-sim=no --cachegrind-out-file={os.devnull}", r"I +refs: +([\d,]+)"),
+)
 
 
 def _events() -> list[bytes]:
@@ -67,6 +76,7 @@ WAYS: dict[str, Callable[[list[bytes]], int]] = {"ours": decode, "split and orjs
 def measure(rounds: int) -> list[dict[str, Any]]:
     """A result for each size and way."""
     results = []
+    counted = count_all()
     for label, size in SIZES.items():
         given = pieces(size)
         total = sum(map(len, given))
@@ -79,28 +89,37 @@ def measure(rounds: int) -> list[dict[str, Any]]:
                     way(given)
                 took = (time.perf_counter() - began) / 5
                 rows[name].append({"cost": took / COUNT * 1e6, "rate": total / took / 1e6})
-        counted = {name: instructions(name, label) for name in WAYS}
         for name in WAYS:
-            if (count := counted[name]) is not None:
+            if (count := counted[name, label]) is not None:
                 rows[name] = [{**row, "instructions": count} for row in rows[name]]
             results.append({"part": "wire", "label": label, "loop": "", "client": name, "rounds": rows[name]})
     return results
 
 
+def count_all() -> dict[tuple[str, str], float | None]:
+    """Instructions per chunk of each way and size. Counting takes long, and minds no company: so many at once."""
+    both = list(product(WAYS, SIZES))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(both, pool.map(lambda way: instructions(*way), both), strict=True))
+
+
 def instructions(way: str, label: str) -> float | None:
     """Instructions per chunk: of ten decodings less those of none; or None where nothing counts them."""
-    counts = []
-    for times in (0, 10):
-        command = ["perf", "stat", "-x,", "-e", "instructions:u", sys.executable, "-m", "benchmarks.wire"]
+    none, ten = _counted(way, label, 0), _counted(way, label, 10)
+    return None if none is None or ten is None else (ten - none) / 10 / COUNT
+
+
+def _counted(way: str, label: str, times: int) -> int | None:
+    for counter, told in COUNTERS:
+        command = [*counter.split(), sys.executable, "-m", "benchmarks.wire", way, label, str(times)]
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}  # else two interpreters do not start alike
         try:
-            done = subprocess.run([*command, way, label, str(times)], capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         except OSError:
-            return None
-        found = re.search(r"^(\d+),,instructions", done.stderr, re.MULTILINE)
-        if found is None:
-            return None
-        counts.append(int(found[1]))
-    return (counts[1] - counts[0]) / 10 / COUNT
+            continue
+        if found := re.search(told, done.stderr, re.MULTILINE):
+            return int(found[1].replace(",", ""))
+    return None
 
 
 if __name__ == "__main__":
