@@ -85,7 +85,7 @@ class SSEDecoder:
         if b"\r" in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        start = 0
+        start = self._end_plain(data, events) if self._partial and self._data is None and not self._type else 0
         while self._partial or self._data is not None or self._type:  # finish the event that an earlier arrival began
             end = data.find(b"\n", start)
             if end < 0:
@@ -132,6 +132,18 @@ class SSEDecoder:
             for line in lines:
                 self._line(line, events)
             self._keep(rest)
+
+    def _end_plain(self, data: bytes, events: list[bytes]) -> int:
+        """Finish an event of one line of data for a third of what its lines would take; where the next one begins."""
+        end = data.find(b"\n\n")
+        if end < 0 or not self._partial.startswith(b"data: ") or data.find(b"\n") < end:
+            return 0
+        line = bytes(self._partial) + data[:end]
+        if len(line) > self._cap:
+            return 0
+        self._partial.clear()
+        events.append(line[6:])
+        return end + 2
 
     def _keep(self, data: bytes) -> None:
         """Put away the beginning of a line; of a comment only that it is one."""

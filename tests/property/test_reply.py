@@ -140,18 +140,29 @@ def test_the_shortcuts_change_nothing(items: list[Any], ascii_only: bool, apart:
     assert repr(short.error) == repr(long.error)
 
 
-@given(st.lists(plain_chunks(), max_size=8), st.booleans(), st.lists(st.sampled_from(_framing + _events), max_size=2))
-def test_events_that_come_one_by_one(items: list[Any], ascii_only: bool, between: list[bytes]) -> None:
-    """Where each arrival is an event, most are told by their first and last bytes: that changes nothing either."""
+@given(
+    st.lists(plain_chunks(), max_size=8),
+    st.booleans(),
+    st.lists(st.sampled_from(_framing + _events), max_size=2),
+    st.data(),
+)
+def test_arrivals_of_whole_events(
+    items: list[Any], ascii_only: bool, between: list[bytes], draw: st.DataObject
+) -> None:
+    """One event an arrival, or a few: most are told by their first and last bytes, and that changes nothing either."""
     events = [b"data: %b\n\n" % json.dumps(item, ensure_ascii=ascii_only).encode() for item in items]
     pieces = [*events, *between, *events, b"data: [DONE]\n\n", *events]
-    assert repr(replay(pieces)) == repr(replay([b"".join(pieces)]))
+    expected = repr(replay([b"".join(pieces)]))
+    assert repr(replay(pieces)) == expected
+    assert repr(replay(map(b"".join, draw.draw(cut(pieces))))) == expected
 
 
 def test_an_event_of_one_by_one_that_is_too_long() -> None:
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
     outcome = replay([chunk % b"a", chunk % b"a", chunk % b"b", chunk % (b"c" * 100)], max_bytes=100)
     assert (outcome.text, type(outcome.error)) == ("aab", ResponseError)
+    outcome = replay([chunk % b"a", chunk % b"a" + chunk % b"b", chunk % b"b" + chunk % (b"c" * 100)], max_bytes=100)
+    assert (outcome.text, type(outcome.error)) == ("aabb", ResponseError)
 
 
 @given(plain_documents())

@@ -10,7 +10,6 @@ import pytest
 from rusty_agent import errors
 from rusty_agent.types import Finish, RawChunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCall, Usage, UsageUpdate
 from rusty_agent.wire.chunks import Delta
-from rusty_agent.wire.codec import dumps
 from rusty_agent.wire.reply import ReplyDecoder
 from tests.replies import Outcome, chunk, in_bytes, in_two, replay, sse
 
@@ -406,7 +405,10 @@ def test_keep_alive_lines_take_no_memory() -> None:
     assert decoder.close()[0] == "Hi"
 
 
-def test_of_tokens_that_come_one_by_one_nearly_none_goes_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 7])
+def test_of_tokens_that_come_a_few_at_once_nearly_none_goes_the_long_way(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the first, from which is learned what they have in common."""
     long_way = 0
     feed = ReplyDecoder._feed
@@ -416,12 +418,26 @@ def test_of_tokens_that_come_one_by_one_nearly_none_goes_the_long_way(monkeypatc
         long_way += 1
         return feed(self, data)
 
+    def event(word: str) -> bytes:
+        return sse(
+            {"id": "x", "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}, done=False
+        )
+
     monkeypatch.setattr(ReplyDecoder, "_feed", counted)
     decoder = ReplyDecoder()
-    words = [f"word {number} \N{SNOWMAN}\n" for number in range(50)]
-    for word in words:
-        chunk = {"id": "x", "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
-        assert decoder.feed(b"data: %b\n\n" % dumps(chunk)) == [word]
+    words = [f"word {number} \N{SNOWMAN}\n" for number in range(49)]
+    for start in range(0, 49, at_once):
+        arrival = words[start : start + at_once]
+        assert decoder.feed(b"".join(map(event, arrival))) == arrival
     assert (decoder.assembler.text, long_way) == ("".join(words), 1)
     held_back = decoder.feed(b'data: {"id":')  # in the middle of an event nothing is told by its first bytes
-    assert decoder.feed(b"data: %b\n\n" % dumps(chunk)) == held_back == []
+    assert decoder.feed(event("a") * at_once) == held_back == []
+
+
+@pytest.mark.parametrize("odd", ["1", '""', "x", '"a","b"', "null"])
+def test_arrivals_that_only_look_like_texts(odd: str) -> None:
+    """Between the bytes that plain events have in common stands something else than a text."""
+    event = b'data: {"choices":[{"index":0,"delta":{"content":%b}}]}\n\n'
+    plain, other = event % b'"a"', event % odd.encode()
+    for arrivals in ([plain, other], [plain, plain + other], [plain, other + plain], [plain, plain + other + plain]):
+        assert replay(arrivals) == replay([b"".join(arrivals)])
