@@ -104,6 +104,8 @@ class Requests:
         for name in sampling:
             if name not in PARAMETERS:
                 raise TypeError(f"generate_text and stream_text take no argument {name!r} (see extra_body)")
+        if not isinstance(streamed, bool):
+            raise ValueError(f"stream must be True or False, not {streamed!r}")
         common = self._common
         body = build_body(
             common.model,

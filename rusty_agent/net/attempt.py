@@ -179,6 +179,7 @@ class Attempt:
         error = self.decoder.error
         self._transport.release(response, self._loop, linger=error is None)
         if error is not None:
+            self._document = None  # whoever keeps the error keeps this attempt: not a body of some MiB with it
             error.request_id = self.request_id
             error.attempts = self.number
             self._mask(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from rusty_agent import (
     ToolCallDelta,
     UsageUpdate,
 )
+from rusty_agent.net.attempt import Attempt
 from rusty_agent.testing import Answer, FaultServer, answer, completion, error, stream
 from rusty_agent.testing.answers import chunk, event, events
 from rusty_agent.wire.codec import dumps
@@ -213,6 +215,23 @@ def test_bad_arguments_are_named_before_anything_is_sent(
         face.generate(provider, **arguments)
     assert isinstance(face.stream(provider, **arguments).error, ValueError)
     assert server.requests == []
+
+
+@pytest.mark.parametrize("given", [1, None, "yes", []], ids=repr)
+def test_whether_to_stream_is_true_or_false(face: Face, serve: Serve, given: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"stream must be True or False, not {given!r}")):
+        face.generate(face.provider(serve()), stream=given)
+
+
+def test_an_error_does_not_keep_the_body_that_it_is_about(face: Face, serve: Serve) -> None:
+    """Whoever keeps a thousand errors keeps their frames, and a body may be as long as `max_event_bytes`."""
+    page = b"<html>" + b"x" * 60_000
+    with pytest.raises(ResponseError) as caught:
+        face.generate(face.provider(serve(answer(page))))
+    names = [value for frame, _ in traceback.walk_tb(caught.tb) for value in frame.f_locals.values()]
+    attempts = [value for value in names if isinstance(value, Attempt)]
+    assert attempts
+    assert page not in [value for attempt in attempts for value in vars(attempt).values()]
 
 
 def test_unknown_parameters_are_type_errors(face: Face, serve: Serve) -> None:
