@@ -243,7 +243,7 @@ class Outcome(TokenCounts):
 
     @property
     def raw(self) -> dict[str, Any]:
-        """The chunks' fields that are no content, last value each."""
+        """The chunks' fields that are neither content nor padding, last value each."""
         return {} if self._attempt is None else self._attempt.meta
 
     @property

@@ -130,7 +130,8 @@ class GenerateResult(TokenCounts):
             that was not streamed it is the time to the whole answer.
         duration: Seconds from the call to the end of the answer.
         attempts: How many attempts it took, at least 1.
-        raw: The decoded JSON body; of a stream the fields of its chunks that are no content, last value each.
+        raw: The decoded JSON body; of a stream the fields of its chunks that are neither content nor padding, last
+            value each.
         warnings: What the library changed or could not honour in the request.
     """
 

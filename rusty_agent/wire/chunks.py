@@ -8,15 +8,16 @@ Servers are not validated: what is needed is taken, what is unknown becomes a `R
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any, TypeAlias
 
 from ..errors import ResponseError, RustyAgentError
 from ..types import RawChunk, RefusalDelta, StreamEvent, TextDelta, Usage, UsageUpdate
 from . import failure
 from .codec import join_surrogates, loads_loose, loads_strict, mend
+from .frame import NO_FRAME, Frame, frame_of
 from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
-from .plain import META_KEYS, NO_FRAME, Frame, frame_of, plain_answer, plain_chunk
+from .plain import KINDS, META_KEYS, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import Event
 from .tools import ToolCallTracker
 from .usage import find_usage
@@ -36,8 +37,8 @@ _LESSONS = 8
 _MAX_META_KEYS = 128
 _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that meta stays below 8 MiB in all
 _MAX_SHORT = 2**10
-_NO_CHOICE: frozenset[int] = frozenset()
-_FIRST_CHOICE = frozenset({0})
+_NO_CHOICE: Set[int] = frozenset()  # what nearly all answers have, they share
+_FIRST_CHOICE: Set[int] = frozenset({0})
 _KEEP_ALIVE_TYPES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 
 
@@ -75,41 +76,47 @@ class ChunkDecoder:
     def decode_all(self, events: list[bytes], out: list[Delta]) -> None:
         """Decode the data of events in order, append their deltas to `out`; stop at the end mark or an error.
 
-        Most chunks of a stream differ in nothing but their text. Where one begins and ends with the very bytes of
-        the last chunk decoded in full, and what stands between is one JSON string, that is the text: the rest would
-        decode to the same again. It takes 0.4 µs where decoding takes 1.7.
+        Most chunks of a stream differ in nothing but their text. One that stands in the frame of the last chunk
+        decoded in full would decode to the same again, but for its text: that takes 0.4 µs where decoding takes 2.5.
         """
-        before, after = NO_FRAME if self._held else self._frame
-        begin, end = len(before), -len(after)
-        for data in events:
-            if data.startswith(before) and data.endswith(after):
-                try:
-                    text = loads_strict(data[begin:end])
-                except ValueError:
-                    text = None
-                if type(text) is str and text and type(data) is bytes:
-                    out.append(text)
-                    self._lessons = _LESSONS
-                    continue
-            self.decode(data, out)
-            if self.done or self.error is not None:
-                return
-            before, after = NO_FRAME if self._held else self._frame
-            begin, end = len(before), -len(after)
+        at = 0
+        while at < len(events):
+            known = self.decode_framed(events, out, at)
+            at += known
+            if not known:
+                self.decode(events[at], out)
+                at += 1
+                if self.done or self.error is not None:
+                    return
+
+    def decode_framed(self, chunks: list[bytes], out: list[Delta], start: int = 0) -> int:
+        """Append the deltas of some chunks from `start` on: at most up to the first that differs from the last in more.
+
+        Returns:
+            How many those were.
+        """
+        frame = self._frame
+        if frame is NO_FRAME or self._held:
+            return 0
+        texts = frame.texts(chunks, start)
+        if texts:
+            self._lessons = _LESSONS  # what was learned is of use
+            out += texts if frame.kind is str else map(frame.kind, texts)
+        return len(texts)
 
     @property
     def frame(self) -> Frame:
-        """What stands around the text of the next chunk if that is as plain as the last; else `NO_FRAME`."""
+        """In which the next chunk stands if it differs from the last in its text only; else `NO_FRAME`."""
         return NO_FRAME if self._held or self.reasons else self._frame
 
     def follow(self) -> None:
-        """A chunk was plain indeed: what was learned is of use."""
+        """A chunk stood in `frame`: what was learned is of use."""
         self._lessons = _LESSONS
 
-    def _learn(self, data: bytes, text: str) -> None:
+    def _learn(self, data: bytes, text: str, key: str) -> None:
         """Note what stands around the text of a plain chunk; give up on a server whose chunks differ in more."""
         self._lessons -= 1
-        self._frame = frame_of(data, text) if self._lessons else NO_FRAME
+        self._frame = frame_of(data, text, key, KINDS[key]) if self._lessons else NO_FRAME
 
     def decode(self, data: bytes, out: list[Delta]) -> None:
         """Decode one event's data, append its deltas to `out`."""
@@ -122,21 +129,20 @@ class ChunkDecoder:
         if plain is None:
             self.decode_value(chunk, data, out)
             return
-        text, reason, meta = plain
+        key, text, reason, usage, meta = plain
         self.meta.update(meta)
-        if 0 not in self.choices:
-            self.choices |= _FIRST_CHOICE
-        if text:
-            out.append(text)
-            if 0 not in self._begun:
-                self._begun |= _FIRST_CHOICE
-            if self._lessons:
-                self._learn(data, text)
-            return
         self._frame = NO_FRAME
-        if reason is not None:
+        self.choices = _with(self.choices, 0)
+        if text:
+            out.append(text if key == "content" else KINDS[key](text))
+            self._begun = _with(self._begun, 0)
+            if self._lessons and usage is None:
+                self._learn(data, text, key)
+        elif reason is not None:
             self.reasons[0] = join_surrogates(reason)
             self.reason_alone = True
+        if usage is not None:
+            out.append(UsageUpdate(usage))
 
     def decode_plain_document(self, document: Any) -> tuple[str, Usage | None] | None:
         """The text and the usage of a whole answer that is one choice of text and nothing else.
@@ -244,6 +250,7 @@ class ChunkDecoder:
                 value
                 and key != "choices"
                 and key != "usage"
+                and not (key in PADDING_KEYS and type(value) is str)
                 and (key in meta or len(meta) < _MAX_META_KEYS)
                 and (small or type(value) is int or (type(value) is str and len(value) <= _MAX_SHORT))
             ):
@@ -254,14 +261,13 @@ class ChunkDecoder:
         index = choice.get("index")
         if alone or type(index) is not int:
             index = 0
-        if index not in self.choices:
-            self.choices |= {index}
+        self.choices = _with(self.choices, index)
         before = len(out)
         unknown = _has_news(choice, _CHOICE_KEYS)
         if delta := choice.get("delta"):
             unknown |= self._decode_delta(delta, index, out)
-            if len(out) > before and index not in self._begun:
-                self._begun |= {index}
+            if len(out) > before:
+                self._begun = _with(self._begun, index)
         elif message := choice.get("message"):
             if index not in self._begun:  # else it is the whole of what came in pieces
                 unknown |= self._decode_delta(message, index, out)
@@ -324,6 +330,18 @@ class ChunkDecoder:
         text = join_surrogates(text)
         out.append(text if kind is TextDelta and index == 0 else kind(text, index))
         return False
+
+
+def _with(indexes: Set[int], index: int) -> Set[int]:
+    """The indexes and this one; a set of its own from the second on, so that many choices cost no more each."""
+    if index in indexes:
+        return indexes
+    if not indexes and index == 0:
+        return _FIRST_CHOICE
+    if isinstance(indexes, set):
+        indexes.add(index)
+        return indexes
+    return {*indexes, index}
 
 
 def _has_news(value: dict[str, Any], known: frozenset[str]) -> bool:

@@ -1,68 +1,71 @@
 """Nearly all chunks, and nearly all answers, are text and nothing else: what to know such ones by.
 
-In: a chunk's bytes and its text, or a decoded chunk or answer. Out: what stands around the text; the text. Never
-touched: anything that is out of the ordinary, which takes the long way.
+In: a decoded chunk or answer. Out: its text, and what it says of itself. Never touched: anything that is out of the
+ordinary, which takes the long way.
 """
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from .codec import dumps
+from ..types import ReasoningDelta, Usage
+from .usage import parse_usage
 
-__all__ = ["META_KEYS", "NO_FRAME", "Frame", "frame_of", "plain_answer", "plain_chunk"]
+__all__ = ["KINDS", "META_KEYS", "PADDING_KEYS", "plain_answer", "plain_chunk"]
 
-Frame: TypeAlias = tuple[bytes, bytes]
-"""The bytes before and after the text of a chunk."""
-
-NO_FRAME: Frame = (b"\xff", b"\xff")  # no JSON holds it
+PADDING_KEYS = ("obfuscation", "p")
+"""Letters at random, so that the length of what is encrypted does not tell the text: OpenAI's `obfuscation`, and `p`
+of Mistral (https://docs.mistral.ai/resources/changelogs, May 2026), Cloudflare and Bedrock."""
 
 META_KEYS = frozenset(
-    {"id", "object", "created", "model", "system_fingerprint", "service_tier", "provider", "timings", "obfuscation"}
+    {"id", "object", "created", "model", "system_fingerprint", "service_tier", "provider", "timings", *PADDING_KEYS}
 )
 """The fields of a chunk, or an answer, that are no content and no news."""
+
+KINDS: dict[str, type] = {
+    "content": str,
+    "reasoning_content": ReasoningDelta,
+    "reasoning": ReasoningDelta,
+    "thinking": ReasoningDelta,
+}
+"""What the text under a key of a delta becomes: `str` is itself, else the class of its delta."""
+
+PlainChunk: TypeAlias = tuple[str, str, str | None, Usage | None, dict[str, Any]]
 
 _DOCUMENT_KEYS = META_KEYS | {"choices", "usage"}
 _CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "native_finish_reason", "logprobs"})
 _MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
 
 
-def frame_of(data: bytes, text: str) -> Frame:
-    """What stands around the text of a plain chunk; `NO_FRAME` where it is not clear which bytes are the text."""
-    if data.count(b'"content"') != 1 or b"\n" in data:  # of several lines: joined, they are not what arrives
-        return NO_FRAME
-    start = len(data) - len(data.partition(b'"content"')[2].lstrip(b": "))
-    string = dumps(text)
-    before, after = data[:start], data[start + len(string) :]
-    if not data.startswith(string, start) or b"\\u" in before or b"\\u" in after:  # which may spell «content» again
-        return NO_FRAME
-    return before, after
-
-
-def plain_chunk(chunk: Any) -> tuple[str, str | None, dict[str, Any]] | None:
+def plain_chunk(chunk: Any) -> PlainChunk | None:
     """What a chunk holds of which one choice has a piece of text, or a role, or a finish reason, and nothing else.
 
     Returns:
-        The text or `""`, the finish reason or None, and the fields that are no content; None of any other chunk.
+        The key in the delta under which the text stands, the text or `""`, the finish reason or None, the token counts
+        or None, and the fields that are no content; None of any other chunk.
     """
+    key, text, reason, usage = "content", "", None, None
     try:
         (choice,) = chunk["choices"]
         (news,) = filter(None, choice.values())  # so its index is 0, or says nothing
         delta = choice["delta"]
-        text, reason = "", None
         if news is not delta:
             reason = news
             plain = type(reason) is str and reason != "error" and reason is choice["finish_reason"]
-        elif text := delta.get("content"):
-            plain = type(text) is str and len(delta) == 1
-        else:
-            plain = not any(value for key, value in delta.items() if key != "role")
-        if not plain:
-            return None
+        elif (text := delta.get(key)) and len(delta) == 1:
+            plain = type(text) is str
+        else:  # a role may stand beside it, and keys that hold nothing
+            told = [item for item in delta.items() if item[1] and item[0] != "role"]
+            (key, text), *more = told or [(key, "")]
+            plain = type(text) is str and key in KINDS and not more
         meta = {key: value for key, value in chunk.items() if value and key != "choices"}
+        for name in PADDING_KEYS:
+            plain = plain and type(meta.pop(name, "")) is str
+        if "usage" in meta:
+            usage = parse_usage(meta.pop("usage"))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         return None
-    return (text, reason, meta) if meta.keys() <= META_KEYS else None
+    return (key, text, reason, usage, meta) if plain and meta.keys() <= META_KEYS else None
 
 
 def plain_answer(document: Any) -> tuple[str, str] | None:

@@ -14,8 +14,8 @@ from ..types import Finish, RawChunk, RefusalDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .assemble import Assembler
 from .chunks import ChunkDecoder, Delta
-from .codec import loads, loads_strict
-from .plain import NO_FRAME
+from .codec import loads
+from .frame import NO_FRAME
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
 
@@ -50,61 +50,40 @@ class ReplyDecoder:
         self._chunks = ChunkDecoder(self._expected)
         self._head = b""  # what arrived before it was clear what this is
         self._sse: SSEDecoder | None = None
-        self._hasty = False  # whether events that differ from the last in their text only are known by their bytes
-        self._lead, self._trail = self._frame = NO_FRAME  # what stands around that text
-        self._least_of_two = 0  # bytes of two such events
+        self._frame = NO_FRAME  # of the last chunk
+        self._hasty = False  # whether what follows may be events that differ from it in their text only
         self._document: bytearray | None = None  # a body that is no event stream
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes, return the deltas that they complete."""
-        if self._hasty and data.startswith(self._lead) and data.endswith(self._trail) and not self.ended:
-            # Events that differ from the last one in their text only, as tokens come: one by one, or a few at once.
-            if len(data) >= self._least_of_two:
-                texts = self._texts(data)
-                if texts:
-                    return texts
-            else:
-                try:
-                    text = loads_strict(data[len(self._lead) : -len(self._trail)])
-                except ValueError:
-                    text = None
-                if type(text) is str and text:
-                    self._chunks.follow()
-                    self.assembler.write(text)
-                    return [text]
+        if self._hasty and not self.ended and len(data) <= self._cap:
+            text = self._frame.text(data)
+            if text is not None:
+                self._chunks.follow()
+                deltas: list[Delta] = [text if self._frame.kind is str else self._frame.kind(text)]
+                self.assembler.add(deltas)
+                return deltas
+            if data[:6] == b"data: " and data[-2:] == b"\n\n":
+                return self._feed_several(data)
         deltas = self._feed(data)
         self._hasten()
         return deltas
 
-    def _texts(self, data: bytes) -> list[Delta]:
-        """The texts of several events that differ in nothing else; [] of any other bytes.
-
-        They would decode to the same the long way, in twice the time: no JSON string holds a line break, so what
-        stands between two of them can only be the end of one event and the beginning of the next.
-        """
-        texts: list[Delta] = []
-        if len(data) > self._cap:
-            return texts
-        for string in data[len(self._lead) : -len(self._trail)].split(self._trail + self._lead):
-            try:
-                text = loads_strict(string)
-            except ValueError:
-                return []
-            if type(text) is not str or not text:
-                return []
-            texts.append(text)
-        self._chunks.follow()
-        self.assembler.add(texts)
-        return texts
+    def _feed_several(self, data: bytes) -> list[Delta]:
+        """Take events that may differ from the last in their text only."""
+        deltas: list[Delta] = []
+        chunks = data[6:-2].split(b"\n\ndata: ")
+        known = self._chunks.decode_framed(chunks, deltas)
+        self.assembler.add(deltas)
+        if known < len(chunks):
+            deltas += self._feed(b"data: " + b"\n\ndata: ".join(chunks[known:]) + b"\n\n" if known else data)
+            self._hasten()
+        return deltas
 
     def _hasten(self) -> None:
-        """See by which bytes `feed` would know more events like the last one."""
-        sse, frame = self._sse, self._chunks.frame
-        self._hasty = sse is not None and sse.idle and frame is not NO_FRAME and self._thinking is None
-        if self._hasty and frame is not self._frame:
-            self._frame = frame
-            self._lead, self._trail = b"data: " + frame[0], frame[1] + b"\n\n"
-            self._least_of_two = min(2 * len(self._lead + self._trail), self._cap + 1)
+        """See whether what follows may be events that differ from the last in their text only."""
+        sse, self._frame = self._sse, self._chunks.frame
+        self._hasty = self._frame is not NO_FRAME and sse is not None and sse.idle and self._thinking is None
 
     def _feed(self, data: bytes) -> list[Delta]:
         out: list[Delta] = []

@@ -107,6 +107,18 @@ def plain_chunks(draw: st.DrawFn) -> dict[str, Any]:
     chunk.update(id="chatcmpl-1", object="chat.completion.chunk", model="m")
     (choice,) = chunk["choices"]
     choice.update(index=0, finish_reason=None)
+    text = choice["delta"]["content"]
+    forms: list[JSON] = [
+        {"role": "assistant", "content": text},
+        {"content": text, "reasoning_content": None},
+        {"role": "assistant", "content": None, "reasoning_content": text},
+        {"reasoning": text},
+        {"thinking": text, "content": ""},
+        {"content": text, "reasoning": text},
+        {"reasoning": text, "reasoning_content": text},
+    ]
+    if draw(st.booleans()):
+        choice.update(delta=draw(st.sampled_from(forms)))
     if draw(st.integers(0, 3)) == 0:  # as the first or the last of a stream
         empty: JSON = draw(st.sampled_from([{}, {"role": "assistant", "content": ""}, {"role": "x", "refusal": None}]))
         choice.update(delta=empty, finish_reason=draw(st.sampled_from([None, "", "stop", "é", "error", 1, ["stop"]])))
@@ -117,13 +129,28 @@ def plain_chunks(draw: st.DrawFn) -> dict[str, Any]:
             st.sampled_from([None, "", 0, {}, [], "x", 1, {"message": "m"}, {"usage": {"total_tokens": 1}}])
         )
         names = {
-            "chunk": ["usage", "x_groq", "error", "provider", "timings", "detail", "choices", "model", "id", "new"],
+            "chunk": [
+                "usage",
+                "x_groq",
+                "error",
+                "provider",
+                "timings",
+                "detail",
+                "choices",
+                "model",
+                "id",
+                "new",
+                "p",
+            ],
             "choice": ["usage", "error", "finish_reason", "index", "logprobs", "text", "message", "delta", "other"],
             "delta": ["role", "reasoning", "refusal", "tool_calls", "content", "other"],
         }
         target[draw(st.sampled_from(names[odd]))] = value
         if draw(st.booleans()):
             target["usage"] = {"total_tokens": 2}
+    if draw(st.booleans()):
+        padding: JSON = draw(st.sampled_from(["", "a", "Zz9", "é", '"', "a b"]))
+        chunk[draw(st.sampled_from(["obfuscation", "p"]))] = padding
     return chunk
 
 

@@ -121,10 +121,13 @@ def test_text_cut_anywhere_is_the_text(pieces: list[str], field: str) -> None:
     assert told[field] == text
 
 
-@given(st.lists(plain_chunks(), max_size=8), st.booleans(), st.booleans(), st.integers(1, 2))
-def test_the_shortcuts_change_nothing(items: list[Any], ascii_only: bool, apart: bool, choices: int) -> None:
+@given(st.lists(plain_chunks(), max_size=8), st.booleans(), st.booleans(), st.booleans(), st.integers(1, 2))
+def test_the_shortcuts_change_nothing(
+    items: list[Any], ascii_only: bool, compact: bool, apart: bool, choices: int
+) -> None:
     """Chunks decoded as they come, and each in the long way: the same deltas."""
-    events = [json.dumps(item, ensure_ascii=ascii_only).encode() for item in items]
+    separators = (",", ":") if compact else None
+    events = [json.dumps(item, ensure_ascii=ascii_only, separators=separators).encode() for item in items]
     short, long = ChunkDecoder(choices), ChunkDecoder(choices)
     told: list[Delta] = []
     expected: list[Delta] = []
@@ -150,7 +153,9 @@ def test_arrivals_of_whole_events(
     items: list[Any], ascii_only: bool, between: list[bytes], draw: st.DataObject
 ) -> None:
     """One event an arrival, or a few: most are told by their first and last bytes, and that changes nothing either."""
-    events = [b"data: %b\n\n" % json.dumps(item, ensure_ascii=ascii_only).encode() for item in items]
+    compact = (",", ":") if draw.draw(st.booleans()) else None
+    told = [json.dumps(item, ensure_ascii=ascii_only, separators=compact).encode() for item in items]
+    events = [b"data: %b\n\n" % event for event in told]
     pieces = [*events, *between, *events, b"data: [DONE]\n\n", *events]
     expected = repr(replay([b"".join(pieces)]))
     assert repr(replay(pieces)) == expected

@@ -160,13 +160,43 @@ def _decoded(*chunks: dict[str, Any]) -> int:
     decoder = _Counting()
     out: list[Delta] = []
     for item in chunks:
-        decoder.decode_all([json.dumps(item).encode()], out)
+        decoder.decode_all([json.dumps(item, separators=(",", ":")).encode()], out)
     assert len(out) == len(chunks)
     return decoder.decoded
 
 
-def test_chunks_that_differ_in_their_text_only_are_decoded_once() -> None:
-    assert _decoded(*[chunk("a")] * 50) == 1
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "a"},
+        {"role": "assistant", "content": "a"},
+        {"content": "a", "reasoning_content": None, "tool_calls": []},
+        {"role": "assistant", "content": None, "reasoning_content": "a"},
+        {"content": "", "reasoning": "a"},
+        {"thinking": "a"},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("padded", [False, True])
+def test_chunks_that_differ_in_their_text_only_are_decoded_once(delta: dict[str, Any], padded: bool) -> None:
+    padding = [{"obfuscation": "x7Zq"[: at % 5]} if padded else {} for at in range(50)]
+    assert _decoded(*[{"id": "i", **_choice(delta=delta), **padding[at]} for at in range(50)]) == 1
+
+
+@pytest.mark.parametrize("key", ["obfuscation", "p"])
+@pytest.mark.parametrize("padding", ["", "x7Zq", "x y", 'x"}', 5, {"a": 1}])
+def test_padding_is_no_news_and_nowhere_kept(key: str, padding: Any) -> None:
+    chunks = [{**chunk(text), key: "abc"} for text in "ab"] + [{**chunk("c"), key: padding}, {**chunk("d"), key: "a"}]
+    out, decoder = _decode(*(json.dumps(item, separators=(",", ":")).encode() for item in chunks))
+    assert out == ["a", "b", "c", "d"]
+    assert decoder.meta.get(key) == (None if isinstance(padding, str) else padding)
+
+
+def test_what_only_looks_like_padding() -> None:
+    plain = [json.dumps({**chunk(text), "p": "x"}, separators=(",", ":")).encode() for text in "abc"]
+    begin = plain[0].removesuffix(b'x"}')
+    odd = begin + b'x","choices":[{"delta":{"content":"z"}}],"q":"y"}'  # what stands last in an object counts
+    assert _decode(*plain, odd, *plain)[0][3] == "z"
 
 
 def test_learning_stops_where_it_does_not_pay_and_goes_on_where_it_does() -> None:
@@ -670,3 +700,13 @@ def test_text_beside_an_error_counts() -> None:
     out, decoder = _decode({**chunk("a"), "error": {"message": "m"}})
     assert out == ["a"]
     assert decoder.error is not None
+
+
+def test_many_choices_share_one_set() -> None:
+    """A set that is made anew for each choice would take minutes for the answer that a broken endpoint can send."""
+    _, decoder = _decode({"choices": [{"index": index, "delta": {"content": "a"}} for index in range(3)]})
+    choices, begun = decoder.choices, decoder._begun
+    decoder.decode(json.dumps({"choices": [{"index": 3, "delta": {"content": "a"}}]}).encode(), [])
+    assert choices is decoder.choices
+    assert begun is decoder._begun
+    assert choices == begun == {0, 1, 2, 3}

@@ -1,0 +1,102 @@
+"""Most chunks of a stream differ in nothing but their text: what to know such ones by, without decoding them.
+
+In: the bytes of a chunk that was decoded in full; then those of the next ones. Out: their texts. Never touched: any
+chunk that differs in more, which takes the long way.
+"""
+
+from __future__ import annotations
+
+from .codec import dumps, loads_strict
+
+__all__ = ["NO_FRAME", "Frame", "frame_of"]
+
+_PADDED = (b',"obfuscation":"', b',"p":"')
+_AT_ONCE = 64  # chunks: where one in a few differs in more, those after it must not be copied again each time
+
+
+class Frame:
+    """What stands around the text of one plain chunk after another.
+
+    Args:
+        before: The bytes before the text.
+        after: The bytes at the end.
+        padding: Where chunks are padded, the bytes between their text and the padding; else `b""`.
+        kind: What the text becomes: `str` is itself, else the class of its delta.
+    """
+
+    __slots__ = ("_after", "_before", "_lead", "_least_of_two", "_padding", "_trail", "kind")
+
+    def __init__(self, before: bytes, after: bytes, padding: bytes = b"", kind: type = str) -> None:
+        self._before = before
+        self._after = after
+        self._padding = padding
+        self._lead, self._trail = b"data: " + before, after + b"\n\n"
+        self._least_of_two = 2 * len(self._lead + self._trail)
+        self.kind = kind
+
+    def text(self, event: bytes) -> str | None:
+        """The text of one event, its framing included; None where it differs in more, or may be several."""
+        lead, trail = self._lead, self._trail
+        if not (event.startswith(lead) and event.endswith(trail) and len(event) < self._least_of_two):
+            return None
+        string = event[len(lead) : -len(trail)]
+        try:
+            text = loads_strict(_unpadded(string, self._padding) if self._padding else string)
+        except ValueError:
+            return None
+        return text if type(text) is str and text else None
+
+    def texts(self, chunks: list[bytes], start: int = 0) -> list[str]:
+        """The texts of some chunks from `start` on: at most up to the first that differs in more.
+
+        They would decode to the same in full, in several times the time: no JSON string holds a bare quotation mark,
+        so what stands around the text does not stand in it.
+        """
+        texts: list[str] = []
+        before, after, padding = self._before, self._after, self._padding
+        begin, end = len(before), -len(after)
+        for data in chunks[start : start + _AT_ONCE] if start else chunks:
+            if not (data.startswith(before) and data.endswith(after)):
+                break
+            string = data[begin:end]
+            try:
+                text = loads_strict(_unpadded(string, padding) if padding else string)
+            except ValueError:
+                break
+            if type(text) is not str or not text or type(data) is not bytes:
+                break
+            texts.append(text)
+        return texts
+
+
+def _unpadded(string: bytes, mark: bytes) -> bytes:
+    """What stands before the padding; no JSON where it does not look like padding."""
+    string, found, padding = string.partition(mark)
+    return string if found and (padding.isalnum() or not padding) else b""
+
+
+NO_FRAME = Frame(b"\xff", b"\xff")  # no JSON holds it
+
+
+def frame_of(data: bytes, text: str, key: str, kind: type = str) -> Frame:
+    """What stands around the text of a plain chunk; `NO_FRAME` where it is not clear which bytes are the text.
+
+    Args:
+        data: The chunk's bytes.
+        text: Its text.
+        key: The key whose value that is.
+        kind: As `Frame`'s.
+    """
+    name = b'"%b"' % key.encode()
+    if data.count(name) != 1 or b"\n" in data:  # of several lines: joined, they are not what arrives
+        return NO_FRAME
+    start = len(data) - len(data.partition(name)[2].lstrip(b": "))
+    string = dumps(text)
+    before, after = data[:start], data[start + len(string) :]
+    if not data.startswith(string, start) or b"\\u" in before or b"\\u" in after:  # which may spell the key again
+        return NO_FRAME
+    for mark in _PADDED:
+        apart, found, padding = after.rpartition(mark)
+        if found and padding.endswith(b'"}') and (padding == b'"}' or padding[:-2].isalnum()):
+            return Frame(before, b'"}', apart + mark, kind)
+    return Frame(before, after, b"", kind)
