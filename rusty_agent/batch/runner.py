@@ -80,7 +80,8 @@ async def run_batch(
         retry_permanent: Try rows again that the endpoint refused for good.
         allow_changed: Go on although the input or the parameters are not those that the output was begun with.
         price: USD per million tokens of prompts and of answers.
-        budget_usd: Stop before this run has spent so much, what is under way included; needs `price`.
+        budget_usd: Stop before this run has spent so much, what is under way included; needs `price`. What is sent
+            before the first answer tells its tokens (with `"auto"` a few rows) is paid for in any case.
         max_failures: Stop when more rows than this have failed.
         max_error_rate: Stop when more than this share of the latest 100 rows (20 at least) have failed.
         sync: When results are safe from a power cut: `"group"`, within 0.25 s; `"row"`, before the row counts as
