@@ -90,7 +90,9 @@ class ToolCallTracker:
             function = {}
         id_, name = _text(raw.get("id")), _text(function.get("name"))
         arguments = _arguments(function.get("arguments"))
-        extra = mend({key: value for key, value in raw.items() if key not in _KNOWN}) or None
+        extra = None
+        if not raw.keys() <= _KNOWN:
+            extra = mend({key: value for key, value in raw.items() if key not in _KNOWN})
         if not (id_ or name or arguments or extra):
             return None
         index = _index(raw.get("index"))
