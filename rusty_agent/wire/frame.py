@@ -22,29 +22,23 @@ class Frame:
         after: The bytes at the end.
         padding: Where chunks are padded, the bytes between their text and the padding; else `b""`.
         kind: What the text becomes: `str` is itself, else the class of its delta.
+
+    Attributes:
+        kind: Likewise.
+        lead: The bytes before the text of an event with such a chunk.
+        trail: The bytes after it.
+        least_of_two: What is shorter than this is one event; 0 where more than a plain text stands between.
     """
 
-    __slots__ = ("_after", "_before", "_lead", "_least_of_two", "_padding", "_trail", "kind")
+    __slots__ = ("_after", "_before", "_padding", "kind", "lead", "least_of_two", "trail")
 
     def __init__(self, before: bytes, after: bytes, padding: bytes = b"", kind: type = str) -> None:
         self._before = before
         self._after = after
         self._padding = padding
-        self._lead, self._trail = b"data: " + before, after + b"\n\n"
-        self._least_of_two = 2 * len(self._lead + self._trail)
         self.kind = kind
-
-    def text(self, event: bytes) -> str | None:
-        """The text of one event, its framing included; None where it differs in more, or may be several."""
-        lead, trail = self._lead, self._trail
-        if not (event.startswith(lead) and event.endswith(trail) and len(event) < self._least_of_two):
-            return None
-        string = event[len(lead) : -len(trail)]
-        try:
-            text = loads_strict(_unpadded(string, self._padding) if self._padding else string)
-        except ValueError:
-            return None
-        return text if type(text) is str and text else None
+        self.lead, self.trail = b"data: " + before, after + b"\n\n"
+        self.least_of_two = 2 * len(self.lead + self.trail) if kind is str and not padding else 0
 
     def texts(self, chunks: list[bytes], start: int = 0) -> list[str]:
         """The texts of some chunks from `start` on: at most up to the first that differs in more.
@@ -75,7 +69,7 @@ def _unpadded(string: bytes, mark: bytes) -> bytes:
     return string if found and (padding.isalnum() or not padding) else b""
 
 
-NO_FRAME = Frame(b"\xff", b"\xff")  # no JSON holds it
+NO_FRAME = Frame(b"", b"", kind=object)  # of which no text is ever asked
 
 
 def frame_of(data: bytes, text: str, key: str, kind: type = str) -> Frame:

@@ -14,7 +14,7 @@ from ..types import Finish, RawChunk, RefusalDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .assemble import Assembler
 from .chunks import ChunkDecoder, Delta
-from .codec import loads
+from .codec import loads, loads_strict
 from .frame import NO_FRAME
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
@@ -50,21 +50,24 @@ class ReplyDecoder:
         self._chunks = ChunkDecoder(self._expected)
         self._head = b""  # what arrived before it was clear what this is
         self._sse: SSEDecoder | None = None
-        self._frame = NO_FRAME  # of the last chunk
-        self._hasty = False  # whether what follows may be events that differ from it in their text only
+        self._hasty = False  # whether what follows may be events that differ from the last in their text only
+        self._lead, self._trail, self._least_of_two = NO_FRAME.lead, NO_FRAME.trail, 0  # of one such, if it is text
         self._document: bytearray | None = None  # a body that is no event stream
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes, return the deltas that they complete."""
-        if self._hasty and not self.ended and len(data) <= self._cap:
-            text = self._frame.text(data)
-            if text is not None:
+        if data.startswith(self._lead) and data.endswith(self._trail) and len(data) < self._least_of_two:
+            # As tokens come, and written out: calls would take it from 7,200 instructions to 8,700.
+            try:
+                text = loads_strict(data[len(self._lead) : -len(self._trail)])
+            except ValueError:
+                text = None
+            if type(text) is str and text and not self.ended:
                 self._chunks.follow()
-                deltas: list[Delta] = [text if self._frame.kind is str else self._frame.kind(text)]
-                self.assembler.add(deltas)
-                return deltas
-            if data[:6] == b"data: " and data[-2:] == b"\n\n":
-                return self._feed_several(data)
+                self.assembler.write(text)
+                return [text]
+        if self._hasty and data[:6] == b"data: " and data[-2:] == b"\n\n" and len(data) <= self._cap and not self.ended:
+            return self._feed_several(data)
         deltas = self._feed(data)
         self._hasten()
         return deltas
@@ -81,9 +84,14 @@ class ReplyDecoder:
         return deltas
 
     def _hasten(self) -> None:
-        """See whether what follows may be events that differ from the last in their text only."""
-        sse, self._frame = self._sse, self._chunks.frame
-        self._hasty = self._frame is not NO_FRAME and sse is not None and sse.idle and self._thinking is None
+        """See whether what follows may be events that differ from the last in their text only, and how to know one."""
+        sse, frame = self._sse, self._chunks.frame
+        if sse is None or not sse.idle or self._thinking is not None:
+            frame = NO_FRAME
+        if self._hasty or frame is not NO_FRAME:
+            self._hasty = frame is not NO_FRAME
+            self._lead, self._trail = frame.lead, frame.trail
+            self._least_of_two = min(frame.least_of_two, self._cap + 1)
 
     def _feed(self, data: bytes) -> list[Delta]:
         out: list[Delta] = []

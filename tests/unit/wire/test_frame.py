@@ -16,21 +16,20 @@ def test_a_text_between_the_same_bytes() -> None:
     assert frame.kind is str
     assert frame.texts([CHUNK % b'"b"', CHUNK % rb'"\u00e9\n"', CHUNK % b'""', CHUNK % b'"c"']) == ["b", "é\n"]
     assert frame.texts([CHUNK % b'"b"', CHUNK % b'"c"'], 1) == ["c"]
-    assert frame.text(b"data: " + CHUNK % b'"d"' + b"\n\n") == "d"
+    assert frame.lead + b'"d"' + frame.trail == b"data: " + CHUNK % b'"d"' + b"\n\n"
+    assert frame.least_of_two == 2 * len(frame.lead + frame.trail)
 
 
-@pytest.mark.parametrize("event", [CHUNK % b'"a"', b"data: " + CHUNK % b"1" + b"\n\n", b"data: \n\n", b""])
-def test_what_is_no_such_event(event: bytes) -> None:
-    frame = frame_of(CHUNK % b'"a"', "a", "content")
-    assert frame.text(event) is None
-    assert frame.text(2 * (b"data: " + CHUNK % b'"a"' + b"\n\n")) is None
+def test_an_event_with_more_than_text_between_is_not_known_by_what_stands_around_it() -> None:
+    padded = frame_of(PADDED % (b'"a"', b"x7"), "a", "content")
+    thought = frame_of(CHUNK % b'"a"', "a", "content", ReasoningDelta)
+    assert NO_FRAME.least_of_two == padded.least_of_two == thought.least_of_two == 0
 
 
 def test_padding_may_be_of_any_length() -> None:
     frame = frame_of(PADDED % (b'"a"', b"x7"), "a", "content", ReasoningDelta)
     assert frame.kind is ReasoningDelta
     assert frame.texts([PADDED % (b'"b"', b"x" * 40), PADDED % (b'"c"', b""), PADDED % (b'"d"', b"-")]) == ["b", "c"]
-    assert frame.text(b"data: " + PADDED % (b'"e"', b"Zz") + b"\n\n") == "e"
     assert frame.texts([CHUNK % b'"b"']) == []
 
 
