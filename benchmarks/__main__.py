@@ -19,12 +19,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from . import imports, page, wire
+from . import counts, imports, page, wire
 from .clients import CLIENTS, missing
 from .parts import PARTS, Part
 from .server import LOOPS, endpoint, pin
 
-OTHERS = {"import": imports.measure, "wire": wire.measure}
+OTHERS = {"import": imports.measure, "wire": wire.measure, "instructions": counts.measure}
+LONG = {"instructions"}  # left out in a hurry
 BUSY = 0.97  # of a core: more than this, and the endpoint may be what was measured
 IDLE = 0.9
 DISTRIBUTIONS = ("rusty-agent", "aiohttp", "orjson", "uvloop", "openai", "httpx", "litellm", "rusty-agent-sdk")
@@ -162,8 +163,8 @@ def measure(names: list[str], quick: bool, rounds: int, loops: list[str]) -> dic
             bench.close()
     for name in names:
         if name in OTHERS:
-            found = OTHERS[name](rounds)
-            page.show(found)
+            if found := OTHERS[name](rounds):
+                page.show(found)
             results += found
     return {"machine": machine(), "rounds": rounds, "quick": quick, "results": results}
 
@@ -182,7 +183,8 @@ def main() -> None:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     loops = arguments.loop or list(LOOPS[: 1 if arguments.quick else None])
     rounds = arguments.rounds or (2 if arguments.quick else 5)
-    found = measure(arguments.parts or names, arguments.quick, rounds, loops)
+    parts = arguments.parts or [name for name in names if not (arguments.quick and name in LONG)]
+    found = measure(parts, arguments.quick, rounds, loops)
     page.show_bars(found["results"])
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(found, indent=1) + "\n")

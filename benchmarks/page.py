@@ -30,7 +30,14 @@ WIRE = Part(
     note="The same stream of 2,000 chunks, without the network, in pieces of several sizes. `split and orjson` is "
     "right for this stream only: it knows no comments, no other line ends, no errors, no tool calls.",
 )
-OTHERS = {"import": IMPORT, "wire": WIRE}
+INSTRUCTIONS = Part(
+    "Instructions, counted",
+    "instructions per request, chunk or prompt",
+    {},
+    note="Times differ with what the machine's neighbours do to its caches, instructions hardly do. They tell how much "
+    "work there is, and nothing of what the system does for it, nor of how far the work lies apart in memory.",
+)
+OTHERS = {"import": IMPORT, "wire": WIRE, "instructions": INSTRUCTIONS}
 Results = list[dict[str, Any]]
 
 

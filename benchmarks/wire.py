@@ -1,7 +1,5 @@
 """The pure decoders by themselves: bytes per second through `wire/`, and instructions per chunk.
 
-Instructions are counted by `perf`, or by valgrind where the machine gives no counter; where neither is, not at all.
-
 A stream of 2,000 chunks as the endpoint sends it, without its HTTP framing, in pieces of several sizes.
 """
 
@@ -9,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,14 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
+from .counts import count
 from .server import CHUNKS, FIRST, LAST
 
 COUNT = 2000
 SIZES = {"one chunk a piece": None, "1,400 bytes a piece": 1400, "64 KiB a piece": 65536}
-COUNTERS = (  # a command to put before another, and where it then tells the instructions
-    ("perf stat -x, -e instructions:u", r"^(\d+),,instructions"),
-    (f"valgrind --tool=cachegrind --cache-sim=no --cachegrind-out-file={os.devnull}", r"I +refs: +([\d,]+)"),
-)
 
 
 def _events() -> list[bytes]:
@@ -105,21 +99,9 @@ def count_all() -> dict[tuple[str, str], float | None]:
 
 def instructions(way: str, label: str) -> float | None:
     """Instructions per chunk: of ten decodings less those of none; or None where nothing counts them."""
-    none, ten = _counted(way, label, 0), _counted(way, label, 10)
+    command = [sys.executable, "-m", "benchmarks.wire", way, label]
+    none, ten = count([*command, "0"]), count([*command, "10"])
     return None if none is None or ten is None else (ten - none) / 10 / COUNT
-
-
-def _counted(way: str, label: str, times: int) -> int | None:
-    for counter, told in COUNTERS:
-        command = [*counter.split(), sys.executable, "-m", "benchmarks.wire", way, label, str(times)]
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}  # else two interpreters do not start alike
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        except OSError:
-            continue
-        if found := re.search(told, done.stderr, re.MULTILINE):
-            return int(found[1].replace(",", ""))
-    return None
 
 
 if __name__ == "__main__":

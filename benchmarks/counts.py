@@ -1,0 +1,67 @@
+"""Instructions per request, chunk and prompt: figures that no busy neighbour of the machine changes.
+
+They are counted by `perf`, or by valgrind where the machine gives no counter; where neither is, not at all. What is
+done once (the interpreter's start, imports, warming up) is taken out: some work is counted, then more of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from .server import LOOPS, endpoint
+
+COUNTERS = (  # a command to put before another, and where it then tells the instructions
+    ("perf stat -x, -e instructions:u", r"^(\d+),,instructions"),
+    (f"valgrind --tool=cachegrind --cache-sim=no --cachegrind-out-file={os.devnull}", r"I +refs: +([\d,]+)"),
+)
+BY_HAND = ("raw", "plain", "tuned", "ours")
+# Label → the work of `benchmarks.worker`, which of its figures grows, from what to what, and the units of one more.
+WORKS: dict[str, tuple[dict[str, Any], str, int, int, int]] = {
+    "request": ({"work": "requests", "in_flight": 16}, "count", 200, 600, 1),
+    "burst, chunk": ({"work": "streams", "in_flight": 4, "chunks": 200}, "count", 4, 12, 200),
+    "paced, chunk": ({"work": "streams", "count": 10, "in_flight": 10, "gap": 40}, "chunks", 20, 70, 10),
+    "map, prompt": ({"work": "many", "in_flight": 16}, "count", 200, 600, 1),
+}
+CLIENTS = dict.fromkeys(WORKS, BY_HAND) | {"map, prompt": ("plain", "tuned", "ours", "ours-workers")}
+
+
+def count(command: list[str], told: str = "") -> int | None:
+    """The instructions of a command that is told something on its standard input; None where nothing counts them."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # else two interpreters do not start alike
+    for counter, pattern in COUNTERS:
+        try:
+            done = subprocess.run(
+                [*counter.split(), *command], input=told, capture_output=True, text=True, check=False, env=environment
+            )
+        except OSError:
+            continue
+        if found := re.search(pattern, done.stderr, re.MULTILINE):
+            return int(found[1].replace(",", ""))
+    return None
+
+
+def measure(_: int) -> list[dict[str, Any]]:
+    """A result for each work, loop and client; each is counted once, because counts hardly differ."""
+    every = [(label, loop, client) for label in WORKS for loop in LOOPS for client in CLIENTS[label]]
+    with endpoint() as url, ThreadPoolExecutor(os.cpu_count()) as pool:
+        counted = list(pool.map(lambda what: _per_unit(url, *what), every))
+    return [
+        {"part": "instructions", "label": label, "loop": loop, "client": client, "rounds": [{"cost": cost}]}
+        for (label, loop, client), cost in zip(every, counted, strict=True)
+        if cost is not None
+    ]
+
+
+def _per_unit(url: str, label: str, loop: str, client: str) -> float | None:
+    work, growing, some, more, units = WORKS[label]
+    command = [sys.executable, "-m", "benchmarks.worker", client, loop, url]
+    counts = [count(command, json.dumps({**work, growing: amount}) + "\n") for amount in (some, more)]
+    if counts[0] is None or counts[1] is None:
+        return None
+    return (counts[1] - counts[0]) / ((more - some) * units)
