@@ -85,8 +85,8 @@ def measure(rounds: int) -> list[dict[str, Any]]:
                 took = (time.perf_counter() - began) / 5
                 rows[name].append({"cost": took / COUNT * 1e6, "rate": total / took / 1e6})
         for name in WAYS:
-            if (count := counted.get((name, label))) is not None:
-                rows[name] = [{**row, "instructions": count} for row in rows[name]]
+            if (per_chunk := counted.get((name, label))) is not None:
+                rows[name] = [{**row, "instructions": per_chunk} for row in rows[name]]
             results.append({"part": "wire", "label": label, "loop": "", "client": name, "rounds": rows[name]})
     return results
 

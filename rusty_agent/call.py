@@ -305,7 +305,7 @@ class Outcome(TokenCounts):
         call, attempt = self._call, self._attempt
         assert call is not None
         assert attempt is not None
-        decoder, asked = attempt.decoder, call.asked
+        decoder = attempt.decoder
         assembler = decoder.assembler
         return GenerateResult(
             assembler.text,
@@ -316,8 +316,8 @@ class Outcome(TokenCounts):
             assembler.refusal,
             assembler.tool_calls,
             attempt.request_id,
-            None if attempt.began is None else attempt.began - asked,
-            None if attempt.ended is None else attempt.ended - asked,
+            self._since_start(attempt.began),
+            self._since_start(attempt.ended),
             attempt.number,
             attempt.meta,
             call.warnings,

@@ -7,10 +7,11 @@ chunk that differs in more, which takes the long way.
 from __future__ import annotations
 
 from .codec import dumps, loads_strict
+from .plain import PADDING_KEYS
 
 __all__ = ["NO_FRAME", "Frame", "frame_of"]
 
-_PADDED = (b',"obfuscation":"', b',"p":"')
+_PADDED = tuple(b',"%b":"' % key.encode() for key in PADDING_KEYS)
 _AT_ONCE = 64  # chunks: where one in a few differs in more, those after it must not be copied again each time
 
 
@@ -90,7 +91,6 @@ def frame_of(data: bytes, text: str, key: str, kind: type = str) -> Frame:
     if not data.startswith(string, start) or b"\\u" in before or b"\\u" in after:  # which may spell the key again
         return NO_FRAME
     for mark in _PADDED:
-        apart, found, padding = after.rpartition(mark)
-        if found and padding.endswith(b'"}') and (padding == b'"}' or padding[:-2].isalnum()):
+        if after.endswith(b'"}') and (apart := _unpadded(after[:-2], mark)):
             return Frame(before, b'"}', apart + mark, kind)
     return Frame(before, after, b"", kind)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from ..types import ReasoningDelta, RefusalDelta, TextDelta
 
-__all__ = ["REASONING_KEYS", "UNKNOWN", "Piece", "content_pieces", "reasoning_pieces"]
+__all__ = ["REASONING_KEYS", "REASONING_TEXTS", "UNKNOWN", "Piece", "content_pieces", "reasoning_pieces"]
 
 Piece: TypeAlias = tuple[type | None, str]
 """What kind of delta it is, and its text."""
@@ -19,13 +19,16 @@ Piece: TypeAlias = tuple[type | None, str]
 UNKNOWN: Piece = (None, "")
 """Here stood something that no delta carries."""
 
-REASONING_KEYS = frozenset({"reasoning_content", "reasoning", "thinking", "reasoning_details"})
+REASONING_TEXTS = ("reasoning_content", "reasoning", "thinking")
+"""The keys of a delta under which reasoning stands as a text, in each of its spellings."""
+
+REASONING_KEYS = frozenset({*REASONING_TEXTS, "reasoning_details"})
 
 
 def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
     """The reasoning of a delta: the text of the first spelling that holds any, since some endpoints send two."""
     found = False
-    for key in ("reasoning_content", "reasoning", "thinking"):
+    for key in REASONING_TEXTS:
         value = delta.get(key)
         if isinstance(value, dict):
             value = value.get("content") or value.get("text") or value

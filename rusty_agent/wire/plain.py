@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from ..types import ReasoningDelta, Usage
+from .parts import REASONING_TEXTS
 from .usage import parse_usage
 
 __all__ = ["KINDS", "META_KEYS", "PADDING_KEYS", "plain_answer", "plain_chunk"]
@@ -22,12 +23,7 @@ META_KEYS = frozenset(
 )
 """The fields of a chunk, or an answer, that are no content and no news."""
 
-KINDS: dict[str, type] = {
-    "content": str,
-    "reasoning_content": ReasoningDelta,
-    "reasoning": ReasoningDelta,
-    "thinking": ReasoningDelta,
-}
+KINDS: dict[str, type] = {"content": str, **dict.fromkeys(REASONING_TEXTS, ReasoningDelta)}
 """What the text under a key of a delta becomes: `str` is itself, else the class of its delta."""
 
 PlainChunk: TypeAlias = tuple[str, str, str | None, Usage | None, dict[str, Any]]
