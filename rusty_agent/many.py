@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from .net.gather import Inputs
 from .net.limits import Caller, Limiter
 from .parameters import RunParameters, merged, shows
-from .progress.show import ProgressOption
-from .progress.tally import Price
-from .run import Concurrency, Run, StopRule
 from .types import GenerateResult, MapItem
+
+if TYPE_CHECKING:
+    from .progress.show import ProgressOption
+    from .run import Concurrency
 
 __all__ = ["ManyPrompts"]
 
@@ -171,6 +172,9 @@ class ManyPrompts:
     ) -> AsyncGenerator[MapItem, None]:
         if isinstance(prompts, str | bytes | Mapping):
             raise ValueError(f"prompts must be many, such as a list, not one {type(prompts).__name__}")
+        from .progress.tally import Price  # nobody who asks for one answer at a time pays for counting and showing
+        from .run import Run, StopRule
+
         common["stream"] = stream
 
         def answer(caller: Caller, given: Any) -> Awaitable[GenerateResult]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
-from .progress.show import ProgressOption
 from .types import Limits, RetryPolicy, Timeout
 
 if TYPE_CHECKING:
     import ssl
 
     import aiohttp
+
+    from .progress.show import ProgressOption
 
 __all__ = [
     "Connection",
@@ -170,8 +171,8 @@ def shows(parameters: type) -> Callable[[F], F]:
         signature = inspect.signature(method)
         named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         further = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-            for name, annotation in get_type_hints(parameters).items()
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation.__forward_arg__)
+            for name, annotation in parameters.__annotations__.items()
         ]
         method.__signature__ = signature.replace(parameters=named + further)  # type: ignore[attr-defined]
         return method

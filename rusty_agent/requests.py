@@ -26,7 +26,7 @@ from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 __all__ = ["Prepared", "Requests"]
 
 
-@define
+@define(eq=False, repr=False)
 class Prepared:
     """A request that can be sent, how often to try, and what to tell the caller beside the answer."""
 
@@ -35,7 +35,7 @@ class Prepared:
     warnings: list[str]
 
 
-@define(frozen=True, kw_only=True)
+@define(frozen=True, kw_only=True, eq=False, repr=False)
 class _Common:
     """What holds for every request of a provider; see `AsyncProvider`."""
 

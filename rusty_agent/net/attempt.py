@@ -31,7 +31,7 @@ _ERROR_BODY_SECONDS = 2.0
 _UNMASKED = frozenset({"partial_text", "usage"})  # what the caller was given already
 
 
-@define(repr=False)
+@define(eq=False, repr=False)
 class Exchange:
     """A prepared request: what every attempt of one call sends."""
 

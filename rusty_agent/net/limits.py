@@ -60,7 +60,7 @@ class Caller:
             raise self.stopped
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Permit:
     """The right to make one attempt. It must come back: `succeeded`, `failed` or `release`, whichever comes first."""
 

@@ -129,7 +129,7 @@ class Progress:
         return self.done + self.failed
 
 
-@define
+@define(eq=False, repr=False)
 class Sample:
     """The counts of one moment.
 

@@ -31,7 +31,7 @@ _AGREES = 0.25  # how far two estimates of a rate may differ
 _ROUGH = 10.0  # a reset of fewer whole seconds may be rounded too much to compute with
 
 
-@define
+@define(eq=False, repr=False)
 class _Said:
     """What the headers of one response say of requests, or of tokens."""
 

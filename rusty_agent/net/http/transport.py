@@ -20,7 +20,7 @@ from functools import lru_cache
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from attrs import define, field
+from attrs import define
 from yarl import URL
 
 from ... import errors
@@ -39,11 +39,11 @@ _KEEP_ALIVE = 30.0  # seconds; servers commonly close idle connections after 60 
 logger = logging.getLogger("rusty_agent")
 
 
-@define(frozen=True)
+@define(frozen=True, eq=False, repr=False)
 class TransportOptions:
     """How to connect; see `AsyncProvider` for the meaning of each."""
 
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     trust_env: bool = False
     max_connections: int | None = None
     tls: ssl.SSLContext | None = None
