@@ -85,6 +85,8 @@ class Bench:
         clients = [client for client in part.clients if missing(client) is None]
         rows: dict[str, list[dict[str, Any]]] = {client: [] for client in clients}
         for _ in range(self.rounds):
+            if part.redrawn and not self.quick:
+                self.close()
             texts = set()
             for client in clients:
                 worker = self._worker(client, part)
@@ -116,8 +118,10 @@ class Bench:
         return less
 
     def close(self) -> None:
+        """End the workers. The next work has new ones."""
         for worker in self.workers.values():
             worker.close()
+        self.workers.clear()
 
 
 def _check(client: str, figures: dict[str, Any]) -> None:
@@ -163,7 +167,7 @@ def measure(names: list[str], quick: bool, rounds: int, loops: list[str]) -> dic
             bench.close()
     for name in names:
         if name in OTHERS:
-            if found := OTHERS[name](rounds):
+            if found := OTHERS[name](rounds, quick):
                 page.show(found)
             results += found
     return {"machine": machine(), "rounds": rounds, "quick": quick, "results": results}

@@ -46,7 +46,7 @@ def count(command: list[str], told: str = "") -> int | None:
     return None
 
 
-def measure(_: int) -> list[dict[str, Any]]:
+def measure(_: int, __: bool) -> list[dict[str, Any]]:
     """A result for each work, loop and client; each is counted once, because counts hardly differ."""
     every = [(label, loop, client) for label in WORKS for loop in LOOPS for client in CLIENTS[label]]
     with endpoint() as url, ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -22,7 +22,7 @@ STATEMENTS = {
 COUNT = "; import sys; print(len(sys.modules))"
 
 
-def measure(rounds: int) -> list[dict[str, Any]]:
+def measure(rounds: int, _: bool) -> list[dict[str, Any]]:
     """A result for each statement, in turn, round by round.
 
     The first round is thrown away: it fills the disk's cache and compiles what has changed, as an installer does. So
