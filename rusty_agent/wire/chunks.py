@@ -33,7 +33,9 @@ _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
 _DELTA_KEYS = REASONING_KEYS | {"role", "content", "refusal", "name", "tool_calls", "function_call"}
+_DONE = b"[DONE]"
 _LESSONS = 8
+_WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
 _MAX_META_KEYS = 128
 _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that meta stays below 8 MiB in all
 _MAX_SHORT = 2**10
@@ -70,7 +72,9 @@ class ChunkDecoder:
         self._begun = _NO_CHOICE  # the choices of which a delta brought something
         self._tools: dict[int, ToolCallTracker] = {}
         self._held: dict[tuple[type, int], str] = {}  # high surrogates whose other half is in the next delta
-        self._frame = NO_FRAME  # of the last chunk that was decoded in full, if it was plain
+        # Of the last chunk that was decoded in full, if it was plain; None: not made yet of this sample.
+        self._frame: Frame | None = NO_FRAME
+        self._sample = (b"", "", "")
         self._lessons = _LESSONS
 
     def decode_all(self, events: list[bytes], out: list[Delta]) -> None:
@@ -96,7 +100,9 @@ class ChunkDecoder:
             How many those were.
         """
         frame = self._frame
-        if frame is NO_FRAME or self._held:
+        if frame is None and (not start or len(chunks) - start >= _WORTH_A_FRAME):  # of a short answer none is made
+            frame = self._make_frame()
+        if frame is None or frame is NO_FRAME or self._held:
             return 0
         texts = frame.texts(chunks, start)
         if texts:
@@ -107,19 +113,24 @@ class ChunkDecoder:
     @property
     def frame(self) -> Frame:
         """In which the next chunk stands if it differs from the last in its text only; else `NO_FRAME`."""
-        return NO_FRAME if self._held or self.reasons else self._frame
+        return NO_FRAME if self._held or self.reasons else self._frame or self._make_frame()
 
     def follow(self) -> None:
         """A chunk stood in `frame`: what was learned is of use."""
         self._lessons = _LESSONS
 
-    def _learn(self, data: bytes, text: str, key: str) -> None:
-        """Note what stands around the text of a plain chunk; give up on a server whose chunks differ in more."""
+    def _make_frame(self) -> Frame:
+        """Learn what stands around the text of a plain chunk; give up on a server whose chunks differ in more."""
+        data, text, key = self._sample
         self._lessons -= 1
-        self._frame = frame_of(data, text, key, KINDS[key]) if self._lessons else NO_FRAME
+        self._frame = frame_of(data, text, key, KINDS[key]) if self._lessons > 0 else NO_FRAME
+        return self._frame
 
     def decode(self, data: bytes, out: list[Delta]) -> None:
         """Decode one event's data, append its deltas to `out`."""
+        if data == _DONE and type(data) is bytes:  # orjson's exception would take longer than a chunk
+            self.done = True
+            return
         try:
             chunk = loads_strict(data)  # which refuses an `Event`: it takes bytes, and no subclass
         except ValueError:
@@ -136,8 +147,8 @@ class ChunkDecoder:
         if text:
             out.append(text if key == "content" else KINDS[key](text))
             self._begun = _with(self._begun, 0)
-            if self._lessons and usage is None:
-                self._learn(data, text, key)
+            if usage is None:
+                self._frame, self._sample = None, (data, text, key)
         elif reason is not None:
             self.reasons[0] = join_surrogates(reason)
             self.reason_alone = True
@@ -172,7 +183,7 @@ class ChunkDecoder:
         text = data.strip()
         type_ = getattr(data, "type", "")
         if type_ != "error":
-            if text == b"[DONE]":
+            if text == _DONE:
                 self.done = True
                 return
             if not text or text.startswith(b":"):  # gateways re-wrap comments as data (mnfst/llm-gateway#2053)

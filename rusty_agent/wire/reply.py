@@ -52,6 +52,7 @@ class ReplyDecoder:
         self._sse: SSEDecoder | None = None
         self._hasty = False  # whether what follows may be events that differ from the last in their text only
         self._lead, self._trail, self._least_of_two = NO_FRAME.lead, NO_FRAME.trail, 0  # of one such, if it is text
+        self._stale = False  # whether these three are to be found out anew
         self._document: bytearray | None = None  # a body that is no event stream
 
     def feed(self, data: bytes) -> list[Delta]:
@@ -66,11 +67,12 @@ class ReplyDecoder:
                 self._chunks.follow()
                 self.assembler.write(text)
                 return [text]
+        if self._stale:  # only now, or the first text would wait for it, and short answers never need it
+            self._hasten()
+            return self.feed(data)
         if self._hasty and data[:6] == b"data: " and data[-2:] == b"\n\n" and len(data) <= self._cap and not self.ended:
             return self._feed_several(data)
-        deltas = self._feed(data)
-        self._hasten()
-        return deltas
+        return self._feed(data)
 
     def _feed_several(self, data: bytes) -> list[Delta]:
         """Take events that may differ from the last in their text only."""
@@ -80,16 +82,14 @@ class ReplyDecoder:
         self.assembler.add(deltas)
         if known < len(chunks):
             deltas += self._feed(b"data: " + b"\n\ndata: ".join(chunks[known:]) + b"\n\n" if known else data)
-            self._hasten()
         return deltas
 
     def _hasten(self) -> None:
         """See whether what follows may be events that differ from the last in their text only, and how to know one."""
-        sse, frame = self._sse, self._chunks.frame
-        if sse is None or not sse.idle or self._thinking is not None:
-            frame = NO_FRAME
-        if self._hasty or frame is not NO_FRAME:
-            self._hasty = frame is not NO_FRAME
+        self._stale = False
+        frame = self._chunks.frame
+        if self._sse is not None and self._sse.idle and frame is not NO_FRAME:
+            self._hasty = True
             self._lead, self._trail = frame.lead, frame.trail
             self._least_of_two = min(frame.least_of_two, self._cap + 1)
 
@@ -100,6 +100,7 @@ class ReplyDecoder:
         if self._sse is None and self._document is None:
             data = self._sniff(data)
         if self._sse is not None:
+            self._hasty, self._least_of_two, self._stale = False, 0, self._thinking is None
             self._decode(self._sse.feed(data), out)
             if self._sse.error is not None and not self.ended:
                 self._fail(self._sse.error, out)
@@ -155,6 +156,9 @@ class ReplyDecoder:
         """Tell an event stream from a document by its first byte; blank lines may lead (DeepSeek's keep-alive)."""
         if not self._head and data.startswith(b"{"):
             self._document = bytearray()
+            return data
+        if not self._head and data.startswith(b"data:"):
+            self._sse = SSEDecoder(self._cap)
             return data
         body = (self._head + data).lstrip(_BLANK)
         bare = body.removeprefix(_BOM).lstrip(_BLANK)

@@ -10,6 +10,7 @@ import pytest
 from rusty_agent import errors
 from rusty_agent.types import Finish, RawChunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCall, Usage, UsageUpdate
 from rusty_agent.wire.chunks import Delta
+from rusty_agent.wire.frame import frame_of
 from rusty_agent.wire.reply import ReplyDecoder
 from tests.replies import Outcome, chunk, in_bytes, in_two, replay, sse
 
@@ -403,6 +404,30 @@ def test_keep_alive_lines_take_no_memory() -> None:
         assert decoder.feed(b"\r\n" * 100) == []
     assert decoder.feed(JSON) == []
     assert decoder.close()[0] == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "frames"),
+    [(["a"], 0), (["a", ""], 1), (["a", "b"], 1), (["a", "b", "c"], 1), (["ab"], 1), (["abc", "d"], 1)],
+)
+def test_a_frame_is_made_once_more_texts_come(
+    arrivals: list[str], frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first text does not wait for it, and an answer that comes at once with one piece of text has none."""
+    made = []
+
+    def counted(*sample: Any) -> Any:
+        made.append(sample)
+        return frame_of(*sample)
+
+    monkeypatch.setattr("rusty_agent.wire.chunks.frame_of", counted)
+    bodies = [sse(*map(chunk, texts), done=False) for texts in arrivals]
+    bodies[0] = sse(chunk("", role="assistant"), done=False) + bodies[0]
+    bodies[-1] += sse(chunk(finish="stop"))
+    decoder = ReplyDecoder()
+    deltas = [delta for body in bodies for delta in decoder.feed(body)]
+    assert deltas == [*"".join(arrivals), Finish("stop")]
+    assert len(made) == frames
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 7])
