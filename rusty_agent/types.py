@@ -201,7 +201,7 @@ class ToolCallDelta:
     Attributes:
         call: Which call of the choice it belongs to, counted from 0 in order of appearance.
         id: The call's id, with the delta that brings it.
-        name: The function's name, with the delta that brings it.
+        name: The function's name, with the delta that brings it; a piece of it where a server sends pieces.
         arguments: A piece of the arguments' JSON text; meaningful only when joined with its siblings.
         index: The choice that it belongs to.
         extra: What else came with the delta.

@@ -43,7 +43,7 @@ class _More:
         else:
             call = self.calls.setdefault(delta.call, _Call())
             call.id = call.id or delta.id or ""
-            call.name = call.name or delta.name or ""
+            call.name += delta.name or ""
             call.arguments.write(delta.arguments)
             if delta.extra:
                 call.extra.update(delta.extra)

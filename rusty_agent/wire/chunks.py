@@ -17,7 +17,7 @@ from . import failure
 from .codec import join_surrogates, loads_loose, loads_strict, mend
 from .frame import NO_FRAME, Frame, frame_of
 from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
-from .plain import KINDS, META_KEYS, PADDING_KEYS, plain_answer, plain_chunk
+from .plain import FAILURES, KINDS, META_KEYS, NO_REASON, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import Event
 from .tools import ToolCallTracker
 from .usage import find_usage
@@ -55,9 +55,13 @@ class ChunkDecoder:
         meta: The chunks' fields that are no content (`id`, `model`, …), last non-empty value each.
         done: `[DONE]` was seen.
         error: The error that ended the answer, once there is one: an error object, or data that is not JSON.
+        junk: It is the latter.
         reasons: The finish reason of each choice that has ended, by index.
         reason_alone: The last finish reason came without text; some servers send one with every chunk.
+        resumed: The choices that went on after their finish reason, and have got no other since.
+        early: A choice went on after its finish reason: this endpoint's reasons do not tell that the answer is whole.
         choices: The indexes of the choices seen.
+        begun: The choices of which a delta brought something.
     """
 
     def __init__(self, expected: int = 1) -> None:
@@ -65,11 +69,14 @@ class ChunkDecoder:
         self.meta: dict[str, Any] = {}
         self.done = False
         self.error: RustyAgentError | None = None
+        self.junk = False
         self.reasons: dict[int, str] = {}
         self.reason_alone = False
+        self.resumed: set[int] = set()
+        self.early = False
         self.choices = _NO_CHOICE
-        self._failed = False  # a choice's finish reason is «error»
-        self._begun = _NO_CHOICE  # the choices of which a delta brought something
+        self.begun = _NO_CHOICE
+        self._failed = ""  # the finish reason that says that a choice is not whole
         self._tools: dict[int, ToolCallTracker] = {}
         self._held: dict[tuple[type, int], str] = {}  # high surrogates whose other half is in the next delta
         # Of the last chunk that was decoded in full, if it was plain; None: not made yet of this sample.
@@ -146,12 +153,13 @@ class ChunkDecoder:
         self.choices = _with(self.choices, 0)
         if text:
             out.append(text if key == "content" else KINDS[key](text))
-            self._begun = _with(self._begun, 0)
+            self.begun = _with(self.begun, 0)
+            if self.reasons:
+                self._resume(0)
             if usage is None:
                 self._frame, self._sample = None, (data, text, key)
         elif reason is not None:
-            self.reasons[0] = join_surrogates(reason)
-            self.reason_alone = True
+            self._finish(0, reason, alone=True)
         if usage is not None:
             out.append(UsageUpdate(usage))
 
@@ -196,9 +204,7 @@ class ChunkDecoder:
             if type_ == "error":
                 self.error = failure.in_band(data.decode("utf-8", "replace"))
             else:
-                self.error = ResponseError(
-                    f"The stream holds an event that is not JSON: {failure.excerpt(data)}", body=bytes(data[:2048])
-                )
+                self._refuse(data, "not JSON")
             return
         self.decode_value(chunk, data, out, loose=True)
 
@@ -222,9 +228,12 @@ class ChunkDecoder:
             except ResponseError as error:
                 self.error = error
         elif chunk is not None:
-            self.error = ResponseError(
-                f"The stream holds an event that is no JSON object: {failure.excerpt(data)}", body=bytes(data[:2048])
-            )
+            self._refuse(data, "no JSON object")
+
+    def _refuse(self, data: bytes, what: str) -> None:
+        self.junk = True
+        said = f"The stream holds an event that is {what}: {failure.excerpt(data)}"
+        self.error = ResponseError(said, body=bytes(data[:2048]))
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
         choices = chunk.get("choices")
@@ -232,7 +241,8 @@ class ChunkDecoder:
         if choices is None and isinstance(nested, dict) and "choices" in nested:  # OpenRouter (pydantic-ai#3994)
             chunk, choices = nested, nested["choices"]
         unknown = _has_news(chunk, _CHUNK_KEYS)
-        choice_error: Any = None
+        groq = chunk.get("x_groq")
+        choice_error: Any = groq.get("error") if isinstance(groq, dict) else None  # why it stopped a stream early
         if isinstance(choices, list):
             alone = self._single and len(choices) == 1 and len(self.choices) <= 1
             for choice in choices:
@@ -247,7 +257,8 @@ class ChunkDecoder:
             chunk = mend(chunk)
         self._keep_meta(chunk, small)
         if chunk.get("error") or choice_error or self._failed or failure.is_error(chunk):
-            self.error = failure.in_band(chunk if chunk.get("error") or not choice_error else {"error": choice_error})
+            told = chunk if chunk.get("error") or not choice_error else {"error": choice_error}
+            self.error = failure.in_band(told, f"finish_reason {self._failed!r}" if self._failed else "")
         elif unknown:
             out.append(RawChunk(chunk))
         usage = find_usage(chunk)
@@ -278,18 +289,32 @@ class ChunkDecoder:
         if delta := choice.get("delta"):
             unknown |= self._decode_delta(delta, index, out)
             if len(out) > before:
-                self._begun = _with(self._begun, index)
+                self.begun = _with(self.begun, index)
         elif message := choice.get("message"):
-            if index not in self._begun:  # else it is the whole of what came in pieces
+            if index not in self.begun:  # else it is the whole of what came in pieces
                 unknown |= self._decode_delta(message, index, out)
         else:  # the older completions API
             unknown |= self._emit(TextDelta, choice.get("text"), index, out)
+        if len(out) > before and self.reasons:
+            self._resume(index)
         reason = choice.get("finish_reason")
-        if reason and isinstance(reason, str):
-            self.reasons[index] = join_surrogates(reason)
-            self.reason_alone = len(out) == before
-            self._failed |= reason == "error"
+        if reason and isinstance(reason, str) and reason != NO_REASON:
+            self._finish(index, reason, alone=len(out) == before)
         return unknown
+
+    def _finish(self, index: int, reason: str, *, alone: bool) -> None:
+        self.reasons[index] = join_surrogates(reason)
+        self.resumed.discard(index)
+        self.reason_alone = alone
+        if reason in FAILURES:
+            self._failed = reason
+
+    def _resume(self, index: int) -> None:
+        """A choice has more; if it had a finish reason, that came early (gateways to Gemini send one with each chunk:
+        litellm#2195, new-api#378)."""
+        if index in self.reasons:
+            self.resumed.add(index)
+            self.early = True
 
     def _decode_delta(self, delta: Any, index: int, out: list[Delta]) -> bool:
         """Decode a delta, or a message; True where it holds something that no event carries."""

@@ -36,6 +36,22 @@ _BY_STATUS = {
 _INNER = ("error", "errors", "base_resp")  # where the object that describes an error may be
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 
+_NAMES = {
+    **dict.fromkeys(("invalid_request_error", "context_length_exceeded", "content_filter"), 400),
+    **dict.fromkeys(("authentication_error", "invalid_api_key"), 401),
+    **dict.fromkeys(("billing_error",), 402),
+    **dict.fromkeys(("permission_error",), 403),
+    **dict.fromkeys(("not_found_error", "model_not_found"), 404),
+    **dict.fromkeys(("rate_limit_error", "rate_limit_exceeded", "insufficient_quota"), 429),
+    **dict.fromkeys(("server_error", "internal_server_error", "internal_error", "api_error"), 500),
+    **dict.fromkeys(("service_unavailable",), 503),
+    **dict.fromkeys(("timeout_error",), 504),
+    **dict.fromkeys(("overloaded_error",), 529),
+}
+"""The status that an error's code or type stands for where an answer that had begun can have none: OpenAI's codes
+(https://platform.openai.com/docs/guides/error-codes), and Anthropic's types (https://docs.anthropic.com/en/api/errors).
+"""
+
 _SECONDS = re.compile(r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*")  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
 
 _HINTS = {
@@ -64,12 +80,22 @@ def status_error(status: int, headers: Mapping[str, str], body: bytes, *, now: f
     return _build(status, decoded, _hint(status, headers), retry_after=retry_after(headers, now), headers=headers)
 
 
-def in_band(chunk: Any) -> errors.APIStatusError:
-    """The error for an error object that came where an answer was expected, status 200."""
+def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
+    """The error for an error object that came where an answer was expected, status 200.
+
+    It is that of the status which the object names, as a number or by a name that is known.
+
+    Args:
+        chunk: The object.
+        otherwise: What to say if it holds no message.
+    """
     fields = _fields(chunk)
-    code = fields["code"]
-    status = int(code) if re.fullmatch("[45][0-9][0-9]", str(code)) else 200
-    return _build(status, chunk, "")
+    error = _object(chunk.get("error")) if isinstance(chunk, dict) else None
+    told = [fields["code"], (error or {}).get("status"), fields["type"]]
+    numbers = [int(str(value)) for value in told[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
+    names = [_NAMES[value] for value in told if isinstance(value, str) and value in _NAMES]
+    status = next(iter(numbers + names), 200)
+    return _build(status, chunk, "", otherwise)
 
 
 def is_error(body: Any) -> bool:
@@ -88,10 +114,10 @@ def is_error(body: Any) -> bool:
     return bool(status.get("status_code")) if isinstance(status, dict) else bool(body.get("errors"))
 
 
-def _build(status: int, decoded: Any, hint: str, **more: Any) -> errors.APIStatusError:
+def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: Any) -> errors.APIStatusError:
     decoded = mend(decoded)
     fields = _fields(decoded)
-    said = printable(fields.pop("message"))
+    said = printable(fields.pop("message") or otherwise)
     where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
     text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)

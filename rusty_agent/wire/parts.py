@@ -60,7 +60,7 @@ def content_pieces(content: Any) -> Iterator[Piece]:
 
 
 def _part(part: dict[str, Any]) -> Iterator[Piece]:
-    thinking = part.get("thinking")
+    thinking = part.get("summary" if part.get("type") == "reasoning" else "thinking")  # Databricks (litellm#9700)
     if isinstance(thinking, list):
         for inner in thinking:
             text = inner.get("text") if isinstance(inner, dict) else inner

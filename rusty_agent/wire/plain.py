@@ -12,7 +12,7 @@ from ..types import ReasoningDelta, Usage
 from .parts import REASONING_TEXTS
 from .usage import parse_usage
 
-__all__ = ["KINDS", "META_KEYS", "PADDING_KEYS", "plain_answer", "plain_chunk"]
+__all__ = ["FAILURES", "KINDS", "META_KEYS", "NO_REASON", "PADDING_KEYS", "plain_answer", "plain_chunk"]
 
 PADDING_KEYS = ("obfuscation", "p")
 """Letters at random, so that the length of what is encrypted does not tell the text: OpenAI's `obfuscation`, and `p`
@@ -23,11 +23,20 @@ META_KEYS = frozenset(
 )
 """The fields of a chunk, or an answer, that are no content and no news."""
 
+FAILURES = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
+"""Finish reasons that say that the answer is not whole: OpenRouter's; of an engine that gave up (vLLM #57082, SGLang);
+Z.ai's (https://docs.z.ai/api-reference/llm/chat-completion); DeepSeek's
+(https://api-docs.deepseek.com/api/create-chat-completion)."""
+
+NO_REASON = "null"
+"""What some gateways make of a `finish_reason` that is null."""
+
 KINDS: dict[str, type] = {"content": str, **dict.fromkeys(REASONING_TEXTS, ReasoningDelta)}
 """What the text under a key of a delta becomes: `str` is itself, else the class of its delta."""
 
 PlainChunk: TypeAlias = tuple[str, str, str | None, Usage | None, dict[str, Any]]
 
+_ODD_REASONS = FAILURES | {NO_REASON}
 _DOCUMENT_KEYS = META_KEYS | {"choices", "usage"}
 _CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "native_finish_reason", "logprobs"})
 _MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
@@ -47,7 +56,7 @@ def plain_chunk(chunk: Any) -> PlainChunk | None:
         delta = choice["delta"]
         if news is not delta:
             reason = news
-            plain = type(reason) is str and reason != "error" and reason is choice["finish_reason"]
+            plain = type(reason) is str and reason not in _ODD_REASONS and reason is choice["finish_reason"]
         elif (text := delta.get(key)) and len(delta) == 1:
             plain = type(text) is str
         else:  # a role may stand beside it, and keys that hold nothing
@@ -76,7 +85,7 @@ def plain_answer(document: Any) -> tuple[str, str] | None:
             and text
             and type(reason) is str
             and reason
-            and reason != "error"
+            and reason not in _ODD_REASONS
             and message.keys() <= _MESSAGE_KEYS
             and not (message.get("refusal") or message.get("annotations"))
             and choice.keys() <= _CHOICE_KEYS

@@ -119,7 +119,8 @@ class ReplyDecoder:
     def close(self, broken: RustyAgentError | None = None) -> list[Delta]:
         """The body has ended, or the connection broke with the error given.
 
-        A broken connection does not matter once the finish was seen, be it in an event that lacks its blank line.
+        A broken connection does not matter once the finish was seen, be it in an event that lacks its blank line;
+        unless this endpoint sends finishes before the end.
         """
         out: list[Delta] = []
         if self.ended:
@@ -131,7 +132,7 @@ class ReplyDecoder:
             self._document.clear()
             return self._decode_document(body)
         if not self.ended:
-            if self._finished():
+            if self._finished() and not (broken is not None and self._chunks.early):
                 self._end(out)
             else:
                 self._fail(broken or self._cut(), out)
@@ -186,9 +187,13 @@ class ReplyDecoder:
         if chunks.done:
             self._end(out)
         elif chunks.error is not None:
-            self._fail(chunks.error, out)
-        elif chunks.reasons:
-            self.settled = chunks.reason_alone and self._finished()
+            if chunks.junk and self._finished() and not chunks.early:  # `data: DONE`, and whatever else is meant by it
+                self._end(out)
+            else:
+                self._fail(chunks.error, out)
+        elif chunks.reasons:  # one before any content may be Ollama's, of a model that is still to think
+            alone = chunks.reason_alone and not chunks.early and bool(chunks.begun)
+            self.settled = alone and self._finished()
 
     def _close_stream(self, sse: SSEDecoder, out: list[Delta]) -> None:
         self._decode(sse.close(), out)
@@ -223,7 +228,8 @@ class ReplyDecoder:
 
     def _finished(self) -> bool:
         """Whether every choice has its finish reason, those that have not begun included."""
-        return len(self._chunks.reasons) >= max(len(self._chunks.choices), self._expected)
+        chunks = self._chunks
+        return len(chunks.reasons) - len(chunks.resumed) >= max(len(chunks.choices), self._expected)
 
     def _end(self, out: list[Delta]) -> None:
         self._chunks.flush(out)

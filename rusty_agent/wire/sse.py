@@ -3,9 +3,11 @@
 In: the body as it arrives, any number of bytes at a time. Out: each event's data, undecoded. Never touched: what
 the data means.
 
-Three departures from the rules: `close()` hands out a last event that lacks its blank line, because several servers
-end their streams so; a field `error` is data of an event of that type (older llama.cpp); and an event of that type
-counts without data too.
+Departures from the rules, because servers depart from them: `close()` hands out a last event that lacks its blank
+line; a field `error` is data of an event of that type (older llama.cpp), and an event of that type counts without data
+too; a line that begins with a brace is data without its field (errors of new-api, after its pings); and where one JSON
+object ends and the next line of data begins another, or the end mark, the blank line between them is missing (GLM and
+Kimi: eventsource-parser#31): in no JSON text does an object follow another like that.
 """
 
 from __future__ import annotations
@@ -170,7 +172,13 @@ class SSEDecoder:
             raise self._too_long()
         start = len(name) + (2 if line.startswith(b": ", colon) else 1)
         value = line[start:]  # cut out once: it may be as long as the cap
-        if name == b"data":
+        bare = line.startswith(b"{")
+        if bare or name == b"data":
+            value = line if bare else value
+            if self._data is not None and self._data.endswith(b"}") and value.startswith((b"{", b"[DONE]")):
+                type_ = self._type
+                self._dispatch(events)
+                self._type = type_
             self._add(value)
         elif name == b"event":
             self._type = value[:_MAX_NAME_BYTES].decode("utf-8", "replace")

@@ -18,17 +18,21 @@ from .codec import dumps, join_surrogates, mend
 __all__ = ["ToolCallTracker"]
 
 _KNOWN = frozenset({"index", "id", "type", "function"})
+_KNOWN_CUSTOM = frozenset({"index", "id", "custom", "function"})  # its type is news: there is no other mark of it
+_NO_ID = "null"  # what GLM and Mistral give the later pieces of a call (zed#53605, langchainjs#11373)
+_MAX_NAME = 2**10  # characters from which on a name gets no further piece: adding one copies it
 _MARKS = re.compile(r'\\(?s:.)|["{}\[\]]')
 
 
 class _Call:
-    __slots__ = ("_depth", "_in_string", "_seen", "_unread", "held", "id", "index", "name", "number")
+    __slots__ = ("_depth", "_in_string", "_seen", "_unread", "begun", "held", "id", "index", "name", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.index: int | str | None = None
         self.id = ""
         self.name = ""
+        self.begun = False  # whether a piece of its arguments has come
         self.held = ""  # a high surrogate whose other half is in the next delta
         self._unread: list[str] = []  # the arguments that `whole` has not looked at: most calls are never asked
         self._depth = 0
@@ -41,8 +45,20 @@ class _Call:
             text, self.held = text[:-1], text[-1]
         text = join_surrogates(text)
         if text:
+            self.begun = True
             self._unread.append(text)
         return text
+
+    def grow(self, name: str) -> str:
+        """Take a name, whole or a piece; return what is new of it.
+
+        Some servers repeat the name, and some send it in pieces (Gemini: continuedev/continue#5849).
+        """
+        if not name or name == self.name or (self.name and (self.begun or len(self.name) > _MAX_NAME)):
+            return ""
+        new = name.removeprefix(self.name)
+        self.name += new
+        return new
 
     def whole(self) -> bool:
         """Whether its arguments look like whole JSON: only then can an anonymous delta begin a new call.
@@ -85,14 +101,18 @@ class ToolCallTracker:
         """
         if not isinstance(raw, dict):
             return None
-        function = raw.get("function")
+        function, custom, known = raw.get("function"), raw.get("custom"), _KNOWN
+        if custom and isinstance(custom, dict) and not function:  # OpenAI's tools whose input is free text
+            function, known = {"name": custom.get("name"), "arguments": custom.get("input")}, _KNOWN_CUSTOM
         if not isinstance(function, dict):
             function = {}
         id_, name = _text(raw.get("id")), _text(function.get("name"))
+        if id_ == _NO_ID:
+            id_ = ""
         arguments = _arguments(function.get("arguments"))
         extra = None
-        if not raw.keys() <= _KNOWN:
-            extra = mend({key: value for key, value in raw.items() if key not in _KNOWN})
+        if not raw.keys() <= known:
+            extra = mend({key: value for key, value in raw.items() if key not in known})
         if not (id_ or name or arguments or extra):
             return None
         index = _index(raw.get("index"))
@@ -100,8 +120,9 @@ class ToolCallTracker:
         if call is None or _begins(index, id_, name, arguments, call):
             call = _Call(len(self._calls))
             self._calls.append(call)
-        new_id, new_name = id_ if not call.id else "", name if not call.name else ""
-        self._note(call, index, id_, name)
+        new_id = id_ if not call.id else ""
+        new_name = call.grow(name) if not (call.name and id_) else ""
+        self._note(call, index, id_)
         return ToolCallDelta(call.number, new_id or None, new_name or None, call.add(arguments), choice, extra)
 
     def flush(self, choice: int) -> Iterator[ToolCallDelta]:
@@ -120,13 +141,15 @@ class ToolCallTracker:
                 call = self._by_both.get((id_, index)) or (call if call.index is None or not name else None)
         if call is None and index is not None:
             call = self._by_index.get(index)
-        if call is None and self._calls and (index is None or self._calls[-1].index is None):
-            call = self._calls[-1]
+        if call is None and self._calls:
+            last = self._calls[-1]
+            nameless = not (id_ or name) and last.name and not last.whole()  # a wrong index (Nebius: pipecat#4688)
+            if index is None or last.index is None or nameless:
+                call = last
         return call
 
-    def _note(self, call: _Call, index: int | str | None, id_: str, name: str) -> None:
+    def _note(self, call: _Call, index: int | str | None, id_: str) -> None:
         """Remember what a delta said of its call; the first of each counts."""
-        call.name = call.name or name
         call.id = call.id or id_
         if call.index is None:
             call.index = index

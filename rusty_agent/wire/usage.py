@@ -41,11 +41,13 @@ def parse_usage(raw: Any) -> Usage | None:
     total = _count(raw, "total_tokens") or prompt + completion
     if not total:
         return None
-    # Baseten reports more reasoning than completion tokens (vercel/ai 83e6510)
     cached = reasoning = 0
     if not raw.keys() <= _BARE:
         cached = min(prompt, _detail(raw, "prompt_tokens_details", "cached_tokens"))
-        reasoning = min(completion, _detail(raw, "completion_tokens_details", "reasoning_tokens"))
+        reasoning = _detail(raw, "completion_tokens_details", "reasoning_tokens")
+        if prompt + completion + reasoning == total:  # xAI counts reasoning apart from completion (vercel/ai#12425)
+            completion += reasoning
+        reasoning = min(completion, reasoning)  # Baseten reports more of it (vercel/ai 83e6510)
     return Usage(prompt, completion, total, cached, reasoning, raw)
 
 

@@ -18,6 +18,7 @@ SSE = "text/event-stream"
 FIRST = event(chunk({"role": "assistant", "content": ""}))
 A, B = event(chunk({"content": "foo "})), event(chunk({"content": "bär"}))
 STOP = event(chunk({}, "stop"))
+HASTY = tuple(event(chunk({"content": text}, "stop")) for text in ("foo ", "bär"))
 USAGE = event(chunk() | {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}})
 DONE = event("[DONE]")
 
@@ -123,6 +124,10 @@ TRUNCATION: Sequence[Fault] = (
     Fault("The connection is reset before the first text", raw(HEAD, Pause(0.02), Reset()), CUT, attempts=3),
     Fault("The connection is reset in mid-stream", sse(FIRST, A, Pause(0.02), Reset()), CUT, "foo "),
     Fault(
+        "… of a server that sends a finish reason with each chunk", sse(*HASTY, Pause(0.02), Reset()), CUT, "foo bär"
+    ),
+    Fault("… and one that did so once ends without another", sse(HASTY[0], B), CUT, "foo bär"),
+    Fault(
         "A stream announces more bytes than it sends",
         raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", A),
         CUT,
@@ -147,6 +152,15 @@ TRUNCATION: Sequence[Fault] = (
 )
 
 GOOD: Sequence[Fault] = (
+    Fault("A finish reason with each chunk, and no end mark", sse(*HASTY), None, "foo bär"),
+    Fault(
+        "A finish reason at the beginning, as Ollama",
+        sse(event(chunk({"content": ""}, "stop")), A, B, STOP),
+        None,
+        "foo bär",
+    ),
+    Fault("An end mark of its own after the finish", sse(A, STOP, event("DONE")), None, "foo "),
+    Fault("No blank lines between events", sse(A[:-1], B[:-1], STOP[:-1], DONE), None, "foo bär"),
     Fault("A stream without the end mark", sse(FIRST, A, STOP), None, "foo "),
     Fault("A stream without a finish reason", sse(FIRST, A, DONE), None, "foo "),
     Fault("A stream whose last event lacks its blank line", sse(FIRST, A, STOP, DONE.strip()), None, "foo "),
@@ -264,7 +278,7 @@ IN_BAND: Sequence[Fault] = (
     Fault(
         "An error object, as OpenAI",
         in_band({"error": {"message": "boom", "type": "server_error", "code": None}}),
-        ra.APIStatusError,
+        ra.ServerError,
         "foo ",
         "boom",
     ),
@@ -295,6 +309,37 @@ IN_BAND: Sequence[Fault] = (
         "boom",
     ),
     Fault("A finish reason «error» without an error", in_band(chunk({}, "error")), ra.APIStatusError, "foo "),
+    Fault("A finish reason «abort», as vLLM", in_band(chunk({}, "abort")), ra.APIStatusError, "foo ", "abort"),
+    Fault(
+        "A finish reason «network_error» of a whole answer, as Z.ai",
+        body(completion(choices=[{"message": {"content": "foo "}, "finish_reason": "network_error"}], usage=None)),
+        ra.APIStatusError,
+        "foo ",
+        "network_error",
+        streamed=False,
+    ),
+    Fault(
+        "An error in its own field, as Groq",
+        in_band(chunk({}, "stop") | {"x_groq": {"id": "req_1", "error": "boom"}}),
+        ra.APIStatusError,
+        "foo ",
+        "boom",
+    ),
+    Fault(
+        "Data without its field, as new-api",
+        sse(A, b'{"error":{"message":"boom","code":502}}'),
+        ra.ServerError,
+        "foo ",
+        "boom",
+    ),
+    Fault(
+        "An error named by a word, before any text",
+        sse(b": PING\n\n", event({"error": {"message": "boom", "type": "overloaded_error"}})),
+        ra.ServerError,
+        "",
+        "boom",
+        attempts=3,
+    ),
     Fault("An error that is a string", in_band({"error": "boom"}), ra.APIStatusError, "foo ", "boom"),
     Fault(
         "An error with its type beside it, as TGI",

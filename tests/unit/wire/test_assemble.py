@@ -41,5 +41,5 @@ def test_the_last_usage_counts() -> None:
 def test_calls_in_order_of_appearance_with_made_up_ids() -> None:
     whole = Assembler()
     whole.add([ToolCallDelta(1, None, "g", "["), ToolCallDelta(0, "i", "f", "{", extra={"a": 1, "b": 1})])
-    whole.add([ToolCallDelta(0, "late", "late", "}", extra={"b": 2}), ToolCallDelta(1, arguments="]")])
-    assert whole.tool_calls == [ToolCall("i", "f", "{}", {"a": 1, "b": 2}), ToolCall("call_1", "g", "[]")]
+    whole.add([ToolCallDelta(0, "late", "oo", "}", extra={"b": 2}), ToolCallDelta(1, arguments="]")])
+    assert whole.tool_calls == [ToolCall("i", "foo", "{}", {"a": 1, "b": 2}), ToolCall("call_1", "g", "[]")]

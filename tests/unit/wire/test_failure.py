@@ -247,10 +247,31 @@ def test_excerpt() -> None:
     ids=repr,
 )
 def test_in_band_codes_that_are_statuses(code: Any, status: int, kind: type[errors.APIStatusError]) -> None:
-    error = in_band({"error": {"message": "m", "code": code}})
+    error = in_band({"error": {"message": "m", "code": code}})  # a number, or a name that is none of ours
     assert type(error) is kind
     assert (error.status_code, error.code, error.headers, error.retry_after) == (status, code, {}, None)
     assert error.retryable is (status == 429)
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "kind"),
+    [
+        ({"type": "server_error", "code": None}, 500, errors.ServerError),
+        ({"type": "tokens", "code": "rate_limit_exceeded"}, 429, errors.RateLimitError),
+        ({"type": "invalid_request_error", "code": "model_not_found"}, 404, errors.NotFoundError),
+        ({"type": "overloaded_error"}, 529, errors.ServerError),
+        ({"code": "content_filter", "status": 400}, 400, errors.BadRequestError),
+        ({"code": "odd", "status": 503}, 503, errors.ServerError),
+        ({"code": 429, "status": 400, "type": "server_error"}, 429, errors.RateLimitError),
+        ({"code": "odd", "status": "UNAVAILABLE", "type": "odd"}, 200, errors.APIStatusError),
+    ],
+    ids=repr,
+)
+def test_in_band_names_that_stand_for_statuses(
+    told: dict[str, Any], status: int, kind: type[errors.APIStatusError]
+) -> None:
+    error = in_band({"error": {"message": "m", **told}})
+    assert (type(error), error.status_code, error.code) == (kind, status, told.get("code"))
 
 
 @pytest.mark.parametrize(

@@ -372,6 +372,55 @@ def test_settled_once_every_choice_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
+    ("chunks", "settled"),
+    [
+        ([chunk("", finish="stop")], [False]),  # Ollama, before a model thinks (open-webui#23921)
+        ([chunk("", finish="stop"), chunk(reasoning="hm"), chunk(finish="stop")], [False, False, False]),
+        ([chunk("a"), chunk(finish="stop"), chunk("b"), chunk(finish="stop")], [False, True, False, False]),
+        ([chunk("a", finish="stop"), chunk("b", finish="stop")], [False, False]),
+        ([chunk("a"), chunk(finish="null"), chunk("b"), chunk(finish="stop")], [False, False, False, True]),
+    ],
+)
+def test_a_finish_reason_that_came_early_settles_nothing(chunks: list[dict[str, Any]], settled: list[bool]) -> None:
+    decoder = ReplyDecoder()
+    seen = []
+    for item in chunks:
+        decoder.feed(sse(item, done=False))
+        seen.append(decoder.settled)
+    assert seen == settled
+
+
+@pytest.mark.parametrize(
+    ("chunks", "whole", "reason"),
+    [
+        ([chunk("a", finish="stop"), chunk("b", finish="stop")], [True, False], "stop"),
+        ([chunk("a"), chunk(finish="length"), chunk("b")], [False, False], "length"),
+        ([chunk("a"), chunk(finish="stop"), chunk("b"), chunk(finish="length")], [True, False], "length"),
+        ([chunk("a"), chunk(finish="stop"), chunk("")], [True, True], "stop"),
+        ([chunk("a"), chunk(finish="stop"), {"choices": [{"text": "b"}]}], [False, False], "stop"),
+    ],
+)
+def test_what_a_finish_reason_that_came_early_is_worth(
+    chunks: list[dict[str, Any]], whole: list[bool], reason: str
+) -> None:
+    """By itself it makes an answer whole that ends after it, and none that breaks off; with an end mark it is told."""
+    broken = errors.StreamInterruptedError("broken")
+    ends = [replay([sse(*chunks, done=False)], broken=error) for error in (None, broken)]
+    assert [end.error is None for end in ends] == whole
+    assert replay([sse(*chunks)]).finish_reason == reason
+
+
+@pytest.mark.parametrize("junk", [b"DONE", b"[done]", b'"[DONE]"', b"<html>", b"[1]"])
+def test_junk_after_the_finish_is_an_end_mark(junk: bytes) -> None:
+    assert replay([sse(chunk("a"), chunk(finish="stop"), junk, done=False)]).error is None
+    assert type(replay([sse(chunk("a"), junk, done=False)]).error) is errors.ResponseError
+    early = [chunk("a", finish="stop"), chunk("b", finish="stop")]
+    assert type(replay([sse(*early, junk, done=False)]).error) is errors.ResponseError
+    wrong = {"error": {"message": "m"}}
+    assert type(replay([sse(chunk("a"), chunk(finish="stop"), wrong, done=False)]).error) is errors.APIStatusError
+
+
+@pytest.mark.parametrize(
     ("body", "too_long"),
     [
         (sse(chunk("x" * 64)), False),

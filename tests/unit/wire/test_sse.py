@@ -33,6 +33,29 @@ def test_an_event_of_type_error_counts_without_data_too(data: bytes, ending: byt
         assert (event, event.type) == (b"", "error")
 
 
+@pytest.mark.parametrize(
+    ("data", "events"),
+    [
+        (b'data: {"a":1}\ndata: {"b":2}\ndata: [DONE]\n\n', [b'{"a":1}', b'{"b":2}', b"[DONE]"]),
+        (b'data: [{"a":1},\ndata: {"b":2}]\n\n', [b'[{"a":1},\n{"b":2}]']),
+        (b'data: {"a":\ndata: {"b":2}}\n\n', [b'{"a":\n{"b":2}}']),
+        (b'data: {}\n{"error":1}\n\n{"error":2}\n\n', [b"{}", b'{"error":1}', b'{"error":2}']),
+    ],
+)
+def test_lines_that_are_events_of_their_own(data: bytes, events: list[bytes]) -> None:
+    for end in range(len(data)):
+        decoder = SSEDecoder()
+        assert decoder.feed(data[:end]) + decoder.feed(data[end:]) == events
+        assert not decoder.odd
+
+
+def test_lines_that_are_events_of_their_own_are_of_the_type_told() -> None:
+    first, second = SSEDecoder().feed(b"event: error\ndata: {}\ndata: {}\n\n")
+    assert isinstance(first, Event)
+    assert isinstance(second, Event)
+    assert first.type == second.type == "error"
+
+
 def test_of_a_type_or_an_id_no_more_than_a_name_is_kept() -> None:
     decoder = SSEDecoder()
     (event,) = decoder.feed(b"id: %b\nevent: %b\ndata: 1\n\n" % (b"\xff" * 2**20, b"x" * 2**20))

@@ -54,6 +54,32 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
         [_delta("{", name="w", index="0", id="a"), _delta("}", index=0), _delta("{}", name="v", index="x", id="b")],
         [("a", "w", "{}"), ("b", "v", "{}")],
     ),
+    "id-null-as-text": (  # GLM, Mistral
+        [
+            _delta(name="w", index=0, id="a"),
+            _delta('{"city":"Rome"}', index=0, id="null"),
+            _delta(name="w", index=1, id="b"),
+            _delta(OSLO, index=1, id="null"),
+        ],
+        [("a", "w", ROME), ("b", "w", OSLO)],
+    ),
+    "ids-null-as-text-only": ([_delta(ROME, name="w", index=0, id="null")], [("call_0", "w", ROME)]),
+    "last-piece-at-another-index": (  # Nebius
+        [_delta("", name="w", index=0, id="a"), _delta('{"city":"', index=0), _delta('Rome"}', index=1)],
+        [("a", "w", ROME)],
+    ),
+    "after-a-piece-at-another-index": (
+        [_delta("{", name="w", index=0, id="a"), _delta("}", index=1), _delta(OSLO, name="w", index=1, id="b")],
+        [("a", "w", "{}"), ("b", "w", OSLO)],
+    ),
+    "name-in-pieces": (  # Gemini
+        [_delta(name="edit", index=0, id="a"), _delta(name="_file", index=0), _delta("{}", index=0)],
+        [("a", "edit_file", "{}")],
+    ),
+    "name-that-grows": (
+        [_delta(name="edit", index=0), _delta(name="edit_file", index=0), _delta("{}", name="edit_file", index=0)],
+        [("call_0", "edit_file", "{}")],
+    ),
     "index-late": (
         [_delta("{", name="w", id="a"), _delta("}", index=0), _delta("{", name="v", id="b", index=1), _delta("}")],
         [("a", "w", "{}"), ("b", "v", "{}")],
@@ -262,6 +288,22 @@ def test_what_else_comes_with_a_call_is_kept() -> None:
     ]
     outcome = replay([sse(*(chunk(tool_calls=[delta]) for delta in deltas), chunk(finish="tool_calls"))])
     assert outcome.tool_calls == [ToolCall("a", "w", "{}", {"extra_content": signature, "n": 1})]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_tool_whose_input_is_free_text(streamed: bool) -> None:
+    """OpenAI's custom tools (https://platform.openai.com/docs/guides/function-calling#custom-tools)."""
+    begin = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "sql", "input": ""}}
+    pieces = [begin, *({"index": 0, "custom": {"input": text}} for text in ("SELECT ", "1"))]
+    whole = [{"id": "a", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}]
+    outcome = replay([sse(*(chunk(tool_calls=[call]) for call in (pieces if streamed else whole)))])
+    assert outcome.tool_calls == [ToolCall("a", "sql", "SELECT 1", {"type": "custom"})]
+
+
+def test_a_name_does_not_grow_without_end() -> None:
+    deltas = [_delta(name="x" * 600, index=0), *(_delta(name="y" * 600 + str(at), index=0) for at in range(9))]
+    (call,) = replay([sse(*(chunk(tool_calls=[delta]) for delta in deltas))]).tool_calls
+    assert len(call.name) == 1201
 
 
 def test_the_older_form_of_one_call() -> None:

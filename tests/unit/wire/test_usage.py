@@ -98,6 +98,15 @@ def test_plain_chunks_with_usage_elsewhere_are_read_too() -> None:
         ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}, (0, 9, 9, 0, 4)),
         ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 40}}, (0, 9, 9, 0, 9)),
         ({"completion_tokens": 9, "reasoning_tokens": 4}, (0, 9, 9, 0, 4)),
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 135,
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            (32, 103, 135, 0, 94),
+        ),
     ],
     ids=[
         "no-total",
@@ -115,6 +124,7 @@ def test_plain_chunks_with_usage_elsewhere_are_read_too() -> None:
         "reasoning",
         "reasoning-clamped",
         "reasoning-flat",
+        "reasoning-apart",
     ],
 )
 def test_counts(raw: dict[str, Any], counts: tuple[int, ...]) -> None:
