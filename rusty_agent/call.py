@@ -1,6 +1,6 @@
 """One call: its attempts, its clock, its outcome. Streams, `generate_text` and both faces stand on it.
 
-In: a way to make attempts. Out: deltas per arrival; what is known so far. Never touched: HTTP, JSON, who asks.
+In: a way to make attempts. Out: deltas per arrival; what is known so far. Never touched: connections, chunks, who asks.
 """
 
 from __future__ import annotations

@@ -103,8 +103,10 @@ def time_limits(timeout: Timeout | float | None, settings: Settings, *, whole: b
     elif isinstance(timeout, Timeout):
         request, chosen = settings.request_timeout, timeout
     else:
-        chosen = Timeout(idle=timeout)  # checks the number
-        request = timeout
+        try:
+            request, chosen = timeout, Timeout(idle=timeout)  # which checks the number
+        except ValueError as error:
+            raise ValueError(str(error).replace("idle", "timeout", 1)) from None
     total = (request if whole else None) if chosen.total is UNSET else chosen.total
     idle = request if chosen.idle is UNSET else chosen.idle
     return TimeLimits(

@@ -17,6 +17,7 @@ from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
     from .progress.show import ProgressOption
+    from .requests import Requests
     from .run import Concurrency
 
 __all__ = ["ManyPrompts"]
@@ -26,6 +27,7 @@ class ManyPrompts:
     """What `AsyncProvider` offers for many prompts at once."""
 
     if TYPE_CHECKING:  # what it stands on
+        _requests: Requests
 
         async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
             """The whole answer to one prompt of a run."""
@@ -175,6 +177,7 @@ class ManyPrompts:
         from .progress.tally import Price  # nobody who asks for one answer at a time pays for counting and showing
         from .run import Run, StopRule
 
+        prepared = self._requests.prepare("", whole=True, streamed=stream, **common)  # or each item would tell of it
         common["stream"] = stream
 
         def answer(caller: Caller, given: Any) -> Awaitable[GenerateResult]:
@@ -184,8 +187,8 @@ class ManyPrompts:
             answer,
             self._limiter,
             concurrency=concurrency,
-            rule=StopRule(max_failures, max_error_rate),
-            price=None if price is None else Price(*price),
+            rule=StopRule(max_failures, max_error_rate, prepared.policy.max_retry_after),
+            price=None if price is None else Price.of(price),
             total=len(prompts) if isinstance(prompts, Sized) else None,
             streamed=stream,
             drain=drain,

@@ -161,6 +161,8 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+_DEFAULTS = {"stream": False, "progress": False}  # of the others it is None
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -171,7 +173,12 @@ def shows(parameters: type) -> Callable[[F], F]:
         signature = inspect.signature(method)
         named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         further = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation.__forward_arg__)
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=_DEFAULTS.get(name),
+                annotation=annotation.__forward_arg__,
+            )
             for name, annotation in parameters.__annotations__.items()
         ]
         method.__signature__ = signature.replace(parameters=named + further)  # type: ignore[attr-defined]

@@ -65,7 +65,7 @@ def find_preset(name: str) -> Preset:
     Raises:
         ValueError: There is none of this name; the message lists those there are.
     """
-    found = PRESETS.get(name)
+    found = PRESETS.get(name) if isinstance(name, str) else None
     if found is None:
-        raise ValueError(f"name: no preset {name!r}; there are {', '.join(PRESETS)}. Anything else: pass base_url.")
+        raise ValueError(f"there is no preset {name!r}, but {', '.join(PRESETS)}; anything else: pass base_url")
     return found

@@ -1,4 +1,4 @@
-"""AsyncProvider: joins the rooms in order.
+"""`AsyncProvider`: makes of its options what all calls share, and of each call's arguments a call.
 
 In: a model, a key, where to send requests; then prompts. Out: texts, results, streams. Never touched: bytes.
 """
@@ -104,7 +104,8 @@ class AsyncProvider(FromPreset, ManyPrompts):
         pickle_key: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        self._options = {name: value for name, value in locals().items() if name not in ("self", "model", "api_key")}
+        given = dict(locals())  # a copy: a debugger that looks into this frame adds to what `locals()` returns
+        self._options = {name: value for name, value in given.items() if name not in ("self", "model", "api_key")}
         if not isinstance(model, str) or not model.strip():
             raise ValueError(f"model must be a model's name, not {model!r}")
         self._model = model

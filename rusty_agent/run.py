@@ -18,7 +18,7 @@ from .net.gather import Inputs, Stop, spread, work_off
 from .net.limits import Caller, Limiter
 from .progress.show import ProgressOption, make_display
 from .progress.tally import Price, Tally
-from .types import GenerateResult, MapItem
+from .types import GenerateResult, MapItem, RetryPolicy
 
 __all__ = ["Answer", "Concurrency", "Run", "StopRule"]
 
@@ -26,7 +26,6 @@ Answer: TypeAlias = Callable[[Caller, Any], Awaitable[GenerateResult]]
 Concurrency: TypeAlias = int | Literal["auto"]
 
 _WINDOW = 100  # how many finished prompts an error rate is taken over
-_LONG_SECONDS = 120.0  # as the default of `RetryPolicy.max_retry_after`
 _LEAST = 20  # … and how many it takes at least
 
 
@@ -34,17 +33,23 @@ class StopRule:
     """When to stop: an endpoint that refuses everything is not asked ten thousand times.
 
     A wrong key (401), an account without credit (402) and a used-up quota stop a run at once; so does a 429 that asks
-    to wait for more than two minutes, if no such wait was allowed.
+    to wait for longer than is allowed.
 
     Args:
         max_failures: Stop when more prompts than this have failed. None: any number may.
         max_error_rate: Stop when more than this share of the latest 100 (at least 20) have failed. None: any may.
+        max_retry_after: The longest wait that is allowed, in seconds.
 
     Raises:
         ValueError: A number is out of range.
     """
 
-    def __init__(self, max_failures: int | None = None, max_error_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        max_failures: int | None = None,
+        max_error_rate: float | None = None,
+        max_retry_after: float = RetryPolicy().max_retry_after,
+    ) -> None:
         if max_failures is not None and (
             isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 0
         ):
@@ -55,6 +60,7 @@ class StopRule:
             raise ValueError(f"max_error_rate must be a share from 0 to below 1 or None, not {max_error_rate!r}")
         self._max_failures = max_failures
         self._max_error_rate = max_error_rate
+        self._max_retry_after = max_retry_after
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
         self.done = 0
         self.failed = 0
@@ -72,7 +78,7 @@ class StopRule:
             return self.stop("authentication", f"the endpoint refuses the key. {error}")
         if isinstance(error, APIStatusError) and (error.code == "insufficient_quota" or error.status_code == 402):
             return self.stop("quota", f"the account has nothing left to spend. {error}")
-        if isinstance(error, RateLimitError) and (error.retry_after or 0) > _LONG_SECONDS:
+        if isinstance(error, RateLimitError) and (error.retry_after or 0) > self._max_retry_after:
             return self.stop("quota", f"the endpoint asks to wait for {error.retry_after:,.0f} s. {error}")
         if self._max_failures is not None and self.failed > self._max_failures:
             return self.stop(
@@ -186,7 +192,7 @@ class Run:
 
     async def _work(self, given: Any) -> GenerateResult:
         if self.stopped is not None:
-            raise self.stopped
+            raise self.stopped.with_traceback(None)  # or each prompt that is left would make it longer
         began = monotonic()
         try:
             result = await self._answer(self._caller, given)

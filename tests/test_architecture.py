@@ -21,7 +21,7 @@ FLOORS = (
     {"call", "run"},
     {"stream", "many"},
     {"provider"},
-    {"sync", "agent"},
+    {"sync"},
     {"batch", "testing", "local"},
     {"contrib"},
     {"cli"},

@@ -104,7 +104,7 @@ async def run_batch(
     provider = checked_kind(provider, AsyncProvider, "provider")
     settings = Settings(
         Files.of(Path(output)),
-        None if price is None else Price(*price),
+        None if price is None else Price.of(price),
         budget_usd,
         sync,
         stream,
@@ -115,8 +115,8 @@ async def run_batch(
         progress,
         dict(parameters),
     )
-    _check(settings, provider)
-    job = Job(settings, provider, StopRule(max_failures, max_error_rate))
+    longest_wait = _check(settings, provider)
+    job = Job(settings, provider, StopRule(max_failures, max_error_rate, longest_wait))
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
     refuse_overwriting(settings.files, read, report)  # before the lock: its file is written, too
@@ -139,8 +139,12 @@ async def run_batch(
         return await _to_its_end(job.sum_up, started, report)
 
 
-def _check(settings: Settings, provider: AsyncProvider) -> None:
-    """Refuse what cannot be right before any file is touched: else every row would have to say it."""
+def _check(settings: Settings, provider: AsyncProvider) -> float:
+    """Refuse what cannot be right before any file is touched: else every row would have to say it.
+
+    Returns:
+        For how many seconds a row may be made to wait by an endpoint.
+    """
     for name, value, kind in (("sync", settings.sync, Sync), ("on_bad_line", settings.on_bad_line, OnBadLine)):
         if value not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")
@@ -151,14 +155,16 @@ def _check(settings: Settings, provider: AsyncProvider) -> None:
     if settings.budget_usd is not None:
         if settings.price is None:
             raise ValueError("budget_usd needs price: without it nobody knows what is spent")
-        if not 0 < settings.budget_usd < math.inf:
+        number = isinstance(settings.budget_usd, int | float) and not isinstance(settings.budget_usd, bool)
+        if not number or not 0 < settings.budget_usd < math.inf:
             raise ValueError(f"budget_usd must be a positive number of USD, not {settings.budget_usd!r}")
     if settings.common.get("messages") is not None:
         raise ValueError("messages belong to the rows: what is given here holds for all of them")
     if settings.concurrency != "auto":
         checked_count(settings.concurrency, "concurrency")
     make_display(settings.progress, Tally())
-    provider._requests.prepare("", whole=True, streamed=settings.stream, **settings.common)
+    prepared = provider._requests.prepare("", whole=True, streamed=settings.stream, **settings.common)
+    return prepared.policy.max_retry_after
 
 
 def _described(provider: AsyncProvider, parameters: Parameters) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from ..batch.rows import BadLine, parse_row
-from ..config import checked_count, is_secret
+from ..config import checked_count, is_secret, url_secrets
 from ..errors import MissingAPIKeyError, RunStoppedError
 from ..net.limits import Caller
 from ..parameters import merged
@@ -326,6 +326,9 @@ def _refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) 
     headers = {**(provider.get("headers") or {}), **(parameters.get("extra_headers") or {})}
     for name in filter(is_secret, headers):
         raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
+    for name in ("base_url", "proxy"):
+        if isinstance(url := provider.get(name), str) and url_secrets(url):
+            raise ValueError(f"{name} holds a secret, which Ray would pickle and may write into its logs")
     for name in _RESERVED:
         if name in provider:
             raise ValueError(f"provider must not hold {name}: each actor has its own")

@@ -30,7 +30,7 @@ class AdaptiveLimit:
     """The limit of one endpoint.
 
     Attributes:
-        ceiling: The user's own bound; the limit never passes it.
+        ceiling: What the limit does not pass: as many as are needed; the user's own bound is the `Limiter`'s.
         limit: How many attempts may be in flight, at least 1.
         epoch: What an attempt must remember from the moment it was sent: how many cuts there were.
     """

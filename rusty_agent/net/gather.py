@@ -159,6 +159,8 @@ class _Crew:
         self.wake()
 
     async def _run(self) -> None:
+        if asyncio.current_task() not in self._workers:  # an eager loop runs a task before whoever makes it has it
+            await asyncio.sleep(0)
         hired = False  # the next one: each worker that finds work hires one, so that there are no more than needed
         while True:
             if self._asynchronous is not None:

@@ -57,7 +57,7 @@ class Caller:
     def check(self) -> None:
         """Raise what the run was stopped with, if it was."""
         if self.stopped is not None:
-            raise self.stopped
+            raise self.stopped.with_traceback(None)  # or each time it is raised would make it longer
 
 
 @define(eq=False, repr=False)
@@ -154,8 +154,7 @@ class Limiter:
 
     def try_acquire(self, caller: Caller, characters: int) -> Permit | None:
         """A permit, if the door is open and nobody waits; else None. As `acquire` otherwise."""
-        if caller.stopped is not None:
-            raise caller.stopped
+        caller.check()
         now = self._loop.time()
         if self._waiting or self._opens_in(now) > 0:
             return None

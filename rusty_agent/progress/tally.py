@@ -52,6 +52,17 @@ class Price:
     output: float = field(validator=_dollars)
 
     @classmethod
+    def of(cls, pair: tuple[float, float]) -> Price:
+        """From USD per million tokens of prompts and of answers.
+
+        Raises:
+            ValueError: These are not two numbers of at least 0.
+        """
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(f"price must be two numbers, USD per million tokens of prompts and answers, not {pair!r}")
+        return cls(*pair)
+
+    @classmethod
     def parse(cls, text: str) -> Price:
         """Read `"INPUT,OUTPUT"`, as in `"0.15,0.60"`.
 

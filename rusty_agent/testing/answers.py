@@ -65,7 +65,12 @@ def answer(
         content_type: The `Content-Type`; `""` for none.
         framing: `"length"` sends a Content-Length, `"chunked"` makes each bytes step an HTTP chunk and ends the body
             properly, `"cut"` does the same but for the end, `"close"` ends the body by closing the connection.
+
+    Raises:
+        ValueError: There is no such framing.
     """
+    if framing not in ("length", "chunked", "cut", "close"):
+        raise ValueError(f"framing must be 'length', 'chunked', 'cut' or 'close', not {framing!r}")
     steps: list[Step] = [body] if isinstance(body, bytes) else list(body)
     lines = [f"HTTP/1.1 {status} Scripted"]
     if content_type:

@@ -150,6 +150,8 @@ GOOD = {"model": "m", "base_url": "http://127.0.0.1:1"}
     [
         ({"provider": GOOD | {"api_key": "sk-1"}}, "api_key_env"),
         ({"provider": GOOD | {"headers": {"x-api-key": "1"}}}, "'x-api-key' looks like a key"),
+        ({"provider": GOOD | {"base_url": "https://h/v1?api-key=1"}}, "base_url holds a secret"),
+        ({"provider": GOOD | {"proxy": "http://u:p@h:1"}}, "proxy holds a secret"),
         ({"provider": GOOD, "extra_headers": {"Authorization": "1"}}, "'Authorization' looks like a key"),
         ({"provider": GOOD | {"limits": None}}, "each actor has its own"),
         ({"provider": GOOD | {"modle": "m"}}, "arguments of AsyncProvider.*modle"),

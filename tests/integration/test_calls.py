@@ -202,7 +202,7 @@ def test_headers_of_provider_and_call(face: Face, serve: Serve) -> None:
         ({"extra_headers": {"x y": "a"}}, "extra_headers"),
         ({"extra_headers": {"Content-Length": "1"}}, "extra_headers"),
         ({"include_usage": "yes"}, "include_usage"),
-        ({"timeout": -1}, "idle"),
+        ({"timeout": -1}, "timeout"),
         ({"retry": 3}, "retry"),
     ],
 )

@@ -7,6 +7,7 @@ import contextvars
 import sqlite3
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
@@ -134,6 +135,7 @@ def test_a_wrong_key_stops_the_run_at_once(face: Face, serve: Serve, many: bool)
         kinds = [type(result) for result in results]
         assert set(kinds) == {AuthenticationError, RunStoppedError}
         assert len(results) == 500
+        assert all(len(traceback.extract_tb(result.__traceback__)) < 20 for result in results)  # one error, many times
         assert kinds.count(AuthenticationError) == len(server.requests) <= 8
     else:
         with pytest.raises(RunStoppedError, match="refuses the key") as caught:
@@ -235,7 +237,12 @@ def test_one_prompt_is_not_many(face: Face, serve: Serve, prompts: Any) -> None:
         ({"max_failures": -1}, "max_failures"),
         ({"max_error_rate": 2}, "max_error_rate"),
         ({"price": (1, -1)}, "output"),
+        ({"price": 0.5}, "price must be two numbers"),
+        ({"price": (1,)}, "price must be two numbers"),
         ({"progress": "loud"}, "progress"),
+        ({"temperature": -1}, "temperature"),
+        ({"timeout": -5}, "timeout"),
+        ({"retry": 3}, "retry"),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_sent(

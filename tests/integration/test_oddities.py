@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import pickle
 import time
@@ -13,6 +14,7 @@ import aiohttp
 import pytest
 
 from rusty_agent import (
+    APITimeoutError,
     AsyncProvider,
     AttemptReport,
     AuthenticationError,
@@ -60,6 +62,25 @@ def test_waiting_for_a_free_connection_is_no_silence_of_the_endpoint(serve: Serv
             return [result.text for result in results]
 
     assert asyncio.run(main()) == ["ab"] * 4
+
+
+def test_tasks_may_share_their_context(serve: Serve) -> None:
+    """One waits for the endpoint, and times out; the other waits for the connection of the first, and does not."""
+    server = serve(Answer((Hang(),)), stream("a"))
+
+    async def main() -> list[Any]:
+        async with llm_for(server, max_connections=1, timeout=0.3) as llm:
+            context = contextvars.copy_context()
+            loop = asyncio.get_running_loop()
+            tasks = [
+                loop.create_task(llm.stream_text("hi", retry=RetryPolicy(max_retries=0)).result(), context=context)
+                for _ in range(2)
+            ]
+            return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+
+    first, second = asyncio.run(main())
+    assert isinstance(first, APITimeoutError)
+    assert second.text == "a"
 
 
 def test_a_late_choice_is_waited_for(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

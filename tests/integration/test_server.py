@@ -112,3 +112,8 @@ def test_it_stops_quietly_while_clients_connect(complaints: list[object], caplog
     gc.collect()
     assert complaints == []
     assert caplog.text == ""
+
+
+def test_a_framing_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="framing must be"):
+        answer(b"", framing="chunkd")

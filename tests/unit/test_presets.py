@@ -41,8 +41,13 @@ def test_what_anthropic_ignores() -> None:
 
 
 def test_an_unknown_name_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no preset 'acme'; there are openrouter, openai, .*llama\.cpp"):
+    with pytest.raises(ValueError, match=r"no preset 'acme', but openrouter, openai, .*llama\.cpp"):
         find_preset("acme")
+
+
+def test_what_is_no_name() -> None:
+    with pytest.raises(ValueError, match="no preset"):
+        find_preset(["openai"])  # type: ignore[arg-type]
 
 
 def test_presets_cannot_be_changed() -> None:

@@ -75,3 +75,10 @@ HEAVY = {"aiohttp", "attr", "attrs", "asyncio", "orjson", "backoff", "yarl"}
 )
 def test_what_an_import_leaves_alone(statement: str, absent: set[str]) -> None:
     assert _imported_by(statement) & absent == set()
+
+
+def test_a_parameter_shows_the_default_that_it_has() -> None:
+    shown = inspect.signature(rusty_agent.AsyncProvider.map).parameters
+    assert {name for name, parameter in shown.items() if parameter.default is False} == {"stream", "progress"}
+    assert shown["temperature"].default is None
+    assert shown["temperature"].annotation == "float | None"

@@ -83,3 +83,9 @@ def test_a_rate_that_cannot_be(value: Any) -> None:
 def test_a_count_that_cannot_be(value: Any) -> None:
     with pytest.raises(ValueError, match="max_failures"):
         StopRule(max_failures=value)
+
+
+def test_a_wait_that_is_allowed_stops_no_run() -> None:
+    error = RateLimitError("wait", status_code=429, retry_after=130.0)
+    assert StopRule().judge(error) is not None
+    assert StopRule(max_retry_after=600.0).judge(error) is None

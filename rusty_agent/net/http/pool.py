@@ -15,7 +15,6 @@ import struct
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,7 @@ from yarl import URL
 from ..guard import dismiss_all
 from .direct import Outbox, Target
 
-__all__ = ["READ_BUFFER", "BoundedConnector", "Connector", "made_connection", "sending_hook"]
+__all__ = ["READ_BUFFER", "BoundedConnector", "Connector", "Dialing", "dialing"]
 
 READ_BUFFER = 2**18
 """Bytes buffered before the server is held back, at most twice this (aiohttp's high-water mark)."""
@@ -34,9 +33,26 @@ READ_BUFFER = 2**18
 _MAX_TARGETS = 16
 _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
-sending_hook: ContextVar[Callable[[], None]] = ContextVar("rusty_agent_sending")
-made_connection: ContextVar[bool | None] = ContextVar("rusty_agentmade_connection", default=True)
-"""Whether the request got a new connection; None asks for one."""
+
+class Dialing:
+    """What a task that asks the pool for a connection wants of it, and what it got.
+
+    Attributes:
+        sending: Called when a request that may have had to wait has its connection.
+        anew: It must be a new connection.
+        made: It is one, or nobody knows.
+    """
+
+    __slots__ = ("anew", "made", "sending")
+
+    def __init__(self, sending: Callable[[], None], *, anew: bool, made: bool) -> None:
+        self.sending = sending
+        self.anew = anew
+        self.made = made
+
+
+dialing: dict[asyncio.Task[Any] | None, Dialing] = {}
+"""By task, and not in a context variable: tasks may share their context."""
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
@@ -127,7 +143,7 @@ class Connector(aiohttp.TCPConnector):
         return target
 
     async def _get(self, *args: Any, **kwargs: Any) -> Any:
-        if made_connection.get() is None:
+        if _dialing().anew:
             return None
         connection: Any = await super()._get(*args, **kwargs)
         if connection is not None:
@@ -139,7 +155,7 @@ class Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        made_connection.set(True)
+        _dialing().made = True
         return await super()._create_connection(*args, **kwargs)
 
     @property
@@ -155,12 +171,16 @@ class BoundedConnector(Connector):
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         connection = await super().connect(*args, **kwargs)
-        sending_hook.get()()
+        _dialing().sending()
         return connection
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
         async with asyncio.timeout(timeout.sock_connect):  # for names and proxies too, which aiohttp does not limit
             return await super()._create_connection(req, traces, timeout)
+
+
+def _dialing() -> Dialing:
+    return dialing[asyncio.current_task()]
 
 
 def _abandon_all() -> None:

@@ -17,7 +17,7 @@ import ssl
 import weakref
 from collections.abc import Callable
 from functools import lru_cache
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
 from attrs import define
@@ -28,7 +28,7 @@ from ...config import checked_proxy
 from ..guard import close_later, drop_closed, find_guard, guard_of
 from .direct import Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
-from .pool import READ_BUFFER, BoundedConnector, Connector, made_connection, sending_hook
+from .pool import READ_BUFFER, BoundedConnector, Connector, Dialing, dialing
 
 __all__ = ["Transport", "TransportOptions", "proxies_of_environment"]
 
@@ -80,12 +80,11 @@ class Transport:
         session = self._session(loop)
         timeout = _client_timeout(connect, self.queues)
         redirects = resent = 0
-        if self.queues:
-            sending_hook.set(sending)
-        else:
+        task = asyncio.current_task()
+        if not self.queues:
             sending()
         while True:
-            made_connection.set(None if resent else self._given is not None)
+            dialed = dialing[task] = Dialing(sending, anew=resent > 0, made=self._given is not None)
             failure: errors.RustyAgentError | None = None
             try:
                 proxy = self._proxy(url)
@@ -106,7 +105,7 @@ class Transport:
                         proxy=proxy,
                     )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                fresh = made_connection.get() or isinstance(error, aiohttp.ClientConnectorError)
+                fresh = dialed.made or isinstance(error, aiohttp.ClientConnectorError)
                 if not (fresh or resent or self.closed):
                     resent = 1
                     logger.debug("a kept connection was dead: the request is sent again")
@@ -116,6 +115,8 @@ class Transport:
                 failure = self._error(error, url, connect)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
                 raise error.with_traceback(None) from None  # aiohttp's frames hold the headers
+            finally:
+                del dialing[task]
             if failure is not None:  # raised here, without a cause: aiohttp's errors and frames hold the headers
                 proxy = None  # nor may this frame hold the proxy's password
                 raise failure
@@ -191,9 +192,9 @@ class Transport:
         """The proxy to use. Not aiohttp's `trust_env`: it would read netrc too and refuse to mix that with a key."""
         if not self._options.trust_env:
             return self._options.proxy
-        if self._options.proxy or proxy_bypass(url.host or ""):
+        if self._options.proxy or proxy_bypass_environment(url.host or ""):
             return self._options.proxy
-        proxies = getproxies()
+        proxies = getproxies_environment()
         proxy = proxies.get(url.scheme) or proxies.get("all")
         return proxy and checked_proxy(proxy)
 
@@ -205,7 +206,7 @@ class Transport:
 
 def proxies_of_environment() -> list[str]:
     """Whatever `trust_env` may take for a proxy."""
-    return list(getproxies().values())
+    return list(getproxies_environment().values())
 
 
 @lru_cache(maxsize=64)

@@ -32,6 +32,8 @@ def provider() -> AsyncProvider:
         ({"concurrency": 0}, "concurrency must be"),
         ({"concurrency": "all"}, "concurrency must be"),
         ({"budget_usd": 1.0}, "budget_usd needs price"),
+        ({"budget_usd": "5", "price": (1, 1)}, "budget_usd must be a positive number of USD, not '5'"),
+        ({"price": (1, 2, 3)}, "price must be two numbers"),
         ({"budget_usd": 0.0, "price": (1, 1)}, "budget_usd must be a positive number of USD, not 0.0"),
         ({"price": (1, -1)}, "output must be a number of USD"),
         ({"max_error_rate": 2}, "max_error_rate must be"),

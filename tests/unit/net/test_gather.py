@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
@@ -148,6 +149,16 @@ async def test_inputs_are_taken_only_as_fast_as_items_are(ordered: bool, ahead: 
             assert taken <= item.index + 1 + ahead
             if item.index == 3:
                 break
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="loops with eager tasks came with Python 3.12")
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_as_many_as_may_be_with_eager_tasks(ordered: bool) -> None:
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+    worker = Worker()
+    items = [item async for item in spread(range(100), worker, concurrency=4, ordered=ordered)]
+    assert {item.index for item in items} == set(range(100))
+    assert worker.peak == 4
 
 
 async def test_a_slow_one_does_not_idle_the_others_until_the_window_is_full() -> None:

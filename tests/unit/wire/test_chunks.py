@@ -256,7 +256,17 @@ def test_a_chunk_that_only_looks_like_those_before() -> None:
         ([None, [], {}, "", {"text": ""}, {"type": "thinking", "thinking": [None, ""]}], []),
         ([], []),
     ],
-    ids=["text", "strings", "thinking", "thinking-parts", "reasoning-summary", "refusal", "object", "empty-parts", "empty"],
+    ids=[
+        "text",
+        "strings",
+        "thinking",
+        "thinking-parts",
+        "reasoning-summary",
+        "refusal",
+        "object",
+        "empty-parts",
+        "empty",
+    ],
 )
 def test_content_in_parts(content: Any, deltas: list[Delta]) -> None:
     assert _decode(chunk(content))[0] == deltas
