@@ -114,7 +114,7 @@ class Call:
             raise given_up()
         try:
             with self._scope:
-                await asyncio.sleep(seconds)
+                await (asyncio.sleep if self._caller is None else self._caller.sleep)(seconds)
         except Interrupted:
             raise given_up() from None
 

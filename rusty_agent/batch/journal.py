@@ -128,6 +128,8 @@ class Journal:
             self._flush()
             if self._sync != "off" and not self._closed:
                 await self._settle()
+            if not self._closed:
+                self._look()
         finally:
             self._closed = True
             if self._timer is not None:
@@ -185,6 +187,7 @@ class Journal:
 
     def _begin_sync(self) -> asyncio.Future[None]:
         self._unsynced = 0
+        self._look()
         syncing = self._syncing = asyncio.get_running_loop().run_in_executor(None, _datasync, self._number)
         syncing.add_done_callback(partial(self._end_sync, self._size))
         return syncing
@@ -201,6 +204,22 @@ class Journal:
         if self._closed:
             self._release()
 
+    def _look(self) -> None:
+        """See whether what is written can still be found under the file's name."""
+        held = os.fstat(self._number)
+        try:
+            there = os.stat(self._path)
+            found = (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino) and held.st_size >= self._size
+        except FileNotFoundError:
+            found = False
+        if not found:
+            self._fail(
+                BatchError(
+                    f"{self._path} was removed, replaced or cut while it was written: what it held is not there any "
+                    "more. If it was moved, move it back; then run the same command again."
+                )
+            )
+
     async def _settle(self) -> None:
         """Wait until what is written now is durable, or cannot become so."""
         wanted = self._size
@@ -210,15 +229,19 @@ class Journal:
             self._refuse()
 
     def _fail(self, error: BaseException) -> None:
-        if self._error is None:
+        if self._error is not None:
+            return
+        if isinstance(error, BatchError):
+            self._error = error
+        else:
             reason = getattr(error, "strerror", None) or error
             self._error = BatchError(
                 f"{self._path} cannot be written any more: {reason}. What it holds is kept: mend this (most often by "
                 "making room on the disk), then run the same command again, and it goes on from there."
             )
             self._error.__cause__ = error
-            if self._on_error is not None:
-                self._on_error(self._error)
+        if self._on_error is not None:
+            self._on_error(self._error)
 
     def _release(self) -> None:
         """Close the file, unless a thread still uses it: then its end does."""

@@ -6,13 +6,15 @@ touched: the network. All of it blocks: on an event loop, run it in a thread.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Mapping, Sized
+import hashlib
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
 from os import PathLike
 from typing import Any, Literal, TypeAlias
 
 from attrs import define, evolve, field
 
 from ..errors import BatchError
+from ..wire.codec import dumps
 from .files import Files, remove
 from .index import Index, repair, scan
 from .manifest import Manifest
@@ -90,11 +92,16 @@ def make_plan(
         now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total if good else None)
     else:
         total = _count(source)
+        if isinstance(source, Sequence):  # which can be read twice, and so be known again
+            sha256, size = _digest(source)
+            now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total)
     if before is not None and not allow_changed:
         _refuse_changes(files, before.changes(now))
     if checked is not None and checked.bad_count and on_bad_line == "fail":
         raise BatchError(bad_lines_said(checked))
     index = scan(files, retry_permanent=retry_permanent)
+    if before is not None and before.input_sha256 != now.input_sha256 and (index.done or index.permanent):
+        _refuse_to_guess(before, rows or source, checked)
     if fresh:
         index = _begin_anew(files)
     repair(files, index)
@@ -111,6 +118,40 @@ def _found_good(before: Manifest | None, sha256: str, template: str | None) -> i
     if before is None or before.input_sha256 != sha256 or before.parameters.get("template") != template:
         return None
     return before.rows
+
+
+def _digest(rows: Sequence[Any]) -> tuple[str, int]:
+    """The SHA-256 of rows as JSON, in hexadecimal, and how many bytes that takes; of what is no row, as it is shown."""
+    digest, size = hashlib.sha256(), 0
+    for row in rows:
+        try:
+            data = dumps(row)
+        except ValueError:
+            data = repr(row).encode("utf-8", "replace")
+        digest.update(data + b"\n")
+        size += len(data) + 1
+    return digest.hexdigest(), size
+
+
+def _refuse_to_guess(before: Manifest, source: Any, checked: Checked | None) -> None:
+    """Rows without a name are known by their line: where lines were put in or taken out, they are known no more."""
+    if before.input_sha256 is None or before.input_bytes is None or before.rows is None:
+        return
+    if isinstance(source, FileSource):
+        moved = checked is not None and checked.unnamed > 0 and checked.rows + checked.bad_count != before.rows
+        grown = moved and source.continues(before.input_sha256, before.input_bytes)
+    elif isinstance(source, Sequence):
+        unnamed = any(not (isinstance(row, Mapping) and "custom_id" in row) for row in source)
+        moved = unnamed and len(source) != before.rows
+        grown = moved and _digest(source[: before.rows])[0] == before.input_sha256
+    else:
+        return
+    if moved and not grown:
+        raise BatchError(
+            "The input has lines put in or taken out before its end, and rows without a custom_id are known by their "
+            "line: nobody can tell which of them are answered. Give the rows a custom_id and name another output; or "
+            "throw away what is there with fresh=True (--fresh)."
+        )
 
 
 def _count(source: Iterable[Any] | AsyncIterable[Any]) -> int | None:

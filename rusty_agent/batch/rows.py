@@ -53,12 +53,14 @@ class Row:
         custom_id: Its name in the output; the line's number where the input has none.
         parameters: Keyword arguments of `generate_text`.
         fields: What else the line held, to be carried through.
+        named: Whether the input has its name, which it then keeps when lines before it are put in or taken out.
     """
 
     line: int
     custom_id: str
     parameters: dict[str, Any]
     fields: dict[str, Any]
+    named: bool = field(default=False, eq=False)
 
 
 @define
@@ -80,6 +82,7 @@ class Checked:
 
     Attributes:
         rows: Good rows.
+        unnamed: Those without a `custom_id` of their own.
         bad: The first thousand bad lines.
         bad_count: All of them.
         repeated: Lines of rows whose `custom_id` an earlier row has; bad ones, too.
@@ -89,6 +92,7 @@ class Checked:
     """
 
     rows: int = 0
+    unnamed: int = 0
     bad: list[BadLine] = Factory(list)
     bad_count: int = 0
     repeated: set[int] = Factory(set)
@@ -99,6 +103,7 @@ class Checked:
     def add(self, row: Row) -> None:
         """Count a good row."""
         self.rows += 1
+        self.unnamed += not row.named
         self.prompt_characters += prompt_characters(row.parameters)
         tokens = _asked_tokens(row.parameters)
         if tokens is not None:
@@ -152,7 +157,7 @@ def parse_row(value: Any, line: int, *, template: Template | None = None, check:
 def _templated(value: Any, line: int, template: Template) -> Row:
     if not isinstance(value, dict):
         raise ValueError(f"the template needs an object with columns, not {_kind(value)}")
-    return Row(line, _custom_id(value, line), {"prompt": template.render(value)}, dict(value))
+    return _named(value, line, {"prompt": template.render(value)}, dict(value))
 
 
 def _row(value: Any, line: int) -> Row:
@@ -186,7 +191,7 @@ def _simple(value: dict[str, Any], line: int) -> Row:
         parameters["extra_body"] = {name: item for name, item in extra.items() if name not in _THE_RUNNERS}
     if value.get("model") is not None:
         parameters["extra_body"] = {**parameters.get("extra_body", {}), "model": value["model"]}
-    return Row(line, _custom_id(value, line), parameters, fields)
+    return _named(value, line, parameters, fields)
 
 
 def _openai(value: dict[str, Any], line: int) -> Row:
@@ -205,18 +210,19 @@ def _openai(value: dict[str, Any], line: int) -> Row:
     if extra:
         parameters["extra_body"] = extra
     fields = {name: item for name, item in value.items() if name not in _ENVELOPE}
-    return Row(line, _custom_id(value, line), parameters, fields)
+    return _named(value, line, parameters, fields)
 
 
-def _custom_id(value: dict[str, Any], line: int) -> str:
+def _named(value: dict[str, Any], line: int, parameters: dict[str, Any], fields: dict[str, Any]) -> Row:
     if "custom_id" not in value:
-        return str(line)
+        return Row(line, str(line), parameters, fields)
     given = value["custom_id"]
     if isinstance(given, int) and not isinstance(given, bool):
-        return str(given)
+        given = str(given)
     if not isinstance(given, str) or not given:
         raise ValueError(f"custom_id must be a string that is not empty, or a whole number, not {given!r}")
-    return join_surrogates(given)  # as it will stand in the output, where it is looked for
+    # As it will stand in the output, where it is looked for.
+    return Row(line, join_surrogates(given), parameters, fields, named=True)
 
 
 def _check(row: Row) -> None:

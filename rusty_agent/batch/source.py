@@ -12,6 +12,7 @@ import csv
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,7 @@ import threading
 import weakref
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from os import PathLike
@@ -41,6 +42,7 @@ MAX_LINE_BYTES = 64 * 2**20
 
 _BLOCK = 2**18
 _BOM = b"\xef\xbb\xbf"
+_LOOK_EVERY = 1000  # lines
 _GZIP = b"\x1f\x8b"
 _PROMPT_COLUMN = Template("{prompt}")
 
@@ -134,6 +136,7 @@ class FileSource:
         self._delimiter = {".csv": ",", ".tsv": "\t"}.get(Path(path.name.lower().removesuffix(".gz")).suffix)
         self._spool = spool
         self._lock = threading.Lock()
+        self._stamp: tuple[int, ...] | None = None  # of the file that was digested
         if spool is not None:
             weakref.finalize(self, spool.close)
 
@@ -147,10 +150,19 @@ class FileSource:
         buffer = bytearray(_BLOCK)
         view = memoryview(buffer)
         with self._raw() as file:
+            self._stamp = _stamp(file)
             while count := file.readinto(buffer):
                 digest.update(view[:count])
                 size += count
         return digest.hexdigest(), size
+
+    def continues(self, sha256: str, size: int) -> bool:
+        """Whether what this begins with is another input, in whole lines: its digest in hexadecimal, and its bytes."""
+        with self._raw() as file:
+            data = file.read(size)
+            border = data[-1:] + file.read(1)
+        whole = len(data) == size and (b"\n" in border or b"\r" in border or len(border) < 2)
+        return whole and not data.startswith(_GZIP) and hashlib.sha256(data).hexdigest() == sha256
 
     def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
         """The rows in their order, one at a time; blank lines are left out.
@@ -161,14 +173,17 @@ class FileSource:
 
         Raises:
             BatchError: The input cannot be read on: gzip data that is damaged or cut, a table without the columns
-                that are needed.
+                that are needed; or it is not what was digested any more.
         """
         line = 0
         try:
-            with self._unpacked() as file:
+            with self._raw() as raw, _unpacked(raw) as file:
                 for row in islice(self._records(file, check) if self._delimiter else self._lines(file, check), limit):
                     line = row.line
+                    if isinstance(row, BadLine) or line % _LOOK_EVERY == 0:
+                        self._look(raw)
                     yield row
+                self._look(raw)
         except (EOFError, zlib.error, OSError) as error:
             raise BatchError(
                 f"{self.name} cannot be read on after line {line}: {error}. It may be damaged or cut: make it again."
@@ -213,21 +228,20 @@ class FileSource:
                 first[row.custom_id] = row.line
                 if len(first) == len(ids):
                     return first
-        raise BatchError(f"{self.name} changed while it was read. Begin again when whatever writes it is done.")
+        raise self._changed()
+
+    def _look(self, file: io.BufferedReader) -> None:
+        """See whether the file is still what was digested: what is sent is to be what was checked."""
+        if self._stamp is not None and _stamp(file) != self._stamp:
+            raise self._changed()
+
+    def _changed(self) -> BatchError:
+        return BatchError(f"{self.name} changed while it was read. Begin again when whatever writes it is done.")
 
     def _raw(self) -> io.BufferedReader:
         if self._spool is None:
             return _open(self._path)
         return io.BufferedReader(_SpoolReader(self._spool, self._lock), _BLOCK)
-
-    @contextmanager
-    def _unpacked(self) -> Iterator[Readable]:
-        with self._raw() as file:
-            if file.peek(2).startswith(_GZIP):
-                with gzip.GzipFile(fileobj=file) as unpacked:
-                    yield unpacked
-            else:
-                yield file
 
     def _lines(self, file: Readable, check: bool) -> Iterator[Row | BadLine]:
         template = self._template
@@ -247,7 +261,8 @@ class FileSource:
         template = self._template or _PROMPT_COLUMN
         header: list[str] | None = None
         # Bytes that are no UTF-8 become lone surrogates here, so that only their own record is bad.
-        with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        try:
             lines = _TableLines(text)
             reader = csv.reader(lines, delimiter=self._delimiter or ",", strict=True)
             while (record := _next_record(reader, lines)) is not None:
@@ -260,6 +275,9 @@ class FileSource:
                 else:
                     columns = dict(zip(header, record, strict=True))
                     yield parse_row(columns, lines.first, template=template, check=check)
+        finally:
+            with suppress(ValueError):  # it was closed
+                text.detach()  # or it would close what is not its own
 
     def _checked_header(self, header: list[str] | str, template: Template) -> list[str]:
         if isinstance(header, str):
@@ -272,6 +290,23 @@ class FileSource:
             hint = "" if self._template else "without a template a table needs a column prompt: "
             raise BatchError(printable(f"{self.name}: {hint}{error}")) from None
         return header
+
+
+def _stamp(file: io.BufferedReader) -> tuple[int, ...] | None:
+    """What changes when somebody writes to a file, or another has its name; None of a copy that nobody else knows."""
+    if isinstance(file.raw, _SpoolReader):
+        return None
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _unpacked(file: io.BufferedReader) -> Iterator[Readable]:
+    if file.peek(2).startswith(_GZIP):
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked
+    else:
+        yield file
 
 
 class _TooLongError(Exception):

@@ -37,10 +37,10 @@ class Stop:
         self._crew: _Crew | None = None
 
     def request(self) -> None:
-        """Take no further input."""
+        """Take no further input, nor wait for one."""
         self.requested = True
         if self._crew is not None:
-            self._crew.wake()
+            self._crew.recall()
 
 
 async def spread(
@@ -110,6 +110,8 @@ class _Crew:
         self._broken: BaseException | None = None  # what taking an input raised
         self._workers: set[asyncio.Task[None]] = set()
         self._taking = asyncio.Lock()
+        self._taker: asyncio.Task[Any] | None = None  # who waits for an input
+        self._recalled = False
         self._room = asyncio.Event()
         self._news = asyncio.Event()
         stop._crew = self
@@ -136,6 +138,13 @@ class _Crew:
         """There may be news for the workers that wait for room, and for whoever waits for an item."""
         self._room.set()
         self._news.set()
+
+    def recall(self) -> None:
+        """No further input is taken: whoever waits for one waits no longer."""
+        if self._taker is not None and not self._recalled:
+            self._recalled = True
+            self._taker.cancel()
+        self.wake()
 
     async def dismiss(self) -> None:
         """End all workers."""
@@ -194,7 +203,17 @@ class _Crew:
         """The next input, when its result will have a place; or `_END`, also where the run was told to stop."""
         async with self._taking:  # one at a time
             await self._wait_for_room()
-            return _END if self._exhausted or self._stop.requested else await anext(inputs, _END)
+            if self._exhausted or self._stop.requested:
+                return _END
+            taker = self._taker = asyncio.current_task()
+            try:
+                return await anext(inputs, _END)
+            except asyncio.CancelledError:
+                if taker is None or not self._recalled or self._dismissed or taker.uncancel():
+                    raise
+                return _END
+            finally:
+                self._taker = None
 
     async def _wait_for_room(self) -> None:
         while self._taken - self._given >= self._bound and not self._stop.requested:

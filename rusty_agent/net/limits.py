@@ -49,15 +49,34 @@ class Caller:
         stopped: Set when the run was stopped: what still waits is turned away with it.
     """
 
-    __slots__ = ("stopped",)
+    __slots__ = ("_asleep", "stopped")
 
     def __init__(self) -> None:
         self.stopped: RustyAgentError | None = None
+        self._asleep: set[asyncio.Future[None]] = set()
 
     def check(self) -> None:
         """Raise what the run was stopped with, if it was."""
         if self.stopped is not None:
             raise self.stopped.with_traceback(None)  # or each time it is raised would make it longer
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not longer than the run goes on; then raise what it was stopped with."""
+        self.check()
+        awake = asyncio.get_running_loop().create_future()
+        self._asleep.add(awake)
+        try:
+            await asyncio.wait([awake], timeout=seconds)
+        finally:
+            self._asleep.discard(awake)
+        self.check()
+
+    def stop(self, error: RustyAgentError) -> None:
+        """The run was stopped: nothing more is sent for it."""
+        self.stopped = error
+        for awake in self._asleep:
+            if not awake.done():
+                awake.set_result(None)
 
 
 @define(eq=False, repr=False)
@@ -189,8 +208,8 @@ class Limiter:
         return permit
 
     def stop(self, caller: Caller, error: RustyAgentError) -> None:
-        """Turn away what waits for this caller, and what will come."""
-        caller.stopped = error
+        """Turn away what waits for this caller, between two attempts too, and what will come."""
+        caller.stop(error)
         for turn, _ in self._waiting.pop(caller, ()):
             if not turn.done():
                 turn.set_exception(error)

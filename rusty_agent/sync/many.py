@@ -14,7 +14,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from time import monotonic
 from typing import Any, Literal, TypeGuard, Unpack, overload
 
@@ -81,7 +81,7 @@ class _Prompts:
             while len(self._taken) < self._ahead:
                 self._taken.append(next(self._prompts))
                 if self._hungry:
-                    loop.call_soon_threadsafe(self._news.set)
+                    self._tell(loop)
                 if monotonic() > enough:
                     break
         except StopIteration:
@@ -90,7 +90,11 @@ class _Prompts:
             self._error = error
             self._ended = True
         self._asked = False
-        loop.call_soon_threadsafe(self._news.set)
+        self._tell(loop)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # at exit the loop may end before a daemon thread
+            loop.call_soon_threadsafe(self._news.set)
 
 
 def _nobody() -> None:

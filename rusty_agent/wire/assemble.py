@@ -1,6 +1,7 @@
 """Deltas → the whole answer.
 
-In: deltas in order of arrival. Out: what they come to so far: text, reasoning, tool calls, usage. Never touched: bytes, time.
+In: deltas in order of arrival. Out: what they come to so far: text, reasoning, tool calls, usage. Never touched:
+bytes, time.
 Cost is linear in the number of deltas: text is joined when it is asked for.
 """
 

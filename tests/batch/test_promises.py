@@ -178,6 +178,39 @@ async def test_names_with_lone_surrogates_are_known_again(place: Place) -> None:
     assert asked(place.server) == ["x"]
 
 
+@pytest.mark.parametrize("how", ["cut", "grown", "overwritten"])
+async def test_an_input_that_changes_while_it_is_worked_on_is_told(place: Place, how: str) -> None:
+    rows = simple(40)
+
+    def change(request: Received) -> Answer:
+        data = place.input.read_bytes()
+        if len(place.server.requests) == 1:
+            changed = {
+                "cut": data[: data.index(b"\n") + 1],
+                "grown": data + b'{"prompt": "mo',
+                "overwritten": data[::-1],
+            }
+            place.input.write_bytes(changed[how])
+        return said()
+
+    place.server.answer(change)
+    with pytest.raises(BatchError, match="changed while it was read"):
+        await place.run(rows, concurrency=1)
+    with pytest.raises(BatchError, match=r"the input changed|no requests"):
+        await place.run()
+
+
+async def test_an_output_that_is_removed_is_told(place: Place) -> None:
+    def remove(request: Received) -> Answer:
+        if len(place.server.requests) == 20:
+            place.output.unlink()
+        return said()
+
+    place.server.answer(remove)
+    with pytest.raises(BatchError, match="was removed"):
+        await place.run(simple(40))
+
+
 async def test_a_limit_and_then_the_rest(place: Place) -> None:
     first = await place.run(simple(6), limit=2)
     assert (first.done, first.total) == (2, 2)

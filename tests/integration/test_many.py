@@ -152,6 +152,17 @@ def test_a_used_up_quota_stops_the_run_and_is_not_retried(face: Face, serve: Ser
     assert len(server.requests) <= 4
 
 
+def test_a_stopped_run_does_not_sit_out_its_waits(face: Face, serve: Serve) -> None:
+    def script(request: Received) -> Answer:
+        busy = request.json["messages"][-1]["content"] == "busy"
+        return error(429, "wait", headers={"retry-after": "30"}) if busy else error(401, "wrong key")
+
+    began = time.monotonic()
+    with pytest.raises(RunStoppedError, match="refuses the key"):
+        items(face, face.provider(serve(script)), ["busy", "key", "busy"], concurrency=3, ordered=False)
+    assert time.monotonic() - began < 10
+
+
 def test_too_many_failures_stop_the_run_after_what_is_done(face: Face, serve: Serve) -> None:
     seen: list[MapItem] = []
     provider = face.provider(serve(echo))

@@ -250,6 +250,39 @@ async def test_a_cancelled_close_leaves_the_file_open_for_the_thread_that_uses_i
     await journal.aclose()
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced", "cut"])
+@pytest.mark.parametrize("sync", EVERY_SYNC)
+async def test_a_file_that_is_not_there_any_more_is_told(path: Path, how: str, sync: Sync) -> None:
+    errors: list[BatchError] = []
+    journal = Journal(path, sync, on_error=errors.append)
+    journal.append(b"one")
+    await journal.commit()
+    if how == "cut":
+        os.truncate(path, 0)
+    else:
+        path.rename(path.with_name("elsewhere"))
+        if how == "replaced":
+            path.touch()
+    with pytest.raises(BatchError, match="was removed, replaced or cut while it was written"):
+        await journal.aclose()
+    assert len(errors) == 1
+
+
+async def test_a_file_that_is_not_there_any_more_ends_the_journal_early(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SYNC_SECONDS", 0.01)
+    errors: list[BatchError] = []
+    journal = Journal(path, "group", on_error=errors.append)
+    path.unlink()
+    journal.append(b"one")
+    await until(lambda: bool(errors))
+    with pytest.raises(BatchError, match="was removed"):
+        journal.append(b"two")
+    with pytest.raises(BatchError, match="was removed"):
+        await journal.aclose()
+
+
 @pytest.mark.parametrize("taken", [1, 2, 3, 700])
 async def test_short_writes_are_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
     write = os.write

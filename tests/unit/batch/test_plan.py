@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,60 @@ def test_what_changed_is_said(source: Path, tmp_path: Path) -> None:
     assert plan(source, files, allow_changed=True).total == 1
     assert plan(source, files).total == 1
     with pytest.raises(BatchError, match="from no file"):
-        plan(["other"], files)
+        plan(iter(["other"]), files)
+    with pytest.raises(BatchError, match="the input changed"):
+        plan(["another"], files)
+
+
+NAMED = [{"custom_id": name, "prompt": name} for name in "abc"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "right"),
+    [
+        (["a", "b"], ["a", "b", "c"], True),
+        (["a", "b"], ["a", "z"], True),  # mended where it stood
+        (["a", "b"], ["new", "a", "b"], False),
+        (["a", "b"], ["b"], False),
+        (NAMED[1:], NAMED, True),
+        (NAMED, NAMED[1:], True),
+    ],
+)
+@pytest.mark.parametrize("from_file", [False, True])
+def test_rows_without_a_name_must_not_have_moved(
+    before: list[Any], after: list[Any], right: bool, from_file: bool, tmp_path: Path
+) -> None:
+    def given(rows: list[Any]) -> Any:
+        if not from_file:
+            return rows
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    files = batch(tmp_path)
+    plan(given(before), files)
+    files = batch(tmp_path, [result("1")])
+    with pytest.raises(BatchError, match="the input changed"):
+        plan(given(after), files)
+    if right:
+        assert plan(given(after), files, allow_changed=True).index.done == {"1"}
+    else:
+        with pytest.raises(BatchError, match="known by their line"):
+            plan(given(after), files, allow_changed=True)
+
+
+@pytest.mark.parametrize(("end", "right"), [("", False), ("\n", True)])
+def test_a_line_that_was_not_ended_has_changed(end: str, right: bool, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"prompt\na{end}")
+    plan(path, batch(tmp_path))
+    files = batch(tmp_path, [result("2")])
+    path.write_text(f"prompt\na{end}b\nc\n")
+    if right:
+        assert plan(path, files, allow_changed=True).total == 3
+    else:
+        with pytest.raises(BatchError, match="known by their line"):
+            plan(path, files, allow_changed=True)
 
 
 def test_fresh_begins_anew_whatever_was_there(source: Path, tmp_path: Path) -> None:

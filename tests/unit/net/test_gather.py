@@ -229,6 +229,42 @@ async def test_a_stop_hands_out_what_is_done() -> None:
     assert len(seen) < 21 + 4 * 17
 
 
+async def test_a_stop_waits_for_no_further_input() -> None:
+    stop = Stop()
+    ended = []
+
+    async def inputs() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async with asyncio.timeout(5):
+        async for item in spread(inputs(), Worker(), concurrency=4, ordered=False, stop=stop):
+            assert item.index == 0
+            stop.request()
+            stop.request()
+    assert ended == [True]
+
+
+async def test_a_cancellation_that_comes_with_the_stop_is_one() -> None:
+    stop = Stop()
+    begun = asyncio.Event()
+
+    async def inputs() -> AsyncIterator[int]:
+        begun.set()
+        await asyncio.Event().wait()
+        yield 1
+
+    task = asyncio.ensure_future(work_off(inputs(), Worker(), concurrency=1, stop=stop))
+    await begun.wait()
+    task.cancel()
+    stop.request()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_a_stop_before_the_beginning() -> None:
     stop = Stop()
     stop.request()
