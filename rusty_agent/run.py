@@ -179,7 +179,10 @@ class Run:
         limiter = self._limiter
         if limiter is None:
             return 0, None, 0
-        return limiter.in_flight, limiter.limit, limiter.rate_limited - self._rate_limited_before
+        limit = limiter.limit
+        if isinstance(self._concurrency, int):
+            limit = self._concurrency if limit is None else min(limit, self._concurrency)
+        return limiter.in_flight, limit, limiter.rate_limited - self._rate_limited_before
 
     def stop(self, error: RunStoppedError) -> None:
         """Send nothing more. What was sent already is waited for."""

@@ -21,7 +21,7 @@ from attrs import define
 from ..errors import BatchError, RunStoppedError, RustyAgentError
 from ..net.limits import Caller
 from ..parameters import merged
-from ..progress.show import ProgressOption
+from ..progress.show import ProgressOption, say
 from ..progress.tally import Price
 from ..provider import AsyncProvider
 from ..run import Concurrency, Run, StopRule
@@ -35,6 +35,7 @@ from .lines import error_line, refusal_line, result_line
 from .plan import OnBadLine, Plan, Source
 from .report import report_html
 from .rows import BadLine, Row
+from .signals import DRAIN_SECONDS
 from .summary import summary
 
 __all__ = ["BatchResult", "Job", "Settings", "outlast"]
@@ -161,7 +162,10 @@ class Job:
                 raise asyncio.CancelledError
 
     def interrupt(self) -> None:
-        """Send nothing more; wait for what is under way."""
+        """Send nothing more; wait for what is under way, and say so: it may take a while."""
+        if self._under_way and self._run.stopped is None:
+            said = f"interrupted: waiting for {self._under_way:,} rows under way, {DRAIN_SECONDS:.0f} s at most"
+            say(f"{said}; once more stops at once")
         self._stop("interrupt", "it was interrupted; the same command goes on from here.")
 
     def abandon(self) -> None:
@@ -191,8 +195,10 @@ class Job:
             input=feed.name,
             output=str(files.output),
         )
-        replace_atomically(files.summary, [dumps(told), b"\n"])
-        if report is not None:
+        idle = stopped is None and not tally.snapshot().finished  # then what an earlier run has written tells more
+        if not (idle and files.summary.exists()):
+            replace_atomically(files.summary, [dumps(told), b"\n"])
+        if report is not None and not (idle and Path(report).exists()):
             replace_atomically(Path(report), [report_html(told, tally).encode()])
         now = tally.snapshot()
         return BatchResult(

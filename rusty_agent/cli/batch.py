@@ -56,6 +56,19 @@ class _BatchParser(Parser):
     usage_code = 1
 
 
+class _Output(argparse.Action):
+    """A file, named once: `-o` is `--option` in the other command."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"the output is named twice, {namespace.output!r} and {values!r}; other fields: --option")
+        if values == "-":
+            parser.error("-o -: a batch goes on from its output, so that must be a file")
+        if values.lower().endswith(".gz"):
+            parser.error(f"-o {values}: the output is not compressed, because what is there is appended to")
+        namespace.output = values
+
+
 def parse_batch(argv: list[str]) -> argparse.Namespace:
     """Read the arguments.
 
@@ -212,7 +225,8 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     parts = [f"{result.done:,} answered"]
     failed = result.failed + result.failed_earlier
     if result.failed:
-        parts.append(f"{result.failed:,} failed")
+        kinds = result.summary["failures"]
+        parts.append(f"{result.failed:,} failed" + (f" (most: {max(kinds, key=kinds.get)})" if kinds else ""))
     if result.failed_earlier:
         parts.append(f"{result.failed_earlier:,} failed for good earlier (--retry-permanent tries them again)")
     if result.skipped:
@@ -252,7 +266,13 @@ def _parser() -> _BatchParser:
     )
     add = parser.add_argument
     add("input", metavar="INPUT", help="requests: .jsonl, .csv or .tsv, gzipped or not; - is standard input")
-    add("-o", "--output", required=True, help="where answers go; what is there already is kept and not asked again")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        action=_Output,
+        help="where answers go; what is there already is kept and not asked again",
+    )
     add("--template", metavar="TEXT", help="makes prompts from columns: 'Translate: {text}'")
     add_endpoint(parser)
     add("--local", nargs="?", const="", metavar="GGUF", help="a model on this machine; the word after it if .gguf")

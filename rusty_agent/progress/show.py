@@ -22,7 +22,7 @@ import attrs
 
 from .tally import Progress, Tally
 
-__all__ = ["Display", "ProgressOption", "clock", "dollars", "line", "make_display", "quantity", "seconds"]
+__all__ = ["Display", "ProgressOption", "clock", "dollars", "line", "make_display", "quantity", "say", "seconds"]
 
 ProgressOption: TypeAlias = bool | Literal["auto", "plain", "json", "off"] | Callable[[Progress], object]
 """What `progress=` takes wherever many calls run: True is `"auto"`, False is `"off"`."""
@@ -68,7 +68,7 @@ def clock(value: float) -> str:
 
 
 def line(progress: Progress) -> str:
-    """How a run goes, in one line; parts without a value are left out."""
+    """How a run goes, in one line without the parts that have no value; last is what a narrow terminal may cut off."""
     total = "" if progress.total is None else f"/{progress.total:,}"
     earlier = f" ({progress.skipped:,} earlier)" if progress.skipped else ""
     parts = [f"{progress.skipped + progress.done:,}{total} done{earlier}"]
@@ -79,19 +79,19 @@ def line(progress: Progress) -> str:
         parts.append(f"{progress.in_flight:,} in flight{limit}")
     if progress.finished:
         parts.append(f"{quantity(progress.requests_per_second)} req/s")
+    if progress.eta:
+        parts.append(f"ETA {clock(progress.eta)}")
+    if progress.cost is not None:
+        more = progress.projected_cost is not None and progress.projected_cost > progress.cost
+        parts.append(dollars(progress.cost) + (f" of ~{dollars(progress.projected_cost or 0)}" if more else ""))
+    if progress.rate_limited:
+        parts.append(f"{progress.rate_limited:,} × 429")
     if progress.prompt_tokens or progress.completion_tokens:
         parts.append(f"{quantity(progress.prompt_tokens_per_second)} tok/s in")
         parts.append(f"{quantity(progress.completion_tokens_per_second)} out")
     if progress.latency_p50 is not None and progress.latency_p99 is not None:
         parts.append(f"p50 {seconds(progress.latency_p50)}")
         parts.append(f"p99 {seconds(progress.latency_p99)}")
-    if progress.rate_limited:
-        parts.append(f"{progress.rate_limited:,} × 429")
-    if progress.cost is not None:
-        more = progress.projected_cost is not None and progress.projected_cost > progress.cost
-        parts.append(dollars(progress.cost) + (f" of ~{dollars(progress.projected_cost or 0)}" if more else ""))
-    if progress.eta:
-        parts.append(f"ETA {clock(progress.eta)}")
     return ", ".join(parts)
 
 
@@ -144,6 +144,12 @@ def _ready(stream: TextIO) -> bool:
         return bool(select.select([], [stream.fileno()], [], 0)[1])
     except Exception:  # no file (a notebook's, a stand-in), or Windows, where only sockets can be asked
         return True
+
+
+def say(text: str) -> None:
+    """Write a line to standard error, below what is drawn there in place."""
+    stderr = _Stderr(sys.stderr)
+    stderr.write("\n" * stderr.isatty() + text + "\n")
 
 
 class _View(Protocol):

@@ -75,7 +75,11 @@ def test_exit_1_on_bad_lines_which_are_listed(command: Command, server: FaultSer
 def test_exit_2_when_rows_failed(command: Command, server: FaultServer) -> None:
     server.answer(by_prompt({"r3": error(400), "r5": error(500)}))
     ended = command.run("--progress", "off")
-    assert ended == (2, "", f"rusty-agent batch: 18 answered, 2 failed; see {command.errors}\n")
+    assert ended == (
+        2,
+        "",
+        f"rusty-agent batch: 18 answered, 2 failed (most: BadRequestError 400); see {command.errors}\n",
+    )
     server.answer(said())
     ended = command.run("--progress", "off")
     assert ended.code == 2
@@ -104,6 +108,35 @@ def test_exit_3_when_the_run_was_stopped(
     assert len(server.requests) < 60
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-o", "seed=3"], "the output is named twice"),
+        (["-o", "-"], "named twice"),
+    ],
+)
+def test_another_output_is_refused(command: Command, options: list[str], said: str) -> None:
+    ended = command.run(*options)
+    assert ended.code == 1
+    assert said in ended.err
+
+
+@pytest.mark.parametrize(("output", "said"), [("-", "must be a file"), ("a.jsonl.gz", "is not compressed")])
+def test_an_output_that_cannot_be_appended_to(command: Command, output: str, said: str) -> None:
+    command.arguments[command.arguments.index("-o") + 1] = output
+    ended = command.run()
+    assert ended.code == 1
+    assert said in ended.err
+
+
+def test_a_run_with_nothing_to_do_leaves_the_report_as_it_is(command: Command) -> None:
+    report = command.output.with_name("report.html")
+    assert command.run("--report", str(report)).code == 0
+    before = report.read_bytes(), command.output.with_name("out.summary.json").read_bytes()
+    assert command.run("--report", str(report)).code == 0
+    assert (report.read_bytes(), command.output.with_name("out.summary.json").read_bytes()) == before
+
+
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_exit_130_a_signal_lets_what_is_under_way_end(
@@ -115,7 +148,10 @@ def test_exit_130_a_signal_lets_what_is_under_way_end(
     child.send_signal(number)
     ended = finish(child)
     assert ended.code == 130
-    assert ended.err == "rusty-agent batch: 4 answered. Interrupted: the same command goes on from here.\n"
+    assert ended.err == (
+        "interrupted: waiting for 4 rows under way, 30 s at most; once more stops at once\n"
+        "rusty-agent batch: 4 answered. Interrupted: the same command goes on from here.\n"
+    )
     assert (len(server.requests), len(ids(command.output))) == (4, 4)
     server.answer(said())
     assert command.run("--progress", "off").err == "rusty-agent batch: 16 answered, 4 were answered earlier\n"
@@ -321,6 +357,7 @@ def test_a_file_that_may_not_grow_ends_with_1_and_the_same_command_goes_on(
 
 LIMITED = """
 import resource, runpy, sys
+sys.dont_write_bytecode = True  # it would be cut, too, and broken for whoever imports it next
 usual = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, usual[1]))
 try:

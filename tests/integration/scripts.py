@@ -15,6 +15,11 @@ from attrs import define
 ROOT = Path(__file__).parents[2]
 STRICT = ("-X", "dev", "-W", "error")
 
+_PATIENT = """
+import logging  # dev mode reports slow callbacks, which busy machines have
+logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing "))
+"""
+
 
 @define
 class Ended:
@@ -42,7 +47,7 @@ def start(url: str, code: str, *flags: str, before: str = "", covered: bool = Tr
 
     What is not `covered` is left out of the coverage measurement, which takes three times as long.
     """
-    prelude = f"import os, sys\n{before}\nfrom rusty_agent import *\nURL = os.environ['URL']\n"
+    prelude = f"import os, sys\n{_PATIENT if flags == STRICT else ''}{before}\nfrom rusty_agent import *\nURL = os.environ['URL']\n"
     return subprocess.Popen(
         [sys.executable, *flags, "-c", prelude + dedent(code)],
         env=environment(url, covered),

@@ -428,7 +428,8 @@ def check_filled(path: Path, done: subprocess.CompletedProcess[str], reason: str
 def test_a_file_that_may_not_grow(path: Path) -> None:
     limit = "import resource\nlimit = resource.RLIMIT_FSIZE\nhard = resource.getrlimit(limit)[1]\n"
     before, after = f"{limit}resource.setrlimit(limit, (50_000, hard))", "resource.setrlimit(limit, (hard, hard))"
-    command = [sys.executable, "-c", FILL.format(before=before, after=after), str(path)]
+    # -B: bytecode that it wrote would be cut, too, and broken for whoever imports it next.
+    command = [sys.executable, "-B", "-c", FILL.format(before=before, after=after), str(path)]
     check_filled(path, subprocess.run(command, capture_output=True, text=True), "File too large")
 
 

@@ -21,7 +21,7 @@ import attrs
 import pytest
 
 from rusty_agent.progress import show
-from rusty_agent.progress.show import Display, clock, dollars, line, make_display, quantity, seconds
+from rusty_agent.progress.show import Display, clock, dollars, line, make_display, quantity, say, seconds
 from rusty_agent.progress.tally import Price, Progress, Tally
 from rusty_agent.types import Usage
 
@@ -74,9 +74,18 @@ NOTHING = attrs.evolve(
 
 def test_the_line() -> None:
     assert line(EXAMPLE) == (
-        "1,200/20,000 done, 3 failed, 64 in flight (limit 80), 412 req/s, 3.1k tok/s in, 12k out, "
-        "p50 0.15 s, p99 0.42 s, 7 × 429, $0.42 of ~$7.00, ETA 0:45"
+        "1,200/20,000 done, 3 failed, 64 in flight (limit 80), 412 req/s, ETA 0:45, $0.42 of ~$7.00, 7 × 429, "
+        "3.1k tok/s in, 12k out, p50 0.15 s, p99 0.42 s"
     )
+
+
+def test_a_word_goes_below_what_is_drawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for in_place, written in ((True, "\nhear\n"), (False, "hear\n")):
+        stderr = io.StringIO()
+        monkeypatch.setattr(stderr, "isatty", lambda in_place=in_place: in_place)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        say("hear")
+        assert stderr.getvalue() == written
 
 
 def test_parts_without_a_value_are_left_out() -> None:
