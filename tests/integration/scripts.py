@@ -47,7 +47,8 @@ def start(url: str, code: str, *flags: str, before: str = "", covered: bool = Tr
 
     What is not `covered` is left out of the coverage measurement, which takes three times as long.
     """
-    prelude = f"import os, sys\n{_PATIENT if flags == STRICT else ''}{before}\nfrom rusty_agent import *\nURL = os.environ['URL']\n"
+    patient = _PATIENT if flags == STRICT else ""
+    prelude = f"import os, sys\n{patient}{before}\nfrom rusty_agent import *\nURL = os.environ['URL']\n"
     return subprocess.Popen(
         [sys.executable, *flags, "-c", prelude + dedent(code)],
         env=environment(url, covered),
