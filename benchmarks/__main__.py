@@ -1,8 +1,8 @@
 """`python -m benchmarks [PART …]`: what clients cost, beside loops written by hand and beside other libraries.
 
 Each client works in a process of its own on one core, the endpoint on another where the system allows; they take
-turns round by round, so that a ratio is taken within one round. A client that returns another text than the others
-ends the run, and so does an endpoint that was the bottleneck.
+turns round by round, so that a ratio is taken within one round. Where whole texts are asked for, a client that returns
+another one than the others ends the run; so does an endpoint that was the bottleneck.
 """
 
 from __future__ import annotations

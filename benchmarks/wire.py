@@ -35,8 +35,8 @@ def pieces(size: int | None) -> list[bytes]:
     return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 
-def decode(given: list[bytes]) -> int:
-    """Characters of text in it."""
+def decode(given: list[bytes]) -> str:
+    """The text in it."""
     from rusty_agent.wire.reply import ReplyDecoder
 
     decoder = ReplyDecoder()
@@ -44,10 +44,10 @@ def decode(given: list[bytes]) -> int:
         decoder.feed(piece)
     assert decoder.ended
     assert decoder.error is None
-    return len(decoder.assembler.text)
+    return decoder.assembler.text
 
 
-def by_hand(given: list[bytes]) -> int:
+def by_hand(given: list[bytes]) -> str:
     """The same by `split` and orjson: right for this stream, and for no other."""
     import orjson
 
@@ -61,10 +61,10 @@ def by_hand(given: list[bytes]) -> int:
             content = orjson.loads(event[6:])["choices"][0]["delta"].get("content")
             if content:
                 parts.append(content)
-    return len("".join(parts))
+    return "".join(parts)
 
 
-WAYS: dict[str, Callable[[list[bytes]], int]] = {"ours": decode, "split and orjson": by_hand}
+WAYS: dict[str, Callable[[list[bytes]], str]] = {"ours": decode, "split and orjson": by_hand}
 
 
 def measure(rounds: int, quick: bool) -> list[dict[str, Any]]:

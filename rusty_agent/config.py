@@ -268,7 +268,8 @@ def checked_kind(value: Any, kind: type, argument: str) -> Any:
         ValueError: It is not.
     """
     if not isinstance(value, kind):
-        raise ValueError(f"{argument} must be a {kind.__name__}, not {type(value).__name__}")
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise ValueError(f"{argument} must be {article} {kind.__name__}, not {type(value).__name__}")
     return value
 
 

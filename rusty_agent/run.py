@@ -20,13 +20,24 @@ from .progress.show import ProgressOption, make_display
 from .progress.tally import Price, Tally
 from .types import GenerateResult, MapItem, RetryPolicy
 
-__all__ = ["Answer", "Concurrency", "Run", "StopRule"]
+__all__ = ["Answer", "Concurrency", "Run", "StopRule", "checked_concurrency"]
 
 Answer: TypeAlias = Callable[[Caller, Any], Awaitable[GenerateResult]]
 Concurrency: TypeAlias = int | Literal["auto"]
 
 _WINDOW = 100  # how many finished prompts an error rate is taken over
 _LEAST = 20  # … and how many it takes at least
+
+
+def checked_concurrency(value: Any) -> Concurrency:
+    """The value, if it is "auto" or a whole number of at least 1.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f'concurrency must be "auto" or a whole number of at least 1, not {value!r}')
+    return "auto" if value == "auto" else checked_count(value, "concurrency")
 
 
 class StopRule:
@@ -136,7 +147,7 @@ class Run:
         self._answer = answer
         self._find_limiter = limiter
         self._limiter: Limiter | None = None
-        self._concurrency = concurrency if concurrency == "auto" else checked_count(concurrency, "concurrency")
+        self._concurrency = checked_concurrency(concurrency)
         self._rule = rule or StopRule()
         self._streamed = streamed
         self._drain = drain

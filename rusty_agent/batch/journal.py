@@ -55,6 +55,7 @@ class Journal:
         self, path: Path, sync: Sync = "group", *, on_error: Callable[[BatchError], object] | None = None
     ) -> None:
         self._path = path
+        self._place = path.absolute()  # the working folder may change
         self._sync: Sync = sync
         self._on_error = on_error
         self._buffer: list[bytes] = []
@@ -208,7 +209,7 @@ class Journal:
         """See whether what is written can still be found under the file's name."""
         held = os.fstat(self._number)
         try:
-            there = os.stat(self._path)
+            there = os.stat(self._place)
             found = (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino) and held.st_size >= self._size
         except FileNotFoundError:
             found = False

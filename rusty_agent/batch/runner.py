@@ -24,7 +24,7 @@ from ..parameters import Parameters
 from ..progress.show import ProgressOption, make_display
 from ..progress.tally import Price, Tally
 from ..provider import AsyncProvider
-from ..run import Concurrency, StopRule
+from ..run import Concurrency, StopRule, checked_concurrency
 from .files import Files, refuse_overwriting
 from .job import BatchResult, Job, Settings, outlast
 from .journal import Sync
@@ -160,8 +160,7 @@ def _check(settings: Settings, provider: AsyncProvider) -> float:
             raise ValueError(f"budget_usd must be a positive number of USD, not {settings.budget_usd!r}")
     if settings.common.get("messages") is not None:
         raise ValueError("messages belong to the rows: what is given here holds for all of them")
-    if settings.concurrency != "auto":
-        checked_count(settings.concurrency, "concurrency")
+    checked_concurrency(settings.concurrency)
     make_display(settings.progress, Tally())
     prepared = provider._requests.prepare("", whole=True, streamed=settings.stream, **settings.common)
     return prepared.policy.max_retry_after

@@ -17,7 +17,11 @@ __all__ = ["Answer", "Hang", "Pause", "Reset", "Step", "answer", "completion", "
 
 @define(frozen=True)
 class Pause:
-    """Send nothing for a while."""
+    """Send nothing for a while.
+
+    Attributes:
+        seconds: How long.
+    """
 
     seconds: float
 
@@ -122,7 +126,14 @@ def event(value: Any) -> bytes:
 
 
 def events(*texts: str, finish_reason: str | None = "stop", usage: bool = True, done: bool = True) -> list[bytes]:
-    """The events of a whole stream, as OpenAI sends them."""
+    """The events of a whole stream, as OpenAI sends them.
+
+    Args:
+        *texts: The pieces of text.
+        finish_reason: Of the last choice chunk; None for a stream that has none.
+        usage: Whether token counts come, in a chunk of their own.
+        done: Whether the end mark comes.
+    """
     sent = [event(chunk({"role": "assistant", "content": ""}))]
     sent += [event(chunk({"content": text})) for text in texts]
     if finish_reason is not None:
@@ -153,6 +164,13 @@ def stream(*texts: str, gap: float = 0, headers: Mapping[str, str] | None = None
 
 
 def error(status: int, message: str = "scripted", *, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
-    """An error as OpenAI sends it."""
+    """An error as OpenAI sends it.
+
+    Args:
+        status: The HTTP status.
+        message: What it says.
+        headers: Further headers.
+        **fields: Further fields of the error object, such as `code`, or others in their place.
+    """
     body = {"error": {"message": message, "type": "scripted_error", "param": None, "code": None, **fields}}
     return answer(dumps(body), status=status, headers=headers)

@@ -70,6 +70,7 @@ class FaultServer:
 
     Attributes:
         url: The base URL to give to a provider, once it has begun.
+        port: Its TCP port on 127.0.0.1, likewise.
         requests: The requests seen, in order.
     """
 

@@ -6,6 +6,7 @@ decision to retry; aiohttp's errors themselves, whose frames hold the headers, a
 
 from __future__ import annotations
 
+import re
 import ssl
 
 import aiohttp
@@ -21,11 +22,13 @@ __all__ = ["NETWORK_ERRORS", "final_error", "network_error", "salvage"]
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What reading from a `Response` may raise; `network_error` turns it into an error of ours."""
 
+_HTTP_ERROR = re.compile(r"<\w+: 400, message=['\"](.*?)\.?['\"]>")  # aiohttp's, which no server has sent
+
 
 def network_error(error: BaseException, url: URL, *, connect: float | None = None) -> errors.RustyAgentError:
     """The error of ours for one of aiohttp's, or of the operating system's, on the way to `url`."""
     peer = f"{url.host}:{url.port}"
-    said = printable(str(error) or type(error).__name__)
+    said = printable(_HTTP_ERROR.sub(r"\1", str(error)) or type(error).__name__)
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         return errors.APITimeoutError(
             f"No connection to {peer} within {connect} s. Is the host up and reachable?",
@@ -39,6 +42,7 @@ def network_error(error: BaseException, url: URL, *, connect: float | None = Non
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {error.status}.")
     if isinstance(error, aiohttp.ClientConnectorError):
+        said = printable(str(error.os_error.strerror or error.os_error))  # aiohttp's own words name the peer once more
         return errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check base_url and that the server runs.")
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return errors.APIConnectionError(f"{peer} closed the connection without an answer.")
