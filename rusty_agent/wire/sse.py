@@ -123,7 +123,7 @@ class SSEDecoder:
         whole, found, tail = data.rpartition(b"\n\n")
         if found:
             plain = whole[6:].split(b"\n\ndata: ")  # right if every event is one line of data, and then a third faster
-            # `count` would look at each byte by itself: 6 instructions a byte, where joining and looking take less than one.
+            # `count` would take 6 instructions for each byte, joining and looking take less than one.
             if whole.startswith(b"data: ") and len(whole) <= self._cap and b"\n" not in b"".join(plain):
                 events += plain
             else:

@@ -87,8 +87,10 @@ def main() -> None:
         promised |= run(files, SYNCS[number % 3], patient=patient, seconds=chance.uniform(0, 0.01 if patient else 0.1))
         done = scan(files).done
         assert promised <= done, f"promised and lost: {promised - done}"
-        with files.output.open("ab") as file:  # what a loss of power leaves
-            file.write(chance.choice([b"", b"", result("torn")[: chance.randrange(1, 80)], b"\n" + HOLE + b"\n", HOLE]))
+        damage = chance.choice([b"", b"", result("torn")[: chance.randrange(1, 80)], b"\n" + HOLE + b"\n", HOLE])
+        if done:  # else it would look like a file that no batch has written
+            with files.output.open("ab") as file:  # what a loss of power leaves
+                file.write(damage)
     assert 0 < len(promised) < len(done), "the kills came when nothing was promised, or nothing else under way"
     rows = max(map(int, done)) + 100
     run(files, "group", rows=rows)
