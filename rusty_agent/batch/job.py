@@ -195,12 +195,12 @@ class Job:
             input=feed.name,
             output=str(files.output),
         )
-        idle = stopped is None and not tally.snapshot().finished  # then what an earlier run has written tells more
+        now = tally.snapshot()
+        idle = stopped is None and not now.finished  # then what an earlier run has written tells more
         if not (idle and files.summary.exists()):
             replace_atomically(files.summary, [dumps(told), b"\n"])
         if report is not None and not (idle and Path(report).exists()):
             replace_atomically(Path(report), [report_html(told, tally).encode()])
-        now = tally.snapshot()
         return BatchResult(
             total=now.total,
             done=now.done,

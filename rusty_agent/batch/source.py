@@ -146,23 +146,19 @@ class FileSource:
         Raises:
             BatchError: It cannot be read.
         """
-        digest, size = hashlib.sha256(), 0
-        buffer = bytearray(_BLOCK)
-        view = memoryview(buffer)
         with self._raw() as file:
             self._stamp = _stamp(file)
-            while count := file.readinto(buffer):
-                digest.update(view[:count])
-                size += count
-        return digest.hexdigest(), size
+            sha256, size, _ = _sha256(file)
+        return sha256, size
 
     def continues(self, sha256: str, size: int) -> bool:
         """Whether what this begins with is another input, in whole lines: its digest in hexadecimal, and its bytes."""
         with self._raw() as file:
-            data = file.read(size)
-            border = data[-1:] + file.read(1)
-        whole = len(data) == size and (b"\n" in border or b"\r" in border or len(border) < 2)
-        return whole and not data.startswith(_GZIP) and hashlib.sha256(data).hexdigest() == sha256
+            packed = file.peek(2).startswith(_GZIP)
+            found, count, last = _sha256(file, size)
+            border = last + file.read(1)
+        whole = count == size and (b"\n" in border or b"\r" in border or len(border) < 2)
+        return whole and not packed and found == sha256
 
     def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
         """The rows in their order, one at a time; blank lines are left out.
@@ -290,6 +286,17 @@ class FileSource:
             hint = "" if self._template else "without a template a table needs a column prompt: "
             raise BatchError(printable(f"{self.name}: {hint}{error}")) from None
         return header
+
+
+def _sha256(file: io.BufferedReader, most: int | None = None) -> tuple[str, int, bytes]:
+    """The SHA-256 of a file from here on, or of so many bytes: in hexadecimal; how many there are; the last of them."""
+    digest, size, last = hashlib.sha256(), 0, b""
+    view = memoryview(bytearray(_BLOCK))
+    while count := file.readinto(view if most is None else view[: most - size]):
+        digest.update(view[:count])
+        size += count
+        last = bytes(view[count - 1 : count])
+    return digest.hexdigest(), size, last
 
 
 def _stamp(file: io.BufferedReader) -> tuple[int, ...] | None:

@@ -37,16 +37,25 @@ _INNER = ("error", "errors", "base_resp")  # where the object that describes an 
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 
 _NAMES = {
-    **dict.fromkeys(("invalid_request_error", "context_length_exceeded", "content_filter"), 400),
-    **dict.fromkeys(("authentication_error", "invalid_api_key"), 401),
-    **dict.fromkeys(("billing_error",), 402),
-    **dict.fromkeys(("permission_error",), 403),
-    **dict.fromkeys(("not_found_error", "model_not_found"), 404),
-    **dict.fromkeys(("rate_limit_error", "rate_limit_exceeded", "insufficient_quota"), 429),
-    **dict.fromkeys(("server_error", "internal_server_error", "internal_error", "api_error"), 500),
-    **dict.fromkeys(("service_unavailable",), 503),
-    **dict.fromkeys(("timeout_error",), 504),
-    **dict.fromkeys(("overloaded_error",), 529),
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "server_error": 500,
+    "internal_server_error": 500,
+    "internal_error": 500,
+    "api_error": 500,
+    "service_unavailable": 503,
+    "timeout_error": 504,
+    "overloaded_error": 529,
 }
 """The status that an error's code or type stands for where an answer that had begun can have none: OpenAI's codes
 (https://platform.openai.com/docs/guides/error-codes), and Anthropic's types (https://docs.anthropic.com/en/api/errors).

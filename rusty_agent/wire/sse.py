@@ -173,10 +173,9 @@ class SSEDecoder:
         if name and self._size + len(line) > self._cap + _FIELD_SLACK:
             raise self._too_long()
         start = len(name) + (2 if line.startswith(b": ", colon) else 1)
-        value = line[start:]  # cut out once: it may be as long as the cap
         bare = line.startswith(b"{")
+        value = line if bare else line[start:]  # cut out once: it may be as long as the cap
         if bare or name == b"data":
-            value = line if bare else value
             if self._data is not None and self._data.endswith(b"}") and value.startswith((b"{", b"[DONE]")):
                 type_ = self._type
                 self._dispatch(events)
