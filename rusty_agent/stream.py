@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from .call import Call, Outcome
-from .errors import RustyAgentError, StreamInterruptedError
+from .errors import RustyAgentError
 from .net.attempt import Attempt
 from .types import GenerateResult, StreamEvent, TextDelta
 from .wire.chunks import Delta
@@ -33,8 +33,8 @@ class AsyncTextStream(Outcome):
     arrived in `partial_text`.
 
     Leaving a loop over it early (`break`, an exception, cancellation), `aclose()`, leaving its `async with` block,
-    and dropping the last reference each close the connection at once. A stream that was closed yields nothing more: a
-    loop over it in another task ends too, with an error if it was waiting, else without; `result()` always raises.
+    and dropping the last reference each close the connection at once. Whoever reads on in a stream that was closed
+    before its end gets a `StreamInterruptedError`, and so does a loop over it in another task.
 
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """
@@ -86,7 +86,7 @@ class AsyncTextStream(Outcome):
         Raises:
             RustyAgentError: The answer did not begin.
         """
-        if not self._begun and (self._error is not None or not self._closed):
+        if not self._begun:
             self._keep(await self.arrival() or [])
 
     async def result(self) -> GenerateResult:
@@ -97,8 +97,6 @@ class AsyncTextStream(Outcome):
         """
         while await self.arrival() is not None:
             pass
-        if not self._whole:
-            raise StreamInterruptedError("The stream was closed before its end.", partial_text=self.partial_text)
         return self._result()
 
     async def aclose(self) -> None:
@@ -145,8 +143,11 @@ class AsyncTextStream(Outcome):
         """The first deltas, or the end, or why there are none."""
         if self._error is not None:
             raise self._error.with_traceback(None)  # or each time it is raised would make it longer
-        if self._closed:
+        if self._whole:
             return None
+        if self._closed:
+            self._error = self._given_up()
+            raise self._error
         if self._reading:
             raise _Refused("The stream is being read by another task: only one may read at a time")
         self._reading = True

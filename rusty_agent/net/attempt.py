@@ -241,7 +241,7 @@ class Attempt:
 
 
 def given_up() -> StreamInterruptedError:
-    """The error of whoever still waits for an answer when its stream or provider is closed."""
-    error = StreamInterruptedError("The answer was given up: its stream or its provider was closed meanwhile.")
+    """The error of whoever still reads an answer when its stream or provider has been closed."""
+    error = StreamInterruptedError("The answer was given up: its stream or its provider was closed before its end.")
     error.retryable = False
     return error

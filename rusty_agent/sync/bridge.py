@@ -56,16 +56,15 @@ class LoopThread:
             threading.Thread(target=self._run, name="rusty-agent", daemon=True).start()
             self.started = True
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop, in this thread's context, and wait for it.
+    def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function on the loop, in this thread's context, and wait for it.
 
         Raises:
             RuntimeError: This is the loop's own thread: it would wait for itself.
             BaseException: What the coroutine raises.
         """
-        self.refuse_own_thread(coroutine)
         outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
-        crossing = Crossing(self, coroutine, lambda value, error: outcome.put((value, error)))
+        crossing = Crossing(self, function, lambda value, error: outcome.put((value, error)))
         try:
             crossing.begin()
             value, error = _get(outcome)
@@ -81,10 +80,9 @@ class LoopThread:
                 del error  # a cycle of the error and this frame would keep the answer alive
         return value  # type: ignore[return-value]
 
-    def refuse_own_thread(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def refuse_own_thread(self) -> None:
         """Raise instead of deadlocking."""
         if threading.get_ident() == self._ident:
-            coroutine.close()
             raise RuntimeError(
                 "A blocking call on rusty_agent's own event loop thread would wait for itself. "
                 "Use AsyncProvider in callbacks, or call from another thread."
@@ -134,27 +132,32 @@ class LoopThread:
 
 
 class Crossing(Generic[T]):
-    """A coroutine on its way to the loop, running there, or over; in the context of the thread that makes this.
+    """A call on its way to the loop, running there, or over; in the context of the thread that makes this.
 
     It is made first and begun afterwards, so that whoever begins it holds already what it takes to cancel it: Ctrl-C
-    may come between any two steps of the main thread.
+    may come between any two steps of the main thread. For the same reason the coroutine is made on the loop: one that
+    was lost on its way there would complain that it was never awaited.
 
     Args:
         thread: Where to run it.
-        coroutine: What to run.
+        function: What to run.
         done: Called on the loop with the result or the error.
+
+    Raises:
+        RuntimeError: This is the loop's own thread, which would wait for itself.
     """
 
-    __slots__ = ("_cancelled", "_context", "_coroutine", "_done", "_task", "_thread")
+    __slots__ = ("_cancelled", "_context", "_done", "_function", "_task", "_thread")
 
     def __init__(
         self,
         thread: LoopThread,
-        coroutine: Coroutine[Any, Any, T],
+        function: Callable[[], Coroutine[Any, Any, T]],
         done: Callable[[T | None, BaseException | None], object],
     ) -> None:
+        thread.refuse_own_thread()
         self._thread = thread
-        self._coroutine = coroutine
+        self._function = function
         self._done = done
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
@@ -179,20 +182,18 @@ class Crossing(Generic[T]):
             self._task.add_done_callback(self._end)
 
     def _cancel(self) -> None:
+        if self._cancelled:  # a second one would end the cleaning up that the first has begun
+            return
         self._cancelled = True
         if self._task is not None:
             self._task.cancel()
         else:
-            self._abort()
+            self._fail(asyncio.CancelledError())
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._thread.tasks.discard(task)
         if task.cancelled():  # before its first step
-            self._abort()
-
-    def _abort(self) -> None:
-        self._coroutine.close()
-        self._fail(asyncio.CancelledError())
+            self._fail(asyncio.CancelledError())
 
     def _fail(self, error: BaseException) -> None:
         if not self._thread.stopping:  # at exit, a daemon thread that waits is better left waiting
@@ -200,7 +201,7 @@ class Crossing(Generic[T]):
 
     async def _run(self) -> None:
         try:
-            value = await self._coroutine
+            value = await self._function()
         except BaseException as error:
             self._fail(error)
         else:

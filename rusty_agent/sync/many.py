@@ -15,6 +15,7 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Literal, TypeGuard, Unpack, overload
 
@@ -193,7 +194,8 @@ class ManyPrompts:
         if _is_taken_here(prompts):
             prompts = list(prompts)
         return loop_thread().run(
-            self._core.gather(
+            partial(
+                self._core.gather,
                 prompts,
                 concurrency=concurrency,
                 return_exceptions=return_exceptions,
@@ -214,9 +216,7 @@ def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> I
     handover: Handover[MapItem | _Prompts] = Handover(thread.loop, _HIGH_WATER, _LOW_WATER)
     if source is not None:
         source.ask = lambda: handover.post(source)
-    pump = _pump(items, handover)
-    thread.refuse_own_thread(pump)
-    crossing = Crossing(thread, pump, lambda _, error: handover.end(error))
+    crossing = Crossing(thread, partial(_pump, items, handover), lambda _, error: handover.end(error))
     try:
         crossing.begin()
         while (arrival := handover.get()) is not None:

@@ -6,6 +6,7 @@ In: what `AsyncProvider` takes. Out: what it gives, waited for. Never touched: a
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
@@ -59,7 +60,7 @@ class Provider(FromPreset, ManyPrompts):
         """
         provider = cls.__new__(cls)
         provider._core = AsyncProvider.local(model_path, **options)
-        loop_thread().run(provider._core.__aenter__())
+        loop_thread().run(provider._core.__aenter__)
         return provider
 
     @property
@@ -105,7 +106,7 @@ class Provider(FromPreset, ManyPrompts):
     ) -> str | GenerateResult:
         """Generate a whole answer, and wait for it; see `AsyncProvider.generate_text`."""
         return loop_thread().run(
-            self._core.generate_text(prompt, include_usage=include_usage, stream=stream, **parameters)
+            partial(self._core.generate_text, prompt, include_usage=include_usage, stream=stream, **parameters)
         )
 
     @shows(Parameters)
@@ -120,7 +121,7 @@ class Provider(FromPreset, ManyPrompts):
 
     def close(self) -> None:
         """Close all connections now; calls under way in other threads end with `APIConnectionError`."""
-        loop_thread().run(self._core.aclose())
+        loop_thread().run(self._core.aclose)
 
     def __enter__(self) -> Self:
         return self

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from ..call import Call, Outcome
-from ..errors import StreamInterruptedError
 from ..stream import AsyncTextStream
 from ..types import GenerateResult, StreamEvent, TextDelta
 from ..wire.chunks import Delta
@@ -29,8 +29,8 @@ class TextStream(Outcome):
     raised that carries what had arrived in `partial_text`.
 
     Leaving a loop over it early, `close()`, leaving its `with` block, and dropping the last reference each close the
-    connection at once. A stream that was closed yields nothing more: a loop over it in another thread ends too, with
-    an error if it was waiting, else without.
+    connection at once. Whoever reads on in a stream that was closed before its end gets a `StreamInterruptedError`,
+    and so does a loop over it in another thread.
 
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """
@@ -45,11 +45,9 @@ class TextStream(Outcome):
         self._begun = False
         self._whole = False  # the end has been seen
         self._error: BaseException | None = None
-        self._handover: Handover[list[Delta]] = Handover(thread.loop)
-        pump = _pump(stream, self._handover)
-        thread.refuse_own_thread(pump)
-        handover = self._handover
-        self._crossing = Crossing(thread, pump, lambda _, error: handover.end(error))
+        handover: Handover[list[Delta]] = Handover(thread.loop)
+        self._handover = handover
+        self._crossing = Crossing(thread, partial(_pump, stream, handover), lambda _, error: handover.end(error))
         self._ended = False
         try:
             self._crossing.begin()
@@ -106,8 +104,6 @@ class TextStream(Outcome):
         """
         while self._arrival():
             pass
-        if not self._whole:
-            raise StreamInterruptedError("The stream was closed before its end.", partial_text=self.partial_text)
         return self._result()
 
     def open(self) -> None:
@@ -123,8 +119,8 @@ class TextStream(Outcome):
         """Close the connection now. Safe at any time, from any thread, and more than once."""
         self._arrived.clear()  # which ends iterations over it too
         if not self._ended:
+            self._crossing.cancel()  # before it is noted down: Ctrl-C may come in between
             self._ended = True
-            self._crossing.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -146,8 +142,11 @@ class TextStream(Outcome):
         """Fill the backlog from the next arrival; False at the end of the stream."""
         if self._error is not None:
             raise self._error.with_traceback(None)  # or each time it is raised would make it longer
-        if self._ended:
+        if self._whole:
             return False
+        if self._ended:
+            self._error = self._given_up()
+            raise self._error
         if self._process != os.getpid():
             raise RuntimeError("This stream was opened in the parent process: open another one in this one")
         deltas = self._wait()

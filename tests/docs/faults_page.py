@@ -30,7 +30,8 @@ An answer has exactly two endings.
 * **It is not.** You get a `RustyAgentError`. Its `partial_text` holds the text that had arrived, its `usage` the last
   token counts, and its `attempts` says how often the request was sent.
 
-There is no third ending. A connection that drops is never taken for a short answer.
+There is no third ending. A connection that drops is never taken for a short answer, nor is a stream that was left by a
+`break` or closed: whoever reads on in it gets a `StreamInterruptedError`.
 
 ```python
 from rusty_agent import Provider, RustyAgentError

@@ -263,12 +263,16 @@ def test_the_blocking_face_closes_too(serve: Serve) -> None:
         held.append(blocking.stream_text("hi"))
         for _ in held[-1]:
             break
+        with pytest.raises(StreamInterruptedError, match="given up") as raised:
+            next(held[-1])
+        assert raised.value.partial_text == "a"
 
     def by_close() -> None:
         held.append(blocking.stream_text("hi"))
         assert next(held[-1]) == "a"
         held[-1].close()
-        assert list(held[-1]) == []
+        with pytest.raises(StreamInterruptedError, match="given up"):
+            list(held[-1])
 
     def by_with() -> None:
         with blocking.stream_text("hi") as opened:

@@ -171,24 +171,46 @@ def test_a_status_counts_though_its_body_stalls(face: Face, serve: Serve, monkey
     assert len(server.requests) == 1
 
 
-def test_a_closed_stream_yields_nothing_more(face: Face, serve: Serve) -> None:
+def test_a_closed_stream_yields_nothing_more_and_is_no_end(face: Face, serve: Serve) -> None:
+    """Whoever closes it within a loop over it leaves the loop too; another loop must not take it for a whole answer."""
     server = serve(answer([b"".join(events(*"abcdef"))], framing="chunked"))
     got: list[str] = []
-    if face.name == "sync":
+
+    def read() -> None:
         blocking = face.provider(server).stream_text("hi")
         for piece in blocking:
             got.append(piece)
             blocking.close()
-    else:
 
-        async def main() -> None:
-            opened = face.provider(server).stream_text("hi")
-            async for piece in opened:
-                got.append(piece)
-                await opened.aclose()
+    async def main() -> None:
+        opened = face.provider(server).stream_text("hi")
+        async for piece in opened:
+            got.append(piece)
+            await opened.aclose()
 
-        face.run(main)  # type: ignore[union-attr]
+    with pytest.raises(StreamInterruptedError, match="closed before its end") as raised:
+        read() if face.name == "sync" else face.run(main)  # type: ignore[union-attr]
     assert got == ["a"]
+    assert raised.value.partial_text == "abcdef"
+
+
+async def test_reading_on_after_a_break_is_no_end(serve: Serve) -> None:
+    opened = llm_for(serve(stream("a", "b", gap=0.01))).stream_text("hi")
+    async for _ in opened:
+        break
+    for read_on in (lambda: anext(opened), opened.result, opened.__anext__):
+        with pytest.raises(StreamInterruptedError, match="closed before its end"):
+            await read_on()
+
+
+async def test_a_stream_that_was_closed_before_it_began_does_not_begin(serve: Serve) -> None:
+    server = serve(stream("a"))
+    opened = llm_for(server).stream_text("hi")
+    await opened.aclose()
+    for read in (opened.open, opened.__anext__, opened.result):
+        with pytest.raises(StreamInterruptedError, match="closed before its end"):
+            await read()
+    assert server.requests == []
 
 
 async def test_a_cancelled_read_is_no_end(serve: Serve) -> None:
