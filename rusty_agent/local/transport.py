@@ -40,7 +40,14 @@ class LocalTransport(Transport):
         await self._running()
 
     async def post(
-        self, url: URL, headers: Headers, body: bytes, *, connect: float | None, sending: Callable[[], None]
+        self,
+        url: URL,
+        headers: Headers,
+        body: bytes,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        connect: float | None,
+        sending: Callable[[], None],
     ) -> Response:
         """As `Transport.post`, to wherever the server listens.
 
@@ -49,10 +56,10 @@ class LocalTransport(Transport):
             RustyAgentError: As `Transport.post`.
         """
         if self.closed:
-            return await super().post(url, headers, body, connect=connect, sending=sending)  # says so
+            return await super().post(url, headers, body, loop, connect=connect, sending=sending)  # says so
         target = url.with_port((await self._running()).port)
         try:
-            return await super().post(target, headers, body, connect=connect, sending=sending)
+            return await super().post(target, headers, body, loop, connect=connect, sending=sending)
         except RustyAgentError as error:
             told = await self.diagnose(error, target)
             if told is error:

@@ -110,6 +110,7 @@ class Attempt:
                     exchange.url,
                     exchange.headers,
                     exchange.body,
+                    self._loop,
                     connect=exchange.limits.connect,
                     sending=self._watchdog.waiting,
                 )

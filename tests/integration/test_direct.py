@@ -130,7 +130,7 @@ async def test_few_targets_are_remembered(serve: Serve) -> None:
         loop = asyncio.get_running_loop()
         for number in range(100):
             url = llm._url.with_query(n=str(number))
-            response = await transport.post(url, llm._requests.headers, b"{}", connect=1, sending=lambda: None)
+            response = await transport.post(url, llm._requests.headers, b"{}", loop, connect=1, sending=lambda: None)
             transport.release(response, loop)
         connector: Any = transport._session(loop).connector
         assert len(connector._targets) <= 16
@@ -160,7 +160,7 @@ class Line:
 
 async def test_requests_of_one_turn_are_sent_together_in_the_next() -> None:
     log: list[str] = []
-    outbox, lines = Outbox(), [Line(log, name) for name in "abcd"]
+    outbox, lines = Outbox(asyncio.get_running_loop()), [Line(log, name) for name in "abcd"]
     for line in lines:
         outbox.put(line, b"request")
     assert log == []
@@ -184,7 +184,7 @@ def test_an_interrupted_sending_leaves_nobody_waiting_and_no_key_in_its_frames()
     lines = [Line(log, "a"), Line(log, "b", KeyboardInterrupt()), Line(log, "c")]
 
     async def main() -> None:
-        outbox = Outbox()
+        outbox = Outbox(asyncio.get_running_loop())
         for line in lines:
             outbox.put(line, KEY.encode())
         await asyncio.sleep(1)

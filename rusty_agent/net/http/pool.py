@@ -30,6 +30,9 @@ __all__ = ["READ_BUFFER", "BoundedConnector", "Connector", "Dialing", "dialing"]
 READ_BUFFER = 2**18
 """Bytes buffered before the server is held back, at most twice this (aiohttp's high-water mark)."""
 
+_READ_BYTES = 2**16
+"""What one read of a socket brings at most."""
+
 _MAX_TARGETS = 16
 _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
@@ -79,6 +82,12 @@ class _Protocol(ResponseHandler):
     kept = False
     _was_paused = False
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if hasattr(transport, "max_size"):  # asyncio's: uvloop keeps one buffer for all reads
+            # With asyncio's 256 KiB the C library maps memory anew for each read, and gives it back at once.
+            transport.max_size = _READ_BYTES
+
     def data_received(self, data: bytes) -> None:
         if self.idle and data:  # resuming to read hands over nothing
             self.close()
@@ -127,7 +136,7 @@ class Connector(aiohttp.TCPConnector):
         self.abandoned = False
         self._home = asyncio.get_running_loop()
         self._targets: dict[URL, Target] = {}
-        self._outbox = Outbox()
+        self._outbox = Outbox(self._home)
         super().__init__(**options)
         protocol: type[ResponseHandler] = _Protocol
         self._factory = partial(protocol, loop=self._home)
@@ -143,7 +152,7 @@ class Connector(aiohttp.TCPConnector):
         return target
 
     async def _get(self, *args: Any, **kwargs: Any) -> Any:
-        if _dialing().anew:
+        if self._dialing().anew:
             return None
         connection: Any = await super()._get(*args, **kwargs)
         if connection is not None:
@@ -155,8 +164,11 @@ class Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        _dialing().made = True
+        self._dialing().made = True
         return await super()._create_connection(*args, **kwargs)
+
+    def _dialing(self) -> Dialing:
+        return dialing[asyncio.current_task(self._home)]
 
     @property
     def closed(self) -> bool:
@@ -171,16 +183,12 @@ class BoundedConnector(Connector):
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         connection = await super().connect(*args, **kwargs)
-        _dialing().sending()
+        self._dialing().sending()
         return connection
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
         async with asyncio.timeout(timeout.sock_connect):  # for names and proxies too, which aiohttp does not limit
             return await super()._create_connection(req, traces, timeout)
-
-
-def _dialing() -> Dialing:
-    return dialing[asyncio.current_task()]
 
 
 def _abandon_all() -> None:

@@ -66,21 +66,28 @@ class Transport:
         weakref.finalize(self, close_later, self._sessions).atexit = False
 
     async def post(
-        self, url: URL, headers: Headers, body: bytes, *, connect: float | None, sending: Callable[[], None]
+        self,
+        url: URL,
+        headers: Headers,
+        body: bytes,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        connect: float | None,
+        sending: Callable[[], None],
     ) -> Response:
         """Send a request, wait for the response's headers.
 
         A pooled connection that turns out to be dead is replaced once, at once: servers close idle connections at any
         moment. `sending` is called when there is a connection to send on: with a bounded pool that may take long.
+        `loop` is the running one: it is handed on because before Python 3.12 asking for it is a system call.
 
         Raises:
             RustyAgentError: The endpoint could not be reached or gave no HTTP answer.
         """
-        loop = asyncio.get_running_loop()
         session = self._session(loop)
         timeout = _client_timeout(connect, self.queues)
         redirects = resent = 0
-        task = asyncio.current_task()
+        task = asyncio.current_task(loop)
         if not self.queues:
             sending()
         while True:
