@@ -180,7 +180,11 @@ def main() -> None:
     names = [*PARTS, *OTHERS]
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(names)}; all of them without one")
-    parser.add_argument("--quick", action="store_true", help="less work, two rounds, one loop, no slow client with a thousand streams: two minutes, rough")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="less work, two rounds, one loop, no slow client with a thousand streams: two minutes, rough",
+    )
     parser.add_argument("--rounds", type=int, help="how many rounds (default 5, with --quick 2)")
     parser.add_argument("--loop", choices=LOOPS, action="append", help="only this event loop")
     parser.add_argument("-o", "--output", type=Path, help="write the figures here, as JSON")

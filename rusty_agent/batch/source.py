@@ -8,7 +8,6 @@ What cannot be read twice (a pipe, standard input) is first put into a temporary
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import io
@@ -20,16 +19,17 @@ import threading
 import weakref
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import BatchError
 from ..wire.failure import printable
 from .rows import KEPT_BAD, REPEATED, BadLine, Checked, Row, parse_line, parse_row
+from .table import Readable, records
 from .template import Template
 
 if TYPE_CHECKING:
@@ -45,10 +45,6 @@ _BOM = b"\xef\xbb\xbf"
 _LOOK_EVERY = 1000  # lines
 _GZIP = b"\x1f\x8b"
 _PROMPT_COLUMN = Template("{prompt}")
-
-_csv_limit = threading.Lock()
-
-Readable: TypeAlias = io.BufferedReader | gzip.GzipFile
 
 
 def open_source(
@@ -254,38 +250,24 @@ class FileSource:
 
     def _records(self, file: Readable, check: bool) -> Iterator[Row | BadLine]:
         """The rows of a table; a record's line is its first."""
-        template = self._template or _PROMPT_COLUMN
-        header: list[str] | None = None
-        # Bytes that are no UTF-8 become lone surrogates here, so that only their own record is bad.
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        try:
-            lines = _TableLines(text)
-            reader = csv.reader(lines, delimiter=self._delimiter or ",", strict=True)
-            while (record := _next_record(reader, lines)) is not None:
-                if header is None:
-                    header = self._checked_header(record, template)
-                elif isinstance(record, str):
-                    yield BadLine(lines.first, record)
-                elif len(record) != len(header):
-                    yield BadLine(lines.first, f"{len(record)} columns where the header has {len(header)}")
-                else:
-                    columns = dict(zip(header, record, strict=True))
-                    yield parse_row(columns, lines.first, template=template, check=check)
-        finally:
-            with suppress(ValueError):  # it was closed
-                text.detach()  # or it would close what is not its own
+        template, delimiter = self._template or _PROMPT_COLUMN, self._delimiter or ","
+        for line, record in records(file, delimiter, require=self._require, longest=MAX_LINE_BYTES):
+            if isinstance(record, str):
+                yield BadLine(line, record)
+            else:
+                yield parse_row(record, line, template=template, check=check)
 
-    def _checked_header(self, header: list[str] | str, template: Template) -> list[str]:
+    def _require(self, header: list[str] | str) -> None:
+        """Refuse a header that will not do, or what stands in its place."""
         if isinstance(header, str):
             raise BatchError(f"{self.name}: the header cannot be read: {header}")
         if len(set(header)) < len(header):
             raise BatchError(printable(f"{self.name}: two columns have the same name. Rename one: {header}"))
         try:
-            template.require(header)
+            (self._template or _PROMPT_COLUMN).require(header)
         except ValueError as error:
             hint = "" if self._template else "without a template a table needs a column prompt: "
             raise BatchError(printable(f"{self.name}: {hint}{error}")) from None
-        return header
 
 
 def _sha256(file: io.BufferedReader, most: int | None = None) -> tuple[str, int, bytes]:
@@ -314,67 +296,3 @@ def _unpacked(file: io.BufferedReader) -> Iterator[Readable]:
             yield unpacked
     else:
         yield file
-
-
-class _TooLongError(Exception):
-    """A record is longer than the cap."""
-
-
-class _TableLines:
-    """The lines of a table, any line ends, for csv to read; it counts them, and caps what one record takes."""
-
-    def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text = text
-        self._line = 0
-        self._size = 0
-        self.first = 0
-
-    def begin(self) -> None:
-        """A record begins with the next line."""
-        self.first = self._line + 1
-        self._size = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        text = self._text.readline(MAX_LINE_BYTES + 1)
-        if not text:
-            raise StopIteration
-        self._line += 1
-        self._size += len(text)
-        if self._size > MAX_LINE_BYTES:
-            while text and not text.endswith(("\n", "\r")):
-                text = self._text.readline(_BLOCK)
-            raise _TooLongError
-        return text
-
-
-def _next_record(reader: Iterator[list[str]], lines: _TableLines) -> list[str] | str | None:
-    """The next record that is not blank, or what is wrong with it; None at the end.
-
-    csv caps a field by one number for the whole process. It is raised only while a record is parsed: nobody else
-    sees it, except another thread that parses a table in that very moment, which is allowed more than it asked for.
-    """
-    record: list[str] = []
-    while not record:
-        lines.begin()
-        try:
-            with _csv_limit:
-                usual = csv.field_size_limit(MAX_LINE_BYTES)
-                try:
-                    record = next(reader)
-                finally:
-                    csv.field_size_limit(usual)
-        except StopIteration:
-            return None
-        except csv.Error as error:
-            return f"not CSV: {error}"
-        except _TooLongError:
-            return f"longer than {MAX_LINE_BYTES} characters (is a closing quote missing?)"
-    text = "".join(record)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "not UTF-8"
-    return "holds a NUL byte" if "\0" in text else record

@@ -1,0 +1,123 @@
+"""A table, CSV or TSV → its records, one at a time.
+
+In: the table's bytes. Out: records as columns with their names, and what is wrong with the others, each with the line
+that it begins in. Never touched: what becomes of a record.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TypeAlias
+
+__all__ = ["Readable", "records"]
+
+_BLOCK = 2**18  # characters
+
+_csv_limit = threading.Lock()
+
+Readable: TypeAlias = io.BufferedReader | gzip.GzipFile
+
+
+def records(
+    file: Readable, delimiter: str, *, require: Callable[[list[str] | str], object], longest: int
+) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """The records of a table, each with its first line, from 1; blank ones are left out.
+
+    Args:
+        file: The table, not closed here.
+        delimiter: What stands between two columns.
+        require: Called with the header, or with what is wrong with it; raises if that will not do.
+        longest: How many characters a record may have.
+
+    Yields:
+        The columns by their names; or what is wrong with a record, in words.
+    """
+    header: list[str] | None = None
+    # Bytes that are no UTF-8 become lone surrogates here, so that only their own record is bad.
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        lines = _Lines(text, longest)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        while (record := _next_record(reader, lines)) is not None:
+            if header is None:
+                require(record)
+                header = list(record)
+            elif isinstance(record, str):
+                yield lines.first, record
+            elif len(record) != len(header):
+                yield lines.first, f"{len(record)} columns where the header has {len(header)}"
+            else:
+                yield lines.first, dict(zip(header, record, strict=True))
+    finally:
+        with suppress(ValueError):  # it was closed
+            text.detach()  # or it would close what is not its own
+
+
+class _TooLongError(Exception):
+    """A record is longer than the cap."""
+
+
+class _Lines:
+    """The lines of a table, any line ends, for csv to read; it counts them, and caps what one record takes."""
+
+    def __init__(self, text: io.TextIOWrapper, longest: int) -> None:
+        self._text = text
+        self.longest = longest
+        self._line = 0
+        self._size = 0
+        self.first = 0
+
+    def begin(self) -> None:
+        """A record begins with the next line."""
+        self.first = self._line + 1
+        self._size = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        text = self._text.readline(self.longest + 1)
+        if not text:
+            raise StopIteration
+        self._line += 1
+        self._size += len(text)
+        if self._size > self.longest:
+            while text and not text.endswith(("\n", "\r")):
+                text = self._text.readline(_BLOCK)
+            raise _TooLongError
+        return text
+
+
+def _next_record(reader: Iterator[list[str]], lines: _Lines) -> list[str] | str | None:
+    """The next record that is not blank, or what is wrong with it; None at the end.
+
+    csv caps a field by one number for the whole process. It is raised only while a record is parsed: nobody else
+    sees it, except another thread that parses a table in that very moment, which is allowed more than it asked for.
+    """
+    record: list[str] = []
+    while not record:
+        lines.begin()
+        try:
+            with _csv_limit:
+                usual = csv.field_size_limit(lines.longest)
+                try:
+                    record = next(reader)
+                finally:
+                    csv.field_size_limit(usual)
+        except StopIteration:
+            return None
+        except csv.Error as error:
+            return f"not CSV: {error}"
+        except _TooLongError:
+            return f"longer than {lines.longest} characters (is a closing quote missing?)"
+    text = "".join(record)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    return "holds a NUL byte" if "\0" in text else record
