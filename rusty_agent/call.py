@@ -108,6 +108,19 @@ class Call:
             logger.debug("%s", line)
         return changed
 
+    def _adapts_to(self, error: APIStatusError) -> bool:
+        """Whether the request has changed because of the error, and is worth another try.
+
+        Raises:
+            APIStatusError: It has not. The error tells of what was left out before.
+        """
+        if self._refusals is None:
+            return False
+        if not self._adapt(self._refusals, error):
+            assert self._adaptation is not None
+            raise self._adaptation.error(error) from None
+        return True
+
     async def _nap(self, seconds: float) -> None:
         """Wait between two attempts."""
         if self._closed:  # by a retry hook
@@ -117,6 +130,15 @@ class Call:
                 await (asyncio.sleep if self._caller is None else self._caller.sleep)(seconds)
         except Interrupted:
             raise given_up() from None
+
+    def _let_in(self, limiter: Limiter, caller: Caller) -> Permit | None:
+        """A permit for the first attempt, if there is one without any wait."""
+        if self.attempt is not None:
+            return None
+        permit = limiter.try_acquire(caller, len(self._exchange.body))
+        if permit is not None:
+            self._waits_since = None
+        return permit
 
     async def _admitted(self, limiter: Limiter, caller: Caller) -> Permit:
         """Wait for a turn. The call's clock stands still meanwhile: a long line is no slow endpoint."""
@@ -140,11 +162,7 @@ class Call:
             raise given_up()
         if self._limiter is not None:
             caller = self._caller = self._caller or Caller()
-            permit = None
-            if self.attempt is None:  # it may be let in without any wait
-                permit = self._limiter.try_acquire(caller, len(self._exchange.body))
-                self._waits_since = self._waits_since if permit is None else None
-            self._permit = permit or await self._admitted(self._limiter, caller)
+            self._permit = self._let_in(self._limiter, caller) or await self._admitted(self._limiter, caller)
         self.attempt = attempt = Attempt(self.loop, self._transport, self._exchange, number, self.deadline)
         decoder = attempt.decoder
         try:
@@ -157,11 +175,8 @@ class Call:
         except BaseException as error:
             attempt.close()
             self._give_back(error)
-            if not isinstance(error, APIStatusError) or self._refusals is None:
+            if not (isinstance(error, APIStatusError) and self._adapts_to(error)):
                 raise
-            if not self._adapt(self._refusals, error):
-                assert self._adaptation is not None
-                raise self._adaptation.error(error) from None
             return await self._begin_attempt(number, whole)  # ends: each round leaves one parameter out
         if decoder.ended:
             self._give_back(decoder.error)

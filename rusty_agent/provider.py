@@ -35,7 +35,7 @@ from .net.limits import Caller, Limiter
 from .net.retry import RetryBudget
 from .parameters import FromPreset, Parameters, shows
 from .presets import Preset, find_preset
-from .requests import Prepared, Requests
+from .requests import Common, Prepared, Requests
 from .stream import AsyncTextStream
 from .types import GenerateResult, Limits, RetryPolicy, Timeout
 from .wire.refusal import Refusals
@@ -117,8 +117,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
         policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
         if max_connections is not None:
             checked_count(max_connections, "max_connections")
-        self._requests = Requests(
-            headers,
+        common = Common(
             model=model,
             url=self._url,
             key=self._key,
@@ -130,6 +129,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
             max_event_bytes=checked_count(max_event_bytes, "max_event_bytes"),
             split_thinking=split_thinking,
         )
+        self._requests = Requests(common, headers)
         self._refusals = Refusals() if adapt else None
         self._budget = RetryBudget(policy.budget)
         self._line = None if limits is None else checked_kind(limits, Limits, "limits")

@@ -23,7 +23,7 @@ from .types import RetryPolicy, Timeout
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 
-__all__ = ["Prepared", "Requests"]
+__all__ = ["Common", "Prepared", "Requests"]
 
 
 @define(eq=False, repr=False)
@@ -36,8 +36,8 @@ class Prepared:
 
 
 @define(frozen=True, kw_only=True, eq=False, repr=False)
-class _Common:
-    """What holds for every request of a provider; see `AsyncProvider`."""
+class Common:
+    """What holds for every request of a provider; see `AsyncProvider`. `url_secrets` are what its URLs hold of them."""
 
     model: str
     url: URL
@@ -54,6 +54,10 @@ class _Common:
 class Requests:
     """Makes the requests of one provider.
 
+    Args:
+        common: What holds for all of them.
+        headers: Further headers; they win over the library's own.
+
     Attributes:
         headers: Those of every request; of a stream there is one more.
         missing_key: What to say where there is no key, or None.
@@ -62,16 +66,16 @@ class Requests:
         ValueError: A header or a time limit cannot be right.
     """
 
-    def __init__(self, headers: Mapping[str, str] | None, **common: Any) -> None:
-        self._common = common_ = _Common(**common)
+    def __init__(self, common: Common, headers: Mapping[str, str] | None) -> None:
+        self._common = common
         self.missing_key: str | None = None
         self._limits = {
-            (whole, streamed): time_limits(common_.timeout, common_.settings, whole=whole, streamed=streamed)
+            (whole, streamed): time_limits(common.timeout, common.settings, whole=whole, streamed=streamed)
             for whole, streamed in ((True, False), (True, True), (False, True))
         }
         self.headers = Headers({"content-type": "application/json", "user-agent": f"rusty-agent/{__version__}"})
-        if common_.key is not None:
-            self.headers["authorization"] = f"Bearer {common_.key.reveal()}"
+        if common.key is not None:
+            self.headers["authorization"] = f"Bearer {common.key.reveal()}"
         self.headers.update(checked_headers(headers, "headers"))
         self._stream_headers = Headers({"accept-encoding": "identity"})  # compression would hold tokens back
         self._stream_headers.update(self.headers)
