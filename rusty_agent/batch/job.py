@@ -38,7 +38,7 @@ from .rows import BadLine, Row
 from .signals import DRAIN_SECONDS
 from .summary import summary
 
-__all__ = ["BatchResult", "Job", "Settings", "outlast"]
+__all__ = ["BatchResult", "Job", "JobSettings", "outlast"]
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class BatchResult:
 
 
 @define(frozen=True)
-class Settings:
+class JobSettings:
     """What holds for the whole batch; see `run_batch`. `common` are the parameters of all rows."""
 
     files: Files
@@ -117,7 +117,7 @@ class Settings:
 class Job:
     """One run of a batch."""
 
-    def __init__(self, settings: Settings, provider: AsyncProvider, rule: StopRule) -> None:
+    def __init__(self, settings: JobSettings, provider: AsyncProvider, rule: StopRule) -> None:
         self._settings = settings
         self._provider = provider
         self._rule = rule

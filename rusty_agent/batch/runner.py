@@ -26,7 +26,7 @@ from ..progress.tally import Price, Tally
 from ..provider import AsyncProvider
 from ..run import Concurrency, StopRule, checked_concurrency
 from .files import Files, refuse_overwriting
-from .job import BatchResult, Job, Settings, outlast
+from .job import BatchResult, Job, JobSettings, outlast
 from .journal import Sync
 from .lock import Lock
 from .plan import OnBadLine, Source, make_plan
@@ -102,7 +102,7 @@ async def run_batch(
         ValueError: An argument cannot be right; nothing was sent.
     """
     provider = checked_kind(provider, AsyncProvider, "provider")
-    settings = Settings(
+    settings = JobSettings(
         Files.of(Path(output)),
         None if price is None else Price.of(price),
         budget_usd,
@@ -139,7 +139,7 @@ async def run_batch(
         return await _to_its_end(job.sum_up, started, report)
 
 
-def _check(settings: Settings, provider: AsyncProvider) -> float:
+def _check(settings: JobSettings, provider: AsyncProvider) -> float:
     """Refuse what cannot be right before any file is touched: else every row would have to say it.
 
     Returns:

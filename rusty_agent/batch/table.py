@@ -41,7 +41,7 @@ def records(
     # Bytes that are no UTF-8 become lone surrogates here, so that only their own record is bad.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
-        lines = _Lines(text, longest)
+        lines = _TableLines(text, longest)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         while (record := _next_record(reader, lines)) is not None:
             if header is None:
@@ -62,7 +62,7 @@ class _TooLongError(Exception):
     """A record is longer than the cap."""
 
 
-class _Lines:
+class _TableLines:
     """The lines of a table, any line ends, for csv to read; it counts them, and caps what one record takes."""
 
     def __init__(self, text: io.TextIOWrapper, longest: int) -> None:
@@ -93,7 +93,7 @@ class _Lines:
         return text
 
 
-def _next_record(reader: Iterator[list[str]], lines: _Lines) -> list[str] | str | None:
+def _next_record(reader: Iterator[list[str]], lines: _TableLines) -> list[str] | str | None:
     """The next record that is not blank, or what is wrong with it; None at the end.
 
     csv caps a field by one number for the whole process. It is raised only while a record is parsed: nobody else

@@ -25,7 +25,7 @@ from attrs import define
 from ..errors import LocalModelError
 from .epitaph import epitaph
 
-__all__ = ["Run", "ServerOptions"]
+__all__ = ["ServerOptions", "ServerRun"]
 
 _SCRIPT = Path(__file__).with_name("child.py")
 _TAIL_BYTES = 4096  # how much of what the child says last is kept
@@ -44,7 +44,7 @@ class ServerOptions:
     start_timeout: float
 
 
-class Run:
+class ServerRun:
     """One child process, from its start to its end.
 
     Attributes:

@@ -1,6 +1,6 @@
 """The server as its provider sees it: one child process at a time, started when it is needed, stopped in time.
 
-In: a model file, a key, options. Out: the `Run` to talk to. Never touched: what goes on inside a run.
+In: a model file, a key, options. Out: the `ServerRun` to talk to. Never touched: what goes on inside a run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from ..errors import LocalModelError
-from .run import Run, ServerOptions
+from .run import ServerOptions, ServerRun
 
 __all__ = ["LocalServer"]
 
@@ -26,12 +26,12 @@ class LocalServer:
         self._model = model
         self._key = key
         self._options = options
-        self._runs: deque[Run] = deque(maxlen=_REMEMBERED)
+        self._runs: deque[ServerRun] = deque(maxlen=_REMEMBERED)
         self._lock = threading.RLock()  # reentrant: the garbage collector may call `stop` from within
         self._stopped = False
         _servers.add(self)
 
-    def run(self) -> Run:
+    def run(self) -> ServerRun:
         """The child that runs or is being started; returns at once. Await its `settled`.
 
         Raises:
@@ -41,10 +41,10 @@ class LocalServer:
             if self._stopped:
                 raise LocalModelError("The local model was stopped with its provider: make another provider.")
             if not self._runs or self._runs[-1].gone:
-                self._runs.append(Run(self._model, self._key, self._options))
+                self._runs.append(ServerRun(self._model, self._key, self._options))
             return self._runs[-1]
 
-    def find(self, port: int | None) -> Run | None:
+    def find(self, port: int | None) -> ServerRun | None:
         """The child that listens, or listened, on this port."""
         return next((run for run in reversed(self._runs) if run.port is not None and run.port == port), None)
 

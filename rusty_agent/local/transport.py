@@ -15,7 +15,7 @@ from yarl import URL
 from ..errors import RustyAgentError
 from ..net.http.direct import Headers, Response
 from ..net.http.transport import Transport, TransportOptions
-from .run import Run
+from .run import ServerRun
 from .server import LocalServer
 
 __all__ = ["LocalTransport"]
@@ -78,7 +78,7 @@ class LocalTransport(Transport):
         await super().aclose()
         await asyncio.to_thread(self._server.stop)
 
-    async def _running(self) -> Run:
+    async def _running(self) -> ServerRun:
         run = self._server.run()
         if run.port is None:
             await asyncio.wrap_future(run.settled)

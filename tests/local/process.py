@@ -11,7 +11,7 @@ from typing import Any
 
 import rusty_agent
 from rusty_agent import AsyncProvider, Provider
-from rusty_agent.local.run import Run
+from rusty_agent.local.run import ServerRun
 from rusty_agent.local.transport import LocalTransport
 
 SMALL: dict[str, Any] = {"threads": 1, "context": 512, "parallel": 2}
@@ -28,7 +28,7 @@ def tell(*what):
 """
 
 
-def run_of(provider: Provider | AsyncProvider) -> Run:
+def run_of(provider: Provider | AsyncProvider) -> ServerRun:
     """The child process of a local provider, started if need be."""
     core = provider._core if isinstance(provider, Provider) else provider
     assert isinstance(core._transport, LocalTransport)

@@ -15,7 +15,7 @@ import pytest
 from rusty_agent import AsyncProvider
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import Index
-from rusty_agent.batch.job import Job, Settings
+from rusty_agent.batch.job import Job, JobSettings
 from rusty_agent.batch.plan import Plan
 from rusty_agent.errors import BatchError
 from rusty_agent.run import StopRule
@@ -40,7 +40,7 @@ class Answering(AsyncProvider):
 
 
 def job(files: Files, provider: AsyncProvider) -> Job:
-    settings = Settings(files, None, None, "group", False, False, "fail", None, 4, False, {})
+    settings = JobSettings(files, None, None, "group", False, False, "fail", None, 4, False, {})
     return Job(settings, provider, StopRule())
 
 
