@@ -283,9 +283,12 @@ class Timeout:
     stall: float | None = field(default=None, validator=_seconds)
 
 
+_SLOWEST = 1e-6  # a minute: once in two years; of much less the reciprocal is no number
+
+
 def _positive(_: Any, attribute: Any, value: Any) -> None:
-    if value is not None and (not _is_number(value) or value <= 0):
-        raise ValueError(f"{attribute.name} must be a positive number or None, not {value!r}")
+    if value is not None and (not _is_number(value) or value < _SLOWEST):
+        raise ValueError(f"{attribute.name} must be a positive number (at least {_SLOWEST:g}) or None, not {value!r}")
 
 
 def _optional_positive_count(_: Any, attribute: Any, value: Any) -> None:

@@ -111,7 +111,7 @@ def test_the_defaults_of_a_retry_policy() -> None:
 
 
 @pytest.mark.parametrize("field", ["requests_per_minute", "tokens_per_minute", "in_flight"])
-@pytest.mark.parametrize("value", [0, -1, "many", True, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0, -1, 5e-324, "many", True, float("nan"), float("inf")])
 def test_limits_that_cannot_be(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         Limits(**{field: value})
