@@ -6,6 +6,7 @@ In: a way to make attempts. Out: deltas per arrival; what is known so far. Never
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -16,12 +17,12 @@ from .net.limits import Caller, Limiter, Permit
 from .net.retry import RetryBudget, logger, retrying
 from .net.watchdog import Interrupted, Scope
 from .requests import Prepared
-from .types import GenerateResult, TokenCounts, ToolCall, Usage
+from .types import Finish, GenerateResult, TokenCounts, ToolCall, Usage
 from .wire.chunks import Delta
 from .wire.refusal import Adaptation, Refusals
 from .wire.request import encode_body
 
-__all__ = ["Call", "Outcome"]
+__all__ = ["Call", "Outcome", "all_was_given"]
 
 _MAX_HELD = 1000
 _MAX_HELD_BYTES = 2**20
@@ -228,6 +229,11 @@ def _committed(attempt: Attempt, deltas: list[Delta]) -> bool:
     """Whether an attempt is the one: its content has begun, or it brought more of other things than can be held."""
     held = len(deltas) > _MAX_HELD or (bool(deltas) and attempt.received > _MAX_HELD_BYTES)
     return held or attempt.decoder.has_content
+
+
+def all_was_given(arrived: Sequence[Delta], left: Iterable[Delta]) -> bool:
+    """Whether the last arrival holds the answer's end, and no text is left of it: then closing cuts nothing off."""
+    return bool(arrived) and isinstance(arrived[-1], Finish) and not any(type(delta) is str for delta in left)
 
 
 class Outcome(TokenCounts):

@@ -8,11 +8,11 @@ server back through TCP.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from .call import Call, Outcome
+from .call import Call, Outcome, all_was_given
 from .errors import RustyAgentError
 from .net.attempt import Attempt
 from .types import GenerateResult, StreamEvent, TextDelta
@@ -20,9 +20,7 @@ from .wire.chunks import Delta
 
 __all__ = ["AsyncTextStream"]
 
-
-class _Refused(RuntimeError):
-    """A second task may not read, and does not disturb the first."""
+T = TypeVar("T")
 
 
 class AsyncTextStream(Outcome):
@@ -39,15 +37,16 @@ class AsyncTextStream(Outcome):
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """
 
+    _call = None  # also where Ctrl-C has kept the constructor from its end
+    _closed = False
+
     def __init__(self, start: Callable[[], Call]) -> None:
         self._start = start
-        self._call = None
         self._arrived: list[Delta] = []
         self._backlog: Iterator[Delta] = iter(self._arrived)
         self._begun = False
         self._reading = False
         self._live: Attempt | None = None  # once it has begun, while nobody reads and no end was seen
-        self._closed = False
         self._whole = False  # the end has been seen
         self._error: RustyAgentError | None = None
 
@@ -55,7 +54,7 @@ class AsyncTextStream(Outcome):
 
     def __aiter__(self) -> AsyncIterator[str]:
         """A view of the stream as text; it closes the stream when it is left before its end."""
-        return self._texts()
+        return _Texts(self)
 
     async def __anext__(self) -> str:
         while True:
@@ -65,6 +64,8 @@ class AsyncTextStream(Outcome):
             deltas = await self.arrival()
             if deltas is None:
                 raise StopAsyncIteration
+            if len(deltas) == 1 and type(deltas[0]) is str:  # tokens that come one by one
+                return deltas[0]
             self._keep(deltas)
 
     def events(self) -> AsyncIterator[StreamEvent]:
@@ -75,7 +76,7 @@ class AsyncTextStream(Outcome):
         Raises:
             RustyAgentError: While iterating, as the stream itself.
         """
-        return self._events()
+        return _Events(self)
 
     async def open(self) -> None:
         """Send the request and wait until the answer has begun with its first content.
@@ -116,8 +117,7 @@ class AsyncTextStream(Outcome):
         return f"<{type(self).__name__} {state}, {len(self.partial_text)} characters so far>"
 
     def __del__(self) -> None:
-        if self._call is not None and not self._closed:
-            self._call.close_from_anywhere()
+        self._leave()
 
     # Inside.
 
@@ -135,7 +135,7 @@ class AsyncTextStream(Outcome):
         finally:
             self._reading = False
         if self._closed:
-            self._check_cut()
+            self._refuse_rest()
         self._live = attempt
         return deltas
 
@@ -146,10 +146,9 @@ class AsyncTextStream(Outcome):
         if self._whole:
             return None
         if self._closed:
-            self._error = self._given_up()
-            raise self._error
+            self._refuse_rest()
         if self._reading:
-            raise _Refused("The stream is being read by another task: only one may read at a time")
+            raise RuntimeError("The stream is being read by another task: only one may read at a time")
         self._reading = True
         attempt = self._attempt
         try:
@@ -166,7 +165,8 @@ class AsyncTextStream(Outcome):
             raise
         finally:
             self._reading = False
-        self._check_cut()
+        if self._closed:
+            self._refuse_rest()
         self._live = self._attempt
         return deltas
 
@@ -183,62 +183,81 @@ class AsyncTextStream(Outcome):
         self._begun = True
         return deltas
 
-    def _check_cut(self) -> None:
-        """Raise if another task closed the stream, while this one read it, before its end."""
-        if not self._closed:
-            return
+    def _refuse_rest(self) -> NoReturn:
+        """The stream was closed before its end, maybe by another task while this one read it."""
         decoder = None if self._attempt is None else self._attempt.decoder
-        self._whole = decoder is not None and decoder.ended and decoder.error is None
-        if not self._whole:
-            self._error = (decoder and decoder.error) or self._given_up()
-            raise self._error
+        self._error = (decoder and decoder.error) or self._given_up()
+        raise self._error
 
     @property
     def received(self) -> int:
         """Bytes of the answer read so far. For the blocking face."""
         return 0 if self._attempt is None else self._attempt.received
 
-    async def _texts(self) -> AsyncGenerator[str, None]:
-        try:
-            while True:
-                for delta in self._backlog:
-                    if type(delta) is str:
-                        yield delta
-                deltas = await self.arrival()
-                if deltas is None:
-                    return
-                if len(deltas) == 1 and type(deltas[0]) is str:  # tokens that come one by one
-                    yield deltas[0]
-                else:
-                    self._keep(deltas)
-        except _Refused:
-            raise
-        except BaseException:
-            self._close()
-            raise
+    async def _next_event(self) -> StreamEvent:
+        """The next event, as `__anext__` of the text. For the views."""
+        while True:
+            for delta in self._backlog:
+                return TextDelta(delta) if isinstance(delta, str) else delta
+            deltas = await self.arrival()
+            if deltas is None:
+                raise StopAsyncIteration
+            self._keep(deltas)
 
-    async def _events(self) -> AsyncGenerator[StreamEvent, None]:
-        try:
-            while True:
-                for delta in self._backlog:
-                    yield TextDelta(delta) if isinstance(delta, str) else delta
-                deltas = await self.arrival()
-                if deltas is None:
-                    return
-                self._keep(deltas)
-        except _Refused:
-            raise
-        except BaseException:
-            self._close()
-            raise
+    def _leave(self) -> None:
+        """Close the connection now, from whatever thread the garbage collector runs on. For the views."""
+        if not self._closed and self._call is not None:
+            self._mark_closed()
+            self._call.close_from_anywhere()
 
     def _keep(self, deltas: list[Delta]) -> None:
         self._arrived = deltas
         self._backlog = iter(deltas)
 
     def _close(self) -> None:
-        self._closed = True
-        self._live = None
-        self._arrived.clear()  # which ends iterations over it too
+        self._mark_closed()
         if self._call is not None:
             self._call.close()
+
+    def _mark_closed(self) -> None:
+        self._closed = True
+        self._whole = self._whole or all_was_given(self._arrived, self._backlog)
+        self._live = None
+        self._arrived.clear()  # which ends iterations over it too
+
+
+class _View(Generic[T]):
+    """A loop over a stream, which closes it when it is left before its end.
+
+    No generator: one that has raised, as by a time limit around a read, would look like the end to whoever reads on.
+    """
+
+    __slots__ = ("_stream", "_used")
+
+    def __init__(self, stream: AsyncTextStream) -> None:
+        self._stream = stream
+        self._used = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def aclose(self) -> None:
+        """Close the stream, as leaving a loop over it does; for `contextlib.aclosing`."""
+        if self._used:
+            await self._stream.aclose()
+
+    def __del__(self) -> None:
+        if self._used:
+            self._stream._leave()
+
+
+class _Texts(_View[str]):
+    def __anext__(self) -> Coroutine[Any, Any, str]:
+        self._used = not self._stream._reading  # whoever is refused leaves without disturbing the one who reads
+        return self._stream.__anext__()
+
+
+class _Events(_View[StreamEvent]):
+    def __anext__(self) -> Coroutine[Any, Any, StreamEvent]:
+        self._used = not self._stream._reading  # whoever is refused leaves without disturbing the one who reads
+        return self._stream._next_event()

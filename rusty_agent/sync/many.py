@@ -222,6 +222,7 @@ def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> I
         while (arrival := handover.get()) is not None:
             if isinstance(arrival, MapItem):
                 yield arrival
+                thread.refuse_own_thread()
                 if thread.process != os.getpid():
                     raise RuntimeError("This run was begun in the parent process: begin another one in this one")
             else:

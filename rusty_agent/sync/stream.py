@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
-from ..call import Call, Outcome
+from ..call import Call, Outcome, all_was_given
 from ..stream import AsyncTextStream
 from ..types import GenerateResult, StreamEvent, TextDelta
 from ..wire.chunks import Delta
 from .bridge import Crossing, Handover, LoopThread
 
 __all__ = ["TextStream"]
+
+T = TypeVar("T")
 
 
 class TextStream(Outcome):
@@ -39,12 +42,14 @@ class TextStream(Outcome):
 
     def __init__(self, thread: LoopThread, stream: AsyncTextStream) -> None:
         self._stream = stream
-        self._process = thread.process
+        self._thread = thread
         self._arrived: list[Delta] = []
         self._backlog: Iterator[Delta] = iter(self._arrived)
         self._begun = False
+        self._closed = False
         self._whole = False  # the end has been seen
         self._error: BaseException | None = None
+        self._reading = threading.Lock()
         handover: Handover[list[Delta]] = Handover(thread.loop)
         self._handover = handover
         self._crossing = Crossing(thread, partial(_pump, stream, handover), lambda _, error: handover.end(error))
@@ -61,23 +66,20 @@ class TextStream(Outcome):
 
     def __iter__(self) -> Iterator[str]:
         """A view of the stream as text; it closes the stream when it is left before its end."""
+        return _Texts(self)
+
+    def __next__(self) -> str:
         try:
             while True:
                 for delta in self._backlog:
                     if type(delta) is str:
-                        yield delta
+                        return delta
                 if not self._arrival():
-                    return
-        finally:
-            self.close()
-
-    def __next__(self) -> str:
-        while True:
-            for delta in self._backlog:
-                if type(delta) is str:
-                    return delta
-            if not self._arrival():
-                raise StopIteration
+                    break
+        except BaseException as error:
+            self._leave(error)
+            raise
+        raise StopIteration
 
     def events(self) -> Iterator[StreamEvent]:
         """A view of the stream as typed events: text, reasoning, tool calls, usage, and `Finish` as the last.
@@ -87,14 +89,20 @@ class TextStream(Outcome):
         Raises:
             RustyAgentError: While iterating, as the stream itself.
         """
+        return _Events(self)
+
+    def _next_event(self) -> StreamEvent:
+        """The next event, as `__next__` of the text. For the views."""
         try:
             while True:
                 for delta in self._backlog:
-                    yield TextDelta(delta) if isinstance(delta, str) else delta
+                    return TextDelta(delta) if isinstance(delta, str) else delta
                 if not self._arrival():
-                    return
-        finally:
-            self.close()
+                    break
+        except BaseException as error:
+            self._leave(error)
+            raise
+        raise StopIteration
 
     def result(self) -> GenerateResult:
         """Read what is left and return the whole answer, what was read before included.
@@ -117,6 +125,9 @@ class TextStream(Outcome):
 
     def close(self) -> None:
         """Close the connection now. Safe at any time, from any thread, and more than once."""
+        if not self._closed:
+            self._closed = True  # first: whoever finds nothing left must find this too
+            self._whole = self._whole or all_was_given(self._arrived, self._backlog)
         self._arrived.clear()  # which ends iterations over it too
         if not self._ended:
             self._crossing.cancel()  # before it is noted down: Ctrl-C may come in between
@@ -138,19 +149,40 @@ class TextStream(Outcome):
         state = "closed" if self._ended else "open"
         return f"<{type(self).__name__} {state}, {len(self.partial_text)} characters so far>"
 
+    def _leave(self, error: BaseException) -> None:
+        """Whatever was read and not returned is lost, as by Ctrl-C: reading on must not look like the whole answer.
+
+        Whoever may not read at all, in another thread or process, disturbs nobody.
+        """
+        if not isinstance(error, RuntimeError):
+            self.close()
+
     def _arrival(self) -> bool:
         """Fill the backlog from the next arrival; False at the end of the stream."""
+        try:
+            return self._fill()
+        except BaseException as error:
+            self._leave(error)
+            raise
+
+    def _fill(self) -> bool:
         if self._error is not None:
             raise self._error.with_traceback(None)  # or each time it is raised would make it longer
         if self._whole:
             return False
-        if self._ended:
-            self._error = self._given_up()
-            raise self._error
-        if self._process != os.getpid():
+        if self._closed:
+            raise self._cut()
+        if self._thread.process != os.getpid():
             raise RuntimeError("This stream was opened in the parent process: open another one in this one")
-        deltas = self._wait()
+        self._thread.refuse_own_thread()
+        if not self._reading.acquire(blocking=False):
+            raise RuntimeError("The stream is being read by another thread: only one may read at a time")
+        try:
+            deltas = self._wait()
+        finally:
+            self._reading.release()
         self._begun = True
+        self._arrived.clear()  # a view may still hold it
         if deltas is None:
             self._ended = self._whole = True
             return False
@@ -167,14 +199,60 @@ class TextStream(Outcome):
         except Exception as error:
             self._ended = True
             self._error = error
+            self._arrived.clear()
             raise
-        except BaseException:  # Ctrl-C
-            self.close()
-            raise
-        if self._ended and deltas is not None:  # another thread has closed the stream
-            self._error = self._given_up()
-            raise self._error
+        if self._closed and not self._whole:  # by another thread
+            raise self._cut()
         return deltas
+
+    def _cut(self) -> BaseException:
+        """The error of whoever reads on though the stream was closed before its end."""
+        self._error = self._given_up()
+        return self._error
+
+
+class _View(Generic[T]):
+    """A loop over a stream, which closes it when it is left before its end.
+
+    No generator: one that has raised would look like the end to whoever reads on.
+    """
+
+    __slots__ = ("_stream", "_used")
+
+    def __init__(self, stream: TextStream) -> None:
+        self._stream = stream
+        self._used = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def close(self) -> None:
+        """Close the stream, as leaving a loop over it does; for `contextlib.closing`."""
+        if self._used:
+            self._stream.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Texts(_View[str]):
+    def __next__(self) -> str:
+        self._used = True
+        try:
+            return self._stream.__next__()
+        except RuntimeError:  # see `TextStream._leave`
+            self._used = False
+            raise
+
+
+class _Events(_View[StreamEvent]):
+    def __next__(self) -> StreamEvent:
+        self._used = True
+        try:
+            return self._stream._next_event()
+        except RuntimeError:  # see `TextStream._leave`
+            self._used = False
+            raise
 
 
 async def _pump(stream: AsyncTextStream, handover: Handover[list[Delta]]) -> None:

@@ -31,7 +31,8 @@ An answer has exactly two endings.
   token counts, and its `attempts` says how often the request was sent.
 
 There is no third ending. A connection that drops is never taken for a short answer, nor is a stream that was left by a
-`break` or closed: whoever reads on in it gets a `StreamInterruptedError`.
+`break`, closed, or read under a time limit of your own that has passed: whoever reads on in it gets a
+`StreamInterruptedError`.
 
 ```python
 from rusty_agent import Provider, RustyAgentError
