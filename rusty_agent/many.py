@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .requests import Requests
     from .run import Concurrency
 
-__all__ = ["ManyPrompts"]
+__all__ = ["CUT_SHORT", "ManyPrompts"]
+
+CUT_SHORT = "This run was left, cancelled or failed before its end: its items are not all there. Begin another one."
 
 
 class ManyPrompts:
@@ -194,7 +196,36 @@ class ManyPrompts:
             drain=drain,
             progress=progress,
         )
-        return run.items(prompts, ordered=ordered)
+        return _Items(run.items(prompts, ordered=ordered))
+
+
+class _Items(AsyncGenerator[MapItem, None]):
+    """The items of a run. A mere generator that was cancelled would look like the run's end to whoever reads on."""
+
+    def __init__(self, items: AsyncGenerator[MapItem, None]) -> None:
+        self._items = items
+        self._ended = False
+        self._cut = False
+
+    async def asend(self, value: None) -> MapItem:
+        if self._cut:
+            raise RuntimeError(CUT_SHORT)
+        try:
+            return await anext(self._items)
+        except StopAsyncIteration:
+            self._ended = True
+            raise
+        except BaseException:
+            self._cut = not getattr(self._items, "ag_running", False)  # else it is another task that reads
+            raise
+
+    async def athrow(self, *error: Any) -> MapItem:
+        self._cut = not self._ended
+        return await self._items.athrow(*error)
+
+    async def aclose(self) -> None:
+        self._cut = not self._ended
+        await self._items.aclose()
 
 
 def _arguments(prompt: Any) -> dict[str, Any]:

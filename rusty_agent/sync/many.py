@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from time import monotonic
 from typing import Any, Literal, TypeGuard, Unpack, overload
 
+from ..many import CUT_SHORT
 from ..net.gather import Inputs
 from ..parameters import RunParameters, shows
 from ..provider import AsyncProvider
@@ -125,7 +126,7 @@ class ManyPrompts:
         if _is_taken_here(prompts):
             source = _Prompts(iter(prompts), min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
         items = self._core.map(source or prompts, concurrency=concurrency, ordered=ordered, **parameters)
-        return _iterate(items, source)
+        return _Items(_iterate(items, source))
 
     @overload
     def gather(
@@ -210,7 +211,33 @@ def _is_taken_here(prompts: Inputs) -> TypeGuard[Iterable[Any]]:
     return not isinstance(prompts, AsyncIterable | list | tuple | str | bytes | Mapping)
 
 
-def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> Iterator[MapItem]:
+class _Items(Iterator[MapItem]):
+    """The items of a run; no mere generator, as in the core."""
+
+    def __init__(self, items: Generator[MapItem, None, None]) -> None:
+        self._items = items
+        self._ended = False
+        self._cut = False
+
+    def __next__(self) -> MapItem:
+        if self._cut:
+            raise RuntimeError(CUT_SHORT)
+        try:
+            return next(self._items)
+        except StopIteration:
+            self._ended = True
+            raise
+        except BaseException:
+            self._cut = not getattr(self._items, "gi_running", False)  # else it is another thread that reads
+            raise
+
+    def close(self) -> None:
+        """Cancel what is under way, as leaving the loop does; for `contextlib.closing`."""
+        self._cut = not self._ended
+        self._items.close()
+
+
+def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> Generator[MapItem, None, None]:
     """Run the items on the loop, hand them over one after another, and take prompts when the core asks for some."""
     thread = loop_thread()
     handover: Handover[MapItem | _Prompts] = Handover(thread.loop, _HIGH_WATER, _LOW_WATER)

@@ -208,6 +208,41 @@ def test_leaving_early_closes_what_is_under_way(face: Face, serve: Serve) -> Non
             assert request.gone.wait(1)
 
 
+async def test_a_run_whose_reading_was_cancelled_does_not_end(serve: Serve) -> None:
+    """As in a loop that shows a sign of life whenever nothing has come for a while."""
+    async with AsyncProvider("m", api_key=KEY, base_url=serve(echo).url) as llm:
+        items = llm.map(["one", "two", "hang"], concurrency=1)
+        assert [(await anext(items)).index, (await anext(items)).index] == [0, 1]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(items), 0.1)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="before its end"):
+                await anext(items)
+        await items.aclose()
+        left = llm.map(["one"])
+        await left.aclose()
+        with pytest.raises(RuntimeError, match="before its end"):
+            await anext(left)
+
+
+def test_a_run_that_was_left_or_stopped_does_not_end(serve: Serve) -> None:
+    provider = Provider("m", api_key=KEY, base_url=serve(echo).url)
+    items: Any = provider.map(["one", "two"], concurrency=1)
+    assert next(items).index == 0
+    items.close()
+    with pytest.raises(RuntimeError, match="before its end"):
+        next(items)
+    items = provider.map(["one"])
+    assert [item.index for item in items] == [0]
+    items.close()  # it had ended
+    assert list(items) == []
+    stopped = provider.map(["bad one", "two"], concurrency=1, max_failures=0)
+    with pytest.raises(RunStoppedError):
+        list(stopped)
+    with pytest.raises(RuntimeError, match="before its end"):
+        next(stopped)
+
+
 def test_an_iterator_that_fails(face: Face, serve: Serve) -> None:
     def prompts() -> Iterator[str]:
         yield from ("a", "b")
