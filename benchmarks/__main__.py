@@ -84,8 +84,9 @@ class Bench:
 
     def _rounds(self, part: Part, work: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         hurry = self.quick and work.get("in_flight", 0) >= CROWD
-        clients = [client for client in part.clients if missing(client) is None]
-        clients = [client for client in clients if not (hurry and CLIENTS[client].slow > 1)]
+        clients = [
+            client for client in part.clients if missing(client) is None and not (hurry and CLIENTS[client].slow > 1)
+        ]
         rows: dict[str, list[dict[str, Any]]] = {client: [] for client in clients}
         for _ in range(self.rounds):
             if part.redrawn and not self.quick:

@@ -54,7 +54,7 @@ class AsyncTextStream(Outcome):
 
     def __aiter__(self) -> AsyncIterator[str]:
         """A view of the stream as text; it closes the stream when it is left before its end."""
-        return _Texts(self)
+        return _View(self, self.__anext__)
 
     async def __anext__(self) -> str:
         while True:
@@ -76,7 +76,7 @@ class AsyncTextStream(Outcome):
         Raises:
             RustyAgentError: While iterating, as the stream itself.
         """
-        return _Events(self)
+        return _View(self, self._next_event)
 
     async def open(self) -> None:
         """Send the request and wait until the answer has begun with its first content.
@@ -232,14 +232,19 @@ class _View(Generic[T]):
     No generator: one that has raised, as by a time limit around a read, would look like the end to whoever reads on.
     """
 
-    __slots__ = ("_stream", "_used")
+    __slots__ = ("_advance", "_stream", "_used")
 
-    def __init__(self, stream: AsyncTextStream) -> None:
+    def __init__(self, stream: AsyncTextStream, advance: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._stream = stream
+        self._advance = advance
         self._used = False
 
     def __aiter__(self) -> Self:
         return self
+
+    def __anext__(self) -> Coroutine[Any, Any, T]:
+        self._used = not self._stream._reading  # whoever is refused leaves without disturbing the one who reads
+        return self._advance()
 
     async def aclose(self) -> None:
         """Close the stream, as leaving a loop over it does; for `contextlib.aclosing`."""
@@ -249,15 +254,3 @@ class _View(Generic[T]):
     def __del__(self) -> None:
         if self._used:
             self._stream._leave()
-
-
-class _Texts(_View[str]):
-    def __anext__(self) -> Coroutine[Any, Any, str]:
-        self._used = not self._stream._reading  # whoever is refused leaves without disturbing the one who reads
-        return self._stream.__anext__()
-
-
-class _Events(_View[StreamEvent]):
-    def __anext__(self) -> Coroutine[Any, Any, StreamEvent]:
-        self._used = not self._stream._reading  # whoever is refused leaves without disturbing the one who reads
-        return self._stream._next_event()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -66,7 +66,7 @@ class TextStream(Outcome):
 
     def __iter__(self) -> Iterator[str]:
         """A view of the stream as text; it closes the stream when it is left before its end."""
-        return _Texts(self)
+        return _View(self, self.__next__)
 
     def __next__(self) -> str:
         try:
@@ -89,7 +89,7 @@ class TextStream(Outcome):
         Raises:
             RustyAgentError: While iterating, as the stream itself.
         """
-        return _Events(self)
+        return _View(self, self._next_event)
 
     def _next_event(self) -> StreamEvent:
         """The next event, as `__next__` of the text. For the views."""
@@ -217,14 +217,23 @@ class _View(Generic[T]):
     No generator: one that has raised would look like the end to whoever reads on.
     """
 
-    __slots__ = ("_stream", "_used")
+    __slots__ = ("_advance", "_stream", "_used")
 
-    def __init__(self, stream: TextStream) -> None:
+    def __init__(self, stream: TextStream, advance: Callable[[], T]) -> None:
         self._stream = stream
+        self._advance = advance
         self._used = False
 
     def __iter__(self) -> Self:
         return self
+
+    def __next__(self) -> T:
+        self._used = True
+        try:
+            return self._advance()
+        except RuntimeError:  # see `TextStream._leave`
+            self._used = False
+            raise
 
     def close(self) -> None:
         """Close the stream, as leaving a loop over it does; for `contextlib.closing`."""
@@ -233,26 +242,6 @@ class _View(Generic[T]):
 
     def __del__(self) -> None:
         self.close()
-
-
-class _Texts(_View[str]):
-    def __next__(self) -> str:
-        self._used = True
-        try:
-            return self._stream.__next__()
-        except RuntimeError:  # see `TextStream._leave`
-            self._used = False
-            raise
-
-
-class _Events(_View[StreamEvent]):
-    def __next__(self) -> StreamEvent:
-        self._used = True
-        try:
-            return self._stream._next_event()
-        except RuntimeError:  # see `TextStream._leave`
-            self._used = False
-            raise
 
 
 async def _pump(stream: AsyncTextStream, handover: Handover[list[Delta]]) -> None:
