@@ -52,15 +52,15 @@ class Call:
         self._closed = False
         self.loop = loop  # handed on: to ask for the running one is a system call before Python 3.12
         self.warnings = prepared.warnings
-        self.started = loop.time()
+        now = loop.time()
         self.asked = monotonic()
         total = exchange.limits.total
-        self.deadline = None if total is None else self.started + total
+        self.deadline = None if total is None else now + total
         self.attempt: Attempt | None = None
         self._limiter = limiter
         self._caller = caller
         self._permit: Permit | None = None
-        self._waits_since: float | None = self.started  # since when it has waited for its turn, not for the endpoint
+        self._waits_since: float | None = now  # since when it has waited for its turn, not for the endpoint
         self._registry = registry
         registry.add(self)
         if refusals:
@@ -152,7 +152,6 @@ class Call:
         waited = self.loop.time() - since
         self._waits_since = None
         if self.attempt is None:
-            self.started += waited
             self.asked += waited
         if self.deadline is not None:
             self.deadline += waited

@@ -25,7 +25,7 @@ A bad argument is a plain `ValueError` that names the argument; it is raised bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,6 +57,18 @@ RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 
 408 and 425 by RFC 9110 §15.5.9 and RFC 8470 §5.2; 409 because OpenAI answers lock timeouts with it; 520 to 524 are
 Cloudflare's for an origin in trouble; 529 is Anthropic's «overloaded». Never 400, 401, 402, 403, 404 or 422.
 """
+
+
+QUOTA_CODES = frozenset({"insufficient_quota", "exceeded_current_quota_error"})
+"""The codes, or types, of a quota that is used up, which no waiting brings back: OpenAI's and Moonshot's."""
+
+
+def may_pass(status: int, names: Iterable[str | int | None], headers: Mapping[str, str]) -> bool:
+    """Whether an error of this status, of these names (code and type), may pass by itself; the endpoint may say so."""
+    asked = headers.get("x-should-retry", "").lower()
+    if asked in ("true", "false"):
+        return asked == "true"
+    return status in RETRIED_STATUSES and QUOTA_CODES.isdisjoint(names)
 
 
 class RustyAgentError(Exception):
@@ -147,13 +159,7 @@ class APIStatusError(RustyAgentError, RuntimeError):
         self.body = body
         self.retry_after = retry_after
         self.headers = dict(headers or {})
-        self.retryable = self._may_pass()
-
-    def _may_pass(self) -> bool:
-        asked = self.headers.get("x-should-retry", "").lower()
-        if asked in ("true", "false"):
-            return asked == "true"
-        return self.status_code in RETRIED_STATUSES and self.code != "insufficient_quota"
+        self.retryable = may_pass(status_code, (code, type), self.headers)
 
 
 class BadRequestError(APIStatusError):

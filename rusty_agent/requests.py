@@ -59,7 +59,7 @@ class Requests:
         headers: Further headers; they win over the library's own.
 
     Attributes:
-        headers: Those of every request; of a stream there is one more.
+        headers: Those of every request.
         missing_key: What to say where there is no key, or None.
 
     Raises:
@@ -73,12 +73,16 @@ class Requests:
             (whole, streamed): time_limits(common.timeout, common.settings, whole=whole, streamed=streamed)
             for whole, streamed in ((True, False), (True, True), (False, True))
         }
-        self.headers = Headers({"content-type": "application/json", "user-agent": f"rusty-agent/{__version__}"})
+        self.headers = Headers(
+            {
+                "content-type": "application/json",
+                "user-agent": f"rusty-agent/{__version__}",
+                "accept-encoding": "identity",  # compression would hold tokens back, and saves little of an answer
+            }
+        )
         if common.key is not None:
             self.headers["authorization"] = f"Bearer {common.key.reveal()}"
         self.headers.update(checked_headers(headers, "headers"))
-        self._stream_headers = Headers({"accept-encoding": "identity"})  # compression would hold tokens back
-        self._stream_headers.update(self.headers)
         self._own_mask = self._mask(self.headers)
 
     def prepare(
@@ -121,7 +125,7 @@ class Requests:
             include_usage=include_usage,
             extra_body=extra_body,
         )
-        headers, mask = self._stream_headers if streamed else self.headers, self._own_mask
+        headers, mask = self.headers, self._own_mask
         if extra_headers is not None:
             headers = Headers(headers)
             headers.update(checked_headers(extra_headers, "extra_headers"))

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Literal, TypeAlias
 
 from .config import checked_count
-from .errors import APIStatusError, AuthenticationError, RateLimitError, RunStoppedError, RustyAgentError
+from .errors import QUOTA_CODES, APIStatusError, AuthenticationError, RateLimitError, RunStoppedError, RustyAgentError
 from .net.gather import Inputs, Stop, spread, work_off
 from .net.limits import Caller, Limiter
 from .progress.show import ProgressOption, make_display
@@ -87,7 +87,7 @@ class StopRule:
         self.failed += 1
         if isinstance(error, AuthenticationError):
             return self.stop("authentication", f"the endpoint refuses the key. {error}")
-        if isinstance(error, APIStatusError) and (error.code == "insufficient_quota" or error.status_code == 402):
+        if isinstance(error, APIStatusError) and (error.status_code == 402 or QUOTA_CODES & {error.code, error.type}):
             return self.stop("quota", f"the account has nothing left to spend. {error}")
         if isinstance(error, RateLimitError) and (error.retry_after or 0) > self._max_retry_after:
             return self.stop("quota", f"the endpoint asks to wait for {error.retry_after:,.0f} s. {error}")

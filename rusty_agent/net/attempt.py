@@ -15,9 +15,17 @@ from attrs import define
 from yarl import URL
 
 from ..config import TimeLimits
-from ..errors import APIConnectionError, APITimeoutError, RustyAgentError, StreamInterruptedError
+from ..errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ResponseError,
+    RustyAgentError,
+    StreamInterruptedError,
+)
 from ..wire import failure
 from ..wire.chunks import Delta
+from ..wire.encoding import Inflater, inflater_for
 from ..wire.mask import Mask
 from ..wire.reply import ReplyDecoder, has_content
 from .http.direct import Headers, Response
@@ -82,6 +90,7 @@ class Attempt:
         self._scope = Scope(loop)
         self._response: Response | None = None
         self._closed = False
+        self._inflater: Inflater | None = None  # where the answer is compressed
         self._document: bytes | None = None  # the answer, where it came in one piece
 
     @property
@@ -115,6 +124,8 @@ class Attempt:
                     sending=self._watchdog.waiting,
                 )
                 self.headers = response.headers
+                if not self._transport.inflates:
+                    self._inflater = inflater_for(response.headers.get("content-encoding"))
                 if not 200 <= response.status < 300 or response.status == 204:
                     raise await self._status_error(response)
         except Interrupted:
@@ -142,13 +153,16 @@ class Attempt:
         try:
             data = content.read_nowait() if whole else await content.readany()
         except NETWORK_ERRORS as error:
-            deltas = decoder.feed(salvage(response))
+            deltas = self._feed(salvage(response))
             deltas += decoder.close(await self._broken(error, response))
         else:
-            if whole and not (self.received or self._exchange.streamed):
+            if whole and not (self.received or self._exchange.streamed or self._inflater):
                 self._document = data
             self.received += len(data)
-            deltas = decoder.feed_last(data) if whole or content.at_eof() else decoder.feed(data)
+            if self._inflater is not None:
+                deltas = self._feed(data, last=whole or content.at_eof())
+            else:
+                deltas = decoder.feed_last(data) if whole or content.at_eof() else decoder.feed(data)
         if self.began is None and decoder.has_content:
             self.began = monotonic()
         if decoder.ended:
@@ -158,6 +172,20 @@ class Attempt:
         if decoder.settled is not watchdog.settled:
             watchdog.settle(decoder.settled)
         return deltas
+
+    def _feed(self, data: bytes, *, last: bool = False) -> list[Delta]:
+        """The deltas of bytes that may be compressed."""
+        decoder = self.decoder
+        deltas: list[Delta] = []
+        broken = None
+        try:
+            for block in [data] if self._inflater is None else self._inflater.feed(data, last=last):
+                deltas += decoder.feed(block)
+                if decoder.ended:  # or a small body could make work without end
+                    break
+        except ResponseError as error:
+            broken, last = error, True
+        return deltas + decoder.close(broken) if last else deltas
 
     def close(self) -> None:
         """Give the exchange up: the connection closes now. Callable from anywhere on the loop, at any time."""
@@ -183,6 +211,8 @@ class Attempt:
             self._document = None  # whoever keeps the error keeps this attempt: not a body of some MiB with it
             error.request_id = self.request_id
             error.attempts = self.number
+            if isinstance(error, APIStatusError):
+                failure.heed(error, {name.lower(): value for name, value in self.headers.items()}, time())
             self._mask(error)
 
     async def _status_error(self, response: Response) -> RustyAgentError:
@@ -197,6 +227,8 @@ class Attempt:
                     body += data
         except NETWORK_ERRORS:  # a timeout is one of them
             pass
+        if self._inflater is not None:
+            body = _inflated(self._inflater, body)
         body = self._exchange.mask(body)[: failure.MAX_ERROR_BYTES]
         headers = {name.lower(): value for name, value in response.headers.items()}
         error = failure.status_error(response.status, headers, body, now=time())
@@ -205,9 +237,12 @@ class Attempt:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The answer's fields that are no content."""
+        """The answer's fields that are no content; those that are, of one JSON object, as the endpoint sent them."""
         meta, mask = self.decoder.meta, self._exchange.mask
-        return meta if self._document is not None and mask.misses(self._document) else mask(meta)
+        if self._document is not None and mask.misses(self._document):
+            return meta
+        masked: dict[str, Any] = mask({name: value for name, value in meta.items() if name != "choices"})
+        return masked if "choices" not in meta else masked | {"choices": meta["choices"]}
 
     def _mask(self, error: RustyAgentError) -> None:
         mask = self._exchange.mask
@@ -239,6 +274,19 @@ class Attempt:
         )
         error.retryable = limit != "total"
         return error
+
+
+def _inflated(inflater: Inflater, data: bytes) -> bytes:
+    """As much of an error's body as can be read: its status says enough."""
+    body = b""
+    try:
+        for block in inflater.feed(data, last=True):
+            body += block
+            if len(body) >= failure.MAX_ERROR_BYTES:
+                break
+    except ResponseError:
+        pass
+    return body
 
 
 def given_up() -> StreamInterruptedError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Protocol, TypeVar
 
 import backoff
@@ -27,9 +28,14 @@ logger = logging.getLogger("rusty_agent")
 
 
 class Clock(Protocol):
-    """A call's times, by the loop's clock: when it began, and when it must be over, or None."""
+    """A call's times.
 
-    started: float
+    Attributes:
+        asked: When it began, by `time.monotonic`: a loop's own clock may tell milliseconds only.
+        deadline: When it must be over, by the loop's clock, or None.
+    """
+
+    asked: float
     deadline: float | None
 
 
@@ -97,8 +103,7 @@ def _affordable(error: RustyAgentError, delay: float | None, budget: RetryBudget
 
 def _report(policy: RetryPolicy, clock: Clock, number: int, error: Exception | None, delay: float | None) -> None:
     if policy.on_attempt is not None:
-        elapsed = asyncio.get_running_loop().time() - clock.started
-        policy.on_attempt(AttemptReport(number, error, delay, elapsed))
+        policy.on_attempt(AttemptReport(number, error, delay, monotonic() - clock.asked))
 
 
 class RetryBudget:

@@ -41,7 +41,7 @@ _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that
 _MAX_SHORT = 2**10
 _NO_CHOICE: Set[int] = frozenset()  # what nearly all answers have, they share
 _FIRST_CHOICE: Set[int] = frozenset({0})
-_KEEP_ALIVE_TYPES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
+_KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 
 
 class ChunkDecoder:
@@ -62,6 +62,7 @@ class ChunkDecoder:
         early: A choice went on after its finish reason: this endpoint's reasons do not tell that the answer is whole.
         choices: The indexes of the choices seen.
         begun: The choices of which a delta brought something.
+        strange: The last chunk, if it is of no kind that is known: no answer, no counts, no sign of life.
     """
 
     def __init__(self, expected: int = 1) -> None:
@@ -76,6 +77,7 @@ class ChunkDecoder:
         self.early = False
         self.choices = _NO_CHOICE
         self.begun = _NO_CHOICE
+        self.strange: dict[str, Any] | None = None
         self._failed = ""  # the finish reason that says that a choice is not whole
         self._tools: dict[int, ToolCallTracker] = {}
         self._held: dict[tuple[type, int], str] = {}  # high surrogates whose other half is in the next delta
@@ -148,6 +150,7 @@ class ChunkDecoder:
             self.decode_value(chunk, data, out)
             return
         key, text, reason, usage, meta = plain
+        self.strange = None
         self.meta.update(meta)
         self._frame = NO_FRAME
         self.choices = _with(self.choices, 0)
@@ -196,14 +199,14 @@ class ChunkDecoder:
                 return
             if not text or text.startswith(b":"):  # gateways re-wrap comments as data (mnfst/llm-gateway#2053)
                 return
-            if type_ in _KEEP_ALIVE_TYPES:
+            if type_ in _KEEP_ALIVES or text[:_MAX_SHORT].lower().decode("utf-8", "replace") in _KEEP_ALIVES:
                 return
         try:
             chunk = loads_loose(data)
         except ValueError:
             if type_ == "error":
                 self.error = failure.in_band(data.decode("utf-8", "replace"))
-            else:
+            elif not type_ or text[:1] in b"{[":  # mere words of an event of another kind are not for us
                 self._refuse(data, "not JSON")
             return
         self.decode_value(chunk, data, out, loose=True)
@@ -248,7 +251,7 @@ class ChunkDecoder:
             for choice in choices:
                 if isinstance(choice, dict):
                     unknown |= self._decode_choice(choice, alone, out)
-                    choice_error = choice_error or choice.get("error")
+                    choice_error = choice_error or choice.get("error") or _error_within(choice.get("delta"))
                 else:
                     unknown |= bool(choice)
         else:
@@ -264,6 +267,8 @@ class ChunkDecoder:
         usage = find_usage(chunk)
         if usage is not None:
             out.append(UsageUpdate(usage))
+        if not _is_alive(chunk):
+            self.strange = chunk if unknown and choices is None and usage is None else None
 
     def _keep_meta(self, chunk: dict[str, Any], small: bool) -> None:
         meta = self.meta
@@ -378,6 +383,15 @@ def _with(indexes: Set[int], index: int) -> Set[int]:
         indexes.add(index)
         return indexes
     return {*indexes, index}
+
+
+def _is_alive(chunk: dict[str, Any]) -> bool:
+    type_ = chunk.get("type")
+    return isinstance(type_, str) and type_ in _KEEP_ALIVES
+
+
+def _error_within(delta: Any) -> Any:
+    return delta.get("error") if isinstance(delta, dict) else None
 
 
 def _has_news(value: dict[str, Any], known: frozenset[str]) -> bool:

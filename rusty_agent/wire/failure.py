@@ -15,9 +15,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .. import errors
-from .codec import loads, mend
+from .codec import dumps, loads, mend
 
-__all__ = ["MAX_ERROR_BYTES", "excerpt", "in_band", "is_error", "printable", "retry_after", "status_error"]
+__all__ = ["MAX_ERROR_BYTES", "excerpt", "heed", "in_band", "is_error", "printable", "retry_after", "status_error"]
 
 MAX_ERROR_BYTES = 64 * 2**10
 """How much of an error's body is read and kept."""
@@ -34,32 +34,54 @@ _BY_STATUS = {
 }
 
 _INNER = ("error", "errors", "base_resp")  # where the object that describes an error may be
+_MESSAGES = ("message", "Message", "error_msg", "error_message", "msg", "status_msg", "title")  # AWS; Baidu; RFC 9457
+_CODES = ("code", "status_code", "statusCode", "http_status_code", "error_code")
+_FINE = frozenset({"0", "200"})  # codes of gateways that say so where all is well
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
+_MAX_EXCERPT = 200
 
 _NAMES = {
     "invalid_request_error": 400,
+    "invalid_argument": 400,
     "context_length_exceeded": 400,
     "content_filter": 400,
     "authentication_error": 401,
+    "unauthenticated": 401,
     "invalid_api_key": 401,
     "billing_error": 402,
     "permission_error": 403,
+    "permission_denied": 403,
+    "not_found": 404,
     "not_found_error": 404,
     "model_not_found": 404,
+    "rate_limit": 429,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
+    "rate_limited": 429,
+    "too_many_requests": 429,
+    "resource_exhausted": 429,
     "insufficient_quota": 429,
+    "internal": 500,
     "server_error": 500,
     "internal_server_error": 500,
     "internal_error": 500,
     "api_error": 500,
     "service_unavailable": 503,
+    "service_unavailable_error": 503,
+    "unavailable": 503,
     "timeout_error": 504,
+    "deadline_exceeded": 504,
+    "overloaded": 529,
     "overloaded_error": 529,
+    "engine_overloaded_error": 529,
 }
 """The status that an error's code or type stands for where an answer that had begun can have none: OpenAI's codes
-(https://platform.openai.com/docs/guides/error-codes), and Anthropic's types (https://docs.anthropic.com/en/api/errors).
+(https://platform.openai.com/docs/guides/error-codes), Anthropic's types (https://docs.anthropic.com/en/api/errors),
+Google's (https://cloud.google.com/apis/design/errors), TGI's `overloaded`, Moonshot's `engine_overloaded_error`. Names
+of Python's classes, as vLLM and LiteLLM send them (`InternalServerError`), are the same words in another case.
 """
+
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 _SECONDS = re.compile(r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*")  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
 
@@ -82,8 +104,9 @@ def status_error(status: int, headers: Mapping[str, str], body: bytes, *, now: f
         body: The body, or its first `MAX_ERROR_BYTES`.
         now: The wall clock in seconds since 1970, which `Retry-After` dates are measured against.
     """
+    bare = body.strip().removeprefix(b"data:").strip()  # some say it as an event, though nobody listens yet
     try:
-        decoded: Any = loads(body) if body.strip() else None
+        decoded: Any = loads(bare) if bare else None
     except ValueError:
         decoded = body.decode("utf-8", "replace")
     return _build(status, decoded, _hint(status, headers), retry_after=retry_after(headers, now), headers=headers)
@@ -102,23 +125,34 @@ def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
     error = _object(chunk.get("error")) if isinstance(chunk, dict) else None
     told = [fields["code"], (error or {}).get("status"), fields["type"]]
     numbers = [int(str(value)) for value in told[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
-    names = [_NAMES[value] for value in told if isinstance(value, str) and value in _NAMES]
+    words = [_CAPITAL.sub("_", value[:_MAX_EXCERPT]).lower() for value in told if isinstance(value, str)]
+    names = [_NAMES[word] for word in words if word in _NAMES]
     status = next(iter(numbers + names), 200)
     return _build(status, chunk, "", otherwise)
+
+
+def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -> None:
+    """Take what the answer's headers say of trying again into an error that stood in its body; as `status_error`."""
+    error.retry_after = retry_after(headers, now)
+    error.retryable = errors.may_pass(error.status_code, (error.code, error.type), headers)
 
 
 def is_error(body: Any) -> bool:
     """Whether what came instead of an answer or a chunk is an error.
 
     Beside `error`: FastAPI sends `detail`, Cloudflare `errors`, Mistral `object: "error"`, Anthropic `type: "error"`,
-    DashScope `code` and `message`, gateways a `message` alone, MiniMax `base_resp` with a status that is not 0.
+    DashScope `code` and `message`, FastChat, Databricks and Baidu `error_code`, gateways a `message` alone or with a
+    `statusCode`, MiniMax `base_resp` with a status that is not 0.
     """
     if not isinstance(body, dict) or body.get("choices"):
         return False
     if body.get("error") or body.get("detail") or body.get("object") == "error" or body.get("type") == "error":
         return True
-    if message := body.get("message"):
-        return bool(body.get("code")) or (isinstance(message, str) and body.keys() <= _MESSAGE_ALONE)
+    if body.get("error_code") or body.get("status") == "error":
+        return True
+    if message := body.get("message") or body.get("msg"):
+        coded = any(body.get(name) and str(body[name]) not in _FINE for name in _CODES) or body.get("success") is False
+        return coded or (isinstance(message, str) and body.keys() <= _MESSAGE_ALONE)
     status = body.get("base_resp")
     return bool(status.get("status_code")) if isinstance(status, dict) else bool(body.get("errors"))
 
@@ -126,7 +160,8 @@ def is_error(body: Any) -> bool:
 def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: Any) -> errors.APIStatusError:
     decoded = mend(decoded)
     fields = _fields(decoded)
-    said = printable(fields.pop("message") or otherwise)
+    message = fields.pop("message") or otherwise
+    said = printable(message) if message or any(fields.values()) else _as_it_is(decoded)
     where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
     text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
@@ -134,7 +169,7 @@ def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: An
 
 
 def _hint(status: int, headers: Mapping[str, str]) -> str:
-    if 300 <= status < 400:
+    if 300 <= status < 400 and status != 304:
         return f"The endpoint points to {printable(headers.get('location', 'another place'))!r}: set base_url to it"
     return _HINTS.get(status, "The endpoint failed; trying again later may help." if status >= 500 else "")
 
@@ -149,16 +184,28 @@ def _fields(body: Any) -> dict[str, Any]:
         outer = detail
     inner = outer.get("error")
     error = next(filter(None, (_object(outer.get(name)) for name in _INNER)), outer)
-    message = error.get("message") or (inner if isinstance(inner, str) else None) or outer.get("message")
-    message = message or outer.get("detail") or error.get("detail") or error.get("msg") or error.get("status_msg")
+    said = [error.get("message"), inner if isinstance(inner, str) else None, outer.get("message"), outer.get("detail")]
+    said += [error.get("detail"), *map(error.get, _MESSAGES), outer.get("errors"), outer.get("text")]
+    message = next(filter(None, said), None)
     kind = error.get("type") or outer.get("error_type")
-    code, param = error.get("code", error.get("status_code")), error.get("param")
+    code = next((error[name] for name in _CODES if error.get(name) is not None), None)
+    param = error.get("param")
     return {
         "message": _message(message),
         "code": code if isinstance(code, str | int) and not isinstance(code, bool) else None,
         "type": kind if isinstance(kind, str) else None,
         "param": param if isinstance(param, str) else None,
     }
+
+
+def _as_it_is(body: Any) -> str:
+    """What a body holds that has neither words for people nor a name that is known."""
+    if not (body if isinstance(body, list) else isinstance(body, dict) and any(body.values())):
+        return ""
+    try:
+        return printable(dumps(body).decode(), _MAX_EXCERPT)
+    except ValueError:  # nested too deeply
+        return ""
 
 
 def _object(value: Any) -> dict[str, Any] | None:
@@ -197,7 +244,7 @@ def printable(text: str, limit: int = _MAX_MESSAGE) -> str:
 
 def excerpt(data: bytes) -> str:
     """The beginning of offending bytes, fit for a message."""
-    return repr(printable(data[:400].decode("utf-8", "replace"), 200))
+    return repr(printable(data[: 2 * _MAX_EXCERPT].decode("utf-8", "replace"), _MAX_EXCERPT))
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

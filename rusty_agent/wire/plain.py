@@ -23,10 +23,14 @@ META_KEYS = frozenset(
 )
 """The fields of a chunk, or an answer, that are no content and no news."""
 
-FAILURES = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
-"""Finish reasons that say that the answer is not whole: OpenRouter's; of an engine that gave up (vLLM #57082, SGLang);
-Z.ai's (https://docs.z.ai/api-reference/llm/chat-completion); DeepSeek's
-(https://api-docs.deepseek.com/api/create-chat-completion)."""
+_FAILURES = (
+    "error failed server_error abort aborted cancelled canceled timeout network_error insufficient_system_resource"
+)
+FAILURES = frozenset(_FAILURES.split() + _FAILURES.upper().split())
+"""Finish reasons that say that the answer is not whole: OpenRouter's; of an engine that gave up (vLLM #57082, SGLang),
+or was told to, or had no more time (TensorRT-LLM's `CompletionOutput.finish_reason`); Z.ai's
+(https://docs.z.ai/api-reference/llm/chat-completion); DeepSeek's
+(https://api-docs.deepseek.com/api/create-chat-completion). Some are written in capitals (Cohere's)."""
 
 NO_REASON = "null"
 """What some gateways make of a `finish_reason` that is null."""

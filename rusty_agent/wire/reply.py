@@ -127,7 +127,7 @@ class ReplyDecoder:
             return out
         if self._sse is not None:
             self._close_stream(self._sse, out)
-        elif self._document is not None and broken is None:
+        elif self._document is not None and (broken is None or _is_whole(self._document)):
             body = bytes(self._document)
             self._document.clear()
             return self._decode_document(body)
@@ -185,7 +185,7 @@ class ReplyDecoder:
         chunks = self._chunks
         chunks.decode_all(events, out)
         if chunks.done:
-            self._end(out)
+            self._end_as_said(out)
         elif chunks.error is not None:
             if chunks.junk and self._finished() and not chunks.early:  # `data: DONE`, and whatever else is meant by it
                 self._end(out)
@@ -194,6 +194,25 @@ class ReplyDecoder:
         elif chunks.reasons:  # one before any content may be Ollama's, of a model that is still to think
             alone = chunks.reason_alone and not chunks.early and bool(chunks.begun)
             self.settled = alone and self._finished()
+
+    def _end_as_said(self, out: list[Delta]) -> None:
+        """The end mark has come. It ends well what has its finish reason, or lacks that and nothing else.
+
+        Some send the end mark whatever happened: FastChat after `{"text": "…", "error_code": 50001}`, gateways after
+        whatever their upstream had said.
+        """
+        chunks = self._chunks
+        assert self._sse is not None
+        if chunks.reasons:
+            self._end(out)
+        elif chunks.strange is not None:
+            self._fail(failure.in_band(chunks.strange), out)
+        elif self._sse.odd:
+            self._fail(self._cut(), out)
+        elif not chunks.choices and (chunks.meta or self.assembler.usage or out):
+            self._fail(ResponseError("The stream holds no choices, so no answer."), out)
+        else:
+            self._end(out)
 
     def _close_stream(self, sse: SSEDecoder, out: list[Delta]) -> None:
         self._decode(sse.close(), out)
@@ -205,6 +224,8 @@ class ReplyDecoder:
         try:
             value = loads(body)
         except ValueError:
+            if b"\ndata:" in body and not self.has_content:
+                return self._read_anew(body)
             self._fail(_unreadable(body), out)
             return self._deliver(out)
         chunks = self._chunks
@@ -225,6 +246,13 @@ class ReplyDecoder:
         else:
             self._end(out)
         return self._deliver(out)
+
+    def _read_anew(self, body: bytes) -> list[Delta]:
+        """What looked like a document is a stream whose first line lacks its field: an error, most often."""
+        out: list[Delta] = []
+        self._document, self._sse = None, SSEDecoder(self._cap)
+        self._decode(self._sse.feed(body), out)
+        return self._deliver(out) + self.close()
 
     def _finished(self) -> bool:
         """Whether every choice has its finish reason, those that have not begun included."""
@@ -247,12 +275,12 @@ class ReplyDecoder:
     def _cut(self) -> RustyAgentError:
         if self._sse is None and self._document is None:
             return StreamInterruptedError("The endpoint closed the connection with an empty answer.")
-        if self._sse is not None and self._sse.odd and not self._chunks.meta:
-            said = failure.excerpt(self._sse.odd)
-            return ResponseError(f"The answer is neither JSON nor an event stream: {said}.", body=self._sse.odd)
-        return StreamInterruptedError(
-            "The stream ended before its finish: what arrived is in partial_text, and it is not the whole answer."
-        )
+        odd = self._sse.odd if self._sse is not None else b""
+        if odd and not (self._chunks.meta or self.has_content):
+            said = failure.excerpt(odd)
+            return ResponseError(f"The answer is neither JSON nor an event stream: {said}.", body=odd)
+        said = "The stream ended before its finish: what arrived is in partial_text, and it is not the whole answer."
+        return StreamInterruptedError(f"{said} One of its lines was {failure.excerpt(odd)}." if odd else said)
 
     def _deliver(self, out: list[Delta]) -> list[Delta]:
         if self._thinking is not None:
@@ -280,6 +308,14 @@ def has_content(deltas: list[Delta]) -> bool:
     return bool(deltas) and (
         type(deltas[0]) is str or any(not isinstance(delta, UsageUpdate | RawChunk | Finish) for delta in deltas)
     )
+
+
+def _is_whole(document: bytearray) -> bool:
+    """Whether it is an object from brace to brace: then it does not matter that the connection broke behind it."""
+    try:
+        return isinstance(loads(bytes(document)), dict)
+    except ValueError:
+        return False
 
 
 def _unreadable(body: bytes) -> ResponseError:

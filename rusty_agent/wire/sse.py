@@ -5,9 +5,10 @@ the data means.
 
 Departures from the rules, because servers depart from them: `close()` hands out a last event that lacks its blank
 line; a field `error` is data of an event of that type (older llama.cpp), and an event of that type counts without data
-too; a line that begins with a brace is data without its field (errors of new-api, after its pings); and where one JSON
-object ends and the next line of data begins another, or the end mark, the blank line between them is missing (GLM and
-Kimi: eventsource-parser#31): in no JSON text does an object follow another like that.
+too; a line that begins with a brace is data without its field (errors of new-api, after its pings), and where no more
+than the opening of a JSON text stands in its first line, the lines that follow are the rest of it (errors of Gemini);
+and where one JSON text ends and the next line of data begins another, or the end mark, the blank line between them is
+missing (GLM and Kimi: eventsource-parser#31): in no JSON text does an object follow another like that.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ as much for nothing but `[],[],…`.
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_NAME_BYTES = 2**12  # of an event's type or id more is not decoded
+_FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
+_OPENINGS = frozenset({b"{", b"[", b"[{"})
 _FIELD_SLACK = 16  # a line still under way may hold this much beside its value: the field's name, colon and space
 
 
@@ -53,6 +56,7 @@ class SSEDecoder:
         self._data: bytes | bytearray | None = None
         self._size = 0  # its bytes
         self._type = ""
+        self._sprawls = False  # a JSON text without its fields is under way
         self.error: ResponseError | None = None
         self.last_event_id = ""
         self.retry: int | None = None
@@ -172,14 +176,20 @@ class SSEDecoder:
         name = line if colon < 0 else line[:colon]
         if name and self._size + len(line) > self._cap + _FIELD_SLACK:
             raise self._too_long()
+        if self._sprawls and name:
+            self._sprawls = name not in _FIELDS
+            if self._sprawls:
+                self._add(line)
+                return
         start = len(name) + (2 if line.startswith(b": ", colon) else 1)
-        bare = line.startswith(b"{")
+        bare = line.startswith(b"{") or line in _OPENINGS
         value = line if bare else line[start:]  # cut out once: it may be as long as the cap
         if bare or name == b"data":
-            if self._data is not None and self._data.endswith(b"}") and value.startswith((b"{", b"[DONE]")):
+            if self._data is not None and self._data.endswith((b"}", b"]")) and value.startswith((b"{", b"[DONE]")):
                 type_ = self._type
                 self._dispatch(events)
                 self._type = type_
+            self._sprawls = self._data is None and value in _OPENINGS
             self._add(value)
         elif name == b"event":
             self._type = value[:_MAX_NAME_BYTES].decode("utf-8", "replace")
@@ -219,6 +229,7 @@ class SSEDecoder:
             self._data = None
             self._size = 0
         self._type = ""
+        self._sprawls = False
 
     def _too_long(self) -> ResponseError:
         return ResponseError(

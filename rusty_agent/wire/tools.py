@@ -20,6 +20,7 @@ __all__ = ["ToolCallTracker"]
 _KNOWN = frozenset({"index", "id", "type", "function"})
 _KNOWN_CUSTOM = frozenset({"index", "id", "custom", "function"})  # its type is news: there is no other mark of it
 _NO_ID = "null"  # what GLM and Mistral give the later pieces of a call (zed#53605, langchainjs#11373)
+_MOST_ID = 2**63
 _MAX_NAME = 2**10  # characters from which on a name gets no further piece: adding one copies it
 _MARKS = re.compile(r'\\(?s:.)|["{}\[\]]')
 
@@ -106,7 +107,7 @@ class ToolCallTracker:
             function, known = {"name": custom.get("name"), "arguments": custom.get("input")}, _KNOWN_CUSTOM
         if not isinstance(function, dict):
             function = {}
-        id_, name = _text(raw.get("id")), _text(function.get("name"))
+        id_, name = _id(raw.get("id")), _text(function.get("name"))
         if id_ == _NO_ID:
             id_ = ""
         arguments = _arguments(function.get("arguments"))
@@ -179,6 +180,10 @@ def _index(value: Any) -> int | str | None:
     if isinstance(value, str) and value.isdecimal() and len(value) < 16:
         return int(value)
     return value if isinstance(value, int | str) else None
+
+
+def _id(value: Any) -> str:
+    return str(value) if type(value) is int and 0 <= value < _MOST_ID else _text(value)
 
 
 def _text(value: Any) -> str:

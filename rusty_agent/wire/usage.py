@@ -43,8 +43,9 @@ def parse_usage(raw: Any) -> Usage | None:
         return None
     cached = reasoning = 0
     if not raw.keys() <= _BARE:
-        cached = min(prompt, _detail(raw, "prompt_tokens_details", "cached_tokens"))
-        reasoning = _detail(raw, "completion_tokens_details", "reasoning_tokens")
+        cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+        cached = min(prompt, cached or _count(raw, "prompt_cache_hit_tokens"))  # DeepSeek's older name
+        reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
         if prompt + completion + reasoning == total:  # xAI counts reasoning apart from completion (vercel/ai#12425)
             completion += reasoning
         reasoning = min(completion, reasoning)  # Baseten reports more of it (vercel/ai 83e6510)
@@ -59,6 +60,6 @@ def _count(raw: dict[str, Any], name: str, other: str = "") -> int:
     return value if 0 < value < _MOST else 0
 
 
-def _detail(raw: dict[str, Any], group: str, name: str) -> int:
-    details = raw.get(group)
-    return (_count(details, name) if isinstance(details, dict) else 0) or _count(raw, name)
+def _detail(raw: dict[str, Any], groups: tuple[str, ...], name: str) -> int:
+    found = (_count(details, name) for group in groups if isinstance(details := raw.get(group), dict))
+    return next(filter(None, found), 0) or _count(raw, name)

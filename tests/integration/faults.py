@@ -4,6 +4,7 @@ and behind the page «What happens when…» of the documentation."""
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -237,6 +238,39 @@ GOOD: Sequence[Fault] = (
         streamed=False,
         usage=8,
     ),
+    Fault(
+        "A whole answer that only claims to be compressed",
+        body(completion("foo"), headers={"Content-Encoding": "gzip"}),
+        None,
+        "foo",
+        streamed=False,
+        usage=8,
+    ),
+    Fault(
+        "A whole answer whose HTTP framing lacks its end",
+        raw(HEAD.replace(SSE.encode(), b"application/json"), in_chunk(dumps(completion("foo")))),
+        None,
+        "foo",
+        streamed=False,
+        usage=8,
+    ),
+    Fault(
+        "A whole answer that announces more bytes than it has",
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", dumps(completion("foo"))),
+        None,
+        "foo",
+        streamed=False,
+        usage=8,
+    ),
+    Fault(
+        "The end mark after a whole answer",
+        body(dumps(completion("foo")) + b"\n\n" + DONE, content_type=SSE),
+        None,
+        "foo",
+        usage=8,
+    ),
+    Fault("Words in events of other kinds", sse(A, b"event: keep_alive\ndata: ok\n\n", STOP, DONE), None, "foo "),
+    Fault("A «ping» that is no JSON", sse(A, event("ping"), STOP, DONE), None, "foo "),
     Fault("HTTP/1.0", raw(b"HTTP/1.0 200 OK\r\n\r\n", A, STOP, DONE), None, "foo "),
     Fault(
         "A finish reason that is empty until the last chunk",
@@ -318,6 +352,51 @@ IN_BAND: Sequence[Fault] = (
         "network_error",
         streamed=False,
     ),
+    Fault("A finish reason «cancelled», as TensorRT-LLM", in_band(chunk({}, "cancelled")), ra.APIStatusError, "foo "),
+    Fault(
+        "An error code beside a text, as FastChat",
+        sse(A, event({"text": "boom", "error_code": 50001}), DONE),
+        ra.APIStatusError,
+        "foo ",
+        "boom",
+    ),
+    Fault(
+        "A status code and a message, as gateways",
+        in_band({"statusCode": 503, "message": "boom"}),
+        ra.ServerError,
+        "foo ",
+        "boom",
+    ),
+    Fault(
+        "An error in the delta",
+        in_band({"choices": [{"index": 0, "delta": {"error": {"message": "boom"}}}]}),
+        ra.APIStatusError,
+        "foo ",
+        "boom",
+    ),
+    Fault(
+        "An event of no known kind, then the end mark",
+        sse(A, event({"modelStreamErrorException": {"message": "boom"}}), DONE),
+        ra.APIStatusError,
+        "foo ",
+        "boom",
+    ),
+    Fault("A line of text, then the end mark", sse(A, b"Internal Server Error\n\n", DONE), CUT, "foo ", "Internal"),
+    Fault(
+        "An error in several lines, as Gemini",
+        sse(A, json.dumps([{"error": {"message": "boom", "code": 503}}], indent=2).encode()),
+        ra.ServerError,
+        "foo ",
+        "boom",
+    ),
+    Fault(
+        "The end mark after an error object",
+        sse(dumps({"error": {"message": "boom", "code": 503}}), b"\n\n", DONE),
+        ra.ServerError,
+        "",
+        "boom",
+        attempts=3,
+    ),
     Fault(
         "An error in its own field, as Groq",
         in_band(chunk({}, "stop") | {"x_groq": {"id": "req_1", "error": "boom"}}),
@@ -344,7 +423,7 @@ IN_BAND: Sequence[Fault] = (
     Fault(
         "An error with its type beside it, as TGI",
         in_band({"error": "boom", "error_type": "overloaded"}),
-        ra.APIStatusError,
+        ra.ServerError,
         "foo ",
         "boom",
     ),
@@ -448,6 +527,7 @@ UNREADABLE: Sequence[Fault] = (
         "Malformed JSON as a whole answer", body(b"{malformed json: <<<chaos>>>"), BAD, says="not JSON", streamed=False
     ),
     Fault("An empty object", body(b"{}"), BAD, says="no choices", streamed=False),
+    Fault("A stream without choices", sse(event({"response": "foo"}), USAGE, DONE), BAD, says="no choices", usage=5),
     Fault("Choices that are null", body({"choices": None}), BAD, says="no choices", streamed=False),
     Fault("Status 204", Answer((b"HTTP/1.1 204 No Content\r\n\r\n",)), ra.APIStatusError, says="204"),
     Fault("No HTTP at all", raw(b"SSH-2.0-OpenSSH_9.2\r\n"), LOST, says="HTTP", attempts=3),
@@ -497,6 +577,18 @@ STATUS: Sequence[Fault] = (
         body({"error": {"message": "boom", "code": "insufficient_quota"}}, status=429),
         ra.RateLimitError,
         says="boom",
+    ),
+    Fault(
+        "Status 429 for a quota that is used up, by its type",
+        body({"error": {"message": "boom", "type": "insufficient_quota", "code": None}}, status=429),
+        ra.RateLimitError,
+        says="boom",
+    ),
+    Fault(
+        "Status 401 with a body that cannot be decompressed",
+        body(b"\x00garbage\xff", status=401, headers={"Content-Encoding": "br"}),
+        ra.AuthenticationError,
+        says="401",
     ),
     Fault(
         "A redirect to another host",

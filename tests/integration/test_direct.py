@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import threading
 import traceback
@@ -29,7 +30,10 @@ Serve = Callable[..., FaultServer]
 def session() -> aiohttp.ClientSession:
     """A session as the library's own would be; what is given by the caller goes the long way."""
     return aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None), skip_auto_headers=["User-Agent"]
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        auto_decompress=False,
+        skip_auto_headers=["User-Agent"],
     )
 
 
@@ -103,6 +107,12 @@ async def test_both_ways_read_the_same(serve: Serve, fault: Fault, monkeypatch: 
     async with session() as given:
         long = await outcome(serve(fault.answer), given)
     assert short == long
+
+
+async def test_a_session_of_the_callers_decompresses_by_itself(serve: Serve) -> None:
+    body = gzip.compress(dumps(completion()))
+    async with aiohttp.ClientSession() as given:
+        assert await outcome(serve(answer(body, headers={"Content-Encoding": "gzip"})), given) == ("Hello world", None)
 
 
 async def test_a_connection_is_kept_between_calls(serve: Serve) -> None:

@@ -20,7 +20,10 @@ from aiohttp.client_reqrep import ClientRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-__all__ = ["Headers", "Outbox", "Reply", "Response", "Target"]
+__all__ = ["MAX_HEADER_BYTES", "Headers", "Outbox", "Reply", "Response", "Target"]
+
+MAX_HEADER_BYTES = 2**16
+"""The longest header: gateways add policies and cookies beyond the 8,190 bytes that are aiohttp's default."""
 
 _TOGETHER = 32  # requests that are sent together at most: more save nothing, and each waits for the others
 _AUTOMATIC = ("Host", "Accept", "Accept-Encoding")  # what aiohttp would add to our headers by itself
@@ -189,7 +192,13 @@ class Target:
             protocol = connection.protocol
             if protocol is None or protocol.transport is None:
                 raise aiohttp.ServerDisconnectedError
-            protocol.set_response_params(read_until_eof=True, auto_decompress=True, read_bufsize=self._read_buffer)
+            protocol.set_response_params(
+                read_until_eof=True,
+                auto_decompress=False,
+                read_bufsize=self._read_buffer,
+                max_line_size=MAX_HEADER_BYTES,
+                max_field_size=MAX_HEADER_BYTES,
+            )
             link: Any = protocol  # of our own kind, see `Connector`
             # Alone it waits for no others; and on a new connection the answer may be there already.
             send = self._outbox.put if link.kept and len(connector._acquired) > 1 else _send_now

@@ -26,7 +26,7 @@ from yarl import URL
 from ... import errors
 from ...config import checked_proxy
 from ..guard import close_later, drop_closed, find_guard, guard_of
-from .direct import Headers, Response
+from .direct import MAX_HEADER_BYTES, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
 from .pool import READ_BUFFER, BoundedConnector, Connector, Dialing, dialing
 
@@ -55,11 +55,13 @@ class Transport:
     Attributes:
         closed: No request can be sent any more.
         queues: Requests may have to wait for a connection.
+        inflates: Compressed bodies are undone on the way: a session of the caller's does that.
     """
 
     def __init__(self, options: TransportOptions, session: aiohttp.ClientSession | None = None) -> None:
         self._options = options
         self._given = session
+        self.inflates = session is not None and session.auto_decompress
         self.queues = options.max_connections is not None and session is None
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self.closed = False
@@ -187,8 +189,10 @@ class Transport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # aiohttp's own default cuts streams after 5 minutes
-            auto_decompress=True,
+            auto_decompress=False,  # aiohttp raises before the status can be read
             read_bufsize=READ_BUFFER,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
             skip_auto_headers=("User-Agent",),
         )
         self._sessions[loop] = session

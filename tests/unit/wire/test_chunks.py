@@ -615,7 +615,7 @@ API, BAD, RATE, SERVER = errors.APIStatusError, errors.BadRequestError, errors.R
         ),
         ({"type": "error", "message": "m"}, API, "m", (None, "error", None)),
         ({"detail": "m"}, API, "m", (None, None, None)),
-        ({"code": "InvalidApiKey", "message": "m"}, API, "m", ("InvalidApiKey", None, None)),
+        ({"code": "InvalidApiKey", "message": "m"}, errors.AuthenticationError, "m", ("InvalidApiKey", None, None)),
         ({"choices": [{"delta": {}, "error": {"message": "m", "code": 429}}]}, RATE, "m", (429, None, None)),
         ({"choices": [{"delta": {"content": ""}, "finish_reason": "error"}]}, API, None, (None, None, None)),
         (b'[{"error":{"code":503,"message":"m"}}]', SERVER, "m", (503, None, None)),
@@ -690,7 +690,7 @@ def test_error_objects(
         where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
         assert error.message.startswith(f"{where}: {message}" if message else where)
         assert (error.code, error.type, error.param) == fields
-        named = {"overloaded_error": 529}.get(error.type or "")
+        named = {"overloaded_error": 529, "InvalidApiKey": 401}.get(error.type or str(error.code))
         assert status == (named or (int(str(error.code)) if kind is not API else 200))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import errors
-from rusty_agent.wire.failure import excerpt, in_band, is_error, printable, retry_after, status_error
+from rusty_agent.wire.failure import excerpt, heed, in_band, is_error, printable, retry_after, status_error
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 TRY = "The endpoint failed; trying again later may help."
@@ -83,6 +83,12 @@ def test_statuses(status: int, kind: type[errors.APIStatusError], hint: str, ret
         ([{"error": {"code": 429, "message": "m"}}, {"error": {"message": "n"}}], "m", 429, None, None),
         ({"error": [{"message": "m", "code": "c"}]}, "m", "c", None, None),
         ({"error": []}, "", None, None, None),
+        ({"Message": "m"}, "m", None, None, None),
+        ({"errors": ["m"]}, "m", None, None, None),
+        ({"error_code": 17, "error_msg": "m"}, "m", 17, None, None),
+        ({"type": "about:blank", "title": "m", "status": 418}, "m", None, "about:blank", None),
+        ({"text": "m", "error_code": 50001}, "m", 50001, None, None),
+        ({"odd": {"words": 1}}, '{"odd":{"words":1}}', None, None, None),
         ({"detail": {"error": {"message": "m", "code": "c", "type": "t"}}}, "m", "c", "t", None),
         ({"detail": {"error": "m"}}, "m", None, None, None),
         ({"detail": {"msg": "m"}}, "m", None, None, None),
@@ -126,6 +132,12 @@ def test_statuses(status: int, kind: type[errors.APIStatusError], hint: str, ret
         "gemini-two",
         "list",
         "empty-error-list",
+        "aws",
+        "strings",
+        "baidu",
+        "rfc9457",
+        "fastchat",
+        "odd",
         "fastapi-nested",
         "fastapi-nested-string",
         "fastapi-object",
@@ -241,7 +253,7 @@ def test_excerpt() -> None:
         (-400, 200, errors.APIStatusError),
         ("429 ", 200, errors.APIStatusError),
         ("٤٢٩", 200, errors.APIStatusError),
-        ("rate_limit", 200, errors.APIStatusError),
+        ("rate", 200, errors.APIStatusError),
         (None, 200, errors.APIStatusError),
     ],
     ids=repr,
@@ -263,7 +275,11 @@ def test_in_band_codes_that_are_statuses(code: Any, status: int, kind: type[erro
         ({"code": "content_filter", "status": 400}, 400, errors.BadRequestError),
         ({"code": "odd", "status": 503}, 503, errors.ServerError),
         ({"code": 429, "status": 400, "type": "server_error"}, 429, errors.RateLimitError),
-        ({"code": "odd", "status": "UNAVAILABLE", "type": "odd"}, 200, errors.APIStatusError),
+        ({"code": "odd", "status": "ODD", "type": "odd"}, 200, errors.APIStatusError),
+        ({"code": "odd", "status": "UNAVAILABLE", "type": "odd"}, 503, errors.ServerError),
+        ({"code": None, "type": "InternalServerError"}, 500, errors.ServerError),
+        ({"code": None, "type": "RateLimitError"}, 429, errors.RateLimitError),
+        ({"status": "RESOURCE_EXHAUSTED"}, 429, errors.RateLimitError),
     ],
     ids=repr,
 )
@@ -272,6 +288,44 @@ def test_in_band_names_that_stand_for_statuses(
 ) -> None:
     error = in_band({"error": {"message": "m", **told}})
     assert (type(error), error.status_code, error.code) == (kind, status, told.get("code"))
+
+
+@pytest.mark.parametrize("name", ["status_code", "statusCode", "http_status_code", "error_code"])
+def test_a_code_under_another_name(name: str) -> None:
+    error = in_band({"error": {"message": "m", "code": None, name: 503}})
+    assert (type(error), error.status_code, error.code) == (errors.ServerError, 503, 503)
+
+
+def test_a_status_beside_the_error_of_an_event_in_text_generation_inference() -> None:
+    assert in_band({"error": "m", "error_type": "overloaded"}).status_code == 529
+
+
+@pytest.mark.parametrize("name", ["insufficient_quota", "exceeded_current_quota_error"])
+@pytest.mark.parametrize("place", ["code", "type"])
+def test_a_quota_that_is_used_up_does_not_pass(name: str, place: str) -> None:
+    error = _error(429, {"error": {"message": "m", place: name}})
+    assert (type(error), error.retryable) == (errors.RateLimitError, False)
+
+
+@pytest.mark.parametrize(
+    ("headers", "retryable", "wait"),
+    [
+        ({}, True, None),
+        ({"retry-after": "7"}, True, 7.0),
+        ({"x-should-retry": "false", "retry-after-ms": "500"}, False, 0.5),
+    ],
+)
+def test_headers_count_for_an_error_inside_an_answer(
+    headers: dict[str, str], retryable: bool, wait: float | None
+) -> None:
+    error = in_band({"error": {"message": "m", "code": 503}})
+    heed(error, headers, NOW)
+    assert (error.retryable, error.retry_after, error.headers) == (retryable, wait, {})
+
+
+def test_an_error_in_the_form_of_an_event() -> None:
+    error = _error(429, b'data: {"error": {"message": "m", "code": "insufficient_quota"}}\n\n')
+    assert (error.message, error.retryable) == ("HTTP 429: m. Send fewer requests, or wait.", False)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +337,12 @@ def test_in_band_names_that_stand_for_statuses(
         ({"detail": []}, False),
         ({"code": "c", "message": "m"}, True),
         ({"code": 0, "message": "ok"}, False),
+        ({"code": 200, "msg": "ok"}, False),
+        ({"code": 1301, "msg": "m"}, True),
+        ({"statusCode": 500, "message": "m"}, True),
+        ({"text": "m", "error_code": 50001}, True),
+        ({"status": "error", "message": "m"}, True),
+        ({"success": False, "message": "m"}, True),
         ({"code": "c"}, False),
         ({"message": "m"}, True),
         ({"message": "m", "request_id": "r"}, True),

@@ -515,3 +515,85 @@ def test_arrivals_that_only_look_like_texts(odd: str) -> None:
     plain, other = event % b'"a"', event % odd.encode()
     for arrivals in ([plain, other], [plain, plain + other], [plain, other + plain], [plain, plain + other + plain]):
         assert replay(arrivals) == replay([b"".join(arrivals)])
+
+
+STRANGE = {"text": "boom", "odd": 7}
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "says"),
+    [
+        (sse(chunk("Hi"), STRANGE), errors.APIStatusError, "boom"),
+        (sse(chunk("Hi"), STRANGE, {"type": "ping"}), errors.APIStatusError, "boom"),
+        (sse(chunk("Hi"), STRANGE, chunk("!")), None, ""),
+        (sse(chunk("Hi"), STRANGE, {"usage": USAGE, "odd": 1}), None, ""),
+        (sse(chunk("Hi"), STRANGE, {"choices": [], "odd": 1}), None, ""),
+        (sse(chunk("Hi"), chunk(finish="stop"), STRANGE), None, ""),
+        (sse(STRANGE), errors.APIStatusError, "boom"),
+        (sse({"usage": USAGE}), errors.ResponseError, "no choices"),
+        (sse({"choices": [], "id": "a"}), errors.ResponseError, "no choices"),
+        (sse(), None, ""),
+        (sse(chunk("Hi"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", errors.StreamInterruptedError, "Bad Gat"),
+        (sse(chunk("Hi"), chunk(finish="stop"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", None, ""),
+    ],
+)
+def test_an_end_mark_is_not_believed_after_what_is_no_answer(
+    body: bytes, error: type[errors.RustyAgentError] | None, says: str
+) -> None:
+    outcome = _every_way(body)
+    assert (type(outcome.error) if outcome.error else None) is error
+    assert says in str(outcome.error or "")
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\ndata: [DONE]\n\n", b"\ndata: [DONE]"])
+@pytest.mark.parametrize("broken", [None, errors.APIConnectionError("broken")], ids=["whole", "broken"])
+def test_a_document_is_whole_when_its_object_is(end: bytes, broken: errors.RustyAgentError | None) -> None:
+    for pieces in ([JSON + end], in_bytes(JSON + end)):
+        outcome = replay(pieces, broken=broken if end.strip() == b"" else None)
+        assert (outcome.text, outcome.finish_reason, outcome.usage, outcome.error) == ("Hi", "stop", COUNTED, None)
+
+
+def test_a_document_that_is_not_whole_breaks() -> None:
+    broken = errors.APIConnectionError("broken")
+    for cut in range(len(JSON)):
+        assert replay([JSON[:cut]], broken=broken).error is broken
+    assert replay([b"[1]"], broken=broken).error is broken
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\n", b"\r\n\r\n", b""])
+@pytest.mark.parametrize("lead", [b"", b": ping\n\n", sse(chunk("Hi"), done=False)], ids=["first", "ping", "text"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["object", "list"])
+def test_an_error_in_several_lines(lead: bytes, end: bytes, wrapped: bool) -> None:
+    told: Any = {"error": {"code": 503, "message": "data: boom"}}
+    body = lead + json.dumps([told] if wrapped else told, indent=2).encode() + end
+    outcome = _every_way(body)
+    assert isinstance(outcome.error, errors.ServerError)
+    assert "data: boom" in outcome.error.message
+    if end:
+        assert str(replay([body + b"data: [DONE]\n\n"]).error) == str(outcome.error)
+
+
+def test_only_the_first_line_of_an_events_data_has_its_field() -> None:
+    told = json.dumps(chunk("Hi"), indent=1).encode()
+    outcome = _every_way(b"data: " + told + b"\n: a comment\n\n" + sse(chunk("!"), chunk(finish="stop")))
+    assert (outcome.text, outcome.error) == ("Hi!", None)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [b"event: status\ndata: ok\n\n", b"event: keep_alive\ndata: ok\n\n", b"data: ping\n\n", b"data: Keep-Alive\n\n"],
+)
+def test_words_that_are_signs_of_life(event: bytes) -> None:
+    outcome = _every_way(sse(chunk("Hi"), done=False) + event + sse(chunk("!"), chunk(finish="stop")))
+    assert (outcome.text, outcome.error) == ("Hi!", None)
+
+
+def test_plain_text_is_no_answer() -> None:
+    outcome = _every_way(b"Internal Server Error")
+    assert isinstance(outcome.error, errors.ResponseError)
+    assert "neither JSON nor an event stream: 'Internal Server Error'" in outcome.error.message
+
+
+def test_malformed_data_of_an_event_of_another_kind_is_not_passed_over() -> None:
+    outcome = _every_way(sse(chunk("Hi"), done=False) + b'event: chunk\ndata: {"choices": [{"del\n\n' + sse(chunk("!")))
+    assert (outcome.text, type(outcome.error)) == ("Hi", errors.ResponseError)

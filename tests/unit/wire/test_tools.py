@@ -274,7 +274,7 @@ def test_deltas_tell_id_and_name_once() -> None:
     assert deltas == [ToolCallDelta(0, "a", "w", "x", 2), ToolCallDelta(0, None, None, "x", 2)]
 
 
-@pytest.mark.parametrize("raw", [None, "x", 1, [], {}, {"index": 0}, {"id": 5, "function": {"name": 6}}], ids=repr)
+@pytest.mark.parametrize("raw", [None, "x", 1, [], {}, {"index": 0}, {"id": 5.5, "function": {"name": 6}}], ids=repr)
 def test_what_carries_nothing_is_no_call(raw: Any) -> None:
     assert ToolCallTracker().delta(raw, 0) is None
 
@@ -361,3 +361,12 @@ def test_arguments_that_json_has_no_form_for() -> None:
     raw = _delta({"a": math.nan, "b": 2**70}, name="w")
     with pytest.raises(ResponseError, match="arguments cannot be read as JSON"):
         ToolCallTracker().delta(raw, 0)
+
+
+def test_an_id_that_is_a_number() -> None:
+    tracker = ToolCallTracker()
+    first = tracker.delta({"index": 0, "id": 7, "function": {"name": "f", "arguments": "{}"}}, 0)
+    second = tracker.delta({"index": 1, "id": 8, "function": {"name": "f", "arguments": "{}"}}, 0)
+    assert first is not None
+    assert second is not None
+    assert [(call.call, call.id) for call in (first, second)] == [(0, "7"), (1, "8")]

@@ -143,3 +143,19 @@ def test_counts(raw: dict[str, Any], counts: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("raw", [None, [], "12", 12, {}, {"prompt_tokens": 0}, {"cached_tokens": 5}], ids=repr)
 def test_nothing_to_count(raw: Any) -> None:
     assert parse_usage(raw) is None
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"prompt_tokens_details": {"cached_tokens": 3}, "completion_tokens_details": {"reasoning_tokens": 2}},
+        {"input_tokens_details": {"cached_tokens": 3}, "output_tokens_details": {"reasoning_tokens": 2}},
+        {"prompt_cache_hit_tokens": 3, "reasoning_tokens": 2},
+        {"prompt_tokens_details": None, "cached_tokens": 3, "reasoning_tokens": 2},
+    ],
+    ids=["openai", "responses", "deepseek", "flat"],
+)
+def test_names_of_details(details: dict[str, Any]) -> None:
+    usage = parse_usage({**TWO, **details})
+    assert usage is not None
+    assert (usage.cached_tokens, usage.reasoning_tokens) == (3, 2)

@@ -1,0 +1,95 @@
+"""A compressed body → the body.
+
+In: a body as it arrives, and what its `Content-Encoding` says of it. Out: what was compressed, in blocks of bounded
+size. Never touched: the socket, what the body means.
+
+Nobody has asked for compression: tokens would be held back for it. Some gateways compress all the same, and some only
+say that they did (envoyproxy/ai-gateway#2554, agentgateway#1620): then the body is taken as it is.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import ResponseError
+
+__all__ = ["Inflater", "inflater_for"]
+
+_BLOCK_BYTES = 2**18
+_HEAD_BYTES = 8  # by which to tell what is compressed from what is not: few such bytes are all text
+_GZIP = b"\x1f\x8b"
+_WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_TEXT = frozenset(b"\t\n\r" + bytes(range(0x20, 0x7F)))
+
+
+def inflater_for(encoding: str | None) -> Inflater | None:
+    """What undoes this `Content-Encoding`; None where nothing is to be undone."""
+    names = [name for part in (encoding or "").split(",") if (name := part.strip().lower()) not in ("", "identity")]
+    return Inflater(",".join(names)) if names else None
+
+
+class Inflater:
+    """Undoes gzip and deflate (RFC 9110 §8.4.1), the latter also without its header, as old servers send it.
+
+    Args:
+        encoding: What to undo. Of anything else nothing can be read.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._head: bytes | None = b""  # what came before it was clear what this is, then None
+        self._behind = b""  # the first bytes behind the end
+        self._stream: Any = None  # of zlib, or None: it is not compressed
+
+    def feed(self, data: bytes, *, last: bool = False) -> Iterator[bytes]:
+        """Take the next bytes, or the last; give what they hold.
+
+        Raises:
+            ResponseError: They cannot be undone.
+        """
+        if self._head is not None:
+            data = self._head + data
+            if len(data) < _HEAD_BYTES and not last:
+                self._head = data
+                return
+            self._head = None
+            self._stream = self._begin(data)
+        if self._stream is None:
+            yield data
+            return
+        try:
+            yield from self._undo(data)
+        except zlib.error as error:
+            raise self._failed(str(error)) from None
+
+    def _begin(self, data: bytes) -> Any:
+        wbits = _WBITS.get(self._encoding)
+        if wbits is None:
+            raise self._failed("it was not asked for")
+        if _TEXT.issuperset(data[:_HEAD_BYTES]):
+            return None
+        if wbits == 15 and not (data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0):  # RFC 1950 §2.2
+            wbits = -15
+        return zlib.decompressobj(wbits)
+
+    def _undo(self, data: bytes) -> Iterator[bytes]:
+        stream = self._stream
+        while True:
+            if stream.eof:
+                data = self._behind = self._behind + data
+                if not data.startswith(_GZIP):  # else one member follows another (RFC 1952 §2.2)
+                    self._behind = data[: len(_GZIP)]
+                    return
+                stream, self._behind = zlib.decompressobj(31), b""
+                self._stream = stream
+            block = stream.decompress(data, _BLOCK_BYTES)
+            if block:
+                yield block
+            data = stream.unused_data if stream.eof else stream.unconsumed_tail
+            if not data and len(block) < _BLOCK_BYTES:
+                return
+
+    def _failed(self, why: str) -> ResponseError:
+        return ResponseError(f"The answer cannot be decompressed (Content-Encoding: {self._encoding}): {why}.")
