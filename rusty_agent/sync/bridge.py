@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextvars
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -270,6 +271,17 @@ def _get(queue: SimpleQueue[T]) -> T:
     while True:
         with suppress(Empty):
             return queue.get(timeout=_POLL_SECONDS)
+        refuse_when_finalizing()
+
+
+def refuse_when_finalizing() -> None:
+    """Raise instead of waiting for a thread that will never run again: no daemon thread does once Python shuts down.
+
+    Raises:
+        RuntimeError: Python shuts down: this is called by a `__del__`, or by a generator that is closed.
+    """
+    if sys.is_finalizing():
+        raise RuntimeError("Python is shutting down: no answer can be waited for any more.")
 
 
 _current: LoopThread | None = None
@@ -277,8 +289,13 @@ _starting = threading.Lock()
 
 
 def loop_thread() -> LoopThread:
-    """The process's loop thread, started if there is none yet."""
+    """The process's loop thread, started if there is none yet.
+
+    Raises:
+        RuntimeError: Python shuts down.
+    """
     global _current
+    refuse_when_finalizing()
     current = _current
     if current is None or not current.started:
         with _starting:

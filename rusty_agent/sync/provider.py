@@ -5,6 +5,7 @@ In: what `AsyncProvider` takes. Out: what it gives, waited for. Never touched: a
 
 from __future__ import annotations
 
+import sys
 from copy import copy
 from functools import partial
 from os import PathLike
@@ -121,7 +122,8 @@ class Provider(FromPreset, ManyPrompts):
 
     def close(self) -> None:
         """Close all connections now; calls under way in other threads end with `APIConnectionError`."""
-        loop_thread().run(self._core.aclose)
+        if not sys.is_finalizing():  # else they are closed already
+            loop_thread().run(self._core.aclose)
 
     def __enter__(self) -> Self:
         return self

@@ -194,6 +194,40 @@ print("over")
 """,
         "over\n",
     ),
+    "calls of a __del__ that runs when Python shuts down": (
+        None,
+        """
+class Bot:
+    def __init__(self):
+        self.provider = Provider("m", base_url=URL)
+        self.stream = self.provider.stream_text("hi")
+        print(self.provider.generate_text("hi"), flush=True)
+    def __del__(self, write=os.write):
+        p, s = self.provider, self.stream
+        for call in (p.close, lambda: p.generate_text("hi"), lambda: p.stream_text("hi"), s.close):
+            try:
+                call()
+            except RuntimeError as error:
+                write(1, b"refused\\n" if "shutting down" in str(error) else b"odd\\n")
+            else:
+                write(1, b"quiet\\n")
+sys.modules["theirs"] = type(sys)("theirs")
+sys.modules["theirs"].bot = Bot()
+""",
+        "Hello world\nquiet\nrefused\nrefused\nquiet\n",
+    ),
+    "a provider's block in a generator that is left open": (
+        None,
+        """
+def chat():
+    with Provider("m", base_url=URL) as provider:
+        while True:
+            yield provider.generate_text("hi")
+answers = chat()
+print(next(answers))
+""",
+        "Hello world\n",
+    ),
     "a blocking body that lingers after its end mark": (
         LATE_END,
         """
