@@ -190,7 +190,9 @@ class Call:
         if permit is None or attempt is None:
             return
         if error is None:
-            permit.succeeded(attempt.headers, attempt.decoder.assembler.usage)
+            exchange = self._exchange
+            patience = None if exchange.streamed else exchange.limits.total
+            permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, patience)
         elif isinstance(error, RustyAgentError):
             permit.failed(error, self._policy.max_retry_after)
             if isinstance(error, RateLimitError):

@@ -182,8 +182,16 @@ class ManyPrompts:
         prepared = self._requests.prepare("", whole=True, streamed=stream, **common)  # or each item would tell of it
         common["stream"] = stream
 
+        shared = common.get("messages")
+
         def answer(caller: Caller, given: Any) -> Awaitable[GenerateResult]:
-            return self._answer(caller, **merged(common, _arguments(given)))
+            own = _arguments(given)
+            if shared and own.get("prompt") is not None and not own.get("messages"):
+                raise ValueError(
+                    "messages that hold for all prompts would be sent instead of this one: make each prompt a list of "
+                    "messages that ends with it"
+                )
+            return self._answer(caller, **merged(common, own))
 
         run = Run(
             answer,

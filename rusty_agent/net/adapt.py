@@ -8,7 +8,9 @@ further refusals of attempts that were sent before the cut say nothing new. From
 distance to where the refusal came from, and beyond that first by one per round trip and then faster (as BIC and CUBIC
 do in TCP): so most of the time is spent close below the true limit, whose changes are found within some round trips.
 
-Latency does not steer it: a batching server answers slower under load while it still answers more in all.
+Latency does not steer it: a batching server answers slower under load while it still answers more in all. But a server
+that queues whatever comes never refuses: there it climbs no further once answers take a good part of the time that
+they may take, and it is cut when many come too late. A few that always do, because they are long, say nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ START = 16
 _FIRST_CUT = 0.5  # slow start has overshot by up to twice
 _LEAST_CUT = 0.85
 _MOST_CUT = 0.25
+_LATE_CUT = 0.5
+_MANY_LATE = 0.3  # of the latest ten or so
+_FADING = 0.9
 _CONVERGE = 0.85  # refused before the old mark was reached: there is less room than there was, or others want some
 
 
@@ -43,6 +48,7 @@ class AdaptiveLimit:
         self._mark = math.inf  # where the last refusal came
         self._refused = 0  # of the attempts that were sent since the last cut
         self._tried = 1.0  # how many were in flight when they were
+        self._lateness = 0.0  # the share that came too late, as a running mean
 
     @property
     def probing(self) -> bool:
@@ -55,14 +61,17 @@ class AdaptiveLimit:
         if self.probing:
             self._change(max(self._limit, float(limit)))
 
-    def succeeded(self, in_flight: int) -> None:
+    def succeeded(self, in_flight: int, *, strained: bool = False) -> None:
         """An attempt has succeeded.
 
         Args:
             in_flight: How many were in flight, the attempt itself included. While less than half of the limit is
                 used, a success says nothing about it.
+            strained: It took so long that with more in flight some might come too late.
         """
-        if in_flight * 2 < self.limit or self._refused or self._limit >= self.ceiling:
+        if self._lateness:
+            self._lateness *= _FADING
+        if strained or in_flight * 2 < self.limit or self._refused or self._limit >= self.ceiling:
             return
         distance = self._mark - self._limit
         if distance == math.inf:
@@ -85,6 +94,16 @@ class AdaptiveLimit:
             self._refused += 1
             self._tried = max(self._tried, min(self._limit, float(in_flight)))
 
+    def late(self, epoch: int, in_flight: int) -> None:
+        """An attempt has met its time limit; arguments as those of `refused`."""
+        if epoch != self.epoch:
+            return
+        self._lateness = 1 - (1 - self._lateness) * _FADING
+        if self._lateness > _MANY_LATE:
+            tried = min(self._limit, float(in_flight))
+            self._mark = tried * (1 + _LATE_CUT) / 2
+            self._cut(tried * _LATE_CUT)
+
     def judge(self, epoch: int) -> None:
         """A round trip has passed since an attempt was refused: cut, by the share of those in flight that were."""
         if epoch != self.epoch or not self._refused:
@@ -99,10 +118,14 @@ class AdaptiveLimit:
             self._mark = self._tried * _CONVERGE
         else:
             self._mark = self._tried
-        self._change(max(1.0, self._tried * factor))
+        self._cut(self._tried * factor)
+
+    def _cut(self, limit: float) -> None:
+        self._change(max(1.0, limit))
         self.epoch += 1
         self._refused = 0
         self._tried = 1.0
+        self._lateness = 0.0
 
     def _change(self, limit: float) -> None:
         self._limit = limit

@@ -19,10 +19,11 @@ from random import random
 
 from attrs import define
 
-from ..errors import APIConnectionError, APIStatusError, RateLimitError, RustyAgentError
+from ..errors import APIConnectionError, APIStatusError, APITimeoutError, RateLimitError, RustyAgentError
 from ..types import Limits, Usage
 from ..wire.ratelimit import RateLimits
 from .adapt import AdaptiveLimit
+from .estimate import TokenEstimate
 from .pace import Pace
 
 __all__ = ["CEILING", "Caller", "Limiter", "Permit"]
@@ -34,11 +35,11 @@ _OVERLOADED = frozenset({429, 503, 529})
 _READ_SECONDS = 0.05  # headers about limits hardly change; reading them at each answer costs 20 µs of its 110
 _HELD_SECONDS = 2.0
 _SMOOTHING = 0.1
+_STRAINED = 1 / 3  # of the time that an answer may take: within a round trip the limit doubles at most
 # What the adaptive limit allows is sent over half a round trip, and not in one burst: all of a burst is on its way
 # before the first refusal is heard. That halves what is wasted (9 % to 4 % against 100 requests a second).
 _STEPS_FACTOR = 2.0
 _STEPS_SECONDS = 0.01
-_FIRST_ANSWER_TOKENS = 256.0
 _MOST_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
 
 
@@ -86,14 +87,21 @@ class Permit:
     _limiter: Limiter
     _epoch: int
     _sent: float
-    _tokens: float
+    _characters: int
+    _tokens: float  # that were spent for it
     _out: bool = True
 
-    def succeeded(self, headers: Mapping[str, str], usage: Usage | None) -> None:
-        """The attempt has brought its answer."""
+    def succeeded(self, headers: Mapping[str, str], usage: Usage | None, patience: float | None = None) -> None:
+        """The attempt has brought its answer.
+
+        Args:
+            headers: The answer's.
+            usage: Its tokens, or None.
+            patience: How long it might have taken, in seconds, or None where there is no telling.
+        """
         if self._out:
             self._out = False
-            self._limiter._succeeded(self, headers, usage)
+            self._limiter._succeeded(self, headers, usage, patience)
             self._limiter._came_back()
 
     def failed(self, error: RustyAgentError, max_retry_after: float = math.inf) -> None:
@@ -135,11 +143,11 @@ class Limiter:
         self._read_next = -math.inf
         self._opens = -math.inf
         # An ordered dict: of a plain one, to find the first is slow when many before it were taken out.
-        self._waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[Permit], float]]] = OrderedDict()
+        self._waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[Permit], int]]] = OrderedDict()
         self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
         self._looks_at = math.inf
         self._latency = 0.0  # a running mean, in seconds
-        self._answer_tokens = _FIRST_ANSWER_TOKENS  # likewise
+        self._estimate = TokenEstimate()
         self._adaptive = AdaptiveLimit(self.ceiling)
         self._adapting = 0  # how many runs ask for it
         self.in_flight = 0
@@ -177,7 +185,7 @@ class Limiter:
         now = self._loop.time()
         if self._waiting or self._opens_in(now) > 0:
             return None
-        return self._admit(characters / 4 + self._answer_tokens, now)
+        return self._admit(characters, now)
 
     async def acquire(self, caller: Caller, characters: int) -> Permit:
         """Wait for a permit.
@@ -190,9 +198,8 @@ class Limiter:
             RustyAgentError: The caller was stopped meanwhile.
         """
         caller.check()
-        tokens = characters / 4 + self._answer_tokens
         turn: asyncio.Future[Permit] = self._loop.create_future()
-        self._waiting.setdefault(caller, deque()).append((turn, tokens))
+        self._waiting.setdefault(caller, deque()).append((turn, characters))
         self._look()
         try:
             permit = await turn
@@ -230,12 +237,12 @@ class Limiter:
             if wait > 0:
                 self._look_again(wait)
                 return
-            turn, tokens = queue.popleft()
+            turn, characters = queue.popleft()
             if queue:
                 self._waiting.move_to_end(caller)  # behind the others
             else:
                 del self._waiting[caller]
-            turn.set_result(self._admit(tokens, now))
+            turn.set_result(self._admit(characters, now))
 
     def _look_again(self, wait: float) -> None:
         if wait == math.inf:  # a permit that comes back will tell
@@ -267,17 +274,19 @@ class Limiter:
             opens = self._steps.opens
         return opens - now
 
-    def _admit(self, tokens: float, now: float) -> Permit:
+    def _admit(self, characters: int, now: float) -> Permit:
         requests = self._requests
         if requests.rate != math.inf:
             # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
             requests.spend(0.5 + random() if requests.rate == self._said.requests else 1, now)
+        tokens = 0.0
         if self._tokens.rate != math.inf:
+            tokens = self._estimate.of(characters)
             self._tokens.spend(tokens, now)
         if self._steps.rate != math.inf:
             self._steps.spend(1, now)
         self.in_flight += 1
-        return Permit(self, self._adaptive.epoch, now, tokens)
+        return Permit(self, self._adaptive.epoch, now, characters, tokens)
 
     def _came_back(self) -> None:
         self.in_flight -= 1
@@ -286,17 +295,19 @@ class Limiter:
 
     # What is learned from answers.
 
-    def _succeeded(self, permit: Permit, headers: Mapping[str, str], usage: Usage | None) -> None:
+    def _succeeded(
+        self, permit: Permit, headers: Mapping[str, str], usage: Usage | None, patience: float | None
+    ) -> None:
         now = self._loop.time()
         took = now - permit._sent
         self._latency += (took - self._latency) * (_SMOOTHING if self._latency else 1)
-        if usage is not None:
-            self._answer_tokens += (usage.completion_tokens - self._answer_tokens) * _SMOOTHING
-        if usage is not None and self._tokens.rate != math.inf:
-            told = min(usage.total_tokens, _MOST_SECONDS * self._tokens.rate)  # some tell nonsense
-            self._tokens.spend(told - permit._tokens, now)
+        if self._tokens.rate != math.inf:
+            if usage is not None:
+                self._estimate.learn(permit._characters, usage)
+            self._settle(permit, usage, permit._tokens, now)
         if self._adapting:
-            self._adaptive.succeeded(self.in_flight)
+            strained = patience is not None and took > patience * _STRAINED
+            self._adaptive.succeeded(self.in_flight, strained=strained)
             round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
             self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
         if now >= self._read_next or now < self._requests.opens or now < self._tokens.opens:
@@ -312,8 +323,13 @@ class Limiter:
                 self._opens = max(self._opens, now + asked)
         if isinstance(error, RateLimitError):
             self.rate_limited += 1
-            self._tokens.spend(-permit._tokens, now)  # it cost nothing
-        if error.retryable and (status in _OVERLOADED or isinstance(error, APIConnectionError)):
+        if self._tokens.rate != math.inf:
+            self._settle(permit, error.usage, 0.0, now)
+        if isinstance(error, APITimeoutError) and error.limit != "connect":
+            if self._adapting:
+                self._adaptive.late(permit._epoch, self.in_flight)
+            self._came_back()
+        elif error.retryable and (status in _OVERLOADED or isinstance(error, APIConnectionError)):
             if self._adapting:
                 self._adaptive.refused(permit._epoch, self.in_flight)
             # «Too many» is said faster than an answer: the next one to hear it does not take the place at once.
@@ -324,6 +340,11 @@ class Limiter:
             self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)
         else:
             self._came_back()
+
+    def _settle(self, permit: Permit, usage: Usage | None, otherwise: float, now: float) -> None:
+        """Correct the tokens that were estimated."""
+        told = otherwise if usage is None else min(usage.total_tokens, _MOST_SECONDS * self._tokens.rate)
+        self._tokens.spend(told - permit._tokens, now)
 
     def _hold_over(self, epoch: int) -> None:
         self._adaptive.judge(epoch)  # also if the run is over by now: else it would never be settled

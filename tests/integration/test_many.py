@@ -468,3 +468,25 @@ def test_blocking_runs_from_many_threads(serve: Serve) -> None:
     for thread in threads:
         thread.join()
     assert found == {number: [f"{number}-{n}" for n in range(30)] for number in range(8)}
+
+
+@pytest.mark.parametrize("prompts", [["a", "b"], [{"prompt": "a"}]], ids=["strings", "dicts"])
+def test_shared_messages_do_not_replace_prompts(serve: Serve, prompts: list[Any]) -> None:
+    server = serve(echo)
+    shared = [{"role": "user", "content": "shared"}]
+    provider = Provider("m", api_key=KEY, base_url=server.url)
+    with pytest.raises(ValueError, match="instead of this one"):
+        provider.gather(prompts, messages=shared)
+    assert not server.requests
+    own = [[{"role": "user", "content": "own"}], {"temperature": 0}]
+    assert provider.gather(own, messages=shared) == ["own", "shared"]
+
+
+def test_an_answer_is_never_masked(serve: Serve) -> None:
+    """Keys may be words: LM Studio's is `lm-studio`."""
+    text = "Install it with `pip install lm-studio`."
+    body = {**completion(text), "note": "the key lm-studio"}
+    provider = Provider("m", api_key="lm-studio", base_url=serve(answer(dumps(body))).url)
+    result = provider.generate_text("hi", include_usage=True)
+    assert result.text == result.raw["choices"][0]["message"]["content"] == text
+    assert result.raw["note"] == "the key ***"

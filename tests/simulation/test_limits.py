@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from rusty_agent import Limits
 
-from .virtual import Batching, Capacity, Endpoint, RateLimited, Tailed, forever, provider, run, work_off
+from .virtual import Batching, Capacity, Endpoint, Queueing, RateLimited, Tailed, forever, provider, run, work_off
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
@@ -112,6 +113,27 @@ def test_a_batching_endpoint_is_filled_although_it_gets_slower() -> None:
     endpoint = Batching(width=64)
     assert run(work_off(endpoint, 5000, concurrency="auto")) == 0
     assert endpoint.throughput >= 0.9 * 64 / endpoint.latency
+
+
+def test_an_endpoint_that_queues_gets_no_more_than_it_answers_in_time() -> None:
+    """The default limit of 60 s; 256 at 3 a second would take 85."""
+    endpoint = Queueing(rate=3)
+    assert run(work_off(endpoint, 1500, concurrency="auto")) == 0
+    assert endpoint.throughput >= 0.95 * 3
+    assert endpoint.peak < 180
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 256])
+def test_an_endpoint_that_queues_and_becomes_slower(concurrency: Any) -> None:
+    """Some come too late, but not for ever."""
+    endpoint = Queueing(rate=20)
+
+    async def main() -> int:
+        asyncio.get_running_loop().call_later(60, setattr, endpoint, "rate", 1.5)
+        return await work_off(endpoint, 3000, concurrency=concurrency)
+
+    assert run(main()) < 700
+    assert len(endpoint.served) > 2300
 
 
 def test_slow_start_reaches_a_high_ceiling_within_two_seconds() -> None:

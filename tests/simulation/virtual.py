@@ -156,6 +156,26 @@ class Batching(Endpoint):
         return Said(self.latency * max(1.0, self.in_flight / self.width))
 
 
+class Queueing(Endpoint):
+    """Answers so many a second one after another, refuses nobody, and drops those who have left the queue."""
+
+    def __init__(self, rate: float = 3) -> None:
+        super().__init__()
+        self.rate = rate
+        self.one = asyncio.Lock()
+
+    async def handle(self) -> Said:
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            async with self.one:
+                await asyncio.sleep(1 / self.rate)
+        finally:
+            self.in_flight -= 1
+        self.served.append(asyncio.get_running_loop().time())
+        return Said(0)
+
+
 class Tailed(Endpoint):
     """Answers in `latency`, and one in twenty ten times slower."""
 

@@ -143,3 +143,33 @@ def test_it_stays_between_one_and_the_ceiling_whatever_happens(events: list[tupl
             limit.refused(epoch, in_flight)
             limit.judge(epoch)
         assert 1 <= limit.limit <= 200
+
+
+def test_it_climbs_no_further_where_answers_take_much_of_their_time() -> None:
+    limit = AdaptiveLimit(256)
+    for _ in range(100):
+        limit.succeeded(16, strained=True)
+    assert limit.limit == 16
+
+
+def test_many_that_come_too_late_halve_it_once_a_round_trip() -> None:
+    limit = AdaptiveLimit(256)
+    grow(limit, 4)
+    old = limit.epoch
+    for _ in range(50):
+        limit.late(old, 256)
+    assert limit.limit == 128
+    for _ in range(50):
+        limit.late(limit.epoch, 128)
+    assert 1 <= limit.limit < 64
+
+
+def test_a_few_that_always_come_too_late_say_nothing() -> None:
+    limit = AdaptiveLimit(256)
+    grow(limit, 4)
+    for number in range(2000):
+        if number % 20 == 7:
+            limit.late(limit.epoch, 256)
+        else:
+            limit.succeeded(256)
+    assert limit.limit == 256

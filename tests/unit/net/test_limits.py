@@ -89,20 +89,48 @@ def test_the_pace_of_tokens_is_corrected_by_the_usage() -> None:
         permit.succeeded({}, Usage(100, 20, 120))
         await door.acquire(Caller(), 4000)
         assert now() == pytest.approx(0.02, abs=0.01)  # 120 tokens at 1000 a second, of which 0.1 s may come early
-        assert door._answer_tokens == pytest.approx(256 - 23.6)
-        await door.acquire(Caller(), 0)
-        assert now() == pytest.approx(0.02 + 1.23, abs=0.02)
+        assert door._estimate.answer == pytest.approx(256 - 23.6)
+        await door.acquire(Caller(), 0)  # 100 tokens for 4000 characters: that is known from the answer
+        assert now() == pytest.approx(0.02 + 0.33, abs=0.02)
 
     on(main, tokens_per_minute=60_000)
 
 
-def test_a_request_that_was_turned_away_cost_no_tokens() -> None:
+@pytest.mark.parametrize(
+    "error", [RateLimitError("no", status_code=429), ServerError("no", status_code=500), APIConnectionError("no")]
+)
+def test_a_request_that_failed_cost_no_tokens_but_those_it_tells_of(error: Any) -> None:
     async def main(door: Limiter) -> None:
         permit = await door.acquire(Caller(), 400_000)
-        permit.failed(too_many())
-        await door.acquire(Caller(), 0)
+        permit.failed(error)
+        permit = await door.acquire(Caller(), 400_000)
         assert now() == 0
-        assert door.rate_limited == 1
+        broken = APIConnectionError("cut", usage=Usage(900, 100, 1000))
+        permit.failed(broken)
+        await door.acquire(Caller(), 0)
+        assert now() == pytest.approx(0.9, abs=0.02)
+
+    on(main, tokens_per_minute=60_000)
+
+
+def test_images_do_not_count_as_text_for_long() -> None:
+    async def main(door: Limiter) -> None:
+        (await door.acquire(Caller(), 1_000_000)).succeeded({}, Usage(800, 10, 810))
+        for _ in range(5):
+            await door.acquire(Caller(), 1_000_000)
+        assert now() < 10  # as text it would be four minutes each
+
+    on(main, tokens_per_minute=60_000)
+
+
+def test_nonsense_of_one_answer_does_not_shut_the_door() -> None:
+    async def main(door: Limiter) -> None:
+        (await door.acquire(Caller(), 10)).succeeded({}, Usage(10**12, 10**12, 2 * 10**12))
+        before = await door.acquire(Caller(), 10)
+        before.failed(ServerError("no", status_code=500))
+        since = now()
+        await door.acquire(Caller(), 10)
+        assert now() - since < 301
 
     on(main, tokens_per_minute=60_000)
 
