@@ -190,9 +190,7 @@ class Call:
         if permit is None or attempt is None:
             return
         if error is None:
-            exchange = self._exchange
-            patience = None if exchange.streamed else exchange.limits.total
-            permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, patience)
+            permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._exchange.limits.total)
         elif isinstance(error, RustyAgentError):
             permit.failed(error, self._policy.max_retry_after)
             if isinstance(error, RateLimitError):

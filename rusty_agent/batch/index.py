@@ -88,6 +88,9 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
         BatchError: A file cannot be read, or holds something else: it would be damaged by going on.
     """
     index = Index()
+    for path in (files.output, files.errors):
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be read for ever
+            raise BatchError(f"{path} is no regular file, so a batch could not go on after a crash. Name another one.")
     begun = files.manifest.exists()  # it is written before any line
     done, useless = index.done, index.useless_results
     for start, _, line in read_lines(files.output):
@@ -112,6 +115,21 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
             if place & 1 and not retry_permanent:
                 index.permanent.add(custom_id)
     return index
+
+
+def marks(files: Files) -> dict[str, str]:
+    """By `custom_id`: the marks of rows without a name of their own, see `Row.mark`. Those with a result count first.
+
+    Raises:
+        BatchError: A file cannot be read.
+    """
+    found: dict[str, str] = {}
+    for path in (files.errors, files.output):
+        for _, _, line in read_lines(path):
+            told = identify(line)
+            if told is not None and isinstance(mark := told[1].get("mark"), str):
+                found[told[0]] = mark
+    return found
 
 
 def survey(errors: Path) -> Failures:

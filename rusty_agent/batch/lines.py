@@ -50,7 +50,7 @@ def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | No
     if result.warnings:
         facts["warnings"] = result.warnings
     response = {"status_code": 200, "request_id": result.request_id, "body": body}
-    return _line(run_id, row.line, row.custom_id, response, None, facts, row.fields)
+    return _line_of(run_id, row, response, None, facts)
 
 
 def error_line(run_id: str, row: Row, error: Exception) -> bytes:
@@ -70,17 +70,17 @@ def error_line(run_id: str, row: Row, error: Exception) -> bytes:
         said = None
         facts["message"] = error.message
     try:
-        return _line(run_id, row.line, row.custom_id, response, said, facts, row.fields)
+        return _line_of(run_id, row, response, said, facts)
     except ValueError:  # the body can be read, but is nested too deeply to be written
         response = response and {**response, "body": None}
-        return _line(run_id, row.line, row.custom_id, response, said, facts, row.fields)
+        return _line_of(run_id, row, response, said, facts)
 
 
 def refusal_line(run_id: str, bad: BadLine) -> bytes:
     """The line of a line of the input that is no request."""
     facts = {"line": bad.line, "attempts": 0, "permanent": True, "kind": BAD_LINE}
     said = {"code": "bad_line", "message": bad.reason}
-    return _line(run_id, bad.line, f"bad line {bad.line}", None, said, facts, {})
+    return _line(run_id, bad.line, f"bad line {bad.line}", None, said, facts)
 
 
 def is_permanent(error: Exception) -> bool:
@@ -90,6 +90,16 @@ def is_permanent(error: Exception) -> bool:
     return isinstance(error, ValueError | TypeError) and not isinstance(error, RustyAgentError)
 
 
+def _line_of(
+    run_id: str, row: Row, response: dict[str, Any] | None, error: dict[str, Any] | None, facts: dict[str, Any]
+) -> bytes:
+    if not row.named:
+        facts["mark"] = row.mark
+    if row.fields:
+        facts["fields"] = row.fields
+    return _line(run_id, row.line, row.custom_id, response, error, facts)
+
+
 def _line(
     run_id: str,
     number: int,
@@ -97,10 +107,7 @@ def _line(
     response: dict[str, Any] | None,
     error: dict[str, Any] | None,
     facts: dict[str, Any],
-    fields: dict[str, Any],
 ) -> bytes:
-    if fields:
-        facts["fields"] = fields
     return dumps(
         {
             "id": f"{ID_PREFIX}{run_id}{number:08x}",

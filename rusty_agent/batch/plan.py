@@ -7,7 +7,7 @@ touched: the network. All of it blocks: on an event loop, run it in a thread.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence, Sized
 from os import PathLike
 from typing import Any, Literal, TypeAlias
 
@@ -16,9 +16,9 @@ from attrs import define, evolve, field
 from ..errors import BatchError
 from ..wire.codec import dumps
 from .files import Files, remove
-from .index import Index, repair, scan
+from .index import Index, marks, repair, scan
 from .manifest import Manifest
-from .rows import Checked
+from .rows import BadLine, Checked, Row, parse_row
 from .source import FileSource, open_source
 from .template import Template
 
@@ -101,7 +101,7 @@ def make_plan(
         raise BatchError(bad_lines_said(checked))
     index = scan(files, retry_permanent=retry_permanent)
     if before is not None and before.input_sha256 != now.input_sha256 and (index.done or index.permanent):
-        _refuse_to_guess(before, rows or source, checked)
+        _refuse_to_guess(files, index, _parsed(rows, source, made), lambda: _continues(before, rows or source))
     if fresh:
         index = _begin_anew(files)
     repair(files, index)
@@ -133,25 +133,44 @@ def _digest(rows: Sequence[Any]) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _refuse_to_guess(before: Manifest, source: Any, checked: Checked | None) -> None:
-    """Rows without a name are known by their line: where lines were put in or taken out, they are known no more."""
-    if before.input_sha256 is None or before.input_bytes is None or before.rows is None:
-        return
-    if isinstance(source, FileSource):
-        moved = checked is not None and checked.unnamed > 0 and checked.rows + checked.bad_count != before.rows
-        grown = moved and source.continues(before.input_sha256, before.input_bytes)
-    elif isinstance(source, Sequence):
-        unnamed = any(not (isinstance(row, Mapping) and "custom_id" in row) for row in source)
-        moved = unnamed and len(source) != before.rows
-        grown = moved and _digest(source[: before.rows])[0] == before.input_sha256
-    else:
-        return
-    if moved and not grown:
+def _refuse_to_guess(files: Files, index: Index, given: Iterable[Row | BadLine], continues: Callable[[], bool]) -> None:
+    """Rows without a name are known by their line: where another row stands there now, none is known any more.
+
+    Marks say nothing where the template has changed; then the input may only have grown.
+    """
+    known, answered = marks(files), index.done | index.permanent
+    moved = (
+        row.line
+        for row in given
+        if isinstance(row, Row) and not row.named and row.custom_id in answered and known.get(row.custom_id) != row.mark
+    )
+    line = next(moved, None)
+    if (
+        line is not None and not continues()
+    ):  # marks say nothing where the template has changed, and lack in older files
         raise BatchError(
-            "The input has lines put in or taken out before its end, and rows without a custom_id are known by their "
-            "line: nobody can tell which of them are answered. Give the rows a custom_id and name another output; or "
-            "throw away what is there with fresh=True (--fresh)."
+            f"Line {line} of the input is not the one that was answered: lines were put in, taken out or changed, "
+            "and rows without a custom_id are known by their line, so nobody can tell which of them are answered. Give "
+            "the rows a custom_id and name another output; or throw away what is there with fresh=True (--fresh)."
         )
+
+
+def _parsed(rows: FileSource | None, source: Any, template: Template | None) -> Iterable[Row | BadLine]:
+    """The rows of what can be read more than once; of anything else none."""
+    if rows is not None:
+        return rows.rows()
+    if isinstance(source, Sequence):
+        return (parse_row(value, line, template=template, check=False) for line, value in enumerate(source, 1))
+    return ()
+
+
+def _continues(before: Manifest, source: Any) -> bool:
+    """Whether the input begins with what an earlier run has read."""
+    if before.input_sha256 is None or before.input_bytes is None:
+        return False
+    if isinstance(source, FileSource):
+        return source.continues(before.input_sha256, before.input_bytes)
+    return before.rows is not None and _digest(source[: before.rows])[0] == before.input_sha256
 
 
 def _count(source: Iterable[Any] | AsyncIterable[Any]) -> int | None:

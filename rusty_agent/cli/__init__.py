@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _leave)
     _fill_descriptors()
-    from .output import Output
+    from .output import Output, settle_stderr
 
     out = Output(sys.stdout)
     debug = False
@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error)
     finally:
         out.close()
+        settle_stderr()
 
 
 def _answer(arguments: Arguments, out: Output) -> int:

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["Output", "UsageError", "complain", "one_line"]
+__all__ = ["Output", "UsageError", "complain", "one_line", "settle_stderr"]
 
 # Control characters could steer the terminal: move the cursor, rename the window, write to the clipboard.
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
@@ -84,11 +84,24 @@ class Output:
     def _abandon(self) -> None:
         """Let what is still buffered go nowhere, so that the interpreter's own flush at exit succeeds."""
         self._abandoned = True
-        with suppress(OSError, ValueError):
-            assert self._stream is not None
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+        assert self._stream is not None
+        _lead_nowhere(self._stream)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def settle_stderr() -> None:
+    """Let what nobody reads any more go nowhere: else the interpreter fails to flush it, and exits with 120."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            _lead_nowhere(sys.stderr)
 
 
 def complain(text: str) -> None:

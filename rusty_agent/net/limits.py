@@ -146,6 +146,7 @@ class Limiter:
         self._waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[Permit], int]]] = OrderedDict()
         self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
         self._looks_at = math.inf
+        self._quickest = math.inf  # seconds of the quickest answer
         self._latency = 0.0  # a running mean, in seconds
         self._estimate = TokenEstimate()
         self._adaptive = AdaptiveLimit(self.ceiling)
@@ -306,7 +307,10 @@ class Limiter:
                 self._estimate.learn(permit._characters, usage)
             self._settle(permit, usage, permit._tokens, now)
         if self._adapting:
-            strained = patience is not None and took > patience * _STRAINED
+            if took < self._quickest:
+                self._quickest = took
+            # A model that is slow by itself is no queue.
+            strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
             self._adaptive.succeeded(self.in_flight, strained=strained)
             round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
             self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip

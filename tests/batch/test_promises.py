@@ -564,3 +564,17 @@ async def test_an_answer_that_cannot_be_written_is_a_failure_and_no_crash(place:
     result = await place.run(simple(1))
     assert result.failed == 1
     assert ids(place.errors) == ["r0"]
+
+
+@pytest.mark.parametrize("options", [{"limit": 2}, {"on_bad_line": "skip"}], ids=["limit", "skip"])
+async def test_answers_are_not_given_to_other_rows(place: Place, options: dict[str, Any]) -> None:
+    rows: list[Any] = ["a", "b", 5, "d"]
+    await place.run(rows if "on_bad_line" in options else ["a", "b", "c", "d"], **options)
+    with pytest.raises(BatchError, match="Line 1 of the input is not the one that was answered"):
+        await place.run(["new", "a", "b", "d"], allow_changed=True)
+    place.input.write_bytes(b'\n"a"\n"b"\n"c"\n"d"\n')  # a blank line is no row, but counts as a line
+    with pytest.raises(BatchError, match="Line 2 of the input"):
+        await place.run(allow_changed=True)
+    mended = await place.run(["a", "b", "c", "d", "e"], allow_changed=True)
+    assert mended.failed == 0
+    assert sorted(ids(place.output)) == ["1", "2", "3", "4", "5"]

@@ -19,7 +19,7 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, comple
 from rusty_agent.wire.codec import dumps
 from tests.batch.runs import asked, by_prompt, ids, read, said, simple, write_rows
 
-from .process import KEY, PROGRAM, Ended, finish, run, start
+from .process import KEY, PROGRAM, Ended, environment, finish, run, start
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and limits are POSIX ones here")
 SLOW = Answer((Pause(0.3), *said().steps))
@@ -396,3 +396,27 @@ def test_a_full_disk_ends_with_1_and_the_same_command_goes_on(
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
     assert command.run("--progress", "off").code == 0
     assert sorted(ids(command.output)) == sorted(f"r{n}" for n in range(40))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_output(command: Command, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    ended = command.run("-o", str(tmp_path / "pipe"))
+    assert ended.code == 1
+    assert "is no regular file" in ended.err
+
+
+def test_nobody_reads_standard_error(command: Command) -> None:
+    """A supervisor that has closed it must not see a run that went well as one that failed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    child = subprocess.Popen(
+        [*PROGRAM, *command.arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=writer,
+        env=environment(),
+    )
+    os.close(writer)
+    assert child.wait(15) == 0
+    assert len(read(command.output)) == 20

@@ -123,6 +123,13 @@ def test_an_endpoint_that_queues_gets_no_more_than_it_answers_in_time() -> None:
     assert endpoint.peak < 180
 
 
+def test_an_endpoint_that_is_slow_by_itself_is_filled() -> None:
+    """Each answer takes some 25 s of the 60 that it may take, however many there are."""
+    endpoint = Capacity(forever(10_000), latency=25)
+    assert run(work_off(endpoint, 2560, concurrency="auto")) == 0
+    assert endpoint.peak == 256
+
+
 @pytest.mark.parametrize("concurrency", ["auto", 256])
 def test_an_endpoint_that_queues_and_becomes_slower(concurrency: Any) -> None:
     """Some come too late, but not for ever."""

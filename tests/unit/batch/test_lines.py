@@ -22,7 +22,7 @@ from rusty_agent.testing import completion
 from rusty_agent.types import GenerateResult, ToolCall, Usage
 from rusty_agent.wire.codec import loads_strict
 
-ROW = Row(7, "seven", {"prompt": "x"}, {"kept": [1]})
+ROW = Row(7, "seven", {"prompt": "x"}, {"kept": [1]}, named=True)
 
 
 def result(**fields: Any) -> GenerateResult:
@@ -66,6 +66,7 @@ def test_what_more_is_known_of_a_result() -> None:
         "cost_usd": 53e-6,
         "truncated": True,
         "warnings": ["w"],
+        "mark": Row(9, "9", {}, {}).mark,
     }
     assert "cost_usd" not in decoded(result_line("r", ROW, result(usage=None), Price(1.0, 1.0)))["x_rusty"]
 
@@ -183,3 +184,10 @@ def test_a_line_that_is_no_request() -> None:
     assert value["custom_id"] == "bad line 9"
     assert (value["response"], value["error"]) == (None, {"code": "bad_line", "message": "not JSON"})
     assert value["x_rusty"] == {"line": 9, "attempts": 0, "permanent": True, "kind": "BadLine"}
+
+
+def test_a_row_without_a_name_is_known_by_what_it_asks() -> None:
+    row, same, other = (Row(1, "1", {"prompt": prompt}, {}) for prompt in "aab")
+    assert row.mark == same.mark != other.mark
+    for line in (result_line("r", row, result(), None), error_line("r", row, status(400))):
+        assert decoded(line)["x_rusty"]["mark"] == row.mark

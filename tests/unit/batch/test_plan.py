@@ -12,9 +12,10 @@ from rusty_agent.batch import plan as module
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.manifest import Manifest
 from rusty_agent.batch.plan import Plan, bad_lines_said, make_plan
-from rusty_agent.batch.rows import BadLine, Checked
+from rusty_agent.batch.rows import BadLine, Checked, Row
 from rusty_agent.batch.source import FileSource
 from rusty_agent.errors import BatchError
+from rusty_agent.wire.codec import dumps, loads_strict
 
 from .lines import HOLE, batch, failure, result
 
@@ -131,6 +132,8 @@ NAMED = [{"custom_id": name, "prompt": name} for name in "abc"]
         (["a", "b"], ["a", "z"], True),  # mended where it stood
         (["a", "b"], ["new", "a", "b"], False),
         (["a", "b"], ["b"], False),
+        (["a", "b"], ["b", "c"], False),  # as many as before
+        (["a", "b"], ["z", "b"], False),
         (NAMED[1:], NAMED, True),
         (NAMED, NAMED[1:], True),
     ],
@@ -148,7 +151,9 @@ def test_rows_without_a_name_must_not_have_moved(
 
     files = batch(tmp_path)
     plan(given(before), files)
-    files = batch(tmp_path, [result("1")])
+    line = loads_strict(result("1"))
+    line["x_rusty"]["mark"] = Row(1, "1", {"prompt": "a"}, {}).mark
+    files = batch(tmp_path, [dumps(line) + b"\n"])
     with pytest.raises(BatchError, match="the input changed"):
         plan(given(after), files)
     if right:
