@@ -145,9 +145,7 @@ def _refuse_to_guess(files: Files, index: Index, given: Iterable[Row | BadLine],
         if isinstance(row, Row) and not row.named and row.custom_id in answered and known.get(row.custom_id) != row.mark
     )
     line = next(moved, None)
-    if (
-        line is not None and not continues()
-    ):  # marks say nothing where the template has changed, and lack in older files
+    if line is not None and not continues():
         raise BatchError(
             f"Line {line} of the input is not the one that was answered: lines were put in, taken out or changed, "
             "and rows without a custom_id are known by their line, so nobody can tell which of them are answered. Give "

@@ -401,7 +401,8 @@ def test_a_full_disk_ends_with_1_and_the_same_command_goes_on(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_no_output(command: Command, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    ended = command.run("-o", str(tmp_path / "pipe"))
+    command.arguments[3] = str(tmp_path / "pipe")
+    ended = command.run()
     assert ended.code == 1
     assert "is no regular file" in ended.err
 
