@@ -9,6 +9,7 @@ settings are frozen.
 from __future__ import annotations
 
 import enum
+import inspect
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -345,6 +346,13 @@ def _count(_: Any, attribute: Any, value: Any) -> None:
         raise ValueError(f"{attribute.name} must be a whole number of at least 0, not {value!r}")
 
 
+def _optional_function(_: Any, attribute: Any, value: Any) -> None:
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise ValueError(
+            f"{attribute.name} must be a plain function, not {value!r}: nothing would await a coroutine function"
+        )
+
+
 def _optional_count(_: Any, attribute: Any, value: Any) -> None:
     if value is not None:
         _count(_, attribute, value)
@@ -369,12 +377,12 @@ class RetryPolicy:
         on_attempt: Called with an `AttemptReport` after each attempt, on the event loop: it must not block.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or `on_attempt` is no function, or a coroutine function.
     """
 
     max_retries: int = field(default=2, validator=_count)
     base_delay: float = field(default=0.25, validator=_not_negative)
     max_delay: float = field(default=64.0, validator=_not_negative)
     max_retry_after: float = field(default=120.0, validator=_not_negative)
-    on_attempt: Callable[[AttemptReport], object] | None = None
+    on_attempt: Callable[[AttemptReport], object] | None = field(default=None, validator=_optional_function)
     budget: int | None = field(default=500, validator=_optional_count)

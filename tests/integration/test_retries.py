@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 
@@ -219,3 +220,13 @@ def test_the_environment_is_read_when_a_provider_is_made(
     with pytest.raises(ServerError):
         face.generate(provider)
     assert f"{len(server.requests)} request" == fits.removesuffix("s")
+
+
+async def _later(report: AttemptReport) -> None:
+    raise AssertionError("nobody awaits it")
+
+
+@pytest.mark.parametrize("hook", [3, _later])
+def test_a_hook_is_a_plain_function(hook: Any) -> None:
+    with pytest.raises(ValueError, match="on_attempt must be a plain function"):
+        RetryPolicy(on_attempt=hook)
