@@ -17,12 +17,17 @@ from attrs import define
 
 from ..errors import BatchError
 
-__all__ = ["BLOCK_BYTES", "Files", "refuse_overwriting", "remove", "replace_atomically", "sync_folder"]
+__all__ = ["BLOCK_BYTES", "Files", "not_regular", "refuse_overwriting", "remove", "replace_atomically", "sync_folder"]
 
 BLOCK_BYTES = 2**20
 """How much is read or written at a time, in bytes: large enough that a call costs nothing beside its bytes."""
 
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # the folder is unreadable, or the filesystem has no way
+
+
+def not_regular(path: Path) -> BatchError:
+    """The error for an output that is a pipe, a device or the like."""
+    return BatchError(f"{path} is no regular file, so a batch could not go on after a crash. Name another one.")
 
 
 @define(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from ..errors import BatchError
-from .files import BLOCK_BYTES, sync_folder
+from .files import BLOCK_BYTES, not_regular, sync_folder
 
 __all__ = ["Journal", "Sync"]
 
@@ -257,7 +257,7 @@ def _open(path: Path) -> tuple[int, int]:
     try:
         status = os.fstat(number)
         if not stat.S_ISREG(status.st_mode):
-            raise BatchError(f"{path} is no regular file, so a batch could not go on after a crash. Name another one.")
+            raise not_regular(path)
         size = _end_of_last_line(number, status.st_size)
         if size < status.st_size:
             os.ftruncate(number, size)

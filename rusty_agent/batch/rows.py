@@ -88,7 +88,6 @@ class Checked:
 
     Attributes:
         rows: Good rows.
-        unnamed: Those without a `custom_id` of their own.
         bad: The first thousand bad lines.
         bad_count: All of them.
         repeated: Lines of rows whose `custom_id` an earlier row has; bad ones, too.
@@ -98,7 +97,6 @@ class Checked:
     """
 
     rows: int = 0
-    unnamed: int = 0
     bad: list[BadLine] = Factory(list)
     bad_count: int = 0
     repeated: set[int] = Factory(set)
@@ -109,7 +107,6 @@ class Checked:
     def add(self, row: Row) -> None:
         """Count a good row."""
         self.rows += 1
-        self.unnamed += not row.named
         self.prompt_characters += prompt_characters(row.parameters)
         tokens = _asked_tokens(row.parameters)
         if tokens is not None:

@@ -212,7 +212,7 @@ class Attempt:
             error.request_id = self.request_id
             error.attempts = self.number
             if isinstance(error, APIStatusError):
-                failure.heed(error, {name.lower(): value for name, value in self.headers.items()}, time())
+                failure.heed(error, _lowered(self.headers), time())
             self._mask(error)
 
     async def _status_error(self, response: Response) -> RustyAgentError:
@@ -230,8 +230,7 @@ class Attempt:
         if self._inflater is not None:
             body = _inflated(self._inflater, body)
         body = self._exchange.mask(body)[: failure.MAX_ERROR_BYTES]
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        error = failure.status_error(response.status, headers, body, now=time())
+        error = failure.status_error(response.status, _lowered(response.headers), body, now=time())
         error.request_id = self.request_id
         return error
 
@@ -274,6 +273,10 @@ class Attempt:
         )
         error.retryable = limit != "total"
         return error
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _inflated(inflater: Inflater, data: bytes) -> bytes:

@@ -271,10 +271,10 @@ def _get(queue: SimpleQueue[T]) -> T:
     while True:
         with suppress(Empty):
             return queue.get(timeout=_POLL_SECONDS)
-        refuse_when_finalizing()
+        _refuse_when_finalizing()
 
 
-def refuse_when_finalizing() -> None:
+def _refuse_when_finalizing() -> None:
     """Raise instead of waiting for a thread that will never run again: no daemon thread does once Python shuts down.
 
     Raises:
@@ -295,7 +295,7 @@ def loop_thread() -> LoopThread:
         RuntimeError: Python shuts down.
     """
     global _current
-    refuse_when_finalizing()
+    _refuse_when_finalizing()
     current = _current
     if current is None or not current.started:
         with _starting:
