@@ -58,7 +58,7 @@ class Call:
         self.deadline = None if total is None else now + total
         self.attempt: Attempt | None = None
         self._limiter = limiter
-        self._caller = caller
+        self._caller = Caller() if caller is None and limiter is not None else caller
         self._permit: Permit | None = None
         self._waits_since: float | None = now  # since when it has waited for its turn, not for the endpoint
         self._registry = registry
@@ -132,15 +132,6 @@ class Call:
         except Interrupted:
             raise given_up() from None
 
-    def _let_in(self, limiter: Limiter, caller: Caller) -> Permit | None:
-        """A permit for the first attempt, if there is one without any wait."""
-        if self.attempt is not None:
-            return None
-        permit = limiter.try_acquire(caller, len(self._exchange.body))
-        if permit is not None:
-            self._waits_since = None
-        return permit
-
     async def _admitted(self, limiter: Limiter, caller: Caller) -> Permit:
         """Wait for a turn. The call's clock stands still meanwhile: a long line is no slow endpoint."""
         since = self.loop.time() if self._waits_since is None else self._waits_since
@@ -150,7 +141,6 @@ class Call:
         except Interrupted:
             raise given_up() from None
         waited = self.loop.time() - since
-        self._waits_since = None
         if self.attempt is None:
             self.asked += waited
         if self.deadline is not None:
@@ -160,9 +150,11 @@ class Call:
     async def _begin_attempt(self, number: int, whole: bool) -> list[Delta]:
         if self._closed:
             raise given_up()
-        if self._limiter is not None:
-            caller = self._caller = self._caller or Caller()
-            self._permit = self._let_in(self._limiter, caller) or await self._admitted(self._limiter, caller)
+        limiter, caller = self._limiter, self._caller
+        if limiter is not None and caller is not None:
+            permit = None if number > 1 else limiter.try_acquire(caller, len(self._exchange.body))
+            self._permit = permit or await self._admitted(limiter, caller)
+            self._waits_since = None
         self.attempt = attempt = Attempt(self.loop, self._transport, self._exchange, number, self.deadline)
         decoder = attempt.decoder
         try:
@@ -189,6 +181,7 @@ class Call:
         permit, attempt = self._permit, self.attempt
         if permit is None or attempt is None:
             return
+        self._permit = None
         if error is None:
             permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._exchange.limits.total)
         elif isinstance(error, RustyAgentError):

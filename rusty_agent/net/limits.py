@@ -102,7 +102,6 @@ class Permit:
         if self._out:
             self._out = False
             self._limiter._succeeded(self, headers, usage, patience)
-            self._limiter._came_back()
 
     def failed(self, error: RustyAgentError, max_retry_after: float = math.inf) -> None:
         """The attempt has failed.
@@ -182,11 +181,10 @@ class Limiter:
 
     def try_acquire(self, caller: Caller, characters: int) -> Permit | None:
         """A permit, if the door is open and nobody waits; else None. As `acquire` otherwise."""
-        caller.check()
+        if caller.stopped is not None:
+            caller.check()
         now = self._loop.time()
-        if self._waiting or self._opens_in(now) > 0:
-            return None
-        return self._admit(characters, now)
+        return None if self._waiting or self._opens_in(now) > 0 else self._admit(characters, now)
 
     async def acquire(self, caller: Caller, characters: int) -> Permit:
         """Wait for a permit.
@@ -309,13 +307,18 @@ class Limiter:
         if self._adapting:
             if took < self._quickest:
                 self._quickest = took
-            # A model that is slow by itself is no queue.
-            strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
-            self._adaptive.succeeded(self.in_flight, strained=strained)
-            round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
-            self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
+            adaptive = self._adaptive
+            if self.in_flight >= adaptive.listens_from:
+                # A model that is slow by itself is no queue.
+                strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
+                adaptive.succeeded(self.in_flight, strained=strained)
+                round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
+                self._steps.rate = _STEPS_FACTOR * adaptive.limit / round_trip
+            else:  # nobody comes as fast as the limit allows, so there is no burst
+                self._steps.rate = math.inf
         if now >= self._read_next or now < self._requests.opens or now < self._tokens.opens:
             self._read(headers, now)
+        self._came_back()
 
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:
         status = error.status_code if isinstance(error, APIStatusError) else None
