@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any, NoReturn
 
-from .errors import APIStatusError, RateLimitError, RustyAgentError
+from .errors import APIConnectionError, APIStatusError, RateLimitError, RustyAgentError
 from .net.attempt import Attempt, given_up
 from .net.http.transport import Transport
 from .net.limits import Caller, Limiter, Permit
@@ -82,7 +82,7 @@ class Call:
                 self._budget,
                 self._nap,
                 clock=self,
-                patient=self._limiter is not None,
+                sent_back=self._is_sent_back,
             )
         finally:
             if whole:
@@ -121,6 +121,13 @@ class Call:
             assert self._adaptation is not None
             raise self._adaptation.error(error) from None
         return True
+
+    def _is_sent_back(self, error: RustyAgentError) -> bool:
+        """Whether it is nothing but too many calls (429), or an endpoint that is away for a moment."""
+        if self._limiter is None:
+            return False
+        unsent = isinstance(error, APIConnectionError) and not error.sent
+        return isinstance(error, RateLimitError) or (unsent and self._limiter.expects_return())
 
     async def _nap(self, seconds: float) -> None:
         """Wait between two attempts."""
@@ -186,7 +193,7 @@ class Call:
             permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._exchange.limits.total)
         elif isinstance(error, RustyAgentError):
             permit.failed(error, self._policy.max_retry_after)
-            if isinstance(error, RateLimitError):
+            if self._is_sent_back(error):
                 self._waits_since = self.loop.time()
         else:
             permit.release()

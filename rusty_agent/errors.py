@@ -102,9 +102,14 @@ class RustyAgentError(Exception):
 
 
 class APIConnectionError(RustyAgentError, ConnectionError):
-    """The endpoint could not be reached, or the connection broke before the answer was whole."""
+    """The endpoint could not be reached, or the connection broke before the answer was whole.
+
+    Attributes:
+        sent: Whether any of the request may have reached the endpoint. False where there was no connection.
+    """
 
     retryable = True
+    sent = True
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):

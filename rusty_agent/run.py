@@ -51,6 +51,12 @@ class StopRule:
         max_error_rate: Stop when more than this share of the latest 100 (at least 20) have failed. None: any may.
         max_retry_after: The longest wait that is allowed, in seconds.
 
+    Attributes:
+        hopeless_after: Stop when so many have failed and none was answered: the model's name is wrong, or the host.
+            None, the default: never.
+        done: How many were answered.
+        failed: How many have failed.
+
     Raises:
         ValueError: A number is out of range.
     """
@@ -73,6 +79,7 @@ class StopRule:
         self._max_error_rate = max_error_rate
         self._max_retry_after = max_retry_after
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
+        self.hopeless_after: int | None = None
         self.done = 0
         self.failed = 0
 
@@ -95,6 +102,11 @@ class StopRule:
             return self.stop(
                 "failures", f"more than {self._max_failures} failed (max_failures), the last with: {error}"
             )
+        if self.hopeless_after is not None and not self.done and self.failed >= self.hopeless_after:
+            said = (
+                f"none of the first {self.failed} was answered. Check the model and the address; the last failed with"
+            )
+            return self.stop("failures", f"{said}: {error}")
         share = sum(self._latest) / len(self._latest)
         if self._max_error_rate is not None and len(self._latest) >= _LEAST and share > self._max_error_rate:
             said = f"{share:.0%} of the latest {len(self._latest)} failed (max_error_rate), the last with: {error}"

@@ -42,6 +42,8 @@ __all__ = ["BatchResult", "Job", "JobSettings", "outlast"]
 
 T = TypeVar("T")
 
+_HOPELESS_AFTER = 100  # rows: of twenty thousand that a wrong name of the model would fail, one by one
+
 
 async def outlast(running: asyncio.Future[T], *, cancel: bool = False) -> None:
     """Wait until it is done, however often the waiting is cancelled: what it uses must not be given up before.
@@ -137,6 +139,8 @@ class Job:
         """
         settings = self._settings
         self._index = plan.index
+        if not plan.index.done:
+            self._rule.hopeless_after = _HOPELESS_AFTER
         self._feed = Feed(
             source, plan, on_bad_line=settings.on_bad_line, limit=settings.limit, refuse=self._write_refusal
         )

@@ -40,6 +40,7 @@ _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip th
 # before the first refusal is heard. That halves what is wasted (9 % to 4 % against 100 requests a second).
 _STEPS_FACTOR = 2.0
 _STEPS_SECONDS = 0.01
+_AWAY_SECONDS = 30.0  # in which a server restarts, or an address moves to another
 _MOST_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
 
 
@@ -149,6 +150,7 @@ class Limiter:
         self._latency = 0.0  # a running mean, in seconds
         self._estimate = TokenEstimate()
         self._adaptive = AdaptiveLimit(self.ceiling)
+        self._away_since: float | None = None  # when the endpoint could not be reached any more
         self._adapting = 0  # how many runs ask for it
         self.in_flight = 0
         self.rate_limited = 0
@@ -219,6 +221,11 @@ class Limiter:
         for turn, _ in self._waiting.pop(caller, ()):
             if not turn.done():
                 turn.set_exception(error)
+
+    def expects_return(self) -> bool:
+        """Whether an endpoint that cannot be reached now has answered before, and has not been away for long."""
+        since = self._away_since
+        return since is not None and self._latency > 0 and self._loop.time() - since < _AWAY_SECONDS
 
     # The door.
 
@@ -299,6 +306,7 @@ class Limiter:
     ) -> None:
         now = self._loop.time()
         took = now - permit._sent
+        self._away_since = None
         self._latency += (took - self._latency) * (_SMOOTHING if self._latency else 1)
         if self._tokens.rate != math.inf:
             if usage is not None:
@@ -323,6 +331,10 @@ class Limiter:
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:
         status = error.status_code if isinstance(error, APIStatusError) else None
         now = self._loop.time()
+        if not isinstance(error, APIConnectionError) or error.sent:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now
         if isinstance(error, APIStatusError):
             self._read(error.headers, now)
             asked = error.retry_after

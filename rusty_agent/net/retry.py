@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import backoff
 
-from ..errors import APIStatusError, RateLimitError, RustyAgentError
+from ..errors import APIStatusError, RustyAgentError
 from ..types import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
@@ -22,7 +22,10 @@ __all__ = ["RetryBudget", "retrying"]
 T = TypeVar("T")
 
 TURNS = 16
-"""How often a patient call may be sent back to the end of the line."""
+"""How often a call may be sent back to the end of the line."""
+
+AWAY_SECONDS = 4.0
+"""The longest wait before another look at an endpoint that is away for a moment."""
 
 logger = logging.getLogger("rusty_agent")
 
@@ -46,7 +49,7 @@ async def retrying(
     nap: Callable[[float], Awaitable[None]],
     *,
     clock: Clock,
-    patient: bool = False,
+    sent_back: Callable[[RustyAgentError], bool],
 ) -> T:
     """Make attempts until one succeeds, fails for good, or no more are allowed.
 
@@ -56,22 +59,24 @@ async def retrying(
         budget: What the provider may spend on retries.
         nap: Waits this many seconds.
         clock: The call's times.
-        patient: The call stands in line for its turn: being sent back there (429) costs it neither its deadline, nor
-            the budget, nor one of the few retries, but one of `TURNS`.
+        sent_back: Whether an error only sends the call back to the end of the line in which it stands: that costs it
+            neither its deadline, nor the budget, nor one of the few retries, but one of `TURNS`.
 
     Raises:
         RustyAgentError: The last attempt's error; `attempts` says how many there were.
     """
     number = 1
-    sent_back = failed = 0
+    turns = failed = 0
     while True:
         try:
             result = await attempt(number)
         except RustyAgentError as error:
             error.attempts = number
-            if patient and isinstance(error, RateLimitError) and policy.max_retries:
-                sent_back += 1
-                delay = _delay(error, sent_back, max(TURNS, policy.max_retries), policy)
+            if policy.max_retries and sent_back(error):
+                turns += 1
+                delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
+                if delay is not None and not isinstance(error, APIStatusError):
+                    delay = min(delay, AWAY_SECONDS)
             else:
                 failed += 1
                 delay = _affordable(error, _delay(error, failed, policy.max_retries, policy), budget, clock)

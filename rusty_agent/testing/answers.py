@@ -53,7 +53,7 @@ class Answer:
 
 
 def answer(
-    body: bytes | Iterable[Step] = b"",
+    body: bytes | str | Mapping[str, Any] | Iterable[Step] = b"",
     *,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
@@ -63,7 +63,7 @@ def answer(
     """An HTTP answer.
 
     Args:
-        body: Its body, or the steps that send it.
+        body: Its body; an object that is sent as JSON, such as a `completion()`; or the steps that send it.
         status: The HTTP status.
         headers: Further headers.
         content_type: The `Content-Type`; `""` for none.
@@ -75,6 +75,10 @@ def answer(
     """
     if framing not in ("length", "chunked", "cut", "close"):
         raise ValueError(f"framing must be 'length', 'chunked', 'cut' or 'close', not {framing!r}")
+    if isinstance(body, Mapping):
+        body = dumps(body)
+    elif isinstance(body, str):
+        body = body.encode()
     steps: list[Step] = [body] if isinstance(body, bytes) else list(body)
     lines = [f"HTTP/1.1 {status} Scripted"]
     if content_type:

@@ -67,6 +67,10 @@ class FaultServer:
     Args:
         *answers: Answers, or functions that make one from the request. What such a function raises is raised at the
             end, by `stop` or by leaving the block.
+        port: The TCP port; that of a server which has stopped, to play one that comes back. Default: any free one.
+
+    Raises:
+        TypeError: What is given is neither.
 
     Attributes:
         url: The base URL to give to a provider, once it has begun.
@@ -77,8 +81,9 @@ class FaultServer:
     url: str
     port: int
 
-    def __init__(self, *answers: Script) -> None:
-        self._answers = deque(answers or [_well_behaved])
+    def __init__(self, *answers: Script, port: int = 0) -> None:
+        self._answers = deque(_checked(answers) or [_well_behaved])
+        self._wanted_port = port
         self._broken: Exception | None = None
         self.requests: list[Received] = []
         self._arrived = threading.Condition()
@@ -91,7 +96,7 @@ class FaultServer:
         self._thread = threading.Thread(target=self._run, name="fault-server", daemon=True)
 
     def __enter__(self) -> Self:
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self._socket = socket.create_server(("127.0.0.1", self._wanted_port), backlog=4096)
         # asyncio sets this only on sockets that name their protocol: without it each answer waits 40 ms for an ACK.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = self._socket.getsockname()[1]
@@ -106,8 +111,14 @@ class FaultServer:
         self.stop()
 
     def answer(self, *answers: Script) -> None:
-        """Replace the answers that are left."""
-        self._answers = deque(answers)
+        """Replace the answers that are left.
+
+        Raises:
+            TypeError: There is none, or what is given is neither an `Answer` nor a function.
+        """
+        if not answers:
+            raise TypeError("answer needs at least one answer: the last one is repeated")
+        self._answers = deque(_checked(answers))
 
     @property
     def open_connections(self) -> int:
@@ -206,7 +217,10 @@ class FaultServer:
         if isinstance(script, Answer):
             return script
         try:
-            return script(request)
+            made = script(request)
+            if not isinstance(made, Answer):
+                raise TypeError(f"a script must return an Answer, not {type(made).__name__}: answer(…) makes one")
+            return made
         except Exception as error:  # the test's to see, when the server stops
             self._broken = self._broken or error
             return Answer((), close=True)
@@ -233,6 +247,16 @@ class FaultServer:
             return not script.close
         finally:
             leaving.cancel()
+
+
+def _checked(answers: tuple[Script, ...]) -> tuple[Script, ...]:
+    for script in answers:
+        if not (isinstance(script, Answer) or callable(script)):
+            raise TypeError(
+                f"a FaultServer is given Answers, or functions that make one from a request, not "
+                f"{type(script).__name__}: answer(…) makes one of a body, a completion or steps"
+            )
+    return answers
 
 
 class _NotHTTP(Exception):

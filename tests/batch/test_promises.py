@@ -416,6 +416,25 @@ async def test_too_many_failures_stop_the_run(place: Place, options: dict[str, A
     assert result.total == 100
 
 
+async def test_a_batch_that_nobody_answers_is_stopped_and_goes_on_when_mended(place: Place) -> None:
+    """A wrong model would fail each of a million rows."""
+    place.server.answer(error(404, "no such model"))
+    result = await place.run(simple(1000), concurrency=4)
+    assert (result.stopped, result.done) == ("failures", 0)
+    assert 100 <= result.failed <= 104
+    assert "none of the first 100 was answered" in str(result.message)
+    assert "no such model" in str(result.message)
+    place.server.answer(by_prompt({}))
+    result = await place.run(simple(1000), retry_permanent=True)
+    assert (result.stopped, result.done) == (None, 1000)
+
+
+async def test_rows_may_fail_by_the_hundred_where_others_were_answered(place: Place) -> None:
+    place.server.answer(by_prompt({f"r{number}": error(400) for number in range(1, 301)}))
+    result = await place.run(simple(301), concurrency=1)
+    assert (result.stopped, result.done, result.failed) == (None, 1, 300)
+
+
 async def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(place: Place) -> None:
     place.server.answer(by_prompt({f"r{number}": Answer((Hang(),)) for number in range(4, 8)}))
     running = asyncio.create_task(place.run(simple(10)))

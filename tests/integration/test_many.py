@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import (
+    APIConnectionError,
     AsyncProvider,
     AuthenticationError,
     BadRequestError,
@@ -27,7 +28,7 @@ from rusty_agent import (
     RunStoppedError,
     Timeout,
 )
-from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion, error, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error, stream
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, AsyncFace, Face
@@ -357,6 +358,44 @@ def test_refusals_for_rate_cost_neither_the_retries_nor_the_row(face: Face, serv
     server.answer(*[refusal] * 6, echo)
     with pytest.raises(RateLimitError):
         gather(face, provider, ["a"], retry=RetryPolicy(max_retries=0))
+
+
+def test_a_server_that_restarts_costs_no_prompt(face: Face, serve: Serve) -> None:
+    """With two retries within 20 ms: what cannot even be sent waits for its return."""
+
+    def slow(request: Received) -> Answer:
+        return Answer((Pause(0.005), *echo(request).steps))
+
+    first = FaultServer(slow)
+    returned: list[FaultServer] = []
+
+    def restart() -> None:
+        first.wait_for(50)
+        first.stop()
+        time.sleep(0.5)
+        returned.append(FaultServer(slow, port=first.port).__enter__())
+
+    with first:
+        provider = face.provider(first, retry=RetryPolicy(max_retries=2, base_delay=0.01))
+        restarting = threading.Thread(target=restart)
+        restarting.start()
+        try:
+            assert gather(face, provider, ["a"] * 200, concurrency=8) == ["a"] * 200
+        finally:
+            restarting.join()
+            for server in returned:
+                server.stop()
+        assert len(returned[0].requests) >= 100
+
+
+def test_a_server_that_never_was_there_is_not_waited_for(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    provider = face.provider(server, retry=RetryPolicy(max_retries=2, base_delay=0.001))
+    server.stop()
+    began = time.monotonic()
+    errors = gather(face, provider, ["a"] * 20, return_exceptions=True)
+    assert {(type(error), error.attempts, error.sent) for error in errors} == {(APIConnectionError, 3, False)}
+    assert time.monotonic() - began < 2
 
 
 def test_a_refused_parameter_is_learned_once(face: Face, serve: Serve) -> None:

@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import pytest
 
-from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer
+from rusty_agent import APIConnectionError, Provider, RetryPolicy
+from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion
+from rusty_agent.wire.codec import dumps
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 
@@ -117,3 +120,32 @@ def test_it_stops_quietly_while_clients_connect(complaints: list[object], caplog
 def test_a_framing_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="framing must be"):
         answer(b"", framing="chunkd")
+
+
+@pytest.mark.parametrize("body", [completion("hi"), dumps(completion("hi")).decode()])
+def test_a_completion_or_text_may_be_a_body(body: Any) -> None:
+    with FaultServer(answer(body)) as server:
+        assert Provider("m", api_key="none", base_url=server.url).generate_text("x") == "hi"
+
+
+@pytest.mark.parametrize("script", [completion("hi"), "hi", Hang()])
+def test_what_is_no_answer_is_refused_at_once(script: Any) -> None:
+    with pytest.raises(TypeError, match=r"is given Answers.* answer\(…\) makes one"):
+        FaultServer(script)
+    with FaultServer() as server, pytest.raises(TypeError, match="is given Answers"):
+        server.answer(script)
+
+
+def test_no_answer_at_all_is_refused() -> None:
+    with FaultServer() as server, pytest.raises(TypeError, match="at least one"):
+        server.answer()
+
+
+def test_a_script_that_makes_no_answer_is_told_at_the_end() -> None:
+    def wrong(request: Received) -> Any:
+        return completion("hi")
+
+    with pytest.raises(TypeError, match="must return an Answer, not dict"), FaultServer(wrong) as server:
+        provider = Provider("m", api_key="none", base_url=server.url, retry=RetryPolicy(max_retries=0))
+        with pytest.raises(APIConnectionError):
+            provider.generate_text("x")

@@ -89,3 +89,20 @@ def test_a_wait_that_is_allowed_stops_no_run() -> None:
     error = RateLimitError("wait", status_code=429, retry_after=130.0)
     assert StopRule().judge(error) is not None
     assert StopRule(max_retry_after=600.0).judge(error) is None
+
+
+def test_a_run_without_a_single_answer_is_hopeless() -> None:
+    rule = StopRule()
+    rule.hopeless_after = 3
+    assert [rule.judge(FAILURE) for _ in range(2)] == [None, None]
+    stopped = rule.judge(FAILURE)
+    assert stopped is not None
+    assert stopped.reason == "failures"
+    assert "none of the first 3 was answered" in str(stopped)
+
+
+def test_one_answer_gives_hope() -> None:
+    rule = StopRule()
+    rule.hopeless_after = 3
+    rule.succeeded()
+    assert [rule.judge(FAILURE) for _ in range(10)] == [None] * 10

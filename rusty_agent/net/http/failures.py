@@ -43,7 +43,11 @@ def network_error(error: BaseException, url: URL, *, connect: float | None = Non
         return errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {error.status}.")
     if isinstance(error, aiohttp.ClientConnectorError):
         said = printable(str(error.os_error.strerror or error.os_error))  # aiohttp's own words name the peer once more
-        return errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check base_url and that the server runs.")
+        broken = errors.APIConnectionError(
+            f"Cannot connect to {peer}: {said}. Check base_url and that the server runs."
+        )
+        broken.sent = False
+        return broken
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return errors.APIConnectionError(f"{peer} closed the connection without an answer.")
     if isinstance(error, HttpProcessingError):  # from aiohttp's parser in Python; that in C hides it

@@ -399,3 +399,31 @@ def test_the_users_own_limit_bounds_what_is_found_out() -> None:
             assert limit(door) == 5
 
     on(main, in_flight=5)
+
+
+def unreached() -> APIConnectionError:
+    error = APIConnectionError("refused")
+    error.sent = False
+    return error
+
+
+def test_an_endpoint_that_has_answered_is_expected_to_return_for_half_a_minute() -> None:
+    async def main(door: Limiter) -> None:
+        (await door.acquire(Caller(), 0)).failed(unreached())
+        assert not door.expects_return()  # who knows whether it is there at all
+        permit = await door.acquire(Caller(), 0)
+        await asyncio.sleep(0.1)
+        permit.succeeded({}, None)
+        assert not door.expects_return()  # it is not away
+        for _ in range(2):
+            (await door.acquire(Caller(), 0)).failed(unreached())
+            assert door.expects_return()
+            await asyncio.sleep(20)
+        assert not door.expects_return()
+        (await door.acquire(Caller(), 0)).failed(ServerError("500", status_code=500))  # it is back
+        (await door.acquire(Caller(), 0)).failed(unreached())
+        assert door.expects_return()
+        (await door.acquire(Caller(), 0)).failed(APIConnectionError("broke"))  # it was reached
+        assert not door.expects_return()
+
+    on(main)
