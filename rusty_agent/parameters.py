@@ -114,6 +114,18 @@ class Options(Connection, total=False):
     session: aiohttp.ClientSession | None
 
 
+class LocalOptions(TypedDict, total=False):
+    """Keyword options of `local` of both faces; see `AsyncProvider.local`."""
+
+    threads: int | None
+    context: int
+    parallel: int
+    start_timeout: float
+    timeout: Timeout | float | None
+    retry: RetryPolicy | None
+    max_event_bytes: int
+
+
 class FromPreset:
     """The constructors of presets, which both faces share."""
 
@@ -161,7 +173,18 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-_DEFAULTS = {"stream": False, "progress": False}  # of the others it is None
+_DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them against the constructors
+    "stream": False,
+    "progress": False,
+    "trust_env": False,
+    "max_event_bytes": 2**24,
+    "adapt": True,
+    "split_thinking": False,
+    "pickle_key": False,
+    "context": 4096,
+    "parallel": 4,
+    "start_timeout": 120.0,
+}
 
 F = TypeVar("F", bound=Callable[..., Any])
 

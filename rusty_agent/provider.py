@@ -33,7 +33,7 @@ from .net.guard import drop_closed
 from .net.http.transport import Transport, TransportOptions, proxies_of_environment
 from .net.limits import Caller, Limiter
 from .net.retry import RetryBudget
-from .parameters import FromPreset, Parameters, shows
+from .parameters import FromPreset, LocalOptions, Parameters, shows
 from .presets import Preset, find_preset
 from .requests import Common, Prepared, Requests
 from .stream import AsyncTextStream
@@ -108,6 +108,8 @@ class AsyncProvider(FromPreset, ManyPrompts):
         self._options = {name: value for name, value in given.items() if name not in ("self", "model", "api_key")}
         if not isinstance(model, str) or not model.strip():
             raise ValueError(f"model must be a model's name, not {model!r}")
+        for name in ("trust_env", "adapt", "split_thinking", "pickle_key"):
+            checked_kind(given[name], bool, name)
         self._model = model
         endpoint = preset if isinstance(preset, Preset) else find_preset(preset)
         settings = Settings.from_env()
@@ -143,7 +145,8 @@ class AsyncProvider(FromPreset, ManyPrompts):
         return self._model
 
     @classmethod
-    def local(cls, model_path: str | PathLike[str] | None = None, **options: Any) -> Self:
+    @shows(LocalOptions)
+    def local(cls, model_path: str | PathLike[str] | None = None, **options: Unpack[LocalOptions]) -> Self:
         """A provider for a model that runs on this machine, in a child process of its own; needs no key.
 
         The model is loaded with the first call (or with `async with`). It stops when the provider is closed or

@@ -56,10 +56,12 @@ class Files:
         A symbolic link is followed: whatever it is called, one output has one lock, and replacing it spares the link.
 
         Raises:
-            ValueError: The path names no file.
+            ValueError: The path names no file, or one that should be compressed.
         """
         if not output.name:
             raise ValueError(f"output must be the path of a file, not {str(output)!r}")
+        if output.name.lower().endswith(".gz"):
+            raise ValueError(f"{output}: the output is not compressed, because what is there is appended to")
         if output.is_symlink():
             output = Path(os.path.realpath(output))  # `resolve` would raise on links in a circle
         stem = output.name.removesuffix(".jsonl")

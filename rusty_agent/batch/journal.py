@@ -211,7 +211,7 @@ class Journal:
         try:
             there = os.stat(self._place)
             found = (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino) and held.st_size >= self._size
-        except FileNotFoundError:
+        except OSError:  # gone, or its folder is out of reach
             found = False
         if not found:
             self._fail(

@@ -10,9 +10,9 @@ from copy import copy
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Literal, Self, Unpack, overload
 
-from ..parameters import Connection, FromPreset, Parameters, shows
+from ..parameters import Connection, FromPreset, LocalOptions, Parameters, shows
 from ..presets import Preset
 from ..provider import AsyncProvider
 from ..types import GenerateResult
@@ -41,6 +41,7 @@ class Provider(FromPreset, ManyPrompts):
         ValueError: An argument, or one of the environment's settings, cannot be right.
     """
 
+    @shows(Connection)
     def __init__(
         self,
         model: str,
@@ -53,7 +54,8 @@ class Provider(FromPreset, ManyPrompts):
         self._core = AsyncProvider(model, api_key=api_key, base_url=base_url, preset=preset, **options)
 
     @classmethod
-    def local(cls, model_path: str | PathLike[str] | None = None, **options: Any) -> Self:
+    @shows(LocalOptions)
+    def local(cls, model_path: str | PathLike[str] | None = None, **options: Unpack[LocalOptions]) -> Self:
         """As `AsyncProvider.local`, but loads the model now.
 
         Raises:

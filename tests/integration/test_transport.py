@@ -304,3 +304,31 @@ def test_an_answer_nobody_asked_for_reaches_nobody(where: str) -> None:
 def whole_answer(text: str) -> bytes:
     body = dumps(completion(text))
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"ssl": "ca.pem"}, "ssl must be an? SSLContext, not str"),
+        ({"adapt": "no"}, "adapt must be a bool, not str"),
+        ({"trust_env": None}, "trust_env must be a bool, not NoneType"),
+        ({"split_thinking": 1}, "split_thinking must be a bool, not int"),
+    ],
+)
+def test_an_option_that_cannot_be_right_is_refused_at_once(face: Face, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        face.provider("http://127.0.0.1:1/v1", **options)
+
+
+def test_a_session_that_is_none_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="session must be a ClientSession, not object"):
+        AsyncProvider("m", api_key=KEY, session=object())  # type: ignore[arg-type]
+
+
+def test_a_proxy_that_is_not_there_is_named(face: Face, serve: Serve) -> None:
+    server, proxy = serve(), serve()
+    proxy.stop()
+    provider = face.provider(server, proxy=proxy.url.removesuffix("/v1"), retry=RetryPolicy(max_retries=0))
+    with pytest.raises(APIConnectionError, match=f"Cannot connect to the proxy 127.0.0.1:{proxy.port}: .* Check proxy"):
+        face.generate(provider)
+    assert server.requests == []

@@ -149,7 +149,7 @@ def test_an_option_that_cannot_be_right_is_named(gguf: Path, option: str, value:
 @pytest.mark.usefixtures("runtime")
 def test_an_unknown_option_is_a_type_error(gguf: Path) -> None:
     with pytest.raises(TypeError, match="temperature"):
-        AsyncProvider.local(gguf, temperature=1)
+        AsyncProvider.local(gguf, temperature=1)  # type: ignore[call-arg]
 
 
 # How an end is told.

@@ -6,10 +6,12 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import rusty_agent
+from rusty_agent.local import attach
 
 
 @pytest.mark.parametrize("name", rusty_agent.__all__)
@@ -82,3 +84,21 @@ def test_a_parameter_shows_the_default_that_it_has() -> None:
     assert {name for name, parameter in shown.items() if parameter.default is False} == {"stream", "progress"}
     assert shown["temperature"].default is None
     assert shown["temperature"].annotation == "float | None"
+
+
+def test_both_faces_show_the_same_options() -> None:
+    """Written out in one place and repeated in others: a default that is shown must be the one that holds."""
+    ours = inspect.signature(rusty_agent.AsyncProvider).parameters
+    shown = inspect.signature(rusty_agent.Provider).parameters
+    assert ours.keys() - shown.keys() == {"session"}
+    assert {name: parameter.default for name, parameter in shown.items()} == {
+        name: ours[name].default for name in shown
+    }
+
+
+@pytest.mark.parametrize("face", [rusty_agent.AsyncProvider, rusty_agent.Provider])
+def test_the_options_of_a_local_model_are_shown(face: Any) -> None:
+    taken = dict(inspect.signature(attach).parameters)
+    del taken["kind"]
+    shown = inspect.signature(face.local).parameters
+    assert {name: shown[name].default for name in shown} == {name: taken[name].default for name in taken}

@@ -43,9 +43,13 @@ def network_error(error: BaseException, url: URL, *, connect: float | None = Non
         return errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {error.status}.")
     if isinstance(error, aiohttp.ClientConnectorError):
         said = printable(str(error.os_error.strerror or error.os_error))  # aiohttp's own words name the peer once more
-        broken = errors.APIConnectionError(
-            f"Cannot connect to {peer}: {said}. Check base_url and that the server runs."
-        )
+        advice = "Check base_url and that the server runs."
+        if isinstance(error, aiohttp.ClientProxyConnectionError):
+            peer, advice = (
+                f"the proxy {error.host}:{error.port}",
+                "Check proxy, or the environment if trust_env is set.",
+            )
+        broken = errors.APIConnectionError(f"Cannot connect to {peer}: {said}. {advice}")
         broken.sent = False
         return broken
     if isinstance(error, aiohttp.ServerDisconnectedError):

@@ -24,7 +24,7 @@ from attrs import define
 from yarl import URL
 
 from ... import errors
-from ...config import checked_proxy
+from ...config import checked_kind, checked_proxy
 from ..guard import close_later, drop_closed, find_guard, guard_of
 from .direct import MAX_HEADER_BYTES, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
@@ -56,9 +56,16 @@ class Transport:
         closed: No request can be sent any more.
         queues: Requests may have to wait for a connection.
         inflates: Compressed bodies are undone on the way: a session of the caller's does that.
+
+    Raises:
+        ValueError: The session, or the TLS context, is none.
     """
 
     def __init__(self, options: TransportOptions, session: aiohttp.ClientSession | None = None) -> None:
+        if session is not None:
+            checked_kind(session, aiohttp.ClientSession, "session")
+        if options.tls is not None:
+            checked_kind(options.tls, ssl.SSLContext, "ssl")
         self._options = options
         self._given = session
         self.inflates = session is not None and session.auto_decompress

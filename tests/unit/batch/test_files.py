@@ -191,3 +191,8 @@ def test_a_filesystem_without_syncing_of_folders_is_no_failure_and_a_failing_dis
             sync_folder(tmp_path)
     else:
         sync_folder(tmp_path)
+
+
+def test_an_output_that_would_have_to_be_compressed_is_refused() -> None:
+    with pytest.raises(ValueError, match="not compressed"):
+        Files.of(Path("out.jsonl.GZ"))
