@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 from .errors import APIConnectionError, APIStatusError, RateLimitError, RustyAgentError
 from .net.attempt import Attempt, given_up
+from .net.caller import Caller
 from .net.http.transport import Transport
-from .net.limits import Caller, Limiter, Permit
+from .net.limits import Limiter, Permit
 from .net.retry import RetryBudget, logger, retrying
 from .net.watchdog import Interrupted, Scope
 from .requests import Prepared

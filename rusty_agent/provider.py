@@ -29,9 +29,10 @@ from .config import (
 )
 from .errors import MissingAPIKeyError
 from .many import ManyPrompts
+from .net.caller import Caller
 from .net.guard import drop_closed
 from .net.http.transport import Transport, TransportOptions, proxies_of_environment
-from .net.limits import Caller, Limiter
+from .net.limits import Limiter
 from .net.retry import RetryBudget
 from .parameters import FromPreset, LocalOptions, Parameters, shows
 from .presets import Preset, find_preset

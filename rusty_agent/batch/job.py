@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from attrs import define
 
 from ..errors import BatchError, RunStoppedError, RustyAgentError
-from ..net.limits import Caller
+from ..net.caller import Caller
 from ..parameters import merged
 from ..progress.show import ProgressOption, say
 from ..progress.tally import Price

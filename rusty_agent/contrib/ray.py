@@ -21,7 +21,7 @@ from attrs import define
 from ..batch.rows import BadLine, parse_row
 from ..config import checked_count, is_secret, url_secrets
 from ..errors import MissingAPIKeyError, RunStoppedError
-from ..net.limits import Caller
+from ..net.caller import Caller
 from ..parameters import merged
 from ..provider import AsyncProvider
 from ..run import StopRule

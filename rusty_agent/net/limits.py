@@ -23,10 +23,11 @@ from ..errors import APIConnectionError, APIStatusError, APITimeoutError, RateLi
 from ..types import Limits, Usage
 from ..wire.ratelimit import RateLimits
 from .adapt import AdaptiveLimit
+from .caller import Caller
 from .estimate import TokenEstimate
 from .pace import Pace
 
-__all__ = ["CEILING", "Caller", "Limiter", "Permit"]
+__all__ = ["CEILING", "Limiter", "Permit"]
 
 CEILING = 256
 """How many attempts may be in flight at most, where the user has set no limit of his own."""
@@ -42,43 +43,6 @@ _STEPS_FACTOR = 2.0
 _STEPS_SECONDS = 0.01
 _AWAY_SECONDS = 30.0  # in which a server restarts, or an address moves to another
 _MOST_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
-
-
-class Caller:
-    """Who waits: callers take turns at the door. A run of many prompts is one caller, a call by itself is another.
-
-    Attributes:
-        stopped: Set when the run was stopped: what still waits is turned away with it.
-    """
-
-    __slots__ = ("_asleep", "stopped")
-
-    def __init__(self) -> None:
-        self.stopped: RustyAgentError | None = None
-        self._asleep: set[asyncio.Future[None]] = set()
-
-    def check(self) -> None:
-        """Raise what the run was stopped with, if it was."""
-        if self.stopped is not None:
-            raise self.stopped.with_traceback(None)  # or each time it is raised would make it longer
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep, but not longer than the run goes on; then raise what it was stopped with."""
-        self.check()
-        awake = asyncio.get_running_loop().create_future()
-        self._asleep.add(awake)
-        try:
-            await asyncio.wait([awake], timeout=seconds)
-        finally:
-            self._asleep.discard(awake)
-        self.check()
-
-    def stop(self, error: RustyAgentError) -> None:
-        """The run was stopped: nothing more is sent for it."""
-        self.stopped = error
-        for awake in self._asleep:
-            if not awake.done():
-                awake.set_result(None)
 
 
 @define(eq=False, repr=False)

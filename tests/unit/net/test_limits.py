@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from rusty_agent.errors import APIConnectionError, BadRequestError, RateLimitError, RunStoppedError, ServerError
-from rusty_agent.net.limits import CEILING, Caller, Limiter, Permit
+from rusty_agent.net.caller import Caller
+from rusty_agent.net.limits import CEILING, Limiter, Permit
 from rusty_agent.types import Limits, Usage
 from tests.simulation.virtual import run
 

@@ -1,0 +1,49 @@
+"""Who stands in line at the door.
+
+In: that its run was stopped. Out: an end to what it waits for between two attempts. Never touched: the line itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..errors import RustyAgentError
+
+__all__ = ["Caller"]
+
+
+class Caller:
+    """Who waits: callers take turns at the door. A run of many prompts is one caller, a call by itself is another.
+
+    Attributes:
+        stopped: Set when the run was stopped: what still waits is turned away with it.
+    """
+
+    __slots__ = ("_asleep", "stopped")
+
+    def __init__(self) -> None:
+        self.stopped: RustyAgentError | None = None
+        self._asleep: set[asyncio.Future[None]] = set()
+
+    def check(self) -> None:
+        """Raise what the run was stopped with, if it was."""
+        if self.stopped is not None:
+            raise self.stopped.with_traceback(None)  # or each time it is raised would make it longer
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not longer than the run goes on; then raise what it was stopped with."""
+        self.check()
+        awake = asyncio.get_running_loop().create_future()
+        self._asleep.add(awake)
+        try:
+            await asyncio.wait([awake], timeout=seconds)
+        finally:
+            self._asleep.discard(awake)
+        self.check()
+
+    def stop(self, error: RustyAgentError) -> None:
+        """The run was stopped: nothing more is sent for it."""
+        self.stopped = error
+        for awake in self._asleep:
+            if not awake.done():
+                awake.set_result(None)
