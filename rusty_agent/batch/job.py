@@ -155,6 +155,7 @@ class Job:
             streamed=settings.stream,
             progress=settings.progress,
         )
+        self._run.tally.failed_earlier = min(len(plan.index.permanent), self._feed.expected_skips)
         async with AsyncExitStack() as closing:
             self._results = self._open(settings.files.output, closing)
             self._errors = self._open(settings.files.errors, closing)
@@ -182,7 +183,7 @@ class Job:
         """Make the files tidy; write the summary, and the report if there is to be one."""
         files, tally, feed, stopped = self._settings.files, self._run.tally, self._feed, self._run.stopped
         drop_superseded(files, self._index.done)
-        tally.skipped = feed.skipped + feed.failed_earlier
+        tally.skipped, tally.failed_earlier = feed.skipped + feed.failed_earlier, feed.failed_earlier
         if stopped is None:
             tally.total = tally.skipped + tally.snapshot().finished
             if self._settings.sort:

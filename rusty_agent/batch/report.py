@@ -113,9 +113,12 @@ def _figures(summary: dict[str, Any]) -> Iterable[tuple[str, str, bool]]:
     """Value, caption, and whether it is bad news."""
     rows, tokens, rates = summary["rows"], summary["tokens"], summary["tokens_per_second"]
     total = "" if rows["total"] is None else f" of {rows['total']:,}"
-    earlier = f", {rows['skipped']:,} by an earlier run" if rows["skipped"] else ""
-    yield f"{rows['done'] + rows['skipped']:,}", f"rows done{total}{earlier}", False
-    yield f"{rows['failed']:,}", "rows failed", rows["failed"] > 0
+    answered = rows["skipped"] - rows["failed_earlier"]
+    earlier = f", {answered:,} by an earlier run" if answered else ""
+    yield f"{rows['done'] + answered:,}", f"rows done{total}{earlier}", False
+    failed = rows["failed"] + rows["failed_earlier"]
+    earlier = f", {rows['failed_earlier']:,} in an earlier run" if rows["failed_earlier"] else ""
+    yield f"{failed:,}", f"rows failed{earlier}", failed > 0
     duration = summary["duration_s"]
     yield clock(duration) if duration >= 60 else seconds(duration), "duration", False
     yield quantity(summary["rows_per_second"]), "rows per second", False

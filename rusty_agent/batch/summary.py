@@ -68,6 +68,7 @@ def summary(
             "done": now.done,
             "failed": now.failed,
             "skipped": now.skipped,
+            "failed_earlier": now.failed_earlier,
             "bad_lines": bad_lines,
         },
         "rows_per_second": _rate(now.finished, now.elapsed),

@@ -110,6 +110,7 @@ class Progress:
         projected_cost: USD for all rows of this run: the mean per finished row goes on. None as `cost`, or while
             the total is unknown.
         eta: Seconds left, or None while the total is unknown or nothing has finished.
+        failed_earlier: How many of the skipped rows had failed for good.
     """
 
     done: int
@@ -133,6 +134,7 @@ class Progress:
     cost: float | None
     projected_cost: float | None
     eta: float | None
+    failed_earlier: int = 0
 
     @property
     def finished(self) -> int:
@@ -167,6 +169,7 @@ class Tally:
     Attributes:
         total: All rows, the skipped ones too, or None while unknown; may be set at any time.
         skipped: Rows that an earlier run had finished.
+        failed_earlier: How many of these had failed for good.
         price: What the model costs, or None.
         failures: How many rows failed, by kind of error: `"APITimeoutError"`, `"RateLimitError 429"`.
         latency: Seconds from the call to the end of its answer, of the rows that were answered.
@@ -196,6 +199,7 @@ class Tally:
         """
         self.total = total
         self.skipped = skipped
+        self.failed_earlier = 0
         self.price = price
         self.failures: dict[str, int] = {}
         self.latency = Histogram()
@@ -315,6 +319,7 @@ class Tally:
             cost=cost,
             projected_cost=None if cost is None or left is None else cost + cost / finished * left,
             eta=self._eta(elapsed, finished, left),
+            failed_earlier=self.failed_earlier,
         )
 
     def _eta(self, elapsed: float, finished: int, left: int | None) -> float | None:

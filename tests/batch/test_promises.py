@@ -86,6 +86,7 @@ async def test_the_same_call_repeats_nothing_and_retries_what_failed_unless_perm
     second = await place.run()
     assert sorted(map(prompt, place.server.requests[before:])) == ["r2", "r3"]
     assert (second.done, second.failed, second.skipped, second.failed_earlier, second.total) == (1, 1, 2, 1, 5)
+    assert (second.summary["rows"]["skipped"], second.summary["rows"]["failed_earlier"]) == (3, 1)
     assert sorted(ids(place.output)) == ["r0", "r2", "r4"]
     assert sorted(ids(place.errors)) == ["r1", "r3"]
     assert [line["response"]["status_code"] for line in read(place.errors) if line["custom_id"] == "r3"] == [503]
@@ -574,7 +575,14 @@ async def test_the_report_and_the_summary_lie_beside_the_output(place: Place, tm
     outside = page.replace("http://127.0.0.1", "").replace("http://www.w3.org/2000/svg", "")
     assert not [word for word in ("http://", "https://", "src=", "@import") if word in outside]
     assert loads_strict((tmp_path / "out.summary.json").read_bytes()) == loads_strict(dumps(result.summary))
-    assert result.summary["rows"] == {"total": 3, "done": 3, "failed": 0, "skipped": 0, "bad_lines": 0}
+    assert result.summary["rows"] == {
+        "total": 3,
+        "done": 3,
+        "failed": 0,
+        "skipped": 0,
+        "failed_earlier": 0,
+        "bad_lines": 0,
+    }
 
 
 async def test_an_answer_that_cannot_be_written_is_a_failure_and_no_crash(place: Place) -> None:

@@ -55,7 +55,7 @@ def test_every_figure() -> None:
         "ended": "2023-11-14T22:13:30.500Z",
         "stopped": "the error rate passed 20 %",
         "duration_s": 10.0,
-        "rows": {"total": 20, "done": 8, "failed": 3, "skipped": 5, "bad_lines": 4},
+        "rows": {"total": 20, "done": 8, "failed": 3, "skipped": 5, "failed_earlier": 0, "bad_lines": 4},
         "rows_per_second": 1.1,
         "retries": 14,
         "rate_limited": 3,
@@ -87,7 +87,7 @@ def test_a_run_without_a_row_measured_nothing() -> None:
     tally = Tally(clock=lambda: now)
     tally.close()
     whole = summary(tally, **OWNER)
-    assert whole["rows"] == {"total": None, "done": 0, "failed": 0, "skipped": 0, "bad_lines": 0}
+    assert whole["rows"] == {"total": None, "done": 0, "failed": 0, "skipped": 0, "failed_earlier": 0, "bad_lines": 0}
     assert (whole["duration_s"], whole["rows_per_second"], whole["cost_usd"], whole["stopped"]) == (0, 0, None, None)
     assert whole["latency_s"] is whole["ttft_s"] is None
 

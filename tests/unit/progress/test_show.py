@@ -99,6 +99,14 @@ def test_a_resumed_run_tells_what_was_done_earlier() -> None:
     assert line(attrs.evolve(NOTHING, total=20_000, skipped=1000)) == "1,000/20,000 done (1,000 earlier)"
 
 
+def test_what_failed_for_good_earlier_is_not_done() -> None:
+    mixed = attrs.evolve(NOTHING, total=60, skipped=50, failed_earlier=20)
+    assert line(mixed) == "30/60 done (30 earlier), 20 failed for good earlier"
+    assert line(attrs.evolve(NOTHING, total=60, skipped=60, failed_earlier=60)) == (
+        "0/60 done, 60 failed for good earlier"
+    )
+
+
 def test_the_end_has_no_time_left_and_no_projection() -> None:
     ended = attrs.evolve(NOTHING, total=2, done=2, cost=7.0, projected_cost=7.0, eta=0.0)
     assert line(ended) == "2/2 done, 0 req/s, $7.00"
