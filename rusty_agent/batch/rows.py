@@ -15,13 +15,14 @@ The forms of a line are told apart one by one, so a file may mix them:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from json import JSONDecodeError
 from typing import Any
 from zlib import crc32
 
 from attrs import Factory, define, field
 
-from ..wire.codec import dumps, join_surrogates, loads, loads_strict
+from ..wire.codec import dumps, join_surrogates, loads, loads_loose, loads_strict, mend
 from ..wire.failure import printable
 from ..wire.request import PARAMETERS, build_body, encode_body
 from .template import Template
@@ -141,7 +142,11 @@ def parse_line(data: bytes, line: int, *, template: Template | None = None, chec
             return BadLine(line, f"not JSON (one value a line): {error.msg} at character {error.pos + 1}")
         except ValueError as error:
             return BadLine(line, f"not JSON (one value a line): {error}")
-    return parse_row(value, line, template=template, check=check)
+    row = parse_row(value, line, template=template, check=check)
+    if isinstance(row, Row) and row.fields and any(map(_was_rounded, row.fields.values())):
+        with suppress(ValueError):  # nested too deeply for the decoder that has room
+            return parse_row(mend(loads_loose(data)), line, template=template, check=check)
+    return row
 
 
 def parse_row(value: Any, line: int, *, template: Template | None = None, check: bool = True) -> Row | BadLine:
@@ -155,6 +160,11 @@ def parse_row(value: Any, line: int, *, template: Template | None = None, check:
     except RecursionError:  # the value is to be shown in a complaint, and its depth is the sender's choice
         return BadLine(line, "a value is of the wrong type, and nested too deeply to be shown")
     return row
+
+
+def _was_rounded(value: Any) -> bool:
+    """Whether it may have been a whole number that the strict decoder has no room for, such as a long id."""
+    return type(value) is float and abs(value) >= 2**63
 
 
 def _templated(value: Any, line: int, template: Template) -> Row:

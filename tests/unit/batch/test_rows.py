@@ -168,6 +168,19 @@ def test_whole_numbers_are_ids() -> None:
     assert _row({"prompt": "Hi", "custom_id": 0}).custom_id == "0"
 
 
+@pytest.mark.parametrize("number", [2**63, 2**64, -(2**64), 10**40])
+def test_long_numbers_are_carried_through_and_put_into_prompts_as_they_are(number: int) -> None:
+    assert _row({"prompt": "x", "user": number}).fields == {"user": number}
+    assert _row({"user": number}, template=Template("Who is {user}?")).parameters == {"prompt": f"Who is {number}?"}
+
+
+def test_a_large_number_in_a_line_too_deep_to_be_read_again() -> None:
+    deep = "[" * 1000 + "]" * 1000
+    row = parse_line(f'{{"prompt": "x", "size": 1e30, "deep": {deep}}}'.encode(), 7, check=False)
+    assert isinstance(row, Row)
+    assert row.fields["size"] == 1e30
+
+
 def test_the_checks_can_be_left_out() -> None:
     assert _row({"prompt": 5, "temperature": "hot"}, check=False).parameters == {"prompt": 5, "temperature": "hot"}
 
