@@ -7,7 +7,7 @@ down. Never touched: requests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing, asynccontextmanager, closing
 from typing import Any, TypeGuard
 
@@ -131,9 +131,8 @@ class Feed:
                 return given
             given = BadLine(line, f"custom_id {given.custom_id!r} was used before")
         if self._on_bad_line == "fail":
-            changed = " with allow_changed=True" if isinstance(self._source, Sequence) else ""  # it is known again
             raise BatchError(
-                f"Row {given.line} of the source is no request: {given.reason}. Mend it, or leave such rows out with "
-                f'on_bad_line="skip". What was done until here is kept; the same call{changed} goes on from there.'
+                f"Row {given.line} of the source is no request: {given.reason}. Mend it, or leave such rows out "
+                'with on_bad_line="skip". What was done until here is kept; the same call goes on from there.'
             )
         return given

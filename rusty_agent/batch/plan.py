@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence, Sized
+from itertools import islice
 from os import PathLike
 from typing import Any, Literal, TypeAlias
 
@@ -97,8 +98,10 @@ def make_plan(
             now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total)
     if before is not None and not allow_changed:
         _refuse_changes(files, before.changes(now))
-    if checked is not None and checked.bad_count and on_bad_line == "fail":
-        raise BatchError(bad_lines_said(checked))
+    if on_bad_line == "fail":
+        looked_at = _checked(source, made, limit) if isinstance(source, Sequence) and rows is None else checked
+        if looked_at is not None and looked_at.bad_count:
+            raise BatchError(bad_lines_said(looked_at))
     index = scan(files, retry_permanent=retry_permanent)
     if before is not None and before.input_sha256 != now.input_sha256 and (index.done or index.permanent):
         _refuse_to_guess(files, index, _parsed(rows, source, made), lambda: _continues(before, rows or source))
@@ -169,6 +172,20 @@ def _continues(before: Manifest, source: Any) -> bool:
     if isinstance(source, FileSource):
         return source.continues(before.input_sha256, before.input_bytes)
     return before.rows is not None and _digest(source[: before.rows])[0] == before.input_sha256
+
+
+def _checked(rows: Sequence[Any], template: Template | None, limit: int | None) -> Checked:
+    """A look at rows that can be read twice; a `custom_id` that an earlier row has makes a bad one."""
+    checked, seen = Checked(), set[str]()
+    for line, value in enumerate(islice(rows, limit), 1):
+        row = parse_row(value, line, template=template)
+        if isinstance(row, BadLine):
+            checked.add_bad(row)
+        elif row.custom_id in seen:
+            checked.add_bad(BadLine(line, f"custom_id {row.custom_id!r} was used before"))
+        else:
+            seen.add(row.custom_id)
+    return checked
 
 
 def _count(source: Iterable[Any] | AsyncIterable[Any]) -> int | None:

@@ -174,7 +174,7 @@ async def test_names_with_lone_surrogates_are_known_again(place: Place) -> None:
     assert ids(place.output) == ["a\ufffd"]
     assert (await place.run(rows)).skipped == 1
     more = (*rows, {"custom_id": "a\ud83e", "prompt": "y"})
-    with pytest.raises(BatchError, match=r"Row 2 of the source is no request: custom_id .* was used before"):
+    with pytest.raises(BatchError, match=r"line 2: custom_id .* was used before"):
         await place.run(more, allow_changed=True)
     assert asked(place.server) == ["x"]
 
@@ -336,12 +336,24 @@ async def test_rows_from_an_iterable(place: Place, kind: str) -> None:
 async def test_a_bad_row_of_an_iterable_ends_the_run_or_is_skipped(place: Place) -> None:
     rows = ("one", 7, "three", {"prompt": "four", "custom_id": "1"})
     with pytest.raises(BatchError, match=r"Row 2 of the source is no request: .*What was done until here is kept"):
-        await place.run(rows)
+        await place.run(iter(rows))
     assert ids(place.output) == ["1"]
-    result = await place.run(rows, on_bad_line="skip")
+    result = await place.run(iter(rows), on_bad_line="skip")
     assert (result.done, result.skipped, result.bad_lines, result.total) == (1, 1, 2, 2)
     assert sorted(ids(place.errors)) == ["bad line 2", "bad line 4"]
     assert "custom_id '1' was used before" in place.errors.read_text()
+
+
+async def test_bad_rows_of_a_list_are_told_before_anything_is_sent(place: Place) -> None:
+    rows = ("one", 7, "three", {"prompt": "four", "custom_id": "1"})
+    with pytest.raises(BatchError) as caught:
+        await place.run(rows)
+    assert place.server.requests == []
+    assert "2 of the input's lines are no requests" in str(caught.value)
+    assert "line 2: " in str(caught.value)
+    assert "line 4: custom_id '1' was used before" in str(caught.value)
+    assert (await place.run(rows, limit=1)).done == 1  # what is beyond the limit is none of this run's
+    assert (await place.run(rows, on_bad_line="skip")).bad_lines == 2
 
 
 async def test_no_more_is_taken_from_an_iterable_than_the_limit(place: Place) -> None:
