@@ -10,7 +10,7 @@ loop, run it in a thread.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from .files import Files, remove, replace_atomically
@@ -45,24 +45,28 @@ def drop_superseded(files: Files, done: Container[str]) -> int:
     return len(useless)
 
 
-def sort_output(files: Files) -> None:
+def sort_output(files: Files, moved: Mapping[str, int] | None = None) -> None:
     """Put the results and the errors into the order of the input, by `x_rusty.line`; lines without it come last.
 
     About 72 bytes of memory per line; a file that is in order already is only read.
+
+    Args:
+        files: The batch's files, whose lock is held.
+        moved: Where rows stand in the input by now, by `custom_id`, if not where they stood when they were answered.
 
     Raises:
         BatchError: A file cannot be read or replaced; both are whole.
     """
     for path in (files.output, files.errors):
-        _sort(path)
+        _sort(path, moved or {})
 
 
-def _sort(path: Path) -> None:
+def _sort(path: Path, moved: Mapping[str, int]) -> None:
     borders = array("Q", [0])
     keys: list[int] = []
     for _, end, line in read_lines(path):
         found = identify(line)
-        number = found[1].get("line") if found else None
+        number = moved.get(found[0], found[1].get("line")) if found else None
         if type(number) is not int or not 0 <= number < _UNNUMBERED:
             number = _UNNUMBERED
         keys.append(number << _PLACE_BITS | len(keys))

@@ -142,7 +142,12 @@ class Job:
         if not plan.index.done:
             self._rule.hopeless_after = _HOPELESS_AFTER
         self._feed = Feed(
-            source, plan, on_bad_line=settings.on_bad_line, limit=settings.limit, refuse=self._write_refusal
+            source,
+            plan,
+            on_bad_line=settings.on_bad_line,
+            limit=settings.limit,
+            refuse=self._write_refusal,
+            keep_lines=settings.sort and plan.moved,
         )
         self._run = Run(
             self._answer,
@@ -187,7 +192,7 @@ class Job:
         if stopped is None:
             tally.total = tally.skipped + tally.snapshot().finished
             if self._settings.sort:
-                sort_output(files)
+                sort_output(files, feed.lines)
         told = summary(
             tally,
             model=self._provider.model,

@@ -47,6 +47,7 @@ class Manifest:
         rows: How many rows the input has; None if that is unknown, or not all of its lines are good ones.
         parameters: What all rows share and what the answers depend on: model, URL, sampling, template, …; without keys.
         version: The library's version, for people: a newer one may go on with the batch.
+        moved: Whether the input has changed since the batch began: what was answered before may stand elsewhere now.
         parameters_digest: The SHA-256 of the parameters as JSON with sorted keys, in hexadecimal.
 
     Raises:
@@ -58,6 +59,7 @@ class Manifest:
     rows: int | None
     parameters: dict[str, Any] = field(converter=_canonical)
     version: str = __version__
+    moved: bool = False
     parameters_digest: str = field(init=False)
 
     @parameters_digest.default
@@ -79,6 +81,7 @@ class Manifest:
                 rows=_expect(told["rows"], int),
                 parameters=dict(told["parameters"]),
                 version=str(told["version"]),
+                moved=told.get("moved") is True,
             )
         except FileNotFoundError:
             return None

@@ -42,6 +42,7 @@ class Plan:
         template: Makes the prompts of rows that are columns, or None.
         has_bad_lines: Whether lines of the file are no requests, so that each must be checked when it is read again.
         repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that a single line does not show.
+        moved: Whether rows may stand elsewhere in the input than they did when they were answered.
     """
 
     rows: FileSource | None
@@ -50,6 +51,7 @@ class Plan:
     template: Template | None = None
     has_bad_lines: bool = False
     repeated: set[int] = field(factory=set)
+    moved: bool = False
 
 
 def make_plan(
@@ -96,6 +98,8 @@ def make_plan(
         if isinstance(source, Sequence):  # which can be read twice, and so be known again
             sha256, size = _digest(source)
             now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total)
+    if before is not None:
+        now = evolve(now, moved=before.moved or before.input_sha256 != now.input_sha256)
     if before is not None and not allow_changed:
         _refuse_changes(files, before.changes(now))
     if on_bad_line == "fail":
@@ -112,8 +116,8 @@ def make_plan(
     if total is not None and limit is not None:
         total = min(limit, total)
     if checked is None:
-        return Plan(rows, index, total, made)
-    return Plan(rows, index, total, made, checked.bad_count > 0, checked.repeated)
+        return Plan(rows, index, total, made, moved=now.moved)
+    return Plan(rows, index, total, made, checked.bad_count > 0, checked.repeated, now.moved)
 
 
 def _found_good(before: Manifest | None, sha256: str, template: str | None) -> int | None:

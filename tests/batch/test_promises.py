@@ -547,6 +547,18 @@ async def test_sorting_at_the_end(place: Place) -> None:
     assert ids(place.errors) == [f"r{n}" for n in range(0, 40, 5)]
 
 
+@pytest.mark.parametrize("sorted_at", [2, 3])
+async def test_sorting_by_the_input_as_it_is_now(place: Place, sorted_at: int) -> None:
+    """`a` stood in line 1 when it was answered."""
+    before = [{"custom_id": name, "prompt": name} for name in "ab"]
+    now = [{"custom_id": name, "prompt": name} for name in "zyab"]
+    await place.run(before)
+    await place.run(now, allow_changed=True, sort=sorted_at == 2)
+    if sorted_at == 3:
+        await place.run(now, sort=True)
+    assert ids(place.output) == ["z", "y", "a", "b"]
+
+
 async def test_streamed_underneath_the_lines_look_the_same(place: Place) -> None:
     place.server.answer(stream("Hello", " world"))
     result = await place.run(simple(2), stream=True)
