@@ -59,6 +59,7 @@ class Call:
         self.deadline = None if total is None else now + total
         self.attempt: Attempt | None = None
         self._limiter = limiter
+        self._of_run = caller is not None
         self._caller = Caller() if caller is None and limiter is not None else caller
         self._permit: Permit | None = None
         self._waits_since: float | None = now  # since when it has waited for its turn, not for the endpoint
@@ -124,11 +125,15 @@ class Call:
         return True
 
     def _is_sent_back(self, error: RustyAgentError) -> bool:
-        """Whether it is nothing but too many calls (429), or an endpoint that is away for a moment."""
+        """Whether it is nothing but too many calls (429), or an endpoint that is away for a moment.
+
+        Runs wait for its return, and a call by itself does not: somebody may be waiting for that.
+        """
         if self._limiter is None:
             return False
-        unsent = isinstance(error, APIConnectionError) and not error.sent
-        return isinstance(error, RateLimitError) or (unsent and self._limiter.expects_return())
+        if self._of_run and isinstance(error, APIConnectionError) and not error.sent:
+            return self._limiter.expects_return()
+        return isinstance(error, RateLimitError)
 
     async def _nap(self, seconds: float) -> None:
         """Wait between two attempts."""

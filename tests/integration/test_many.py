@@ -388,6 +388,18 @@ def test_a_server_that_restarts_costs_no_prompt(face: Face, serve: Serve) -> Non
         assert len(returned[0].requests) >= 100
 
 
+def test_a_call_by_itself_does_not_wait_for_a_server_to_return(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    provider = face.provider(server, limits=Limits(in_flight=2), retry=RetryPolicy(max_retries=2, base_delay=0.001))
+    assert face.generate(provider, "a") == "a"
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(APIConnectionError) as caught:
+        face.generate(provider, "b")
+    assert caught.value.attempts <= 3
+    assert time.monotonic() - began < 2
+
+
 def test_a_server_that_never_was_there_is_not_waited_for(face: Face, serve: Serve) -> None:
     server = serve(echo)
     provider = face.provider(server, retry=RetryPolicy(max_retries=2, base_delay=0.001))
