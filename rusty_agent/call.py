@@ -27,6 +27,7 @@ __all__ = ["Call", "Outcome", "all_was_given"]
 
 _MAX_HELD = 1000
 _MAX_HELD_BYTES = 2**20
+_OF_RUNS = RetryBudget(None)  # a run has a bound of its own: its limit, which refusals cut
 
 
 class Call:
@@ -48,7 +49,7 @@ class Call:
         self._refusals = refusals
         self._adaptation: Adaptation | None = None  # made when there is something to adapt to
         self._policy = prepared.policy
-        self._budget = budget
+        self._budget = budget if caller is None else _OF_RUNS
         self._scope = Scope(loop)
         self._closed = False
         self.loop = loop  # handed on: to ask for the running one is a system call before Python 3.12

@@ -373,7 +373,8 @@ class RetryPolicy:
             the call with the error, whose `retry_after` tells it. Default 120, as openai-python.
         budget: Tokens that a provider's retries may use up in all; a retry takes 5, a successful call gives 5 back if
             it needed a retry and 1 if not. When most calls fail it empties, and failing calls are no longer retried.
-            Only the provider's policy counts here, not a call's. None: no such limit. Default 500.
+            Only the provider's policy counts here, not a call's, and runs of many prompts spend none of it: what is
+            in flight bounds them. None: no such limit. Default 500.
         on_attempt: Called with an `AttemptReport` after each attempt, on the event loop: it must not block.
 
     Raises:

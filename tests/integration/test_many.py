@@ -388,6 +388,13 @@ def test_a_server_that_restarts_costs_no_prompt(face: Face, serve: Serve) -> Non
         assert len(returned[0].requests) >= 100
 
 
+def test_rows_have_their_retries_whatever_became_of_others(face: Face, serve: Serve) -> None:
+    """A single call may run out of a provider's budget; a run would fail most of its rows in a moment's outage."""
+    server = serve(*[error(500)] * 12, echo)
+    provider = face.provider(server, retry=RetryPolicy(max_retries=3, base_delay=0.001, budget=5))
+    assert gather(face, provider, ["a"] * 12, concurrency=12) == ["a"] * 12
+
+
 def test_a_call_by_itself_does_not_wait_for_a_server_to_return(face: Face, serve: Serve) -> None:
     server = serve(echo)
     provider = face.provider(server, limits=Limits(in_flight=2), retry=RetryPolicy(max_retries=2, base_delay=0.001))
