@@ -284,10 +284,8 @@ class Limiter:
                 # A model that is slow by itself is no queue.
                 strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
                 adaptive.succeeded(self.in_flight, strained=strained)
-                round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
-                self._steps.rate = _STEPS_FACTOR * adaptive.limit / round_trip
-            else:  # nobody comes as fast as the limit allows, so there is no burst
-                self._steps.rate = math.inf
+            round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
+            self._steps.rate = _STEPS_FACTOR * adaptive.limit / round_trip
         if now >= self._read_next or now < self._requests.opens or now < self._tokens.opens:
             self._read(headers, now)
         self._came_back()

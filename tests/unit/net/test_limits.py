@@ -428,3 +428,22 @@ def test_an_endpoint_that_has_answered_is_expected_to_return_for_half_a_minute()
         assert not door.expects_return()
 
     on(main)
+
+
+def test_what_answers_in_one_go_make_room_for_is_not_sent_in_one_go() -> None:
+    """All of a burst is on its way before the first refusal is heard: it would be refused as a whole."""
+
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        with door.adapting():
+            permits = [await door.acquire(caller, 0) for _ in range(limit(door) or 0)]
+            await asyncio.sleep(0.2)
+            for permit in permits:
+                permit.succeeded({}, None)
+            assert (limit(door) or 0) > len(permits)
+            at_once = 0
+            while door.try_acquire(caller, 0) is not None:
+                at_once += 1
+            assert 1 <= at_once < len(permits) / 2
+
+    on(main)
