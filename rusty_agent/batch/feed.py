@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 from ..errors import BatchError
 from ..net.gather import PAUSE, Inputs
 from .plan import OnBadLine, Plan, Source
-from .rows import REPEATED, BadLine, Row, parse_row
+from .rows import REPEATED, BadLine, Row, parse_new
 from .source import FileSource
 
 __all__ = ["Feed"]
@@ -131,13 +131,8 @@ class Feed:
                 return
 
     def _checked(self, value: Any, line: int, seen: set[str]) -> Row | BadLine:
-        given = parse_row(value, line, template=self._plan.template)
-        if isinstance(given, Row):
-            if given.custom_id not in seen:
-                seen.add(given.custom_id)
-                return given
-            given = BadLine(line, f"custom_id {given.custom_id!r} was used before")
-        if self._on_bad_line == "fail":
+        given = parse_new(value, line, seen, template=self._plan.template)
+        if isinstance(given, BadLine) and self._on_bad_line == "fail":
             raise BatchError(
                 f"Row {given.line} of the source is no request: {given.reason}. Mend it, or leave such rows out "
                 'with on_bad_line="skip". What was done until here is kept; the same call goes on from there.'

@@ -19,7 +19,7 @@ from ..wire.codec import dumps
 from .files import Files, remove
 from .index import Index, marks, repair, scan
 from .manifest import Manifest
-from .rows import BadLine, Checked, Row, parse_row
+from .rows import BadLine, Checked, Row, parse_new, parse_row
 from .source import FileSource, open_source
 from .template import Template
 
@@ -98,16 +98,17 @@ def make_plan(
         if isinstance(source, Sequence):  # which can be read twice, and so be known again
             sha256, size = _digest(source)
             now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total)
+    changed = before is not None and before.input_sha256 != now.input_sha256
     if before is not None:
-        now = evolve(now, moved=before.moved or before.input_sha256 != now.input_sha256)
-    if before is not None and not allow_changed:
-        _refuse_changes(files, before.changes(now))
+        now = evolve(now, moved=before.moved or changed)
+        if not allow_changed:
+            _refuse_changes(files, before.changes(now))
     if on_bad_line == "fail":
         looked_at = _checked(source, made, limit) if isinstance(source, Sequence) and rows is None else checked
         if looked_at is not None and looked_at.bad_count:
             raise BatchError(bad_lines_said(looked_at))
     index = scan(files, retry_permanent=retry_permanent)
-    if before is not None and before.input_sha256 != now.input_sha256 and (index.done or index.permanent):
+    if before is not None and changed and (index.done or index.permanent):
         _refuse_to_guess(files, index, _parsed(rows, source, made), lambda: _continues(before, rows or source))
     if fresh:
         index = _begin_anew(files)
@@ -115,9 +116,8 @@ def make_plan(
     now.save(files.manifest)
     if total is not None and limit is not None:
         total = min(limit, total)
-    if checked is None:
-        return Plan(rows, index, total, made, moved=now.moved)
-    return Plan(rows, index, total, made, checked.bad_count > 0, checked.repeated, now.moved)
+    found = checked or Checked()
+    return Plan(rows, index, total, made, found.bad_count > 0, found.repeated, now.moved)
 
 
 def _found_good(before: Manifest | None, sha256: str, template: str | None) -> int | None:
@@ -179,16 +179,12 @@ def _continues(before: Manifest, source: Any) -> bool:
 
 
 def _checked(rows: Sequence[Any], template: Template | None, limit: int | None) -> Checked:
-    """A look at rows that can be read twice; a `custom_id` that an earlier row has makes a bad one."""
+    """A look at rows that can be read twice: the bad ones are counted."""
     checked, seen = Checked(), set[str]()
     for line, value in enumerate(islice(rows, limit), 1):
-        row = parse_row(value, line, template=template)
+        row = parse_new(value, line, seen, template=template)
         if isinstance(row, BadLine):
             checked.add_bad(row)
-        elif row.custom_id in seen:
-            checked.add_bad(BadLine(line, f"custom_id {row.custom_id!r} was used before"))
-        else:
-            seen.add(row.custom_id)
     return checked
 
 

@@ -27,7 +27,17 @@ from ..wire.failure import printable
 from ..wire.request import PARAMETERS, build_body, encode_body
 from .template import Template
 
-__all__ = ["KEPT_BAD", "REPEATED", "BadLine", "Checked", "Row", "parse_line", "parse_row", "prompt_characters"]
+__all__ = [
+    "KEPT_BAD",
+    "REPEATED",
+    "BadLine",
+    "Checked",
+    "Row",
+    "parse_line",
+    "parse_new",
+    "parse_row",
+    "prompt_characters",
+]
 
 KEPT_BAD = 1000
 """Bad lines that are kept to be shown."""
@@ -159,6 +169,17 @@ def parse_row(value: Any, line: int, *, template: Template | None = None, check:
         return BadLine(line, str(error))
     except RecursionError:  # the value is to be shown in a complaint, and its depth is the sender's choice
         return BadLine(line, "a value is of the wrong type, and nested too deeply to be shown")
+    return row
+
+
+def parse_new(value: Any, line: int, seen: set[str], *, template: Template | None = None) -> Row | BadLine:
+    """As `parse_row`, with all checks; a `custom_id` in `seen` makes a bad line, and a new one is added there."""
+    row = parse_row(value, line, template=template)
+    if isinstance(row, BadLine):
+        return row
+    if row.custom_id in seen:
+        return BadLine(line, f"custom_id {row.custom_id!r} was used before")
+    seen.add(row.custom_id)
     return row
 
 

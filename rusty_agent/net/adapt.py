@@ -16,7 +16,6 @@ they may take, and it is cut when many come too late. A few that always do, beca
 from __future__ import annotations
 
 import math
-import sys
 
 __all__ = ["AdaptiveLimit"]
 
@@ -29,7 +28,6 @@ _MOST_CUT = 0.25
 _LATE_CUT = 0.5
 _MANY_LATE = 0.3  # of the latest ten or so
 _FADING = 0.9
-_FORGOTTEN = 0.01
 _CONVERGE = 0.85  # refused before the old mark was reached: there is less room than there was, or others want some
 
 
@@ -40,7 +38,6 @@ class AdaptiveLimit:
         ceiling: What the limit does not pass: as many as are needed; the user's own bound is the `Limiter`'s.
         limit: How many attempts may be in flight, at least 1.
         epoch: What an attempt must remember from the moment it was sent: how many cuts there were.
-        listens_from: With how many in flight, or more, a success can change anything: with fewer, nobody need tell.
     """
 
     def __init__(self, ceiling: int, start: int = START) -> None:
@@ -52,7 +49,6 @@ class AdaptiveLimit:
         self._refused = 0  # of the attempts that were sent since the last cut
         self._tried = 1.0  # how many were in flight when they were
         self._lateness = 0.0  # the share that came too late, as a running mean
-        self._listen()
 
     @property
     def probing(self) -> bool:
@@ -63,20 +59,18 @@ class AdaptiveLimit:
         """Begin with this many, unless something was refused already."""
         self.ceiling = max(self.ceiling, limit)
         if self.probing:
-            self._limit = max(self._limit, float(limit))
-        self._change(self._limit)
+            self._change(max(self._limit, float(limit)))
 
     def succeeded(self, in_flight: int, *, strained: bool = False) -> None:
         """An attempt has succeeded.
 
         Args:
             in_flight: How many were in flight, the attempt itself included. While less than half of the limit is
-                used, a success says nothing about it; see `listens_from`.
+                used, a success says nothing about it.
             strained: It took so long that with more in flight some might come too late.
         """
         if self._lateness:
-            self._lateness = self._lateness * _FADING if self._lateness > _FORGOTTEN else 0.0
-            self._listen()
+            self._lateness *= _FADING
         if strained or in_flight * 2 < self.limit or self._refused or self._limit >= self.ceiling:
             return
         distance = self._mark - self._limit
@@ -105,7 +99,6 @@ class AdaptiveLimit:
         if epoch != self.epoch:
             return
         self._lateness = 1 - (1 - self._lateness) * _FADING
-        self._listen()
         if self._lateness > _MANY_LATE:
             tried = min(self._limit, float(in_flight))
             self._mark = tried * (1 + _LATE_CUT) / 2
@@ -128,21 +121,12 @@ class AdaptiveLimit:
         self._cut(self._tried * factor)
 
     def _cut(self, limit: float) -> None:
+        self._change(max(1.0, limit))
         self.epoch += 1
         self._refused = 0
         self._tried = 1.0
         self._lateness = 0.0
-        self._change(max(1.0, limit))
 
     def _change(self, limit: float) -> None:
         self._limit = limit
         self.limit = int(limit)
-        self._listen()
-
-    def _listen(self) -> None:
-        if self._lateness:
-            self.listens_from = 0
-        elif self._limit >= self.ceiling:
-            self.listens_from = sys.maxsize
-        else:
-            self.listens_from = (self.limit + 1) // 2

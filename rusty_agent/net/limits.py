@@ -41,7 +41,7 @@ _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip th
 # before the first refusal is heard. That halves what is wasted (9 % to 4 % against 100 requests a second).
 _STEPS_FACTOR = 2.0
 _STEPS_SECONDS = 0.01
-_AWAY_SECONDS = 30.0  # in which a server restarts, or an address moves to another
+_RETURN_SECONDS = 30.0  # in which a server restarts, or an address moves to another
 _MOST_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
 
 
@@ -147,10 +147,11 @@ class Limiter:
 
     def try_acquire(self, caller: Caller, characters: int) -> Permit | None:
         """A permit, if the door is open and nobody waits; else None. As `acquire` otherwise."""
-        if caller.stopped is not None:
-            caller.check()
+        caller.check()
         now = self._loop.time()
-        return None if self._waiting or self._opens_in(now) > 0 else self._admit(characters, now)
+        if self._waiting or self._opens_in(now) > 0:
+            return None
+        return self._admit(characters, now)
 
     async def acquire(self, caller: Caller, characters: int) -> Permit:
         """Wait for a permit.
@@ -189,7 +190,7 @@ class Limiter:
     def expects_return(self) -> bool:
         """Whether an endpoint that cannot be reached now has answered before, and has not been away for long."""
         since = self._away_since
-        return since is not None and self._latency > 0 and self._loop.time() - since < _AWAY_SECONDS
+        return since is not None and self._latency > 0 and self._loop.time() - since < _RETURN_SECONDS
 
     # The door.
 
@@ -279,13 +280,11 @@ class Limiter:
         if self._adapting:
             if took < self._quickest:
                 self._quickest = took
-            adaptive = self._adaptive
-            if self.in_flight >= adaptive.listens_from:
-                # A model that is slow by itself is no queue.
-                strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
-                adaptive.succeeded(self.in_flight, strained=strained)
+            # A model that is slow by itself is no queue.
+            strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
+            self._adaptive.succeeded(self.in_flight, strained=strained)
             round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
-            self._steps.rate = _STEPS_FACTOR * adaptive.limit / round_trip
+            self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
         if now >= self._read_next or now < self._requests.opens or now < self._tokens.opens:
             self._read(headers, now)
         self._came_back()

@@ -24,7 +24,7 @@ T = TypeVar("T")
 TURNS = 16
 """How often a call may be sent back to the end of the line."""
 
-AWAY_SECONDS = 4.0
+LOOK_AGAIN_SECONDS = 4.0
 """The longest wait before another look at an endpoint that is away for a moment."""
 
 logger = logging.getLogger("rusty_agent")
@@ -76,7 +76,7 @@ async def retrying(
                 turns += 1
                 delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
                 if delay is not None and not isinstance(error, APIStatusError):
-                    delay = min(delay, AWAY_SECONDS)
+                    delay = min(delay, LOOK_AGAIN_SECONDS)
             else:
                 failed += 1
                 delay = _affordable(error, _delay(error, failed, policy.max_retries, policy), budget, clock)

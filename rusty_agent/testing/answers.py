@@ -63,7 +63,7 @@ def answer(
     """An HTTP answer.
 
     Args:
-        body: Its body; an object that is sent as JSON, such as a `completion()`; or the steps that send it.
+        body: Its body, bytes or text; an object that is sent as JSON, as a `completion()`; or the steps that send it.
         status: The HTTP status.
         headers: Further headers.
         content_type: The `Content-Type`; `""` for none.

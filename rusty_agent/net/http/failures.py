@@ -45,10 +45,8 @@ def network_error(error: BaseException, url: URL, *, connect: float | None = Non
         said = printable(str(error.os_error.strerror or error.os_error))  # aiohttp's own words name the peer once more
         advice = "Check base_url and that the server runs."
         if isinstance(error, aiohttp.ClientProxyConnectionError):
-            peer, advice = (
-                f"the proxy {error.host}:{error.port}",
-                "Check proxy, or the environment if trust_env is set.",
-            )
+            peer = f"the proxy {error.host}:{error.port}"
+            advice = "Check proxy, or the environment if trust_env is set."
         broken = errors.APIConnectionError(f"Cannot connect to {peer}: {said}. {advice}")
         broken.sent = False
         return broken
