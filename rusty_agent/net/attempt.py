@@ -91,7 +91,6 @@ class Attempt:
         self._response: Response | None = None
         self._closed = False
         self._inflater: Inflater | None = None  # where the answer is compressed
-        self._document: bytes | None = None  # the answer, where it came in one piece
 
     @property
     def request_id(self) -> str | None:
@@ -156,8 +155,6 @@ class Attempt:
             deltas = self._feed(salvage(response))
             deltas += decoder.close(await self._broken(error, response))
         else:
-            if whole and not (self.received or self._exchange.streamed or self._inflater):
-                self._document = data
             self.received += len(data)
             if self._inflater is not None:
                 deltas = self._feed(data, last=whole or content.at_eof())
@@ -208,7 +205,6 @@ class Attempt:
         error = self.decoder.error
         self._transport.release(response, self._loop, linger=error is None)
         if error is not None:
-            self._document = None  # whoever keeps the error keeps this attempt: not a body of some MiB with it
             error.request_id = self.request_id
             error.attempts = self.number
             if isinstance(error, APIStatusError):
@@ -238,10 +234,9 @@ class Attempt:
     def meta(self) -> dict[str, Any]:
         """The answer's fields that are no content; those that are, of one JSON object, as the endpoint sent them."""
         meta, mask = self.decoder.meta, self._exchange.mask
-        if self._document is not None and mask.misses(self._document):
-            return meta
-        masked: dict[str, Any] = mask({name: value for name, value in meta.items() if name != "choices"})
-        return masked if "choices" not in meta else masked | {"choices": meta["choices"]}
+        others = {name: value for name, value in meta.items() if name != "choices"}
+        masked: dict[str, Any] = mask(others)
+        return meta if masked is others else {name: masked.get(name, value) for name, value in meta.items()}
 
     def _mask(self, error: RustyAgentError) -> None:
         mask = self._exchange.mask

@@ -160,6 +160,14 @@ def test_results_show_no_key(face: Face, serve: Serve) -> None:
     assert (result.text, result.raw["echo"]) == ("hi", {"key": "***"})
 
 
+def test_escapes_hide_no_key_and_fields_stay_in_order(face: Face, serve: Serve) -> None:
+    escaped = "".join(f"\\u{ord(each):04x}" for each in KEY)
+    document = dumps({"echo": "?", **completion("hi"), "last": 1}).replace(b"?", escaped.encode())
+    result = face.generate(face.provider(serve(answer(document))), include_usage=True)
+    assert (result.text, result.raw["echo"]) == ("hi", "***")
+    assert list(result.raw) == ["echo", *completion("hi"), "last"]
+
+
 def test_errors_cannot_steer_a_terminal(face: Face, serve: Serve) -> None:
     raised = face.stream(face.provider(serve(error(400, "a\x1b[2Jb\r\nc\x9b31m\u202ed")))).failure
     assert str(raised).isprintable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -63,29 +62,9 @@ def test_values_that_are_no_strict_json() -> None:
     assert (masked["b"], masked["c"]) == (2**70, "***")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        json.dumps({"a": KEY}),
-        '{"a": "' + "".join(f"\\u{ord(each):04x}" for each in KEY) + '"}',
-        json.dumps({"a/b": "/"}).replace("/", "\\/"),
-    ],
-)
-def test_json_text_that_may_hold_a_secret(text: str) -> None:
-    assert not Mask([KEY, "a/b and more"]).misses(text.encode())
-
-
-def test_escapes_that_cannot_hide_a_secret() -> None:
-    text = json.dumps({"a": "世界 né “quoted” back\\slash\n"}).replace("/", "\\/").encode()
-    assert Mask([KEY]).misses(text)
-    assert not Mask([KEY, "schlüssel-ü"]).misses(text)  # of which «ü» may be escaped
-
-
-@given(st.text(st.sampled_from('ab"\\/\n é'), min_size=8), st.text(st.sampled_from('ab"\\/\n é')), st.booleans())
-def test_json_text_that_misses_the_secrets_decodes_to_what_does(secret: str, around: str, ascii_only: bool) -> None:
+@given(st.text(st.sampled_from('ab"\\/\n é'), min_size=8), st.text(st.sampled_from('ab"\\/\n é')))
+def test_only_values_without_the_secret_are_left_as_they_are(secret: str, around: str) -> None:
     mask = Mask([secret])
     for text in (around, around + secret, secret + around):
         value = [{text: [text]}]
-        if mask.misses(json.dumps(value, ensure_ascii=ascii_only).encode()):
-            assert mask(value) is value
-            assert secret not in text
+        assert (mask(value) is value) is (secret not in text)
