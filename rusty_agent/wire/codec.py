@@ -9,12 +9,16 @@ bits, integer keys), so each direction falls back to the standard library's code
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-__all__ = ["dumps", "join_surrogates", "loads", "loads_loose", "loads_strict", "map_strings", "mend"]
+__all__ = ["dumps", "ends_within", "join_surrogates", "loads", "loads_loose", "loads_strict", "map_strings", "mend"]
+
+# What stands where reading stops, if a number, a word or an escape was cut.
+_BEGUN = re.compile(r"-?|[.eE][+-]?|t(ru?)?|f(a(ls?)?)?|n(ul?)?|u[0-9a-fA-F]{0,4}")
 
 loads_strict = orjson.loads
 """orjson's own decoder: raises ValueError for anything that is not strict JSON."""
@@ -42,6 +46,14 @@ def loads_loose(data: bytes) -> Any:
         return _decode_loosely(data.decode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def ends_within(error: ValueError) -> bool:
+    """Whether the text that `loads` could not read is the beginning of JSON: it was cut off."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    begun = _BEGUN.fullmatch(error.doc, error.pos) is not None and error.msg != "Extra data"
+    return begun or error.msg.startswith("Unterminated string")
 
 
 def _integer(digits: str) -> int | float:

@@ -14,7 +14,7 @@ from ..types import Finish, RawChunk, RefusalDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .assemble import Assembler
 from .chunks import ChunkDecoder, Delta
-from .codec import loads, loads_strict
+from .codec import ends_within, loads, loads_strict
 from .frame import NO_FRAME
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
@@ -223,10 +223,10 @@ class ReplyDecoder:
         out: list[Delta] = []
         try:
             value = loads(body)
-        except ValueError:
+        except ValueError as error:
             if b"\ndata:" in body and not self.has_content:
                 return self._read_anew(body)
-            self._fail(_unreadable(body), out)
+            self._fail(_unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
             return self._deliver(out)
         chunks = self._chunks
         if self._thinking is None and (plain := chunks.decode_plain_document(value)) is not None:
@@ -241,8 +241,9 @@ class ReplyDecoder:
             chunks.meta = value
         if chunks.error is not None:
             self._fail(chunks.error, out)
-        elif not chunks.choices:
-            self._fail(ResponseError(f"The answer holds no choices: {failure.excerpt(body)}", body=body[:2048]), out)
+        elif not chunks.choices or _is_bare(value):
+            what = "no message" if chunks.choices else "no choices"
+            self._fail(ResponseError(f"The answer holds {what}: {failure.excerpt(body)}", body=body[:2048]), out)
         else:
             self._end(out)
         return self._deliver(out)
@@ -310,6 +311,15 @@ def has_content(deltas: list[Delta]) -> bool:
     )
 
 
+def _is_bare(document: Any) -> bool:
+    """Whether the choices of an answer hold nothing: no message, be it empty, and no reason for its end."""
+    choices = document.get("choices") if isinstance(document, dict) else None
+    if not isinstance(choices, list):
+        return False
+    named = ("message", "delta", "text", "finish_reason")
+    return all(choice.get(name) is None for choice in choices if isinstance(choice, dict) for name in named)
+
+
 def _is_whole(document: bytearray) -> bool:
     """Whether it is an object from brace to brace: then it does not matter that the connection broke behind it."""
     try:
@@ -318,8 +328,10 @@ def _is_whole(document: bytearray) -> bool:
         return False
 
 
-def _unreadable(body: bytes) -> ResponseError:
+def _unreadable(body: bytes, *, cut: bool) -> ResponseError:
+    """The error of a body that is no JSON; one that was `cut` may be whole the next time."""
     what = "an HTML page" if body.startswith(b"<") else "not JSON"
-    return ResponseError(
-        f"The answer is {what}: {failure.excerpt(body)}. Check that base_url names the API itself.", body=body[:2048]
-    )
+    more = "It was cut off before its end." if cut else "Check that base_url names the API itself."
+    error = ResponseError(f"The answer is {what}: {failure.excerpt(body)}. {more}", body=body[:2048])
+    error.retryable = cut
+    return error

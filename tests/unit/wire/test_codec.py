@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 from typing import Any
 
 import pytest
 
-from rusty_agent.wire.codec import dumps, join_surrogates, loads, loads_loose, loads_strict, mend
+from rusty_agent.wire.codec import dumps, ends_within, join_surrogates, loads, loads_loose, loads_strict, mend
 
 NESTED = b"[" * 100_000 + b"]" * 100_000
 
@@ -53,6 +54,25 @@ def test_loads_refuses(data: bytes) -> None:
     for decode in (loads, loads_loose):
         with pytest.raises(ValueError):
             decode(data)
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_json_that_ends_within(ascii_only: bool) -> None:
+    value: dict[str, Any] = {"a": [1, -2.5e-3, True, False, None, "né\n\\", {"b": {}}, "世"], "c": "d"}
+    text = json.dumps(value, ensure_ascii=ascii_only).encode()
+    for end in range(1, len(text)):
+        with pytest.raises(ValueError) as cut:
+            loads(text[:end])
+        assert ends_within(cut.value)
+
+
+@pytest.mark.parametrize(
+    "data", [b"{a", b"{]", b'{"a" 1}', b'{"a": b}', b"{}x", b"{}n", b"{} {", b"{'a'", b'{"a\nb"}', NESTED]
+)
+def test_what_is_no_json_and_not_cut(data: bytes) -> None:
+    with pytest.raises(ValueError) as wrong:
+        loads(data)
+    assert not ends_within(wrong.value)
 
 
 def test_loads_not_a_number() -> None:

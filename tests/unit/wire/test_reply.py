@@ -252,6 +252,8 @@ EMPTY = "The endpoint closed the connection with an empty answer"
         (b"{}", errors.ResponseError, "The answer holds no choices: '{}'", ""),
         (b'{"choices":null,"id":"x"}', errors.ResponseError, "The answer holds no choices", ""),
         (b'{"choices":[]}', errors.ResponseError, "The answer holds no choices", ""),
+        (b'{"choices":[{}]}', errors.ResponseError, "The answer holds no message: '{\"choices\":[{}]}'", ""),
+        (b'{"choices":[{"message":null,"index":0}]}', errors.ResponseError, "The answer holds no message", ""),
         (b"[]", errors.ResponseError, "no JSON object", ""),
         (b'{"choices": [', errors.ResponseError, "The answer is not JSON: '{\"choices\": ['", ""),
         (b"<!DOCTYPE html><p>Hi", errors.ResponseError, "The answer is an HTML page: '<!DOCTYPE html><p>Hi'", ""),
@@ -286,6 +288,8 @@ EMPTY = "The endpoint closed the connection with an empty answer"
         "empty-object",
         "null-choices",
         "no-choices",
+        "bare-choice",
+        "choice-of-nulls",
         "empty-list",
         "cut-document",
         "html",
@@ -306,6 +310,21 @@ def test_an_error_carries_the_usage_so_far() -> None:
         error = _every_way(sse({**chunk("Hi"), "usage": USAGE}, last, done=False)).error
         assert error is not None
         assert (error.partial_text, error.usage) == ("Hi", COUNTED)
+
+
+def test_a_document_that_was_cut_is_worth_another_try() -> None:
+    whole = json.dumps(
+        {"id": "é", "choices": [{"index": 0, "message": {"content": '\\Hi"'}, "x": [True, -2.5e3]}]}
+    ).encode()
+    for end in range(1, len(whole)):
+        error = replay([whole[:end]]).error
+        assert error is not None
+        assert (type(error), error.retryable) == (errors.ResponseError, True)
+        assert "It was cut off" in error.message
+    for junk in (b"{malformed json: <<<chaos>>>", whole[:-2] + b"x", whole + b"}", b'{"a": b}', b"<html", b"[1,"):
+        error = replay([junk]).error
+        assert error is not None
+        assert not error.retryable
 
 
 def test_an_error_holds_at_most_two_kib_of_an_unreadable_answer() -> None:
@@ -428,7 +447,7 @@ def test_junk_after_the_finish_is_an_end_mark(junk: bytes) -> None:
         (sse(chunk("ok"), done=False) + b"data: " + b"x" * 300, True),
         (sse(chunk("ok"), chunk(finish="stop")) + b"data: " + b"x" * 300, False),
         (b"{" + b" " * 300 + b"}", True),
-        (b" " * 300 + b'{"choices":[{}]}' + b" " * 200, False),
+        (b" " * 300 + b'{"choices":[{"text":""}]}' + b" " * 200, False),
     ],
     ids=["event-fits", "event", "unfinished-event", "after-the-end", "document", "document-fits"],
 )
