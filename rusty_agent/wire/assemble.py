@@ -98,6 +98,11 @@ class Assembler:
         if self._more is None:
             return []
         return [
-            ToolCall(call.id or f"call_{number}", call.name, call.arguments.getvalue(), call.extra)
+            ToolCall(call.id or f"call_{number}", call.name, _arguments(call.arguments.getvalue()), call.extra)
             for number, call in sorted(self._more.calls.items())
         ]
+
+
+def _arguments(text: str) -> str:
+    """Without the `{}` that Bedrock, or a gateway to Anthropic, puts first of all (litellm#4537): so it is no JSON."""
+    return text[2:] if text.startswith("{}{") else text

@@ -196,6 +196,16 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
         [_delta({"city": "Rome"}, name="w", id="a"), _delta({}, name="v", id="b")],
         [("a", "w", ROME), ("b", "v", "{}")],
     ),
+    "arguments-empty-before-they-come": (  # litellm#4537, openai-agents-js#712
+        [
+            _delta({}, name="w", index=0, id="a"),
+            _delta('{"city":', index=0),
+            _delta("{}", name="v", index=1, id="b"),
+            _delta('"Rome"}', index=0),
+            _delta("", index=1),
+        ],
+        [("a", "w", ROME), ("b", "v", "{}")],
+    ),
     "function-missing": (
         [{"index": 0, "id": "a"}, {"index": 0, "id": "a", "function": "w"}, _delta("{}", name="w", index=0)],
         [("a", "w", "{}")],
