@@ -25,7 +25,7 @@ class Template:
         text: The template as it was given.
 
     Raises:
-        ValueError: A brace stands alone, or holds more than a column's name.
+        ValueError: A brace stands alone, or holds more than a column's name; or there is no column.
     """
 
     text: str
@@ -40,6 +40,8 @@ class Template:
         for _, column, form, conversion in parts:
             if column is not None:
                 _check(column, form, conversion)
+        if all(column is None for _, column, _, _ in parts):
+            raise ValueError(f"template: {self.text!r} names no column, so every row would ask the same: {{column}}")
         return tuple((literal, column) for literal, column, _, _ in parts)
 
     @property

@@ -177,7 +177,9 @@ def _model_of_rows(arguments: argparse.Namespace) -> str:
     once = arguments.input == "-" or (os.path.exists(arguments.input) and not os.path.isfile(arguments.input))
     if not once and arguments.template is None:
         for row in open_source(arguments.input).rows(limit=arguments.limit):
-            model = row.parameters.get("extra_body", {}).get("model") if isinstance(row, Row) else first
+            if not isinstance(row, Row):  # the batch itself tells of bad lines
+                continue
+            model = row.parameters.get("extra_body", {}).get("model")
             if not model:
                 first = None
                 break

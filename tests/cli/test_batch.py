@@ -267,6 +267,10 @@ def test_the_model_may_stand_in_the_rows(command: Command, server: FaultServer) 
     ended = command.run(env=key)
     assert ended.code == 1
     assert "no model: name one with -m" in ended.err
+    write_rows(command.input, [{"no": "request"}, {"prompt": "a", "model": "three"}])
+    assert "line 1: " in command.run("--fresh", env=key).err
+    assert "1 answered, 1 bad lines left out" in command.run("--fresh", "--on-bad-line", "skip", env=key).err
+    assert server.requests[-1].json["model"] == "three"
     assert "no API key: set OPENROUTER_API_KEY" in command.run(env={}).err
 
 
