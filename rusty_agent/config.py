@@ -142,7 +142,11 @@ class Secret:
         return hash(self._value)
 
 
-_SECRET_NAMES = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
+_SECRET_NAMES = re.compile(  # Fireworks' `x-session-affinity` holds no session's key but the name of a user
+    r"auth|key|token|secret|cookie|credential|passw|passphrase|session(?!-affinity)|signature|jwt"
+    r"|(?<![a-z])(pass|sig)(?![a-z])",
+    re.IGNORECASE,
+)
 
 
 def is_secret(header: str) -> bool:

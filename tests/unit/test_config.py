@@ -13,6 +13,7 @@ from rusty_agent.config import (
     chat_url,
     checked_proxy,
     header_secrets,
+    is_secret,
     resolve_key,
     time_limits,
     url_secrets,
@@ -143,6 +144,25 @@ def test_keys_that_cannot_stand_in_a_header(api_key: str) -> None:
 def test_keys_that_are_no_strings() -> None:
     with pytest.raises(ValueError, match="api_key must be a string, not bytes"):
         resolve_key(b"sk-secret", OPENAI, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("X-Api-Key", True),
+        ("X-Session-Id", True),
+        ("X-Gateway-Pass", True),
+        ("X-Passwd", True),
+        ("sig", True),
+        ("X-JWT-Assertion", True),
+        ("X-Session-Affinity", False),
+        ("X-Passthrough", False),
+        ("X-Signal", False),
+        ("OpenAI-Organization", False),
+    ],
+)
+def test_names_of_secrets(name: str, secret: bool) -> None:
+    assert is_secret(name) is is_secret(name.lower()) is secret
 
 
 def test_secrets_in_headers() -> None:
