@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import APIConnectionError, APIStatusError, RateLimitError, RustyAgentError
 from .net.attempt import Attempt, given_up
 from .net.caller import Caller
 from .net.http.transport import Transport
-from .net.limits import Limiter, Permit
 from .net.retry import RetryBudget, logger, retrying
 from .net.watchdog import Interrupted, Scope
 from .requests import Prepared
@@ -22,6 +21,9 @@ from .types import Finish, GenerateResult, TokenCounts, ToolCall, Usage
 from .wire.chunks import Delta
 from .wire.refusal import Adaptation, Refusals
 from .wire.request import encode_body
+
+if TYPE_CHECKING:
+    from .net.limits import Limiter, Permit
 
 __all__ = ["Call", "Outcome", "all_was_given"]
 

@@ -10,13 +10,13 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence, Sized
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from .net.caller import Caller
-from .net.gather import Inputs
-from .net.limits import Limiter
 from .parameters import RunParameters, merged, shows
 from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
+    from .net.caller import Caller
+    from .net.gather import Inputs
+    from .net.limits import Limiter
     from .progress.show import ProgressOption
     from .requests import Requests
     from .run import Concurrency

@@ -29,10 +29,8 @@ from .config import (
 )
 from .errors import MissingAPIKeyError
 from .many import ManyPrompts
-from .net.caller import Caller
 from .net.guard import drop_closed
 from .net.http.transport import Transport, TransportOptions, proxies_of_environment
-from .net.limits import Limiter
 from .net.retry import RetryBudget
 from .parameters import FromPreset, LocalOptions, Parameters, shows
 from .presets import Preset, find_preset
@@ -44,6 +42,9 @@ from .wire.sse import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from .net.caller import Caller
+    from .net.limits import Limiter
 
 __all__ = ["AsyncProvider"]
 
@@ -315,6 +316,8 @@ class AsyncProvider(FromPreset, ManyPrompts):
     def _limiter_of(self, loop: asyncio.AbstractEventLoop) -> Limiter:
         limiter = self._limiters.get(loop)
         if limiter is None:
+            from .net.limits import Limiter  # most providers have none, and import that much less
+
             drop_closed(self._limiters)
             limiter = self._limiters[loop] = Limiter(self._line or Limits(), loop)
         return limiter

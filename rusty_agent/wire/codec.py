@@ -18,7 +18,7 @@ import orjson
 __all__ = ["dumps", "ends_within", "join_surrogates", "loads", "loads_loose", "loads_strict", "map_strings", "mend"]
 
 # What stands where reading stops, if a number, a word or an escape was cut.
-_BEGUN = re.compile(r"-?|[.eE][+-]?|t(ru?)?|f(a(ls?)?)?|n(ul?)?|u[0-9a-fA-F]{0,4}")
+_BEGUN = r"-?|[.eE][+-]?|t(ru?)?|f(a(ls?)?)?|n(ul?)?|u[0-9a-fA-F]{0,4}"
 
 loads_strict = orjson.loads
 """orjson's own decoder: raises ValueError for anything that is not strict JSON."""
@@ -52,7 +52,7 @@ def ends_within(error: ValueError) -> bool:
     """Whether the text that `loads` could not read is the beginning of JSON: it was cut off."""
     if not isinstance(error, json.JSONDecodeError):
         return False
-    begun = _BEGUN.fullmatch(error.doc, error.pos) is not None and error.msg != "Extra data"
+    begun = re.fullmatch(_BEGUN, error.doc[error.pos :]) is not None and error.msg != "Extra data"
     return begun or error.msg.startswith("Unterminated string")
 
 

@@ -81,9 +81,9 @@ Google's (https://cloud.google.com/apis/design/errors), TGI's `overloaded`, Moon
 of Python's classes, as vLLM and LiteLLM send them (`InternalServerError`), are the same words in another case.
 """
 
-_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_CAPITAL = r"(?<=[a-z])(?=[A-Z])"
 
-_SECONDS = re.compile(r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*")  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
+_SECONDS = r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*"  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
 
 _HINTS = {
     401: "Check the API key.",
@@ -125,7 +125,7 @@ def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
     error = _object(chunk.get("error")) if isinstance(chunk, dict) else None
     told = [fields["code"], (error or {}).get("status"), fields["type"]]
     numbers = [int(str(value)) for value in told[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
-    words = [_CAPITAL.sub("_", value[:_MAX_EXCERPT]).lower() for value in told if isinstance(value, str)]
+    words = [re.sub(_CAPITAL, "_", value[:_MAX_EXCERPT]).lower() for value in told if isinstance(value, str)]
     names = [_NAMES[word] for word in words if word in _NAMES]
     status = next(iter(numbers + names), 200)
     return _build(status, chunk, "", otherwise)
@@ -269,4 +269,4 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _positive(text: str | None) -> float | None:
-    return float(text) if text is not None and _SECONDS.fullmatch(text) else None
+    return float(text) if text is not None and re.fullmatch(_SECONDS, text) else None

@@ -24,8 +24,8 @@ __all__ = ["RateLimits"]
 _UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _PERIODS = tuple(_UNITS.values())
 _LONGEST_PACE = 60.0
-_NAME = re.compile(r"^(?:x-|anthropic-)?ratelimit(?:bysize)?-(.+)$")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s|d)")
+_NAME = r"^(?:x-|anthropic-)?ratelimit(?:bysize)?-(.+)$"
+_DURATION = r"(\d+(?:\.\d+)?)(ms|h|m|s|d)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AGREES = 0.25  # how far two estimates of a rate may differ
 _ROUGH = 10.0  # a reset of fewer whole seconds may be rounded too much to compute with
@@ -58,7 +58,7 @@ class RateLimits:
         """Take the headers of one response in."""
         said: dict[str, _Said] = {}
         for name, value in headers.items():
-            if "ratelimit" in (lower := name.lower()) and (found := _NAME.match(lower)) is not None:
+            if "ratelimit" in (lower := name.lower()) and (found := re.match(_NAME, lower)) is not None:
                 words = found[1].split("-")
                 kind = "tokens" if "bysize" in lower or any("token" in word for word in words) else "requests"
                 if not {"input", "output"} & set(words):  # Anthropic splits its tokens up besides
@@ -115,7 +115,7 @@ def _number(value: str) -> float | None:
 def _seconds(value: str) -> float | None:
     """`6m0s`, `12ms`, `1.5`; None for moments in time, whose clock is the server's."""
     text = value.strip()
-    parts = _DURATION.findall(text)
+    parts = re.findall(_DURATION, text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)
     number = _number(text)

@@ -15,7 +15,7 @@ from .codec import dumps
 
 __all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADER_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "host", "content-encoding"})
 
 
@@ -170,7 +170,7 @@ def checked_headers(headers: Mapping[str, str] | None, argument: str) -> dict[st
         raise ValueError(f"{argument} must be a mapping of header names to values")
     checked: dict[str, str] = {}
     for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(_HEADER_NAME, name):
             raise ValueError(f"{argument}: {name!r} is no header name")
         if not isinstance(value, str):
             raise ValueError(f"{argument}: the value of {name!r} must be a string, not {type(value).__name__}")

@@ -22,7 +22,7 @@ _KNOWN_CUSTOM = frozenset({"index", "id", "custom", "function"})  # its type is 
 _NO_ID = "null"  # what GLM and Mistral give the later pieces of a call (zed#53605, langchainjs#11373)
 _MOST_ID = 2**63
 _MAX_NAME = 2**10  # characters from which on a name gets no further piece: adding one copies it
-_MARKS = re.compile(r'\\(?s:.)|["{}\[\]]')
+_MARKS = r'\\(?s:.)|["{}\[\]]'
 
 
 class _Call:
@@ -70,7 +70,7 @@ class _Call:
         escapes = len(text) - len(text.rstrip("\\"))
         rest = escapes % 2  # a last backslash belongs to the character that is to come
         self._unread = ["\\"] if rest else []
-        for mark in _MARKS.findall(text[: len(text) - rest]):
+        for mark in re.findall(_MARKS, text[: len(text) - rest]):
             if mark == '"':
                 self._in_string = not self._in_string
                 self._seen = True

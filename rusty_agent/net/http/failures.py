@@ -22,13 +22,13 @@ __all__ = ["NETWORK_ERRORS", "final_error", "network_error", "salvage"]
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What reading from a `Response` may raise; `network_error` turns it into an error of ours."""
 
-_HTTP_ERROR = re.compile(r"<\w+: 400, message=['\"](.*?)\.?['\"]>")  # aiohttp's, which no server has sent
+_HTTP_ERROR = r"<\w+: 400, message=['\"](.*?)\.?['\"]>"  # aiohttp's, which no server has sent
 
 
 def network_error(error: BaseException, url: URL, *, connect: float | None = None) -> errors.RustyAgentError:
     """The error of ours for one of aiohttp's, or of the operating system's, on the way to `url`."""
     peer = f"{url.host}:{url.port}"
-    said = printable(_HTTP_ERROR.sub(r"\1", str(error)) or type(error).__name__)
+    said = printable(re.sub(_HTTP_ERROR, r"\1", str(error)) or type(error).__name__)
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         return errors.APITimeoutError(
             f"No connection to {peer} within {connect} s. Is the host up and reachable?",
