@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from ..errors import ResponseError, RustyAgentError
 from ..types import RawChunk, RefusalDelta, StreamEvent, TextDelta, Usage, UsageUpdate
 from . import failure
-from .codec import join_surrogates, loads_loose, loads_strict, mend
+from .codec import index_of, join_surrogates, loads_loose, loads_strict, mend
 from .frame import NO_FRAME, Frame, frame_of
 from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
 from .plain import FAILURES, KINDS, META_KEYS, NO_REASON, PADDING_KEYS, plain_answer, plain_chunk
@@ -22,7 +22,7 @@ from .sse import Event
 from .tools import ToolCallTracker
 from .usage import find_usage
 
-__all__ = ["ChunkDecoder", "Delta"]
+__all__ = ["MEDIA_KEYS", "ChunkDecoder", "Delta"]
 
 Delta: TypeAlias = str | StreamEvent
 """A bare str is text of the first choice."""
@@ -33,6 +33,9 @@ _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
 _DELTA_KEYS = REASONING_KEYS | {"role", "content", "refusal", "name", "tool_calls", "function_call"}
+MEDIA_KEYS = frozenset({"audio", "images"})
+"""Of a delta: content that no event but `RawChunk` carries, OpenAI's and OpenRouter's."""
+
 _DONE = b"[DONE]"
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
@@ -61,6 +64,7 @@ class ChunkDecoder:
         resumed: The choices that went on after their finish reason, and have got no other since.
         early: A choice went on after its finish reason: this endpoint's reasons do not tell that the answer is whole.
         choices: The indexes of the choices seen.
+        news: A chunk that is not plain held token counts, or what no event but `RawChunk` carries.
         begun: The choices of which a delta brought something.
         strange: The last chunk, if it is of no kind that is known: no answer, no counts, no sign of life.
     """
@@ -77,7 +81,9 @@ class ChunkDecoder:
         self.early = False
         self.choices = _NO_CHOICE
         self.begun = _NO_CHOICE
+        self.news = False
         self.strange: dict[str, Any] | None = None
+        self._whole = False  # it is one JSON object, and no stream
         self._failed = ""  # the finish reason that says that a choice is not whole
         self._tools: dict[int, ToolCallTracker] = {}
         self._held: dict[tuple[type, int], str] = {}  # high surrogates whose other half is in the next delta
@@ -182,6 +188,11 @@ class ChunkDecoder:
         self.meta = document
         return text, find_usage(document)
 
+    def decode_document(self, document: Any, data: bytes, out: list[Delta]) -> None:
+        """Decode a whole answer that is parsed already; arguments as those of `decode_value`."""
+        self._whole = True
+        self.decode_value(document, data, out)
+
     def flush(self, out: list[Delta]) -> None:
         """The answer has ended: hand out what waited for its other half."""
         for kind, index in list(self._held):
@@ -212,7 +223,7 @@ class ChunkDecoder:
         self.decode_value(chunk, data, out, loose=True)
 
     def decode_value(self, chunk: Any, data: bytes, out: list[Delta], *, loose: bool = False) -> None:
-        """Decode one chunk, or a whole answer, that is parsed already.
+        """Decode one chunk that is parsed already.
 
         Args:
             chunk: The value.
@@ -248,10 +259,13 @@ class ChunkDecoder:
         choice_error: Any = groq.get("error") if isinstance(groq, dict) else None  # why it stopped a stream early
         if isinstance(choices, list):
             alone = self._single and len(choices) == 1 and len(self.choices) <= 1
-            for choice in choices:
+            for place, choice in enumerate(choices):
                 if isinstance(choice, dict):
-                    unknown |= self._decode_choice(choice, alone, out)
-                    choice_error = choice_error or choice.get("error") or _error_within(choice.get("delta"))
+                    index = index_of(choice.get("index"))
+                    if alone or index is None:  # of several that were asked for, the place tells
+                        index = 0 if self._single else place
+                    unknown |= self._decode_choice(choice, index, out)
+                    choice_error = choice_error or _told(choice.get("error")) or _error_within(choice.get("delta"))
                 else:
                     unknown |= bool(choice)
         else:
@@ -259,13 +273,16 @@ class ChunkDecoder:
         if loose:  # from here on no string waits for its other half
             chunk = mend(chunk)
         self._keep_meta(chunk, small)
-        if chunk.get("error") or choice_error or self._failed or failure.is_error(chunk):
-            told = chunk if chunk.get("error") or not choice_error else {"error": choice_error}
+        error = _told(chunk.get("error")) if choices else chunk.get("error")
+        if error or choice_error or self._failed or failure.is_error(chunk):
+            told = chunk if error or not choice_error else {"error": choice_error}
             self.error = failure.in_band(told, f"finish_reason {self._failed!r}" if self._failed else "")
         elif unknown:
+            self.news = True
             out.append(RawChunk(chunk))
         usage = find_usage(chunk)
         if usage is not None:
+            self.news = True
             out.append(UsageUpdate(usage))
         if not _is_alive(chunk):
             self.strange = chunk if unknown and choices is None and usage is None else None
@@ -283,11 +300,8 @@ class ChunkDecoder:
             ):
                 meta[key] = value
 
-    def _decode_choice(self, choice: dict[str, Any], alone: bool, out: list[Delta]) -> bool:
+    def _decode_choice(self, choice: dict[str, Any], index: int, out: list[Delta]) -> bool:
         """Decode one choice; True where it holds something that no event carries."""
-        index = choice.get("index")
-        if alone or type(index) is not int:
-            index = 0
         self.choices = _with(self.choices, index)
         before = len(out)
         unknown = _has_news(choice, _CHOICE_KEYS)
@@ -303,6 +317,8 @@ class ChunkDecoder:
         if len(out) > before and self.reasons:
             self._resume(index)
         reason = choice.get("finish_reason")
+        if isinstance(reason, dict):  # as SGLang has it within
+            reason = reason.get("type")
         if reason and isinstance(reason, str) and reason != NO_REASON:
             self._finish(index, reason, alone=len(out) == before)
         return unknown
@@ -340,7 +356,7 @@ class ChunkDecoder:
         if calls:
             tracker = self._tools.setdefault(index, ToolCallTracker())
             for raw in calls if isinstance(calls, list) else [calls]:
-                call = tracker.delta(raw, index)
+                call = tracker.delta(raw, index, whole=self._whole)
                 if call is not None:
                     out.append(call)
                 else:
@@ -391,7 +407,12 @@ def _is_alive(chunk: dict[str, Any]) -> bool:
 
 
 def _error_within(delta: Any) -> Any:
-    return delta.get("error") if isinstance(delta, dict) else None
+    return _told(delta.get("error")) if isinstance(delta, dict) else None
+
+
+def _told(error: Any) -> Any:
+    """What stands where an error may; None where it is an object that says nothing (some send one with each chunk)."""
+    return None if isinstance(error, dict) and not any(error.values()) else error
 
 
 def _has_news(value: dict[str, Any], known: frozenset[str]) -> bool:

@@ -15,7 +15,17 @@ from typing import Any
 
 import orjson
 
-__all__ = ["dumps", "ends_within", "join_surrogates", "loads", "loads_loose", "loads_strict", "map_strings", "mend"]
+__all__ = [
+    "dumps",
+    "ends_within",
+    "index_of",
+    "join_surrogates",
+    "loads",
+    "loads_loose",
+    "loads_strict",
+    "map_strings",
+    "mend",
+]
 
 # What stands where reading stops, if a number, a word or an escape was cut.
 _BEGUN = r"-?|[.eE][+-]?|t(ru?)?|f(a(ls?)?)?|n(ul?)?|u[0-9a-fA-F]{0,4}"
@@ -25,7 +35,8 @@ loads_strict = orjson.loads
 
 
 def loads(data: bytes) -> Any:
-    """Decode JSON, forgiving bytes that are no UTF-8 and escapes of lone surrogates; each becomes U+FFFD.
+    """Decode JSON, forgiving bytes that are no UTF-8, and escapes of lone surrogates (each becomes U+FFFD), and control
+    characters in strings.
 
     Raises:
         ValueError: It is not JSON, or nested too deeply.
@@ -64,7 +75,7 @@ def _integer(digits: str) -> int | float:
         return float(digits)
 
 
-_decode_loosely = json.JSONDecoder(parse_int=_integer).decode
+_decode_loosely = json.JSONDecoder(parse_int=_integer, strict=False).decode
 
 
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:
@@ -107,3 +118,12 @@ def dumps(value: Any) -> bytes:
 def join_surrogates(text: str) -> str:
     """Join surrogate pairs into the characters they mean; a lone one becomes U+FFFD."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def index_of(value: Any) -> int | None:
+    """The number that stands where an index belongs, be it written as `"1"` or `1.0`; None of anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
+        return int(value)
+    return value if isinstance(value, int) else None

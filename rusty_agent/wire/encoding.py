@@ -21,12 +21,17 @@ _BLOCK_BYTES = 2**18
 _HEAD_BYTES = 8  # by which to tell what is compressed from what is not: few such bytes are all text
 _GZIP = b"\x1f\x8b"
 _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_COMPRESSIONS = _WBITS.keys() | {"br", "zstd", "compress", "x-compress"}
 _TEXT = frozenset(b"\t\n\r" + bytes(range(0x20, 0x7F)))
 
 
 def inflater_for(encoding: str | None) -> Inflater | None:
-    """What undoes this `Content-Encoding`; None where nothing is to be undone."""
-    names = [name for part in (encoding or "").split(",") if (name := part.strip().lower()) not in ("", "identity")]
+    """What undoes this `Content-Encoding`; None where nothing is to be undone.
+
+    What is no compression says nothing: `none` keeps proxies from compressing a stream, `utf-8` and `chunked` are
+    mistakes.
+    """
+    names = [name for part in (encoding or "").split(",") if (name := part.strip().lower()) in _COMPRESSIONS]
     return Inflater(",".join(names)) if names else None
 
 
@@ -65,11 +70,11 @@ class Inflater:
             raise self._failed(str(error)) from None
 
     def _begin(self, data: bytes) -> Any:
+        if _TEXT.issuperset(data[:_HEAD_BYTES]):
+            return None
         wbits = _WBITS.get(self._encoding)
         if wbits is None:
             raise self._failed("it was not asked for")
-        if _TEXT.issuperset(data[:_HEAD_BYTES]):
-            return None
         if wbits == 15 and not (data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0):  # RFC 1950 §2.2
             wbits = -15
         return zlib.decompressobj(wbits)

@@ -104,7 +104,7 @@ def status_error(status: int, headers: Mapping[str, str], body: bytes, *, now: f
         body: The body, or its first `MAX_ERROR_BYTES`.
         now: The wall clock in seconds since 1970, which `Retry-After` dates are measured against.
     """
-    bare = body.strip().removeprefix(b"data:").strip()  # some say it as an event, though nobody listens yet
+    bare = _bare(body)
     try:
         decoded: Any = loads(bare) if bare else None
     except ValueError:
@@ -144,7 +144,12 @@ def is_error(body: Any) -> bool:
     DashScope `code` and `message`, FastChat, Databricks and Baidu `error_code`, gateways a `message` alone or with a
     `statusCode`, MiniMax `base_resp` with a status that is not 0.
     """
-    if not isinstance(body, dict) or body.get("choices"):
+    if not isinstance(body, dict):
+        return False
+    status = body.get("base_resp")
+    if isinstance(status, dict) and status.get("status_code"):
+        return True
+    if body.get("choices"):
         return False
     if body.get("error") or body.get("detail") or body.get("object") == "error" or body.get("type") == "error":
         return True
@@ -153,8 +158,7 @@ def is_error(body: Any) -> bool:
     if message := body.get("message") or body.get("msg"):
         coded = any(body.get(name) and str(body[name]) not in _FINE for name in _CODES) or body.get("success") is False
         return coded or (isinstance(message, str) and body.keys() <= _MESSAGE_ALONE)
-    status = body.get("base_resp")
-    return bool(status.get("status_code")) if isinstance(status, dict) else bool(body.get("errors"))
+    return bool(body.get("errors"))
 
 
 def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: Any) -> errors.APIStatusError:
@@ -166,6 +170,14 @@ def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: An
     text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
     return kind(text, status_code=status, body=decoded, **fields, **more)
+
+
+def _bare(body: bytes) -> bytes:
+    """A body without what may stand around its JSON: some say it as an event, though nobody listens yet."""
+    body = body.strip().removeprefix(b"\xef\xbb\xbf").strip()
+    if body.startswith((b"{", b"[", b"<")):
+        return body
+    return next((line[5:].strip() for line in body.splitlines() if line.startswith(b"data:")), body)
 
 
 def _hint(status: int, headers: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from ..errors import ResponseError, RustyAgentError, StreamInterruptedError
 from ..types import Finish, RawChunk, RefusalDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .assemble import Assembler
-from .chunks import ChunkDecoder, Delta
+from .chunks import MEDIA_KEYS, ChunkDecoder, Delta
 from .codec import ends_within, loads, loads_strict
 from .frame import NO_FRAME
 from .sse import MAX_EVENT_BYTES, SSEDecoder
@@ -33,7 +33,7 @@ class ReplyDecoder:
         ended: Nothing more is needed of the body: it finished (`[DONE]`), failed, or was closed.
         error: The error that ended the answer; set only once `ended` is.
         settled: Every choice has its finish reason, and the last came alone: only usage and the end mark should follow.
-        has_content: Text, reasoning, a refusal or a tool call has arrived: from here on nothing may be replayed.
+        has_content: Text, reasoning, a refusal, a tool call or media came: from then on nothing may be replayed.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class ReplyDecoder:
             self._document = bytearray()
             return data
         if not self._head and data.startswith(b"data:"):
-            self._sse = SSEDecoder(self._cap)
+            self._sse = SSEDecoder(self._cap, forgiving=True)
             return data
         body = (self._head + data).lstrip(_BLANK)
         bare = body.removeprefix(_BOM).lstrip(_BLANK)
@@ -170,7 +170,7 @@ class ReplyDecoder:
         if bare[:1] in b"{[<":
             self._document = bytearray()
             return bare
-        self._sse = SSEDecoder(self._cap)
+        self._sse = SSEDecoder(self._cap, forgiving=True)
         return _BOM + bare  # of which the decoder drops exactly one
 
     def _collect(self, document: bytearray, data: bytes, out: list[Delta]) -> None:
@@ -209,7 +209,7 @@ class ReplyDecoder:
             self._fail(failure.in_band(chunks.strange), out)
         elif self._sse.odd:
             self._fail(self._cut(), out)
-        elif not chunks.choices and (chunks.meta or self.assembler.usage or out):
+        elif not chunks.choices and (chunks.meta or chunks.news):
             self._fail(ResponseError("The stream holds no choices, so no answer."), out)
         else:
             self._end(out)
@@ -236,7 +236,7 @@ class ReplyDecoder:
             self.ended = self.has_content = True
             finish = Finish(chunks.reasons[0])
             return [text, finish] if usage is None else [text, UsageUpdate(usage), finish]
-        chunks.decode_value(value, body, out)
+        chunks.decode_document(value, body, out)
         if isinstance(value, dict):
             chunks.meta = value
         if chunks.error is not None:
@@ -251,7 +251,7 @@ class ReplyDecoder:
     def _read_anew(self, body: bytes) -> list[Delta]:
         """What looked like a document is a stream whose first line lacks its field: an error, most often."""
         out: list[Delta] = []
-        self._document, self._sse = None, SSEDecoder(self._cap)
+        self._document, self._sse = None, SSEDecoder(self._cap, forgiving=True)
         self._decode(self._sse.feed(body), out)
         return self._deliver(out) + self.close()
 
@@ -305,10 +305,17 @@ class ReplyDecoder:
 
 
 def has_content(deltas: list[Delta]) -> bool:
-    """Whether text, reasoning, a refusal or a tool call is among the deltas; the first is nearly always text."""
-    return bool(deltas) and (
-        type(deltas[0]) is str or any(not isinstance(delta, UsageUpdate | RawChunk | Finish) for delta in deltas)
-    )
+    """Whether text, reasoning, a refusal, a tool call or media are among the deltas; most often text comes first."""
+    return bool(deltas) and (type(deltas[0]) is str or any(map(_is_content, deltas)))
+
+
+def _is_content(delta: Delta) -> bool:
+    if not isinstance(delta, RawChunk):
+        return not isinstance(delta, UsageUpdate | Finish)
+    try:
+        return not MEDIA_KEYS.isdisjoint(delta.data["choices"][0]["delta"])
+    except (KeyError, IndexError, TypeError):
+        return False
 
 
 def _is_bare(document: Any) -> bool:

@@ -27,6 +27,7 @@ as much for nothing but `[],[],…`.
 _BOM = b"\xef\xbb\xbf"
 _MAX_NAME_BYTES = 2**12  # of an event's type or id more is not decoded
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
+_LITTER = b" \t\0" + _BOM
 _OPENINGS = frozenset({b"{", b"[", b"[{"})
 _FIELD_SLACK = 16  # a line still under way may hold this much beside its value: the field's name, colon and space
 
@@ -40,6 +41,12 @@ class Event(bytes):
 class SSEDecoder:
     """Turns bytes into events; constant work per byte, one event of memory.
 
+    Args:
+        max_event_bytes: The most that an event may hold.
+        forgiving: Read an event though its first line begins with blanks, NULs or a BOM: what a heartbeat has left, or
+            a writer that is made anew for each event. The standard ignores such a line, and text would be lost. Only
+            a second BOM at the very beginning is left to it.
+
     Attributes:
         error: One event was longer than the cap: the events before it were handed out, none will follow.
         last_event_id: The last `id` that was sent, `""` before.
@@ -47,8 +54,9 @@ class SSEDecoder:
         retry: The last reconnection time that was sent, in milliseconds, or None.
     """
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES, *, forgiving: bool = False) -> None:
         self._cap = max_event_bytes
+        self._forgiving = forgiving
         self._bom: bytes | None = b""  # the bytes seen while a leading BOM is still possible, then None
         self._after_cr = False  # the last byte was a CR: an LF right after it belongs to it
         self._partial = bytearray()  # a line whose end has not arrived
@@ -56,6 +64,7 @@ class SSEDecoder:
         self._data: bytes | bytearray | None = None
         self._size = 0  # its bytes
         self._type = ""
+        self._odd_first = False  # the first line begins with a second BOM
         self._sprawls = False  # a JSON text without its fields is under way
         self.error: ResponseError | None = None
         self.last_event_id = ""
@@ -120,7 +129,9 @@ class SSEDecoder:
             self._bom = data
             return b""
         self._bom = None
-        return data.removeprefix(_BOM)
+        bare = data.removeprefix(_BOM)
+        self._odd_first = len(bare) < len(data) and bare[:1] == _BOM[:1]
+        return bare
 
     def _feed_whole(self, data: bytes, events: list[bytes]) -> None:
         """Take bytes that begin at the border of two events: nearly all there are."""
@@ -202,7 +213,16 @@ class SSEDecoder:
         elif name == b"error":  # older llama.cpp: `error: {…}` as a line of its own
             self._add(value)
             self._type = "error"
-        elif name and not self.odd:
+        elif name:
+            self._take_odd(line, events)
+
+    def _take_odd(self, line: bytes, events: list[bytes]) -> None:
+        """A line that is no field: perhaps one behind what does not belong there; within an event it is ignored."""
+        bare = line.lstrip(_LITTER) if self._forgiving and self._data is None and not self._odd_first else line
+        self._odd_first = False
+        if bare != line and bare.partition(b":")[0] in _FIELDS:
+            self._line(bare, events)
+        elif not self.odd and events[-1:] != [b"[DONE]"]:
             self.odd = line[:2048]
 
     def _add(self, value: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ResponseError
 from ..types import ToolCallDelta
-from .codec import dumps, join_surrogates, mend
+from .codec import dumps, index_of, join_surrogates, mend
 
 __all__ = ["ToolCallTracker"]
 
@@ -94,8 +94,13 @@ class ToolCallTracker:
         self._by_index: dict[int | str, _Call] = {}
         self._by_both: dict[tuple[str, int | str], _Call] = {}
 
-    def delta(self, raw: Any, choice: int) -> ToolCallDelta | None:
+    def delta(self, raw: Any, choice: int, *, whole: bool = False) -> ToolCallDelta | None:
         """One entry of `tool_calls`; None for what carries nothing.
+
+        Args:
+            raw: The entry.
+            choice: The index of the choice in which it stands.
+            whole: It is a whole call, whatever its id and index say.
 
         Raises:
             ResponseError: The arguments are a value that JSON has no form for.
@@ -117,7 +122,7 @@ class ToolCallTracker:
         if not (id_ or name or arguments or extra):
             return None
         index = _index(raw.get("index"))
-        call = self._find(index, id_, name)
+        call = None if whole else self._find(index, id_, name)
         if call is None or _begins(index, id_, name, arguments, call):
             call = _Call(len(self._calls))
             self._calls.append(call)
@@ -177,9 +182,8 @@ def _begins(index: int | str | None, id_: str, name: str, arguments: str, last: 
 
 
 def _index(value: Any) -> int | str | None:
-    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
-        return int(value)
-    return value if isinstance(value, int | str) else None
+    number = index_of(value)
+    return number if number is not None or not isinstance(value, str) else value
 
 
 def _id(value: Any) -> str:

@@ -28,7 +28,9 @@ def _undone(encoding: str, pieces: list[bytes]) -> bytes:
     return b"".join([*blocks, *inflater.feed(b"", last=True)])
 
 
-@pytest.mark.parametrize("encoding", [None, "", "identity", " Identity , identity"])
+@pytest.mark.parametrize(
+    "encoding", [None, "", "identity", " Identity , identity", "none", "UTF-8", "chunked", "aws-chunked"]
+)
 def test_nothing_to_undo(encoding: str | None) -> None:
     assert inflater_for(encoding) is None
 
@@ -46,8 +48,21 @@ def test_nothing_to_undo(encoding: str | None) -> None:
         ("deflate", zlib.compress(BODY)),
         ("deflate", _raw_deflate(BODY)),
         ("deflate", BODY),
+        ("br", BODY),
     ],
-    ids=["gzip", "case", "x-gzip", "members", "garbage", "cut", "only-claimed", "zlib", "raw", "only-claimed-deflate"],
+    ids=[
+        "gzip",
+        "case",
+        "x-gzip",
+        "members",
+        "garbage",
+        "cut",
+        "only-claimed",
+        "zlib",
+        "raw",
+        "only-claimed-deflate",
+        "only-claimed-br",
+    ],
 )
 def test_every_way(encoding: str, packed: bytes) -> None:
     inflater = inflater_for(encoding)
@@ -61,7 +76,7 @@ def test_every_way(encoding: str, packed: bytes) -> None:
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip,gzip"])
 def test_what_was_not_asked_for(encoding: str) -> None:
     with pytest.raises(ResponseError, match=f"Content-Encoding: {encoding}"):
-        _undone(encoding, [b"{}", b""])
+        _undone(encoding, [b"\x8b\x02\x80{}\x03", b""])
 
 
 def test_damage() -> None:

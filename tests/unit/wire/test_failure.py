@@ -323,6 +323,20 @@ def test_headers_count_for_an_error_inside_an_answer(
     assert (error.retryable, error.retry_after, error.headers) == (retryable, wait, {})
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'event: error\ndata: {"error":{"code":"insufficient_quota","message":"m"}}\n\n',
+        b'data: {"error":{"code":"insufficient_quota","message":"m"}}\n\ndata: [DONE]\n\n',
+        b'\xef\xbb\xbf{"error":{"code":"insufficient_quota","message":"m"}}',
+        b'id:1\nevent:error\n:HTTP_STATUS/429\ndata:{"code":"insufficient_quota","message":"m"}\n',
+    ],
+)
+def test_what_may_stand_around_the_json_of_an_error(body: bytes) -> None:
+    error = _error(429, body)
+    assert (error.code, error.retryable) == ("insufficient_quota", False)
+
+
 def test_an_error_in_the_form_of_an_event() -> None:
     error = _error(429, b'data: {"error": {"message": "m", "code": "insufficient_quota"}}\n\n')
     assert (error.message, error.retryable) == ("HTTP 429: m. Send fewer requests, or wait.", False)

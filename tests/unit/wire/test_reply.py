@@ -616,3 +616,78 @@ def test_plain_text_is_no_answer() -> None:
 def test_malformed_data_of_an_event_of_another_kind_is_not_passed_over() -> None:
     outcome = _every_way(sse(chunk("Hi"), done=False) + b'event: chunk\ndata: {"choices": [{"del\n\n' + sse(chunk("!")))
     assert (outcome.text, type(outcome.error)) == ("Hi", errors.ResponseError)
+
+
+@pytest.mark.parametrize("litter", [b" ", b"\0", b"\t  ", BOM], ids=repr)
+def test_what_a_heartbeat_leaves_in_front_of_an_event_costs_no_text(litter: bytes) -> None:
+    event = sse(chunk("b"), done=False)
+    outcome = _every_way(sse(chunk("a"), done=False) + litter + event + sse(chunk("c"), chunk(finish="stop")))
+    assert (outcome.text, outcome.error) == ("abc", None)
+
+
+def test_lines_behind_the_end_mark_say_nothing() -> None:
+    outcome = _every_way(sse(chunk("a")) + b"stats 12ms\n\n</pre>\n")
+    assert (outcome.text, outcome.finish_reason, outcome.error) == ("a", None, None)
+
+
+def test_choices_are_told_apart_by_their_places_where_several_were_asked_for() -> None:
+    both = {"choices": [{"message": {"content": text}, "finish_reason": "stop"} for text in ("one", "two")]}
+    apart = replay([json.dumps(both).encode()], choices=2)
+    assert (apart.text, TextDelta("two", 1) in apart.deltas) == ("one", True)
+    call = {"id": "a", "function": {"name": "f", "arguments": "{}"}}  # Copilot splits an answer of Claude's like this
+    split = {"choices": [both["choices"][0], {"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    joined = replay([json.dumps(split).encode()])
+    assert (joined.text, joined.tool_calls) == ("one", [ToolCall("a", "f", "{}")])
+
+
+@pytest.mark.parametrize("kind", [float, str])
+def test_indexes_of_other_kinds(kind: type) -> None:
+    texts = [[{"index": kind(n), "delta": {"content": "ab"[n]}}] for n in (0, 1)]
+    if kind is str:
+        ends = [[{"index": str(n), "delta": {}, "finish_reason": "stop"}] for n in (0, 1)]
+    else:
+        ends = [[{"index": float(n), "delta": {}, "finish_reason": "stop"}] for n in (0, 1)]
+    outcome = _every_way(sse(*({"choices": choices} for choices in texts + ends)), choices=2)
+    assert (outcome.text, TextDelta("b", 1) in outcome.deltas, outcome.error) == ("a", True, None)
+
+
+@pytest.mark.parametrize("error", [{}, {"message": "", "code": None, "type": ""}, {"code": 0, "message": ""}], ids=repr)
+def test_an_error_that_says_nothing_is_none_beside_choices(error: dict[str, Any]) -> None:
+    assert replay([json.dumps({**DOCUMENT, "error": error}).encode()]).text == "Hi"
+    chunks = [{**chunk("Hi"), "error": error}, chunk(finish="stop")]
+    assert _every_way(sse(*chunks)).text == "Hi"
+    within = chunk("Hi")
+    within["choices"][0]["error"] = error
+    assert _every_way(sse(within, chunk(error=error), chunk(finish="stop"))).text == "Hi"
+
+
+def test_a_status_of_minimax_counts_beside_choices() -> None:
+    told = {**chunk("half"), "base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}}
+    error = _every_way(sse(told)).error
+    assert isinstance(error, errors.APIStatusError)
+    assert error.partial_text == "half"
+    fine = {**chunk("whole", finish="stop"), "base_resp": {"status_code": 0, "status_msg": ""}}
+    assert _every_way(sse(fine)).error is None
+
+
+@pytest.mark.parametrize(
+    "reason", [{"type": "abort", "message": "oom"}, {"type": "stop", "matched": 2}, {"no": "type"}]
+)
+def test_finish_reasons_that_are_objects(reason: dict[str, Any]) -> None:
+    last = chunk()
+    last["choices"][0]["finish_reason"] = reason
+    outcome = _every_way(sse(chunk("Hi"), last))
+    assert outcome.finish_reason == reason.get("type")
+    assert isinstance(outcome.error, errors.APIStatusError) is (reason.get("type") == "abort")
+
+
+@pytest.mark.parametrize("key", ["audio", "images"])
+def test_media_are_content(key: str) -> None:
+    assert replay([sse(chunk(**{key: [{"data": "AAAA"}]}), done=False)]).has_content
+    for other in (chunk(annotations=[1]), {"choices": [], "x": 1}, {"choices": [1]}):
+        assert not replay([sse(other, done=False)]).has_content
+
+
+def test_control_characters_in_strings_are_forgiven() -> None:
+    assert replay([JSON.replace(b"Hi", b"H\ti\n")]).text == "H\ti\n"
+    assert _every_way(sse(chunk("a"), done=False).replace(b'"a"', b'"a\tb"') + sse(chunk(finish="stop"))).text == "a\tb"

@@ -10,6 +10,7 @@ import pytest
 
 from rusty_agent.errors import ResponseError
 from rusty_agent.types import ToolCall, ToolCallDelta
+from rusty_agent.wire.codec import dumps
 from rusty_agent.wire.tools import ToolCallTracker
 from tests.replies import chunk, replay, sse
 
@@ -380,3 +381,31 @@ def test_an_id_that_is_a_number() -> None:
     assert first is not None
     assert second is not None
     assert [(call.call, call.id) for call in (first, second)] == [(0, "7"), (1, "8")]
+
+
+@pytest.mark.parametrize(
+    ("calls", "arguments"),
+    [
+        ([_delta("", name="f", id=""), _delta("", name="f", id="")], ["", ""]),
+        (
+            [_delta('{"a":1}', name="f", id="x", index=0), _delta('{"a":2}', name="f", id="x", index=0)],
+            ['{"a":1}', '{"a":2}'],
+        ),
+        ([_delta("ls", name="sh"), _delta("pwd", name="sh")], ["ls", "pwd"]),
+    ],
+)
+def test_each_entry_of_a_whole_answer_is_a_call(calls: list[dict[str, Any]], arguments: list[str]) -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    document = {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    assert [call.arguments for call in replay([dumps(document)]).tool_calls] == arguments
+
+
+def test_an_index_may_be_a_float() -> None:
+    pieces = [
+        _delta("{", name="w", index=0.0),
+        _delta("[", name="v", index=1.0),
+        _delta("}", index=0.0),
+        _delta("]", index=1.0),
+    ]
+    outcome = replay([sse(*(chunk(tool_calls=[piece]) for piece in pieces), chunk(finish="tool_calls"))])
+    assert [call.arguments for call in outcome.tool_calls] == ["{}", "[]"]
