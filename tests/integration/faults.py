@@ -232,6 +232,13 @@ GOOD: Sequence[Fault] = (
         "foo ",
     ),
     Fault(
+        "A Content-Encoding that is no compression",
+        answer([A, STOP, DONE], content_type=SSE, framing="chunked", headers={"Content-Encoding": "none"}),
+        None,
+        "foo ",
+    ),
+    Fault("A heartbeat without its newline in front of an event", sse(A, b" ", B, STOP, DONE), None, "foo bär"),
+    Fault(
         "An informational answer first",
         Answer((b"HTTP/1.1 102 Processing\r\n\r\n", *body(completion("foo")).steps)),
         None,

@@ -641,13 +641,12 @@ def test_choices_are_told_apart_by_their_places_where_several_were_asked_for() -
 
 
 @pytest.mark.parametrize("kind", [float, str])
-def test_indexes_of_other_kinds(kind: type) -> None:
-    texts = [[{"index": kind(n), "delta": {"content": "ab"[n]}}] for n in (0, 1)]
-    if kind is str:
-        ends = [[{"index": str(n), "delta": {}, "finish_reason": "stop"}] for n in (0, 1)]
-    else:
-        ends = [[{"index": float(n), "delta": {}, "finish_reason": "stop"}] for n in (0, 1)]
-    outcome = _every_way(sse(*({"choices": choices} for choices in texts + ends)), choices=2)
+def test_indexes_of_other_kinds(kind: Any) -> None:
+    indexes = [kind(n) for n in (0, 1)]
+    items = [
+        {"choices": [{"index": index, "delta": {"content": text}}]} for index, text in zip(indexes, "ab", strict=True)
+    ]
+    outcome = _every_way(sse(*items, chunk(finish="stop"), chunk(finish="stop", index=1)), choices=2)
     assert (outcome.text, TextDelta("b", 1) in outcome.deltas, outcome.error) == ("a", True, None)
 
 
@@ -683,7 +682,8 @@ def test_finish_reasons_that_are_objects(reason: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("key", ["audio", "images"])
 def test_media_are_content(key: str) -> None:
-    assert replay([sse(chunk(**{key: [{"data": "AAAA"}]}), done=False)]).has_content
+    media = {"choices": [{"index": 0, "delta": {key: [{"data": "AAAA"}]}}]}
+    assert replay([sse(media, done=False)]).has_content
     for other in (chunk(annotations=[1]), {"choices": [], "x": 1}, {"choices": [1]}):
         assert not replay([sse(other, done=False)]).has_content
 
