@@ -13,10 +13,10 @@ from time import monotonic
 from typing import Any, Literal, TypeAlias
 
 from .config import checked_count
-from .errors import QUOTA_CODES, APIStatusError, AuthenticationError, RateLimitError, RunStoppedError, RustyAgentError
+from .errors import QUOTA_CODES, APIStatusError, AuthenticationError, RunStoppedError, RustyAgentError
 from .net.caller import Caller
 from .net.gather import Inputs, Stop, spread, work_off
-from .net.limits import Limiter
+from .net.limits import OVERLOADED, Limiter
 from .progress.show import ProgressOption, make_display
 from .progress.tally import Price, Tally
 from .types import GenerateResult, MapItem, RetryPolicy
@@ -44,8 +44,8 @@ def checked_concurrency(value: Any) -> Concurrency:
 class StopRule:
     """When to stop: an endpoint that refuses everything is not asked ten thousand times.
 
-    A wrong key (401), an account without credit (402) and a used-up quota stop a run at once; so does a 429 that asks
-    to wait for longer than is allowed.
+    A wrong key (401), an account without credit (402) and a used-up quota stop a run at once; so does an overload (429,
+    503, 529) that asks to wait for longer than is allowed.
 
     Args:
         max_failures: Stop when more prompts than this have failed. None: any number may.
@@ -97,8 +97,9 @@ class StopRule:
             return self.stop("authentication", f"the endpoint refuses the key. {error}")
         if isinstance(error, APIStatusError) and (error.status_code == 402 or QUOTA_CODES & {error.code, error.type}):
             return self.stop("quota", f"the account has nothing left to spend. {error}")
-        if isinstance(error, RateLimitError) and (error.retry_after or 0) > self._max_retry_after:
-            return self.stop("quota", f"the endpoint asks to wait for {error.retry_after:,.0f} s. {error}")
+        asked = error.retry_after if isinstance(error, APIStatusError) and error.status_code in OVERLOADED else None
+        if asked is not None and asked > self._max_retry_after:
+            return self.stop("quota", f"the endpoint asks to wait for {asked:,.0f} s. {error}")
         if self._max_failures is not None and self.failed > self._max_failures:
             return self.stop(
                 "failures", f"more than {self._max_failures} failed (max_failures), the last with: {error}"
@@ -236,7 +237,7 @@ class Run:
         self._rule.succeeded()
         self.tally.succeeded(
             latency=result.duration or 0.0,
-            ttft=result.time_to_first_token if self._streamed else None,
+            ttft=result.time_to_first_token if self._streamed and "choices" not in result.raw else None,  # else: whole
             usage=result.usage,
             attempts=result.attempts,
         )

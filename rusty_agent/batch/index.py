@@ -61,7 +61,7 @@ class Index:
         done: Every `custom_id` with a result in the output.
         permanent: Every other one whose last error is permanent; none if those are to be tried again.
         failed: How many rows have errors and no result.
-        damaged: Lines of both files that are no lines of a batch.
+        damaged: Lines of both files that are no lines of a batch, and errors in the output.
         duplicates: Lines of both files whose row has another line, which counts.
         useless_results: Where the damaged lines and the duplicates of the output start.
         useless_errors: The same of the errors file; and its lines about bad lines of the input, since each run looks
@@ -95,7 +95,7 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
     done, useless = index.done, index.useless_results
     for start, _, line in read_lines(files.output):
         found = identify(line)
-        if found is None:
+        if found is None or found[2]:
             index.damaged += 1
         elif found[0] not in done:
             done.add(found[0])
@@ -145,7 +145,7 @@ def survey(errors: Path) -> Failures:
             failures.damaged += 1
             failures.useless.append(start)
             continue
-        custom_id, facts = found
+        custom_id, facts, _ = found
         if facts.get("kind") == BAD_LINE:
             failures.bad_lines.append(start)
             continue
@@ -217,8 +217,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
         ) from error
 
 
-def identify(line: bytes) -> tuple[str, dict[str, Any]] | None:
-    """The `custom_id` of a line and what `x_rusty` says beside it; None if the line is damaged, or of no batch."""
+def identify(line: bytes) -> tuple[str, dict[str, Any], bool] | None:
+    """What a line says; None if it is damaged, or of no batch.
+
+    Returns:
+        The row's `custom_id`, what stands in `x_rusty`, and whether the row has failed.
+    """
     try:
         value = loads(line)
     except ValueError:
@@ -228,7 +232,11 @@ def identify(line: bytes) -> tuple[str, dict[str, Any]] | None:
     if not str(value.get("id")).startswith(ID_PREFIX) or not value.keys() >= {"response", "error"}:
         return None  # a request has a custom_id, too
     facts = value.get("x_rusty")
-    return custom_id, facts if isinstance(facts, dict) else {}
+    response = value["response"]
+    failed = isinstance(value["error"], dict) or (
+        isinstance(response, dict) and response.get("status_code", 200) != 200
+    )
+    return custom_id, facts if isinstance(facts, dict) else {}, failed
 
 
 def _expect_ours(path: Path, begun: bool, *, good: int, damaged: int) -> None:
@@ -237,7 +245,8 @@ def _expect_ours(path: Path, begun: bool, *, good: int, damaged: int) -> None:
         return
     with path.open("rb") as file:
         beginning = file.read(len(_BEGINNING))
-    if damaged or not _BEGINNING.startswith(beginning.rstrip(b"\0")):  # a crash may have torn it, or made holes
+    # A crash may have torn it, or made holes.
+    if (damaged and not begun) or not _BEGINNING.startswith(beginning.rstrip(b"\0")):
         raise BatchError(
             f"{path} exists and holds {'not only lines' if good else 'no line'} of a batch, so it is left alone. "
             "Name another output, or move it away."

@@ -173,8 +173,9 @@ class Job:
 
     def interrupt(self) -> None:
         """Send nothing more; wait for what is under way, and say so: it may take a while."""
-        if self._under_way and self._run.stopped is None:
-            said = f"interrupted: waiting for {self._under_way:,} rows under way, {DRAIN_SECONDS:.0f} s at most"
+        sent = min(self._under_way, self._provider._limiter().in_flight)  # the others wait for their turn
+        if sent and self._run.stopped is None:
+            said = f"interrupted: waiting for {sent:,} rows under way, {DRAIN_SECONDS:.0f} s at most"
             say(f"{said}; once more stops at once")
         self._stop("interrupt", "it was interrupted; the same command goes on from here.")
 
@@ -189,6 +190,9 @@ class Job:
         files, tally, feed, stopped = self._settings.files, self._run.tally, self._feed, self._run.stopped
         drop_superseded(files, self._index.done)
         tally.skipped, tally.failed_earlier = feed.skipped + feed.failed_earlier, feed.failed_earlier
+        all_tried = tally.total is not None and tally.skipped + tally.snapshot().finished >= tally.total
+        if stopped is not None and stopped.reason in ("budget", "interrupt") and all_tried:
+            stopped = None  # there was nothing left to be stopped
         if stopped is None:
             tally.total = tally.skipped + tally.snapshot().finished
             if self._settings.sort:
@@ -210,7 +214,7 @@ class Job:
         if not (idle and files.summary.exists()):
             replace_atomically(files.summary, [dumps(told), b"\n"])
         if report is not None and not (idle and Path(report).exists()):
-            replace_atomically(Path(report), [report_html(told, tally).encode()])
+            replace_atomically(Path(report), [report_html(told, tally).encode("utf-8", "replace")])
         return BatchResult(
             total=now.total,
             done=now.done,
@@ -238,7 +242,8 @@ class Job:
         try:
             try:
                 arguments = merged(settings.common, row.parameters)
-                result = await self._provider._answer(caller, stream=settings.stream, **arguments)
+                stream = settings.stream and not _needs_whole(arguments)
+                result = await self._provider._answer(caller, stream=stream, **arguments)
             finally:
                 self._under_way -= 1
             line = result_line(self._run_id, row, result, settings.price)
@@ -269,9 +274,12 @@ class Job:
         if usage is None:
             if not self._told:
                 self._stop("budget", "the endpoint does not tell tokens, so nobody knows what of the budget is spent.")
-            return
+                return
+            spent = self._spent / self._told  # as much as the others
+        else:
+            spent = price.cost(usage.prompt_tokens, usage.completion_tokens)
         self._told += 1
-        self._spent += price.cost(usage.prompt_tokens, usage.completion_tokens)
+        self._spent += spent
         limit = self._provider._limiter().limit  # what is beyond it has not been sent, and will not be
         more = self._under_way + 1 if limit is None else min(self._under_way + 1, limit)
         if self._spent + self._spent / self._told * more > budget:
@@ -293,3 +301,9 @@ class Job:
 
     def _stop(self, reason: str, said: str) -> None:
         self._run.stop(self._rule.stop(reason, said))
+
+
+def _needs_whole(arguments: dict[str, Any]) -> bool:
+    """Whether the answer has parts that a streamed one, put together again, would lack."""
+    asked = {**arguments, **(arguments.get("extra_body") or {})}
+    return asked.get("n") not in (None, 1) or bool(asked.get("logprobs") or asked.get("audio"))

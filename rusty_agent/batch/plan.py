@@ -86,8 +86,10 @@ def make_plan(
     rows = checked = total = None
     if isinstance(source, str | PathLike):
         rows = open_source(source, template=made, spool_folder=files.output.parent)
+        if rows.delimiter is not None:
+            now = evolve(now, parameters={**now.parameters, "delimiter": rows.delimiter})
         sha256, size = rows.digest()
-        total = _found_good(before, sha256, template)
+        total = _found_good(before, sha256, template, rows.delimiter)
         if total is None:
             checked = rows.check(limit=limit)
             total = checked.rows
@@ -120,11 +122,12 @@ def make_plan(
     return Plan(rows, index, total, made, found.bad_count > 0, found.repeated, now.moved)
 
 
-def _found_good(before: Manifest | None, sha256: str, template: str | None) -> int | None:
+def _found_good(before: Manifest | None, sha256: str, template: str | None, delimiter: str | None) -> int | None:
     """How many rows the input has, if an earlier run has read it the same way and found all of it good."""
-    if before is None or before.input_sha256 != sha256 or before.parameters.get("template") != template:
+    if before is None or before.input_sha256 != sha256:
         return None
-    return before.rows
+    read = before.parameters.get("template"), before.parameters.get("delimiter")
+    return before.rows if read == (template, delimiter) else None
 
 
 def _digest(rows: Sequence[Any]) -> tuple[str, int]:
@@ -143,13 +146,17 @@ def _digest(rows: Sequence[Any]) -> tuple[str, int]:
 def _refuse_to_guess(files: Files, index: Index, given: Iterable[Row | BadLine], continues: Callable[[], bool]) -> None:
     """Rows without a name are known by their line: where another row stands there now, none is known any more.
 
-    Marks say nothing where the template has changed; then the input may only have grown.
+    So is a name that is the number of a line which was answered when it had none. Marks say nothing where the template
+    has changed; then the input may only have grown.
     """
-    known, answered = marks(files), index.done | index.permanent
+    known, answered = marks(files), index.done | index.permanent  # of rows that had a name there is no mark
     moved = (
         row.line
         for row in given
-        if isinstance(row, Row) and not row.named and row.custom_id in answered and known.get(row.custom_id) != row.mark
+        if isinstance(row, Row)
+        and row.custom_id in answered
+        and (row.custom_id in known or not row.named)
+        and known.get(row.custom_id) != row.mark
     )
     line = next(moved, None)
     if line is not None and not continues():

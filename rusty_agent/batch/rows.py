@@ -22,6 +22,7 @@ from zlib import crc32
 
 from attrs import Factory, define, field
 
+from ..parameters import merged
 from ..wire.codec import dumps, join_surrogates, loads, loads_loose, loads_strict, mend
 from ..wire.failure import printable
 from ..wire.request import PARAMETERS, build_body, encode_body
@@ -45,6 +46,9 @@ KEPT_BAD = 1000
 REPEATED = "an earlier line has the same custom_id"
 """What is wrong with a line that cannot be told more about: which one it is."""
 
+# Whole numbers of so many digits, such as long ids, may be rounded by the strict decoder.
+_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * 19
 _MAX_REASON = 300  # characters; a thousand bad lines must fit on a screen that scrolls
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
 _MOVED = frozenset({"custom_id", "model"})  # used too, but under other names
@@ -98,6 +102,7 @@ class Checked:
     """What a look at the whole input found.
 
     Attributes:
+        common: Arguments that hold for all rows, and are counted with each.
         rows: Good rows.
         bad: The first thousand bad lines.
         bad_count: All of them.
@@ -107,6 +112,7 @@ class Checked:
         max_tokens: The sum of what they say.
     """
 
+    common: Mapping[str, Any] = Factory(dict)
     rows: int = 0
     bad: list[BadLine] = Factory(list)
     bad_count: int = 0
@@ -117,9 +123,10 @@ class Checked:
 
     def add(self, row: Row) -> None:
         """Count a good row."""
+        parameters = merged(self.common, row.parameters) if self.common else row.parameters
         self.rows += 1
-        self.prompt_characters += prompt_characters(row.parameters)
-        tokens = _asked_tokens(row.parameters)
+        self.prompt_characters += prompt_characters(parameters)
+        tokens = _asked_tokens(parameters)
         if tokens is not None:
             self.rows_with_max_tokens += 1
             self.max_tokens += tokens
@@ -152,11 +159,10 @@ def parse_line(data: bytes, line: int, *, template: Template | None = None, chec
             return BadLine(line, f"not JSON (one value a line): {error.msg} at character {error.pos + 1}")
         except ValueError as error:
             return BadLine(line, f"not JSON (one value a line): {error}")
-    row = parse_row(value, line, template=template, check=check)
-    if isinstance(row, Row) and row.fields and any(map(_was_rounded, row.fields.values())):
+    if _LONG_NUMBER in data.translate(_AS_ZEROS):
         with suppress(ValueError):  # nested too deeply for the decoder that has room
-            return parse_row(mend(loads_loose(data)), line, template=template, check=check)
-    return row
+            value = mend(loads_loose(data))
+    return parse_row(value, line, template=template, check=check)
 
 
 def parse_row(value: Any, line: int, *, template: Template | None = None, check: bool = True) -> Row | BadLine:
@@ -181,11 +187,6 @@ def parse_new(value: Any, line: int, seen: set[str], *, template: Template | Non
         return BadLine(line, f"custom_id {row.custom_id!r} was used before")
     seen.add(row.custom_id)
     return row
-
-
-def _was_rounded(value: Any) -> bool:
-    """Whether it may have been a whole number that the strict decoder has no room for, such as a long id."""
-    return type(value) is float and abs(value) >= 2**63
 
 
 def _templated(value: Any, line: int, template: Template) -> Row:
@@ -293,7 +294,7 @@ def _kind(value: Any) -> str:
 
 def prompt_characters(parameters: Mapping[str, Any]) -> int:
     """How many characters of text a checked row sends, to estimate its tokens; images and the like count nothing."""
-    count = len(parameters.get("system_prompt", ""))
+    count = len(parameters.get("system_prompt") or "")
     messages = parameters.get("messages")
     if not messages:
         return count + len(parameters["prompt"])
@@ -308,10 +309,10 @@ def prompt_characters(parameters: Mapping[str, Any]) -> int:
 
 
 def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
-    """The most tokens that a row lets the answer have, by whatever name; None where it does not say."""
-    extra = parameters.get("extra_body")
-    further = (extra.get("max_completion_tokens"), extra.get("max_tokens")) if extra else ()
-    for given in (*further, parameters.get("max_tokens")):
+    """The most tokens that a row lets its answer, or all of several, have; None where it does not say."""
+    extra = parameters.get("extra_body") or {}
+    choices = extra.get("n", parameters.get("n"))
+    for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):
         if isinstance(given, int) and not isinstance(given, bool):
-            return given
+            return given * max(choices, 1) if isinstance(choices, int) else given
     return None

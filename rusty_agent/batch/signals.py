@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 __all__ = ["DRAIN_SECONDS", "Signals"]
 
@@ -20,6 +21,7 @@ DRAIN_SECONDS = 30.0
 """How long the rows under way may take after the first signal."""
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
+_handling: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # the loops that have handlers of ours
 
 
 class Signals:
@@ -31,7 +33,7 @@ class Signals:
         wanted: Whether to do anything at all.
 
     Raises:
-        ValueError: This is not the main thread, so it cannot be done.
+        ValueError: This is not the main thread, or another batch on this loop handles them already.
     """
 
     def __init__(self, stop: Callable[[], object], abandon: Callable[[], object], *, wanted: bool = True) -> None:
@@ -47,6 +49,11 @@ class Signals:
     def __enter__(self) -> Self:
         if self._wanted:
             self._loop = asyncio.get_running_loop()
+            if self._loop in _handling:
+                raise ValueError(
+                    "handle_signals: another batch on this event loop handles them; leave it out in this one"
+                )
+            _handling.add(self._loop)
             for number in _HANDLED:
                 before = signal.getsignal(number)
                 if before is signal.SIG_IGN:  # as in the background of a shell script
@@ -63,6 +70,8 @@ class Signals:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._wanted:
+            _handling.discard(self._loop)
         for number, before in self._before.items():
             with suppress(NotImplementedError):
                 self._loop.remove_signal_handler(number)

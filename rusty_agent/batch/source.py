@@ -18,13 +18,13 @@ import tempfile
 import threading
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import BatchError
 from ..wire.failure import printable
@@ -123,13 +123,14 @@ class FileSource:
 
     Attributes:
         name: The input's name, for messages.
+        delimiter: What stands between the columns of a table; None of lines of JSON.
     """
 
     def __init__(self, path: Path, template: Template | None, spool: BinaryIO | None) -> None:
         self.name = str(path)
         self._path = path
         self._template = template
-        self._delimiter = {".csv": ",", ".tsv": "\t"}.get(Path(path.name.lower().removesuffix(".gz")).suffix)
+        self.delimiter = {".csv": ",", ".tsv": "\t"}.get(Path(path.name.lower().removesuffix(".gz")).suffix)
         self._spool = spool
         self._lock = threading.Lock()
         self._stamp: tuple[int, ...] | None = None  # of the file that was digested
@@ -170,7 +171,7 @@ class FileSource:
         line = 0
         try:
             with self._raw() as raw, _unpacked(raw) as file:
-                for row in islice(self._records(file, check) if self._delimiter else self._lines(file, check), limit):
+                for row in islice(self._records(file, check) if self.delimiter else self._lines(file, check), limit):
                     line = row.line
                     if isinstance(row, BadLine) or line % _LOOK_EVERY == 0:
                         self._look(raw)
@@ -181,15 +182,15 @@ class FileSource:
                 f"{self.name} cannot be read on after line {line}: {error}. It may be damaged or cut: make it again."
             ) from error
 
-    def check(self, *, limit: int | None = None) -> Checked:
-        """Look at every row, or the first `limit`, before any is sent.
+    def check(self, *, limit: int | None = None, common: Mapping[str, Any] | None = None) -> Checked:
+        """Look at every row, or the first `limit`, before any is sent; count tokens with what is `common` to all.
 
         A `custom_id` that an earlier row has makes a bad line.
 
         Raises:
             BatchError: As `rows`; or the input changed meanwhile.
         """
-        checked = Checked()
+        checked = Checked(common or {})
         seen: set[str] = set()
         repeated: dict[int, str] = {}  # where in `checked.bad` → the custom_id
         for row in self.rows(limit=limit, check=True):
@@ -250,7 +251,7 @@ class FileSource:
 
     def _records(self, file: Readable, check: bool) -> Iterator[Row | BadLine]:
         """The rows of a table; a record's line is its first."""
-        template, delimiter = self._template or _PROMPT_COLUMN, self._delimiter or ","
+        template, delimiter = self._template or _PROMPT_COLUMN, self.delimiter or ","
         for line, record in records(file, delimiter, require=self._require, longest=MAX_LINE_BYTES):
             if isinstance(record, str):
                 yield BadLine(line, record)

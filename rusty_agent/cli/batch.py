@@ -48,7 +48,7 @@ examples:
 
 exit codes:
   0 all answered   1 usage, bad lines, lock   2 some rows failed   3 stopped: budget, errors, key, quota   130 Ctrl-C
-  The same command goes on where it stopped.
+  The same command, without --fresh, goes on where it stopped.
 """
 
 
@@ -196,19 +196,18 @@ def _dry_run(arguments: argparse.Namespace) -> int:
     from ..batch.template import Template
 
     template = None if arguments.template is None else Template(arguments.template)
-    checked = open_source(arguments.input, template=template).check(limit=arguments.limit)
-    for line in _estimates(checked, arguments.price, arguments.max_tokens):
+    common: dict[str, Any] = {**request_parameters(arguments)}
+    checked = open_source(arguments.input, template=template).check(limit=arguments.limit, common=common)
+    for line in _estimates(checked, arguments.price):
         print(line)
     if checked.bad_count:
         complain(bad_lines_said(checked))
     return 1 if checked.bad_count and arguments.on_bad_line == "fail" else 0
 
 
-def _estimates(checked: Checked, price: Price | None, max_tokens: int | None) -> list[str]:
-    prompt = checked.prompt_characters // 4
-    without = checked.rows - checked.rows_with_max_tokens
-    answers = checked.max_tokens + without * (max_tokens or 0)
-    unbounded = 0 if max_tokens else without
+def _estimates(checked: Checked, price: Price | None) -> list[str]:
+    prompt, answers = checked.prompt_characters // 4, checked.max_tokens
+    unbounded = checked.rows - checked.rows_with_max_tokens
     lines = [
         f"rows: {checked.rows:,}",
         f"bad lines: {checked.bad_count:,}",
@@ -245,7 +244,7 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
 
         said += f"; see {Files.of(Path(arguments.output)).errors}"
     if result.stopped == "interrupt":
-        return f"{said}. Interrupted: the same command goes on from here."
+        return f"{said}. Interrupted: the same command{' without --fresh' * arguments.fresh} goes on from here."
     return said if result.message is None else f"{said}. {one_line(result.message)}"
 
 

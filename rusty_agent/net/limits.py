@@ -27,12 +27,14 @@ from .caller import Caller
 from .estimate import TokenEstimate
 from .pace import Pace
 
-__all__ = ["CEILING", "Limiter", "Permit"]
+__all__ = ["CEILING", "OVERLOADED", "Limiter", "Permit"]
 
 CEILING = 256
 """How many attempts may be in flight at most, where the user has set no limit of his own."""
 
-_OVERLOADED = frozenset({429, 503, 529})
+OVERLOADED = frozenset({429, 503, 529})
+"""Statuses that say that there is too much to do: a `Retry-After` with them is meant for everybody."""
+
 _READ_SECONDS = 0.05  # headers about limits hardly change; reading them at each answer costs 20 µs of its 110
 _HELD_SECONDS = 2.0
 _SMOOTHING = 0.1
@@ -299,7 +301,7 @@ class Limiter:
         if isinstance(error, APIStatusError):
             self._read(error.headers, now)
             asked = error.retry_after
-            if status in _OVERLOADED and error.retryable and asked is not None and asked <= max_retry_after:
+            if status in OVERLOADED and error.retryable and asked is not None and asked <= max_retry_after:
                 self._opens = max(self._opens, now + asked)
         if isinstance(error, RateLimitError):
             self.rate_limited += 1
@@ -309,7 +311,7 @@ class Limiter:
             if self._adapting:
                 self._adaptive.late(permit._epoch, self.in_flight)
             self._came_back()
-        elif error.retryable and (status in _OVERLOADED or isinstance(error, APIConnectionError)):
+        elif error.retryable and (status in OVERLOADED or isinstance(error, APIConnectionError)):
             if self._adapting:
                 self._adaptive.refused(permit._epoch, self.in_flight)
             # «Too many» is said faster than an answer: the next one to hear it does not take the place at once.

@@ -35,8 +35,7 @@ loads_strict = orjson.loads
 
 
 def loads(data: bytes) -> Any:
-    """Decode JSON, forgiving bytes that are no UTF-8, and escapes of lone surrogates (each becomes U+FFFD), and control
-    characters in strings.
+    """Decode JSON, forgiving bytes that are no UTF-8 and escapes of lone surrogates; each becomes U+FFFD.
 
     Raises:
         ValueError: It is not JSON, or nested too deeply.
@@ -75,7 +74,7 @@ def _integer(digits: str) -> int | float:
         return float(digits)
 
 
-_decode_loosely = json.JSONDecoder(parse_int=_integer, strict=False).decode
+_decode_loosely = json.JSONDecoder(parse_int=_integer).decode
 
 
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:

@@ -686,8 +686,3 @@ def test_media_are_content(key: str) -> None:
     assert replay([sse(media, done=False)]).has_content
     for other in (chunk(annotations=[1]), {"choices": [], "x": 1}, {"choices": [1]}):
         assert not replay([sse(other, done=False)]).has_content
-
-
-def test_control_characters_in_strings_are_forgiven() -> None:
-    assert replay([JSON.replace(b"Hi", b"H\ti\n")]).text == "H\ti\n"
-    assert _every_way(sse(chunk("a"), done=False).replace(b'"a"', b'"a\tb"') + sse(chunk(finish="stop"))).text == "a\tb"
