@@ -629,3 +629,98 @@ async def test_answers_are_not_given_to_other_rows(place: Place, options: dict[s
     mended = await place.run(["a", "b", "c", "d", "e"], allow_changed=True)
     assert mended.failed == 0
     assert sorted(ids(place.output)) == ["1", "2", "3", "4", "5"]
+
+
+async def test_names_given_later_do_not_take_the_answers_of_other_lines(place: Place) -> None:
+    await place.run([{"prompt": "water"}, {"prompt": "bread"}])
+    crossed = [{"custom_id": "2", "prompt": "water"}, {"custom_id": "1", "prompt": "bread"}]
+    with pytest.raises(BatchError, match="Line 1 of the input is not the one that was answered"):
+        await place.run([*crossed, {"custom_id": "3", "prompt": "new"}], allow_changed=True)
+    named = [
+        {"custom_id": "1", "prompt": "water"},
+        {"custom_id": "2", "prompt": "bread"},
+        {"custom_id": "x", "prompt": "new"},
+    ]
+    assert (await place.run(named, allow_changed=True)).skipped == 2
+
+
+async def test_errors_that_were_put_into_the_output_are_no_answers(place: Place) -> None:
+    place.server.answer(by_prompt({"r1": error(400)}))
+    await place.run(simple(2))
+    place.output.write_bytes(place.output.read_bytes() + place.errors.read_bytes())
+    assert (await place.run()).failed_earlier == 1
+    assert ids(place.output) == ["r0"]
+    place.server.answer(said())
+    assert (await place.run(retry_permanent=True)).done == 1
+    assert sorted(ids(place.output)) == ["r0", "r1"]
+
+
+async def test_what_a_streamed_answer_would_lack_is_asked_for_whole(place: Place) -> None:
+    def both(request: Received) -> Answer:
+        return stream("yes") if request.json.get("stream") else said()
+
+    place.server.answer(both)
+    rows = [{"prompt": "a", "extra_body": {"n": 2}}, {"prompt": "b", "extra_body": {"logprobs": True}}, {"prompt": "c"}]
+    result = await place.run(rows, stream=True)
+    assert {prompt(request): bool(request.json.get("stream")) for request in place.server.requests} == {
+        "a": False,
+        "b": False,
+        "c": True,
+    }
+    assert ["ttft_s" in line["x_rusty"] for line in sorted(read(place.output), key=lambda line: line["custom_id"])] == [
+        False,
+        False,
+        True,
+    ]
+    assert result.summary["ttft_s"] is not None
+
+
+async def test_answers_that_tell_no_tokens_count_as_much_as_the_others(place: Place) -> None:
+    place.server.answer(lambda request: said() if prompt(request) == "r0" else said(usage=None))
+    result = await place.run(simple(100), price=(0.0, 1e5), budget_usd=10.0, concurrency=1)  # 0.50 USD an answer
+    assert result.stopped == "budget"
+    assert len(place.server.requests) <= 20
+
+
+@pytest.mark.parametrize("budget", [2.0, 2.4])
+async def test_a_budget_that_is_used_up_by_the_last_row_stops_nothing(place: Place, budget: float) -> None:
+    result = await place.run(simple(4), price=(0.0, 1e5), budget_usd=budget, concurrency=1, sort=True)
+    assert (result.done, result.stopped, result.message) == (4, None, None)
+    assert result.summary["stopped"] is None
+
+
+async def test_an_overload_that_asks_for_a_long_wait_stops_the_run(place: Place) -> None:
+    place.server.answer(
+        lambda request: said() if len(place.server.requests) < 9 else error(503, headers={"Retry-After": "3600"})
+    )
+    result = await place.run(simple(300))
+    assert result.stopped == "quota"
+    assert "asks to wait for 3,600 s" in str(result.message)
+    assert len(place.server.requests) < 30
+
+
+async def test_a_table_whose_name_tells_another_form_is_looked_at_anew(place: Place) -> None:
+    place.input = place.input.with_name("in.tsv")
+    place.input.write_text("prompt\na,b\n")
+    assert (await place.run()).done == 1
+    place.input = place.input.rename(place.input.with_suffix(".csv"))
+    with pytest.raises(BatchError, match="parameter delimiter"):
+        await place.run()
+    with pytest.raises(BatchError, match="no requests"):
+        await place.run(allow_changed=True)
+
+
+async def test_a_report_on_a_file_whose_name_is_no_text(place: Place) -> None:
+    place.input = place.input.with_name("i\udcff.jsonl")
+    report = place.input.with_name("report.html")
+    assert (await place.run(simple(1), report=report)).done == 1
+    assert report.read_bytes().decode().startswith("<!DOCTYPE html>")
+
+
+async def test_a_damaged_line_is_no_reason_to_refuse_our_own_file(place: Place) -> None:
+    place.server.answer(error(400))
+    await place.run(simple(1))
+    line = place.errors.read_bytes()
+    place.errors.write_bytes(line[:60] + b"\0" * 10 + line[70:])
+    place.server.answer(said())
+    assert (await place.run()).done == 1

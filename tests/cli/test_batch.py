@@ -233,6 +233,10 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
         "answer tokens: at most 30\ncost: $2.00 for the prompts, at most $2.06 with the answers\n",
         "",
     )
+    write_rows(command.input, [{"prompt": "a"}, {"prompt": "b", "extra_body": {"n": 2}}])
+    ended = command.run("--dry-run", "--system", "s" * 4000, "--option", "max_completion_tokens=50")
+    assert "prompt tokens: about 2,000 " in ended.out
+    assert "answer tokens: at most 150\n" in ended.out
     write_rows(command.input, [{"prompt": "a"}, 7])
     ended = command.run("--dry-run", "--price", "1,1")
     assert ended.code == 1

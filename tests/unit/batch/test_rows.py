@@ -326,3 +326,12 @@ def test_checked_keeps_the_first_bad_lines_and_counts_all() -> None:
     for line in range(1, KEPT_BAD + 6):
         checked.add_bad(BadLine(line, "x"))
     assert (checked.bad_count, len(checked.bad), checked.bad[-1].line) == (KEPT_BAD + 5, KEPT_BAD, KEPT_BAD)
+
+
+def test_long_whole_numbers_stay_what_they_are_wherever_they_stand() -> None:
+    long = 123456789012345678901
+    line = f'{{"custom_id":{long},"prompt":"p","seed":{long},"extra_body":{{"a":[{long}]}},"meta":{{"id":[{long}]}}}}'
+    row = parse_line(line.encode(), 1)
+    assert isinstance(row, Row)
+    assert (row.custom_id, row.fields) == (str(long), {"meta": {"id": [long]}})
+    assert (row.parameters["seed"], row.parameters["extra_body"]) == (long, {"a": [long]})

@@ -96,3 +96,16 @@ def test_another_thread_cannot() -> None:
     thread.start()
     thread.join()
     assert errors == ["handle_signals: only the main thread can handle signals; leave it out in other threads"]
+
+
+async def test_only_one_batch_of_a_loop_handles_signals() -> None:
+    first, second, third = Heard(), Heard(), Heard(wanted=False)
+    with first.signals:
+        with pytest.raises(ValueError, match="another batch on this event loop"), second.signals:
+            pass
+        with third.signals:
+            await strike(signal.SIGTERM)
+    assert (first.words, second.words, third.words) == (["stop"], [], [])
+    with second.signals:
+        await strike(signal.SIGTERM)
+    assert second.words == ["stop"]
