@@ -125,4 +125,4 @@ def index_of(value: Any) -> int | None:
         return int(value)
     if isinstance(value, str) and value.isdecimal() and len(value) < 16:
         return int(value)
-    return value if isinstance(value, int) else None
+    return value if type(value) is int else None
