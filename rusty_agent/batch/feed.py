@@ -31,13 +31,13 @@ class Feed:
         on_bad_line: Whether what is no row ends the feed; of a file the plan has decided that.
         limit: How many to take from the beginning of the source, bad ones included; None for all.
         refuse: Called with what is no row.
-        keep_lines: Whether to keep the lines of the rows that are passed over.
+        keep_lines: Whether to keep the lines of the rows.
 
     Attributes:
         skipped: Rows passed over so far, because earlier runs have answered them.
         failed_earlier: Rows passed over so far, because they failed for good in earlier runs.
         bad_lines: Lines so far that are no rows.
-        lines: The lines of the rows passed over so far, by `custom_id`, where they are kept.
+        lines: The lines of the rows so far, by `custom_id`; None where they are not kept.
         expected_skips: How many rows will be passed over, as far as can be told beforehand.
         name: What the source is called, or None.
     """
@@ -60,8 +60,7 @@ class Feed:
         self.skipped = 0
         self.failed_earlier = 0
         self.bad_lines = 0
-        self.lines: dict[str, int] = {}
-        self._keep_lines = keep_lines
+        self.lines: dict[str, int] | None = {} if keep_lines else None
         known = len(plan.index.done) + len(plan.index.permanent)
         self.expected_skips = known if plan.total is None else min(known, plan.total)
         self.name = None if plan.rows is None else plan.rows.name
@@ -108,14 +107,15 @@ class Feed:
         if isinstance(taken, BadLine):
             self.bad_lines += 1
             self._refuse(taken)
-        elif taken.custom_id in index.done:
+            return False
+        if self.lines is not None:
+            self.lines[taken.custom_id] = taken.line
+        if taken.custom_id in index.done:
             self.skipped += 1
         elif taken.custom_id in index.permanent:
             self.failed_earlier += 1
         else:
             return True
-        if self._keep_lines and isinstance(taken, Row):
-            self.lines[taken.custom_id] = taken.line
         return False
 
     def _of_file(self, rows: FileSource) -> Iterator[Row | BadLine]:

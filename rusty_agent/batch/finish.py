@@ -12,9 +12,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from .files import Files, remove, replace_atomically
 from .index import drop_lines, identify, read_lines, survey
+from .lines import BAD_LINE
 
 __all__ = ["drop_superseded", "sort_output"]
 
@@ -52,21 +54,22 @@ def sort_output(files: Files, moved: Mapping[str, int] | None = None) -> None:
 
     Args:
         files: The batch's files, whose lock is held.
-        moved: Where rows stand in the input by now, by `custom_id`, if not where they stood when they were answered.
+        moved: Where rows stand in the input by now, by `custom_id`, if not where they stood when they were answered;
+            others come last.
 
     Raises:
         BatchError: A file cannot be read or replaced; both are whole.
     """
     for path in (files.output, files.errors):
-        _sort(path, moved or {})
+        _sort(path, moved)
 
 
-def _sort(path: Path, moved: Mapping[str, int]) -> None:
+def _sort(path: Path, moved: Mapping[str, int] | None) -> None:
     borders = array("Q", [0])
     keys: list[int] = []
     for _, end, line in read_lines(path):
         found = identify(line)
-        number = moved.get(found[0], found[1].get("line")) if found else None
+        number = _number(found, moved) if found else None
         if type(number) is not int or not 0 <= number < _UNNUMBERED:
             number = _UNNUMBERED
         keys.append(number << _PLACE_BITS | len(keys))
@@ -76,6 +79,14 @@ def _sort(path: Path, moved: Mapping[str, int]) -> None:
     del keys
     if any(place != expected for expected, place in enumerate(places)):
         replace_atomically(path, _pick(path, borders, places))
+
+
+def _number(found: tuple[str, dict[str, Any], bool], moved: Mapping[str, int] | None) -> Any:
+    """The number of the input's line."""
+    custom_id, facts, _ = found
+    if moved is None or facts.get("kind") == BAD_LINE:  # of these each run tells anew
+        return facts.get("line")
+    return moved.get(custom_id)
 
 
 def _pick(path: Path, borders: array[int], places: array[int]) -> Iterator[bytes]:

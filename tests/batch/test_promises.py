@@ -559,6 +559,15 @@ async def test_sorting_by_the_input_as_it_is_now(place: Place, sorted_at: int) -
     assert ids(place.output) == ["z", "y", "a", "b"]
 
 
+async def test_sorting_the_first_rows_of_an_input_that_was_turned_round(place: Place) -> None:
+    rows = [{"custom_id": name, "prompt": name} for name in "abcdef"]
+    await place.run(rows, concurrency=1)
+    await place.run(rows[::-1], allow_changed=True, sort=True, limit=3)
+    assert ids(place.output) == ["f", "e", "d", "a", "b", "c"]  # where the others stand was not looked at
+    await place.run(rows[::-1], sort=True)
+    assert ids(place.output) == [*"fedcba"]
+
+
 async def test_streamed_underneath_the_lines_look_the_same(place: Place) -> None:
     place.server.answer(stream("Hello", " world"))
     result = await place.run(simple(2), stream=True)
