@@ -18,7 +18,7 @@ from .net.retry import RetryBudget, logger, retrying
 from .net.watchdog import Interrupted, Scope
 from .requests import Prepared
 from .types import Finish, GenerateResult, TokenCounts, ToolCall, Usage
-from .wire.chunks import Delta
+from .wire.delta import Delta
 from .wire.refusal import Adaptation, Refusals
 from .wire.request import encode_body
 

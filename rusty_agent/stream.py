@@ -16,7 +16,7 @@ from .call import Call, Outcome, all_was_given
 from .errors import RustyAgentError
 from .net.attempt import Attempt
 from .types import GenerateResult, StreamEvent, TextDelta
-from .wire.chunks import Delta
+from .wire.delta import Delta
 
 __all__ = ["AsyncTextStream"]
 

@@ -24,7 +24,7 @@ from ..errors import (
     StreamInterruptedError,
 )
 from ..wire import failure
-from ..wire.chunks import Delta
+from ..wire.delta import Delta
 from ..wire.encoding import Inflater, inflater_for
 from ..wire.mask import Mask
 from ..wire.reply import ReplyDecoder, has_content

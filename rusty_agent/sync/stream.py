@@ -17,7 +17,7 @@ from typing import Generic, Self, TypeVar
 from ..call import Call, Outcome, all_was_given
 from ..stream import AsyncTextStream
 from ..types import GenerateResult, StreamEvent, TextDelta
-from ..wire.chunks import Delta
+from ..wire.delta import Delta
 from .bridge import Crossing, Handover, LoopThread
 
 __all__ = ["TextStream"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from io import StringIO
 
 from ..types import ReasoningDelta, RefusalDelta, ToolCall, ToolCallDelta, Usage, UsageUpdate
-from .chunks import Delta
+from .delta import Delta
 
 __all__ = ["Assembler"]
 

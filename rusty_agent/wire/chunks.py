@@ -8,34 +8,26 @@ Servers are not validated: what is needed is taken, what is unknown becomes a `R
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
-from typing import Any, TypeAlias
+from collections.abc import Set
+from typing import Any
 
 from ..errors import ResponseError, RustyAgentError
-from ..types import RawChunk, RefusalDelta, StreamEvent, TextDelta, Usage, UsageUpdate
+from ..types import RawChunk, TextDelta, Usage, UsageUpdate
 from . import failure
 from .codec import index_of, join_surrogates, loads_loose, loads_strict, mend
+from .delta import Delta, DeltaDecoder, has_news
 from .frame import NO_FRAME, Frame, frame_of
-from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
 from .plain import FAILURES, KINDS, META_KEYS, NO_REASON, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import Event
-from .tools import ToolCallTracker
 from .usage import find_usage
 
-__all__ = ["MEDIA_KEYS", "ChunkDecoder", "Delta"]
-
-Delta: TypeAlias = str | StreamEvent
-"""A bare str is text of the first choice."""
+__all__ = ["ChunkDecoder", "Delta"]
 
 # Fields that are no news: decoded elsewhere, or of no use to anybody. A chunk with any other becomes a RawChunk too.
 _CHUNK_KEYS = META_KEYS | {"choices", "usage", "error", "x_groq"}
 _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
-_DELTA_KEYS = REASONING_KEYS | {"role", "content", "refusal", "name", "tool_calls", "function_call"}
-MEDIA_KEYS = frozenset({"audio", "images"})
-"""Of a delta: content that no event but `RawChunk` carries, OpenAI's and OpenRouter's."""
-
 _DONE = b"[DONE]"
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
@@ -83,10 +75,9 @@ class ChunkDecoder:
         self.begun = _NO_CHOICE
         self.news = False
         self.strange: dict[str, Any] | None = None
-        self._whole = False  # it is one JSON object, and no stream
         self._failed = ""  # the finish reason that says that a choice is not whole
-        self._tools: dict[int, ToolCallTracker] = {}
-        self._held: dict[tuple[type, int], str] = {}  # high surrogates whose other half is in the next delta
+        self._deltas = DeltaDecoder()
+        self._held = self._deltas.held
         # Of the last chunk that was decoded in full, if it was plain; None: not made yet of this sample.
         self._frame: Frame | None = NO_FRAME
         self._sample = (b"", "", "")
@@ -190,15 +181,12 @@ class ChunkDecoder:
 
     def decode_document(self, document: Any, data: bytes, out: list[Delta]) -> None:
         """Decode a whole answer that is parsed already; arguments as those of `decode_value`."""
-        self._whole = True
+        self._deltas.whole = True
         self.decode_value(document, data, out)
 
     def flush(self, out: list[Delta]) -> None:
         """The answer has ended: hand out what waited for its other half."""
-        for kind, index in list(self._held):
-            self._emit(kind, "", index, out, last=True)
-        for index, tracker in self._tools.items():
-            out.extend(tracker.flush(index))
+        self._deltas.flush(out)
 
     def _decode_odd(self, data: bytes, out: list[Delta]) -> None:
         """Data that is not strict JSON: the end mark, a comment in the wrong place, an escape of half a character."""
@@ -254,7 +242,7 @@ class ChunkDecoder:
         nested = chunk.get("provider")
         if choices is None and isinstance(nested, dict) and "choices" in nested:  # OpenRouter (pydantic-ai#3994)
             chunk, choices = nested, nested["choices"]
-        unknown = _has_news(chunk, _CHUNK_KEYS)
+        unknown = has_news(chunk, _CHUNK_KEYS)
         groq = chunk.get("x_groq")
         choice_error: Any = groq.get("error") if isinstance(groq, dict) else None  # why it stopped a stream early
         if isinstance(choices, list):
@@ -304,16 +292,16 @@ class ChunkDecoder:
         """Decode one choice; True where it holds something that no event carries."""
         self.choices = _with(self.choices, index)
         before = len(out)
-        unknown = _has_news(choice, _CHOICE_KEYS)
+        unknown = has_news(choice, _CHOICE_KEYS)
         if delta := choice.get("delta"):
-            unknown |= self._decode_delta(delta, index, out)
+            unknown |= self._deltas.decode(delta, index, out)
             if len(out) > before:
                 self.begun = _with(self.begun, index)
         elif message := choice.get("message"):
             if index not in self.begun:  # else it is the whole of what came in pieces
-                unknown |= self._decode_delta(message, index, out)
+                unknown |= self._deltas.decode(message, index, out)
         else:  # the older completions API
-            unknown |= self._emit(TextDelta, choice.get("text"), index, out)
+            unknown |= self._deltas.emit(TextDelta, choice.get("text"), index, out)
         if len(out) > before and self.reasons:
             self._resume(index)
         reason = choice.get("finish_reason")
@@ -336,57 +324,6 @@ class ChunkDecoder:
         if index in self.reasons:
             self.resumed.add(index)
             self.early = True
-
-    def _decode_delta(self, delta: Any, index: int, out: list[Delta]) -> bool:
-        """Decode a delta, or a message; True where it holds something that no event carries."""
-        if not isinstance(delta, dict):
-            return True
-        unknown = _has_news(delta, _DELTA_KEYS)
-        if not REASONING_KEYS.isdisjoint(delta):
-            unknown |= self._emit_all(reasoning_pieces(delta), index, out)
-        content = delta.get("content")
-        if content and not isinstance(content, str):
-            unknown |= self._emit_all(content_pieces(content), index, out)
-        else:
-            self._emit(TextDelta, content, index, out)
-        unknown |= self._emit(RefusalDelta, delta.get("refusal"), index, out)
-        calls = delta.get("tool_calls")
-        if not calls and (calls := delta.get("function_call")) and isinstance(calls, dict):
-            calls = {"index": 0, "function": calls}  # OpenAI's older form; llama-cpp-python sends both
-        if calls:
-            tracker = self._tools.setdefault(index, ToolCallTracker())
-            for raw in calls if isinstance(calls, list) else [calls]:
-                call = tracker.delta(raw, index, whole=self._whole)
-                if call is not None:
-                    out.append(call)
-                else:
-                    unknown |= bool(raw) and not isinstance(raw, dict)
-        return unknown
-
-    def _emit_all(self, pieces: Iterable[Piece], index: int, out: list[Delta]) -> bool:
-        unknown = False
-        for kind, text in pieces:
-            if kind is None:
-                unknown = True
-            else:
-                self._emit(kind, text, index, out)
-        return unknown
-
-    def _emit(self, kind: type, text: Any, index: int, out: list[Delta], *, last: bool = False) -> bool:
-        """Append a delta, if this is a text; True where it is something else."""
-        if not isinstance(text, str):
-            return bool(text)
-        if not (text or last):
-            return False
-        key = (kind, index)
-        text = self._held.pop(key, "") + text
-        if "\ud800" <= text[-1] <= "\udbff" and not last:
-            self._held[key], text = text[-1], text[:-1]
-            if not text:
-                return False
-        text = join_surrogates(text)
-        out.append(text if kind is TextDelta and index == 0 else kind(text, index))
-        return False
 
 
 def _with(indexes: Set[int], index: int) -> Set[int]:
@@ -413,8 +350,3 @@ def _error_within(delta: Any) -> Any:
 def _told(error: Any) -> Any:
     """What stands where an error may; None where it is an object that says nothing (some send one with each chunk)."""
     return None if isinstance(error, dict) and not any(error.values()) else error
-
-
-def _has_news(value: dict[str, Any], known: frozenset[str]) -> bool:
-    """Whether a field that is not known holds anything."""
-    return not value.keys() <= known and any(value[key] for key in value.keys() - known)

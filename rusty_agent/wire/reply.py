@@ -13,8 +13,9 @@ from ..errors import ResponseError, RustyAgentError, StreamInterruptedError
 from ..types import Finish, RawChunk, RefusalDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .assemble import Assembler
-from .chunks import MEDIA_KEYS, ChunkDecoder, Delta
+from .chunks import ChunkDecoder
 from .codec import ends_within, loads, loads_strict
+from .delta import MEDIA_KEYS, Delta
 from .frame import NO_FRAME
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter

@@ -7,7 +7,7 @@ answers whose endpoint separates reasoning itself.
 from __future__ import annotations
 
 from ..types import ReasoningDelta
-from .chunks import Delta
+from .delta import Delta
 
 __all__ = ["ThinkingSplitter"]
 

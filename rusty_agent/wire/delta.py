@@ -1,0 +1,104 @@
+"""One choice's delta → typed deltas: text, reasoning, refusals, tool calls.
+
+In: what stands under `delta`, or `message`, and the choice's index. Out: deltas. Never touched: the rest of the chunk,
+how a choice ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from ..types import RefusalDelta, StreamEvent, TextDelta
+from .codec import join_surrogates
+from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
+from .tools import ToolCallTracker
+
+__all__ = ["MEDIA_KEYS", "Delta", "DeltaDecoder", "has_news"]
+
+Delta: TypeAlias = str | StreamEvent
+"""A bare str is text of the first choice."""
+
+MEDIA_KEYS = frozenset({"audio", "images"})
+"""Content that no event but `RawChunk` carries, OpenAI's and OpenRouter's."""
+
+_KNOWN = REASONING_KEYS | {"role", "content", "refusal", "name", "tool_calls", "function_call"}
+
+
+class DeltaDecoder:
+    """Decodes the deltas of one answer.
+
+    Attributes:
+        held: High surrogates whose other half is in the next delta, by kind of delta and index of the choice.
+        whole: The answer is one JSON object, and no stream: each entry of its `tool_calls` is a call.
+    """
+
+    __slots__ = ("_tools", "held", "whole")
+
+    def __init__(self) -> None:
+        self._tools: dict[int, ToolCallTracker] = {}
+        self.held: dict[tuple[type, int], str] = {}
+        self.whole = False
+
+    def decode(self, delta: Any, index: int, out: list[Delta]) -> bool:
+        """Decode a delta, or a message; True where it holds something that no event carries."""
+        if not isinstance(delta, dict):
+            return True
+        unknown = has_news(delta, _KNOWN)
+        if not REASONING_KEYS.isdisjoint(delta):
+            unknown |= self._emit_all(reasoning_pieces(delta), index, out)
+        content = delta.get("content")
+        if content and not isinstance(content, str):
+            unknown |= self._emit_all(content_pieces(content), index, out)
+        else:
+            self.emit(TextDelta, content, index, out)
+        unknown |= self.emit(RefusalDelta, delta.get("refusal"), index, out)
+        calls = delta.get("tool_calls")
+        if not calls and (calls := delta.get("function_call")) and isinstance(calls, dict):
+            calls = {"index": 0, "function": calls}  # OpenAI's older form; llama-cpp-python sends both
+        if calls:
+            tracker = self._tools.setdefault(index, ToolCallTracker())
+            for raw in calls if isinstance(calls, list) else [calls]:
+                call = tracker.delta(raw, index, whole=self.whole)
+                if call is not None:
+                    out.append(call)
+                else:
+                    unknown |= bool(raw) and not isinstance(raw, dict)
+        return unknown
+
+    def flush(self, out: list[Delta]) -> None:
+        """The answer has ended: hand out what waited for its other half."""
+        for kind, index in list(self.held):
+            self.emit(kind, "", index, out, last=True)
+        for index, tracker in self._tools.items():
+            out.extend(tracker.flush(index))
+
+    def _emit_all(self, pieces: Iterable[Piece], index: int, out: list[Delta]) -> bool:
+        unknown = False
+        for kind, text in pieces:
+            if kind is None:
+                unknown = True
+            else:
+                self.emit(kind, text, index, out)
+        return unknown
+
+    def emit(self, kind: type, text: Any, index: int, out: list[Delta], *, last: bool = False) -> bool:
+        """Append a delta, if this is a text; True where it is something else."""
+        if not isinstance(text, str):
+            return bool(text)
+        if not (text or last):
+            return False
+        key = (kind, index)
+        text = self.held.pop(key, "") + text
+        if "\ud800" <= text[-1] <= "\udbff" and not last:
+            self.held[key], text = text[-1], text[:-1]
+            if not text:
+                return False
+        text = join_surrogates(text)
+        out.append(text if kind is TextDelta and index == 0 else kind(text, index))
+        return False
+
+
+def has_news(value: dict[str, Any], known: frozenset[str]) -> bool:
+    """Whether a field that is not known holds anything."""
+    return not value.keys() <= known and any(value[key] for key in value.keys() - known)
