@@ -15,7 +15,6 @@ The forms of a line are told apart one by one, so a file may mix them:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from json import JSONDecodeError
 from typing import Any
 from zlib import crc32
@@ -23,7 +22,7 @@ from zlib import crc32
 from attrs import Factory, define, field
 
 from ..parameters import merged
-from ..wire.codec import dumps, join_surrogates, loads, loads_loose, loads_strict, mend
+from ..wire.codec import dumps, join_surrogates, loads, loads_strict, with_long_numbers
 from ..wire.failure import printable
 from ..wire.request import PARAMETERS, build_body, encode_body
 from .template import Template
@@ -46,9 +45,6 @@ KEPT_BAD = 1000
 REPEATED = "an earlier line has the same custom_id"
 """What is wrong with a line that cannot be told more about: which one it is."""
 
-# Whole numbers of so many digits, such as long ids, may be rounded by the strict decoder.
-_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
-_LONG_NUMBER = b"0" * 19
 _MAX_REASON = 300  # characters; a thousand bad lines must fit on a screen that scrolls
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
 _MOVED = frozenset({"custom_id", "model"})  # used too, but under other names
@@ -159,10 +155,7 @@ def parse_line(data: bytes, line: int, *, template: Template | None = None, chec
             return BadLine(line, f"not JSON (one value a line): {error.msg} at character {error.pos + 1}")
         except ValueError as error:
             return BadLine(line, f"not JSON (one value a line): {error}")
-    if _LONG_NUMBER in data.translate(_AS_ZEROS):
-        with suppress(ValueError):  # nested too deeply for the decoder that has room
-            value = mend(loads_loose(data))
-    return parse_row(value, line, template=template, check=check)
+    return parse_row(with_long_numbers(value, data), line, template=template, check=check)
 
 
 def parse_row(value: Any, line: int, *, template: Template | None = None, check: bool = True) -> Row | BadLine:

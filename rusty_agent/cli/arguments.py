@@ -204,9 +204,9 @@ def pair(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    from ..wire.codec import loads_strict
+    from ..wire.codec import loads_exact
 
     try:
-        return name, loads_strict(value)
+        return name, loads_exact(value.encode())
     except ValueError:
         return name, value

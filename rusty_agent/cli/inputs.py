@@ -112,10 +112,10 @@ def schema_format(file: str) -> dict[str, Any]:
     Raises:
         UsageError: The file cannot be read, or holds no JSON object.
     """
-    from ..wire.codec import loads_strict
+    from ..wire.codec import loads_exact
 
     try:
-        schema = loads_strict(Path(file).read_bytes())
+        schema = loads_exact(Path(file).read_bytes())
     except OSError as error:
         raise UsageError(f"--schema: {file}: {error.strerror or error}") from error
     except ValueError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -21,12 +22,16 @@ __all__ = [
     "index_of",
     "join_surrogates",
     "loads",
+    "loads_exact",
     "loads_loose",
     "loads_strict",
     "map_strings",
     "mend",
+    "with_long_numbers",
 ]
 
+_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * 19  # digits: of fewer all fit into 64 bits
 # What stands where reading stops, if a number, a word or an escape was cut.
 _BEGUN = r"-?|[.eE][+-]?|t(ru?)?|f(a(ls?)?)?|n(ul?)?|u[0-9a-fA-F]{0,4}"
 
@@ -56,6 +61,23 @@ def loads_loose(data: bytes) -> Any:
         return _decode_loosely(data.decode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def loads_exact(data: bytes) -> Any:
+    """Decode strict JSON; whole numbers stay as they are, however long.
+
+    Raises:
+        ValueError: It is not strict JSON.
+    """
+    return with_long_numbers(loads_strict(data), data)
+
+
+def with_long_numbers(value: Any, data: bytes) -> Any:
+    """What a strict decoder has made of the data, with its whole numbers as they stand there: it rounds long ones."""
+    if _LONG_NUMBER in data.translate(_AS_ZEROS):
+        with suppress(ValueError):  # nested too deeply for the decoder that has room
+            return mend(loads_loose(data))
+    return value
 
 
 def ends_within(error: ValueError) -> bool:

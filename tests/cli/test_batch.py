@@ -334,6 +334,8 @@ def test_exit_1_on_wrong_usage(words: list[str], says: str, capsys: pytest.Captu
 def test_local_takes_a_model_file_and_leaves_the_input() -> None:
     arguments = parse_batch(["--local", "in.jsonl", "-o", "x", "--concurrency", "auto"])
     assert (arguments.local, arguments.input, arguments.concurrency) == ("", "in.jsonl", "auto")
+    long = parse_batch(["in.jsonl", "-o", "x", "-m", "m", "--option", "seed=123456789012345678901"])
+    assert long.options == {"seed": 123456789012345678901}
     arguments = parse_batch(["in.jsonl", "-o", "x", "--local", "some.gguf", "--option", "top_k=5"])
     assert (arguments.local, arguments.input, arguments.options) == ("some.gguf", "in.jsonl", {"top_k": 5})
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.wire.codec import dumps, ends_within, join_surrogates, loads, loads_loose, loads_strict, mend
+from rusty_agent.wire.codec import (
+    dumps,
+    ends_within,
+    join_surrogates,
+    loads,
+    loads_exact,
+    loads_loose,
+    loads_strict,
+    mend,
+)
 
 NESTED = b"[" * 100_000 + b"]" * 100_000
 
@@ -166,3 +175,14 @@ def test_mend_copies_at_any_depth() -> None:
     assert mend({"\ud83d": {"\ud83d": ["\ude00", 1]}}) == {"\ufffd": {"\ufffd": ["\ufffd", 1]}}
     assert mend("\ud83d") == "\ufffd"
     assert mend(None) is None
+
+
+def test_whole_numbers_of_any_length() -> None:
+    long = 123456789012345678901
+    assert loads_exact(b'{"a":[%d,1.5],"b":"\xc3\xa9 %d"}' % (long, long)) == {"a": [long, 1.5], "b": f"é {long}"}
+    deep = loads_exact(b"[" * 1010 + b"%d" % long + b"]" * 1010)
+    while isinstance(deep, list):
+        deep = deep[0]
+    assert float(deep) == float(long)  # rounded, where only the strict decoder goes so deep
+    with pytest.raises(ValueError):
+        loads_exact(b"{a}")
