@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import Files, remove, replace_atomically
-from .index import drop_lines, identify, read_lines, survey
+from .index import Told, drop_lines, identify, read_lines, survey
 from .lines import BAD_LINE
 
 __all__ = ["drop_superseded", "sort_output"]
@@ -68,8 +68,8 @@ def _sort(path: Path, moved: Mapping[str, int] | None) -> None:
     borders = array("Q", [0])
     keys: list[int] = []
     for _, end, line in read_lines(path):
-        found = identify(line)
-        number = _number(found, moved) if found else None
+        told = identify(line)
+        number = None if told is None else _number(told, moved)
         if type(number) is not int or not 0 <= number < _UNNUMBERED:
             number = _UNNUMBERED
         keys.append(number << _PLACE_BITS | len(keys))
@@ -81,12 +81,11 @@ def _sort(path: Path, moved: Mapping[str, int] | None) -> None:
         replace_atomically(path, _pick(path, borders, places))
 
 
-def _number(found: tuple[str, dict[str, Any], bool], moved: Mapping[str, int] | None) -> Any:
+def _number(told: Told, moved: Mapping[str, int] | None) -> Any:
     """The number of the input's line."""
-    custom_id, facts, _ = found
-    if moved is None or facts.get("kind") == BAD_LINE:  # of these each run tells anew
-        return facts.get("line")
-    return moved.get(custom_id)
+    if moved is None or told.facts.get("kind") == BAD_LINE:  # of these each run tells anew
+        return told.facts.get("line")
+    return moved.get(told.custom_id)
 
 
 def _pick(path: Path, borders: array[int], places: array[int]) -> Iterator[bytes]:

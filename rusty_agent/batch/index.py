@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import define, field
 
@@ -22,13 +22,32 @@ from ..wire.codec import loads
 from .files import BLOCK_BYTES, Files, not_regular, replace_atomically
 from .lines import BAD_LINE, ID_PREFIX
 
-__all__ = ["MAX_LINE_BYTES", "Failures", "Index", "drop_lines", "identify", "read_lines", "repair", "scan", "survey"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "Failures",
+    "Index",
+    "Told",
+    "drop_lines",
+    "identify",
+    "read_lines",
+    "repair",
+    "scan",
+    "survey",
+]
 
 MAX_LINE_BYTES = 256 * 2**20
 """A longer line counts as damaged, and is not held in memory: it can only be a hole."""
 
 
 _BEGINNING = f'{{"id":"{ID_PREFIX}'.encode()
+
+
+class Told(NamedTuple):
+    """What a line of a batch says: its row, what stands in `x_rusty`, and whether the row has failed."""
+
+    custom_id: str
+    facts: dict[str, Any]
+    failed: bool
 
 
 def _starts() -> array[int]:
@@ -94,11 +113,11 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
     begun = files.manifest.exists()  # it is written before any line
     done, useless = index.done, index.useless_results
     for start, _, line in read_lines(files.output):
-        found = identify(line)
-        if found is None or found[2]:
+        told = identify(line)
+        if told is None or told.failed:
             index.damaged += 1
-        elif found[0] not in done:
-            done.add(found[0])
+        elif told.custom_id not in done:
+            done.add(told.custom_id)
             continue
         else:
             index.duplicates += 1
@@ -127,8 +146,8 @@ def marks(files: Files) -> dict[str, str]:
     for path in (files.errors, files.output):
         for _, _, line in read_lines(path):
             told = identify(line)
-            if told is not None and isinstance(mark := told[1].get("mark"), str):
-                found[told[0]] = mark
+            if told is not None and isinstance(mark := told.facts.get("mark"), str):
+                found[told.custom_id] = mark
     return found
 
 
@@ -217,12 +236,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
         ) from error
 
 
-def identify(line: bytes) -> tuple[str, dict[str, Any], bool] | None:
-    """What a line says; None if it is damaged, or of no batch.
-
-    Returns:
-        The row's `custom_id`, what stands in `x_rusty`, and whether the row has failed.
-    """
+def identify(line: bytes) -> Told | None:
+    """What a line says; None if it is damaged, or of no batch."""
     try:
         value = loads(line)
     except ValueError:
@@ -236,7 +251,7 @@ def identify(line: bytes) -> tuple[str, dict[str, Any], bool] | None:
     failed = isinstance(value["error"], dict) or (
         isinstance(response, dict) and response.get("status_code", 200) != 200
     )
-    return custom_id, facts if isinstance(facts, dict) else {}, failed
+    return Told(custom_id, facts if isinstance(facts, dict) else {}, failed)
 
 
 def _expect_ours(path: Path, begun: bool, *, good: int, damaged: int) -> None:

@@ -190,11 +190,12 @@ class Job:
         files, tally, feed, stopped = self._settings.files, self._run.tally, self._feed, self._run.stopped
         drop_superseded(files, self._index.done)
         tally.skipped, tally.failed_earlier = feed.skipped + feed.failed_earlier, feed.failed_earlier
-        all_tried = tally.total is not None and tally.skipped + tally.snapshot().finished >= tally.total
+        tried = tally.skipped + tally.snapshot().finished
+        all_tried = tally.total is not None and tried >= tally.total
         if stopped is not None and stopped.reason in ("budget", "interrupt") and all_tried:
             stopped = None  # there was nothing left to be stopped
         if stopped is None:
-            tally.total = tally.skipped + tally.snapshot().finished
+            tally.total = tried
             if self._settings.sort:
                 sort_output(files, feed.lines)
         told = summary(
@@ -305,5 +306,5 @@ class Job:
 
 def _needs_whole(arguments: dict[str, Any]) -> bool:
     """Whether the answer has parts that a streamed one, put together again, would lack."""
-    asked = {**arguments, **(arguments.get("extra_body") or {})}
-    return asked.get("n") not in (None, 1) or bool(asked.get("logprobs") or asked.get("audio"))
+    extra = arguments.get("extra_body") or {}  # none of these is a parameter of its own
+    return extra.get("n") not in (None, 1) or bool(extra.get("logprobs") or extra.get("audio"))

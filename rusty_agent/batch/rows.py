@@ -304,7 +304,7 @@ def prompt_characters(parameters: Mapping[str, Any]) -> int:
 def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
     """The most tokens that a row lets its answer, or all of several, have; None where it does not say."""
     extra = parameters.get("extra_body") or {}
-    choices = extra.get("n", parameters.get("n"))
+    choices = extra.get("n")
     for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):
         if isinstance(given, int) and not isinstance(given, bool):
             return given * max(choices, 1) if isinstance(choices, int) else given

@@ -77,7 +77,7 @@ class ChunkDecoder:
         self.strange: dict[str, Any] | None = None
         self._failed = ""  # the finish reason that says that a choice is not whole
         self._deltas = DeltaDecoder()
-        self._held = self._deltas.held
+        self._held = self._deltas.held  # the same dict: each chunk asks for it
         # Of the last chunk that was decoded in full, if it was plain; None: not made yet of this sample.
         self._frame: Frame | None = NO_FRAME
         self._sample = (b"", "", "")
@@ -243,8 +243,7 @@ class ChunkDecoder:
         if choices is None and isinstance(nested, dict) and "choices" in nested:  # OpenRouter (pydantic-ai#3994)
             chunk, choices = nested, nested["choices"]
         unknown = has_news(chunk, _CHUNK_KEYS)
-        groq = chunk.get("x_groq")
-        choice_error: Any = groq.get("error") if isinstance(groq, dict) else None  # why it stopped a stream early
+        choice_error = _error_within(chunk.get("x_groq"))  # why it stopped a stream early
         if isinstance(choices, list):
             alone = self._single and len(choices) == 1 and len(self.choices) <= 1
             for place, choice in enumerate(choices):
@@ -253,7 +252,7 @@ class ChunkDecoder:
                     if alone or index is None:  # of several that were asked for, the place tells
                         index = 0 if self._single else place
                     unknown |= self._decode_choice(choice, index, out)
-                    choice_error = choice_error or _told(choice.get("error")) or _error_within(choice.get("delta"))
+                    choice_error = choice_error or _error_within(choice) or _error_within(choice.get("delta"))
                 else:
                     unknown |= bool(choice)
         else:
@@ -343,8 +342,8 @@ def _is_alive(chunk: dict[str, Any]) -> bool:
     return isinstance(type_, str) and type_ in _KEEP_ALIVES
 
 
-def _error_within(delta: Any) -> Any:
-    return _told(delta.get("error")) if isinstance(delta, dict) else None
+def _error_within(value: Any) -> Any:
+    return _told(value.get("error")) if isinstance(value, dict) else None
 
 
 def _told(error: Any) -> Any:

@@ -183,7 +183,7 @@ def _begins(index: int | str | None, id_: str, name: str, arguments: str, last: 
 
 def _index(value: Any) -> int | str | None:
     number = index_of(value)
-    return number if number is not None or not isinstance(value, str) else value
+    return value if number is None and isinstance(value, str) else number
 
 
 def _id(value: Any) -> str:
