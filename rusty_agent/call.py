@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import APIConnectionError, APIStatusError, RateLimitError, RustyAgentError
+from .errors import APIStatusError, RateLimitError, RustyAgentError
 from .net.attempt import Attempt, given_up
 from .net.caller import Caller
 from .net.http.transport import Transport
@@ -128,15 +128,13 @@ class Call:
         return True
 
     def _is_sent_back(self, error: RustyAgentError) -> bool:
-        """Whether it is nothing but too many calls (429), or an endpoint that is away for a moment.
+        """Whether it is nothing but too many calls (429), or an endpoint that has too much to do or is away.
 
-        Runs wait for its return, and a call by itself does not: somebody may be waiting for that.
+        Runs wait for that to pass, and a call by itself does not: somebody may be waiting for it.
         """
         if self._limiter is None:
             return False
-        if self._of_run and isinstance(error, APIConnectionError) and not error.sent:
-            return self._limiter.expects_return()
-        return isinstance(error, RateLimitError)
+        return isinstance(error, RateLimitError) or (self._of_run and self._limiter.will_pass(error))
 
     async def _nap(self, seconds: float) -> None:
         """Wait between two attempts."""

@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeAlias
 
 from .config import checked_count
 from .errors import QUOTA_CODES, APIStatusError, AuthenticationError, RunStoppedError, RustyAgentError
+from .net.absence import OVERLOADED
 from .net.caller import Caller
 from .net.gather import Inputs, Stop, spread, work_off
-from .net.limits import OVERLOADED, Limiter
+from .net.limits import Limiter
 from .progress.show import ProgressOption, make_display
 from .progress.tally import Price, Tally
 from .types import GenerateResult, MapItem, RetryPolicy

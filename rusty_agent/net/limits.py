@@ -22,18 +22,16 @@ from attrs import define
 from ..errors import APIConnectionError, APIStatusError, APITimeoutError, RateLimitError, RustyAgentError
 from ..types import Limits, Usage
 from ..wire.ratelimit import RateLimits
+from .absence import OVERLOADED, Absence
 from .adapt import AdaptiveLimit
 from .caller import Caller
 from .estimate import TokenEstimate
 from .pace import Pace
 
-__all__ = ["CEILING", "OVERLOADED", "Limiter", "Permit"]
+__all__ = ["CEILING", "Limiter", "Permit"]
 
 CEILING = 256
 """How many attempts may be in flight at most, where the user has set no limit of his own."""
-
-OVERLOADED = frozenset({429, 503, 529})
-"""Statuses that say that there is too much to do: a `Retry-After` with them is meant for everybody."""
 
 _READ_SECONDS = 0.05  # headers about limits hardly change; reading them at each answer costs 20 µs of its 110
 _HELD_SECONDS = 2.0
@@ -43,7 +41,6 @@ _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip th
 # before the first refusal is heard. That halves what is wasted (9 % to 4 % against 100 requests a second).
 _STEPS_FACTOR = 2.0
 _STEPS_SECONDS = 0.01
-_RETURN_SECONDS = 30.0  # in which a server restarts, or an address moves to another
 _MOST_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
 
 
@@ -116,7 +113,7 @@ class Limiter:
         self._latency = 0.0  # a running mean, in seconds
         self._estimate = TokenEstimate()
         self._adaptive = AdaptiveLimit(self.ceiling)
-        self._away_since: float | None = None  # when the endpoint could not be reached any more
+        self._absence = Absence()
         self._adapting = 0  # how many runs ask for it
         self.in_flight = 0
         self.rate_limited = 0
@@ -189,10 +186,9 @@ class Limiter:
             if not turn.done():
                 turn.set_exception(error)
 
-    def expects_return(self) -> bool:
-        """Whether an endpoint that cannot be reached now has answered before, and has not been away for long."""
-        since = self._away_since
-        return since is not None and self._latency > 0 and self._loop.time() - since < _RETURN_SECONDS
+    def will_pass(self, error: RustyAgentError) -> bool:
+        """Whether the latest failure, told by this error, is one that waiting mends."""
+        return self._absence.will_pass(error, self._loop.time())
 
     # The door.
 
@@ -273,7 +269,7 @@ class Limiter:
     ) -> None:
         now = self._loop.time()
         took = now - permit._sent
-        self._away_since = None
+        self._absence.answered()
         self._latency += (took - self._latency) * (_SMOOTHING if self._latency else 1)
         if self._tokens.rate != math.inf:
             if usage is not None:
@@ -294,10 +290,7 @@ class Limiter:
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:
         status = error.status_code if isinstance(error, APIStatusError) else None
         now = self._loop.time()
-        if not isinstance(error, APIConnectionError) or error.sent:
-            self._away_since = None
-        elif self._away_since is None:
-            self._away_since = now
+        self._absence.failed(error, now)
         if isinstance(error, APIStatusError):
             self._read(error.headers, now)
             asked = error.retry_after
@@ -311,7 +304,9 @@ class Limiter:
             if self._adapting:
                 self._adaptive.late(permit._epoch, self.in_flight)
             self._came_back()
-        elif error.retryable and (status in OVERLOADED or isinstance(error, APIConnectionError)):
+        elif error.retryable and (
+            status in OVERLOADED or isinstance(error, APIConnectionError) or self._absence.noticed
+        ):
             if self._adapting:
                 self._adaptive.refused(permit._epoch, self.in_flight)
             # «Too many» is said faster than an answer: the next one to hear it does not take the place at once.

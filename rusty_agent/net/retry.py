@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import backoff
 
-from ..errors import APIStatusError, RustyAgentError
+from ..errors import APIStatusError, RateLimitError, RustyAgentError
 from ..types import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
@@ -25,7 +25,7 @@ TURNS = 16
 """How often a call may be sent back to the end of the line."""
 
 LOOK_AGAIN_SECONDS = 4.0
-"""The longest wait before another look at an endpoint that is away for a moment."""
+"""The longest wait before another look at an endpoint that is away for a moment, or has too much to do."""
 
 logger = logging.getLogger("rusty_agent")
 
@@ -75,7 +75,7 @@ async def retrying(
             if policy.max_retries and sent_back(error):
                 turns += 1
                 delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
-                if delay is not None and not isinstance(error, APIStatusError):
+                if delay is not None and not isinstance(error, RateLimitError) and not _invited(error):
                     delay = min(delay, LOOK_AGAIN_SECONDS)
             else:
                 failed += 1

@@ -388,6 +388,25 @@ def test_a_server_that_restarts_costs_no_prompt(face: Face, serve: Serve) -> Non
         assert len(returned[0].requests) >= 100
 
 
+@pytest.mark.parametrize("status", [502, 503])
+def test_a_gateway_whose_server_restarts_costs_no_prompt(status: int, face: Face) -> None:
+    """With two retries within 20 ms, as if there were no gateway."""
+    away: list[float] = []
+
+    def through_a_gateway(request: Received) -> Answer:
+        if len(server.requests) == 50:
+            away.append(time.monotonic())
+        if away and time.monotonic() - away[0] < 0.5:
+            return error(status)
+        return Answer((Pause(0.005), *echo(request).steps))
+
+    server = FaultServer(through_a_gateway)
+    with server:
+        provider = face.provider(server, retry=RetryPolicy(max_retries=2, base_delay=0.01))
+        assert gather(face, provider, ["a"] * 200, concurrency=8) == ["a"] * 200
+        assert len(server.requests) > 220
+
+
 def test_rows_have_their_retries_whatever_became_of_others(face: Face, serve: Serve) -> None:
     """A single call may run out of a provider's budget; a run would fail most of its rows in a moment's outage."""
     server = serve(*[error(500)] * 12, echo)

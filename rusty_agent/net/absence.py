@@ -1,0 +1,57 @@
+"""Whether an endpoint is worth waiting for: it has answered before, and now has too much to do, or is away.
+
+In: that attempts were answered, or how they failed. Out: whether a failure will pass if one waits. Never touched: the
+clock, the waiting.
+"""
+
+from __future__ import annotations
+
+from ..errors import APIConnectionError, APIStatusError, RustyAgentError
+
+__all__ = ["OVERLOADED", "Absence"]
+
+OVERLOADED = frozenset({429, 503, 529})
+"""Statuses that say that there is too much to do: a `Retry-After` with them is meant for everybody."""
+
+_UNREACHED = frozenset({502, 521, 522, 523, 530})  # what gateways say of a server; 503 says so too, or is an overload
+_SIGNS = 3  # of one such answer the request may be to blame, if its server dies of it; of several in a row it is not
+_RETURN_SECONDS = 30.0  # in which a server restarts, or an address moves to another
+
+
+class Absence:
+    """Keeps watch on one endpoint."""
+
+    def __init__(self) -> None:
+        self._known = False  # it has answered once
+        self._signs = 0  # in a row
+        self._since = 0.0
+
+    def answered(self) -> None:
+        """An attempt has brought its answer."""
+        self._known = True
+        self._signs = 0
+
+    def failed(self, error: RustyAgentError, now: float) -> None:
+        """An attempt has failed, at this moment."""
+        signs = self._signs
+        if isinstance(error, APIConnectionError) and not error.sent:
+            self._signs = max(signs, _SIGNS)  # no request is to blame for that
+        elif isinstance(error, APIStatusError) and error.status_code in _UNREACHED:
+            self._signs += 1
+        else:
+            self._signs = 0  # somebody is there
+        if not signs:
+            self._since = now
+
+    @property
+    def noticed(self) -> bool:
+        """Whether it cannot be reached now, for all that is known."""
+        return self._signs >= _SIGNS
+
+    def will_pass(self, error: RustyAgentError, now: float) -> bool:
+        """Whether the latest failure, told by this error, is one that waiting mends."""
+        if not self._known:  # who knows whether it is there at all
+            return False
+        if isinstance(error, APIStatusError) and error.status_code in OVERLOADED:
+            return True
+        return self.noticed and now - self._since < _RETURN_SECONDS

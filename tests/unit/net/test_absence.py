@@ -1,0 +1,80 @@
+"""Which failures pass if one waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from rusty_agent.errors import APIConnectionError, APIStatusError, RateLimitError, RustyAgentError, ServerError
+from rusty_agent.net.absence import Absence
+
+
+def unreached() -> APIConnectionError:
+    error = APIConnectionError("refused")
+    error.sent = False
+    return error
+
+
+def status(code: int) -> APIStatusError:
+    return (RateLimitError if code == 429 else ServerError)(str(code), status_code=code)
+
+
+def told(absence: Absence, error: RustyAgentError, now: float = 0.0) -> bool:
+    absence.failed(error, now)
+    return absence.will_pass(error, now)
+
+
+def known() -> Absence:
+    absence = Absence()
+    absence.answered()
+    return absence
+
+
+@pytest.mark.parametrize("error", [unreached(), status(503), status(502)])
+def test_an_endpoint_that_has_never_answered_is_not_waited_for(error: RustyAgentError) -> None:
+    absence = Absence()
+    assert not any(told(absence, error) for _ in range(9))
+
+
+def test_what_cannot_be_sent_is_waited_for_half_a_minute() -> None:
+    absence = known()
+    assert told(absence, unreached(), 100.0)
+    assert told(absence, unreached(), 129.0)
+    assert not told(absence, unreached(), 130.0)
+    absence.answered()
+    assert told(absence, unreached(), 131.0)
+
+
+@pytest.mark.parametrize("code", [429, 503, 529])
+def test_an_overload_passes(code: int) -> None:
+    assert told(known(), status(code))
+
+
+@pytest.mark.parametrize("code", [502, 521, 522, 523, 530])
+def test_a_gateway_is_believed_at_the_third_time_in_a_row(code: int) -> None:
+    absence = known()
+    assert [told(absence, status(code), now) for now in (0.0, 1.0, 2.0, 29.0, 30.0)] == [False, False, True, True, False]
+
+
+def test_one_row_that_kills_its_server_is_no_absence() -> None:
+    absence = known()
+    for _ in range(9):
+        assert not told(absence, status(502))
+        assert not told(absence, status(502))
+        absence.answered()
+
+
+@pytest.mark.parametrize("error", [status(500), status(429), APIConnectionError("broke")])
+def test_whatever_else_is_said_somebody_is_there(error: RustyAgentError) -> None:
+    absence = known()
+    for _ in range(5):
+        absence.failed(status(502), 0.0)
+    assert absence.noticed
+    absence.failed(error, 0.0)
+    assert not absence.noticed
+
+
+def test_a_gateway_that_joins_in_makes_an_absence_no_longer() -> None:
+    absence = known()
+    assert told(absence, unreached(), 0.0)
+    assert told(absence, status(502), 20.0)
+    assert not told(absence, status(502), 31.0)
