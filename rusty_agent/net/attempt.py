@@ -166,8 +166,8 @@ class Attempt:
             self._end(response)
             return deltas
         watchdog.arrived(has_content(deltas))
-        if decoder.settled is not watchdog.settled:
-            watchdog.settle(decoder.settled)
+        if decoder.tail != watchdog.tail:
+            watchdog.settle(decoder.tail)
         return deltas
 
     def _feed(self, data: bytes, *, last: bool = False) -> list[Delta]:
@@ -222,7 +222,7 @@ class Attempt:
                 while len(body) < failure.MAX_ERROR_BYTES and (data := await response.content.readany()):
                     body += data
         except NETWORK_ERRORS:  # a timeout is one of them
-            pass
+            body += salvage(response)
         if self._inflater is not None:
             body = _inflated(self._inflater, body)
         body = self._exchange.mask(body)[: failure.MAX_ERROR_BYTES]

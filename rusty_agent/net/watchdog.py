@@ -21,8 +21,6 @@ from .guard import drop_closed
 __all__ = ["Interrupted", "Scope", "Watchdog"]
 
 _SOON_SECONDS = 0.05  # when to look again at a limit that passed while nothing was awaited
-TAIL_SECONDS = 5.0
-"""How long usage and the end mark may take to follow the finish reason."""
 
 
 class _Ticker:
@@ -76,7 +74,7 @@ class Watchdog:
     Attributes:
         expired: Which limit passed and its length in seconds, once one has.
         content: The answer's content has begun.
-        settled: The answer has its finish reason: only a short tail is waited for.
+        tail: How long to wait without content, now that the answer has its finish reason, in seconds; 0 before.
     """
 
     __slots__ = (
@@ -92,7 +90,7 @@ class Watchdog:
         "_watched",
         "content",
         "expired",
-        "settled",
+        "tail",
     )
 
     def __init__(
@@ -115,7 +113,7 @@ class Watchdog:
         self._paused = 0.0  # when the last of these reads ended
         self.expired: tuple[str, float] | None = None
         self.content = False
-        self.settled = False
+        self.tail = 0.0
 
     def start(self) -> None:
         """The attempt begins; until something is awaited of the endpoint only the deadline runs."""
@@ -147,9 +145,9 @@ class Watchdog:
                 self.content = True
                 self.stop()  # other limits hold from here on: the next wait arms the timer anew
 
-    def settle(self, settled: bool) -> None:
-        """The finish reason has come, or there was more to come after all."""
-        self.settled = settled
+    def settle(self, tail: float) -> None:
+        """The finish reason has come, or there was more to come after all: then the tail is 0."""
+        self.tail = tail
         self._quiet_since = None
         self.stop()  # the next wait arms the timer anew, for the tail
 
@@ -170,13 +168,13 @@ class Watchdog:
         total = None
         if self._deadline is not None and limits.total is not None:
             total = (self._deadline, "total", limits.total)
-        if limits.idle is None and limits.first_token is None and limits.stall is None and not self.settled:
+        if limits.idle is None and limits.first_token is None and limits.stall is None and not self.tail:
             return total
         due: list[tuple[float, str, float]] = [] if total is None else [total]
         waiting = now if self._waiting_since is None else self._waiting_since
         quiet = waiting if self._quiet_since is None or self._waiting_since is None else self._quiet_since
-        if self.settled:
-            due.append((quiet + TAIL_SECONDS, "tail", TAIL_SECONDS))
+        if self.tail:
+            due.append((quiet + self.tail, "tail", self.tail))
         if limits.idle is not None:
             due.append((waiting + limits.idle, "idle", limits.idle))
         if limits.first_token is not None and not self.content and self._sent is not None:

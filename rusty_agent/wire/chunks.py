@@ -29,6 +29,7 @@ _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
 _DONE = b"[DONE]"
+_LITTER = b" \t\r\n\0\xef\xbb\xbf"
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
 _MAX_META_KEYS = 128
@@ -190,7 +191,7 @@ class ChunkDecoder:
 
     def _decode_odd(self, data: bytes, out: list[Delta]) -> None:
         """Data that is not strict JSON: the end mark, a comment in the wrong place, an escape of half a character."""
-        text = data.strip()
+        text = data.strip(_LITTER).removeprefix(b"data:").strip(_LITTER)  # some prefix what was prefixed already
         type_ = getattr(data, "type", "")
         if type_ != "error":
             if text == _DONE:
@@ -201,7 +202,7 @@ class ChunkDecoder:
             if type_ in _KEEP_ALIVES or text[:_MAX_SHORT].lower().decode("utf-8", "replace") in _KEEP_ALIVES:
                 return
         try:
-            chunk = loads_loose(data)
+            chunk = loads_loose(text)
         except ValueError:
             if type_ == "error":
                 self.error = failure.in_band(data.decode("utf-8", "replace"))
@@ -260,8 +261,10 @@ class ChunkDecoder:
         if loose:  # from here on no string waits for its other half
             chunk = mend(chunk)
         self._keep_meta(chunk, small)
-        error = _told(chunk.get("error")) if choices else chunk.get("error")
-        if error or choice_error or self._failed or failure.is_error(chunk):
+        # In the chunk with the counts, and behind a choice, an object that says nothing is no error either.
+        begun = bool(self.choices) and "choices" in chunk
+        error = failure.told(chunk.get("error")) if begun else chunk.get("error")
+        if error or choice_error or self._failed or failure.is_error(chunk, begun=begun):
             told = chunk if error or not choice_error else {"error": choice_error}
             self.error = failure.in_band(told, f"finish_reason {self._failed!r}" if self._failed else "")
         elif unknown:
@@ -292,15 +295,15 @@ class ChunkDecoder:
         self.choices = _with(self.choices, index)
         before = len(out)
         unknown = has_news(choice, _CHOICE_KEYS)
-        if delta := choice.get("delta"):
+        delta, message, text = choice.get("delta"), choice.get("message"), choice.get("text")
+        if delta:
             unknown |= self._deltas.decode(delta, index, out)
             if len(out) > before:
                 self.begun = _with(self.begun, index)
-        elif message := choice.get("message"):
-            if index not in self.begun:  # else it is the whole of what came in pieces
-                unknown |= self._deltas.decode(message, index, out)
-        else:  # the older completions API
-            unknown |= self._deltas.emit(TextDelta, choice.get("text"), index, out)
+        if message and len(out) == before and index not in self.begun:  # else it is the whole of what came in pieces
+            unknown |= self._deltas.decode(message, index, out)
+        if text and len(out) == before:  # the older completions API
+            unknown |= self._deltas.emit(TextDelta, text, index, out)
         if len(out) > before and self.reasons:
             self._resume(index)
         reason = choice.get("finish_reason")
@@ -343,9 +346,4 @@ def _is_alive(chunk: dict[str, Any]) -> bool:
 
 
 def _error_within(value: Any) -> Any:
-    return _told(value.get("error")) if isinstance(value, dict) else None
-
-
-def _told(error: Any) -> Any:
-    """What stands where an error may; None where it is an object that says nothing (some send one with each chunk)."""
-    return None if isinstance(error, dict) and not any(error.values()) else error
+    return failure.told(value.get("error")) if isinstance(value, dict) else None

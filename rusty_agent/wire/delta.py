@@ -43,7 +43,7 @@ class DeltaDecoder:
     def decode(self, delta: Any, index: int, out: list[Delta]) -> bool:
         """Decode a delta, or a message; True where it holds something that no event carries."""
         if not isinstance(delta, dict):
-            return True
+            return self.emit(TextDelta, delta, index, out)
         unknown = has_news(delta, _KNOWN)
         if not REASONING_KEYS.isdisjoint(delta):
             unknown |= self._emit_all(reasoning_pieces(delta), index, out)

@@ -17,7 +17,17 @@ from typing import Any
 from .. import errors
 from .codec import dumps, loads, mend
 
-__all__ = ["MAX_ERROR_BYTES", "excerpt", "heed", "in_band", "is_error", "printable", "retry_after", "status_error"]
+__all__ = [
+    "MAX_ERROR_BYTES",
+    "excerpt",
+    "heed",
+    "in_band",
+    "is_error",
+    "printable",
+    "retry_after",
+    "status_error",
+    "told",
+]
 
 MAX_ERROR_BYTES = 64 * 2**10
 """How much of an error's body is read and kept."""
@@ -36,6 +46,7 @@ _BY_STATUS = {
 _INNER = ("error", "errors", "base_resp")  # where the object that describes an error may be
 _MESSAGES = ("message", "Message", "error_msg", "error_message", "msg", "status_msg", "title")  # AWS; Baidu; RFC 9457
 _CODES = ("code", "status_code", "statusCode", "http_status_code", "error_code")
+_FINE_WORDS = frozenset({"", "ok", "success", "none"})
 _FINE = frozenset({"0", "200"})  # codes of gateways that say so where all is well
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 _MAX_EXCERPT = 200
@@ -137,12 +148,16 @@ def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -
     error.retryable = errors.may_pass(error.status_code, (error.code, error.type), headers)
 
 
-def is_error(body: Any) -> bool:
+def is_error(body: Any, *, begun: bool = False) -> bool:
     """Whether what came instead of an answer or a chunk is an error.
 
     Beside `error`: FastAPI sends `detail`, Cloudflare `errors`, Mistral `object: "error"`, Anthropic `type: "error"`,
     DashScope `code` and `message`, FastChat, Databricks and Baidu `error_code`, gateways a `message` alone or with a
     `statusCode`, MiniMax `base_resp` with a status that is not 0.
+
+    Args:
+        body: The decoded body, or chunk.
+        begun: It has choices, be they empty, and others came before: what else it has is less of a sign.
     """
     if not isinstance(body, dict):
         return False
@@ -151,7 +166,11 @@ def is_error(body: Any) -> bool:
         return True
     if body.get("choices"):
         return False
-    if body.get("error") or body.get("detail") or body.get("object") == "error" or body.get("type") == "error":
+    error, detail = body.get("error"), body.get("detail")
+    if begun:
+        error = told(error)
+        detail = None if isinstance(detail, dict) else detail  # how long it took, and the like
+    if error or detail or body.get("object") == "error" or body.get("type") == "error":
         return True
     if body.get("error_code") or body.get("status") == "error":
         return True
@@ -159,6 +178,14 @@ def is_error(body: Any) -> bool:
         coded = any(body.get(name) and str(body[name]) not in _FINE for name in _CODES) or body.get("success") is False
         return coded or (isinstance(message, str) and body.keys() <= _MESSAGE_ALONE)
     return bool(body.get("errors"))
+
+
+def told(error: Any) -> Any:
+    """What stands where an error may; None where it is an object that says nothing (some send one with each chunk)."""
+    if not isinstance(error, dict):
+        return error
+    fine = str(error.get("code")) in _FINE and str(error.get("message")).lower() in _FINE_WORDS
+    return error if any(error.values()) and not fine else None
 
 
 def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: Any) -> errors.APIStatusError:

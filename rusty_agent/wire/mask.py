@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from .codec import dumps, loads, map_strings
 
@@ -22,7 +23,9 @@ class Mask:
     def __init__(self, secrets: Iterable[str]) -> None:
         plain = {secret for secret in secrets if len(secret) >= _SHORTEST}
         escaped = {dumps(secret).decode()[1:-1] for secret in plain}
-        self._forms = sorted(plain | escaped, key=len, reverse=True)
+        escaped |= {form.replace("/", "\\/") for form in escaped}  # as PHP writes it
+        quoted = {quote(secret, safe="", errors="surrogatepass") for secret in plain}  # in a `Location`, by its query
+        self._forms = sorted(plain | escaped | quoted, key=len, reverse=True)
         self._bytes = [form.encode("utf-8", "surrogatepass") for form in self._forms]
 
     def __call__(self, value: Any) -> Any:

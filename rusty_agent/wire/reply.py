@@ -22,7 +22,15 @@ from .thinking import ThinkingSplitter
 
 __all__ = ["ReplyDecoder", "has_content"]
 
+TAIL_SECONDS = 5.0
+"""How long usage and the end mark may take to follow a finish reason that came after the content, and alone."""
+
+DOUBTFUL_TAIL_SECONDS = 60.0
+"""… that came with content, or before any: some send one with each chunk, Ollama one before a model thinks."""
+
 _BLANK = b" \t\r\n"
+_PAGES = (b"<!doctype", b"<html")
+_PAGE_START = 9
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -33,7 +41,7 @@ class ReplyDecoder:
         assembler: What has arrived so far.
         ended: Nothing more is needed of the body: it finished (`[DONE]`), failed, or was closed.
         error: The error that ended the answer; set only once `ended` is.
-        settled: Every choice has its finish reason, and the last came alone: only usage and the end mark should follow.
+        tail: Seconds without content after which the answer is whole, as every choice has its finish reason; 0 before.
         has_content: Text, reasoning, a refusal, a tool call or media came: from then on nothing may be replayed.
     """
 
@@ -43,7 +51,7 @@ class ReplyDecoder:
         self.assembler = Assembler()
         self.ended = False
         self.error: RustyAgentError | None = None
-        self.settled = False
+        self.tail = 0.0
         self.has_content = False
         self._thinking = ThinkingSplitter() if split_thinking else None
         self._cap = max_bytes
@@ -192,9 +200,9 @@ class ReplyDecoder:
                 self._end(out)
             else:
                 self._fail(chunks.error, out)
-        elif chunks.reasons:  # one before any content may be Ollama's, of a model that is still to think
-            alone = chunks.reason_alone and not chunks.early and bool(chunks.begun)
-            self.settled = alone and self._finished()
+        elif chunks.reasons:
+            sure = chunks.reason_alone and chunks.begun
+            self.tail = 0.0 if chunks.early or not self._finished() else TAIL_SECONDS if sure else DOUBTFUL_TAIL_SECONDS
 
     def _end_as_said(self, out: list[Delta]) -> None:
         """The end mark has come. It ends well what has its finish reason, or lacks that and nothing else.
@@ -225,7 +233,7 @@ class ReplyDecoder:
         try:
             value = loads(body)
         except ValueError as error:
-            if b"\ndata:" in body and not self.has_content:
+            if b"\ndata:" in body and not self.has_content and not body[:_PAGE_START].lower().startswith(_PAGES):
                 return self._read_anew(body)
             self._fail(_unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
             return self._deliver(out)
@@ -242,6 +250,8 @@ class ReplyDecoder:
             chunks.meta = value
         if chunks.error is not None:
             self._fail(chunks.error, out)
+        elif not chunks.reasons and _is_piece(value):
+            self._fail(self._cut(), out)
         elif not chunks.choices or _is_bare(value):
             what = "no message" if chunks.choices else "no choices"
             self._fail(ResponseError(f"The answer holds {what}: {failure.excerpt(body)}", body=body[:2048]), out)
@@ -277,8 +287,9 @@ class ReplyDecoder:
     def _cut(self) -> RustyAgentError:
         if self._sse is None and self._document is None:
             return StreamInterruptedError("The endpoint closed the connection with an empty answer.")
+        chunks = self._chunks
         odd = self._sse.odd if self._sse is not None else b""
-        if odd and not (self._chunks.meta or self.has_content):
+        if odd and not (chunks.choices or chunks.meta):
             said = failure.excerpt(odd)
             return ResponseError(f"The answer is neither JSON nor an event stream: {said}.", body=odd)
         said = "The stream ended before its finish: what arrived is in partial_text, and it is not the whole answer."
@@ -326,6 +337,14 @@ def _is_bare(document: Any) -> bool:
         return False
     named = ("message", "delta", "text", "finish_reason")
     return all(choice.get(name) is None for choice in choices if isinstance(choice, dict) for name in named)
+
+
+def _is_piece(document: Any) -> bool:
+    """Whether its choices are those of a stream's chunk, of which the others never came."""
+    choices = document.get("choices") if isinstance(document, dict) else None
+    return isinstance(choices, list) and any(
+        isinstance(choice, dict) and choice.get("delta") and not choice.get("message") for choice in choices
+    )
 
 
 def _is_whole(document: bytearray) -> bool:

@@ -66,6 +66,7 @@ class SSEDecoder:
         self._type = ""
         self._odd_first = False  # the first line begins with a second BOM
         self._sprawls = False  # a JSON text without its fields is under way
+        self._over = False  # an odd line has come behind the end mark
         self.error: ResponseError | None = None
         self.last_event_id = ""
         self.retry: int | None = None
@@ -222,8 +223,9 @@ class SSEDecoder:
         self._odd_first = False
         if bare != line and bare.partition(b":")[0] in _FIELDS:
             self._line(bare, events)
-        elif not self.odd and events[-1:] != [b"[DONE]"]:
-            self.odd = line[:2048]
+        elif not self.odd and not self._over:
+            self._over = any(event.strip() == b"[DONE]" for event in events)  # nothing counts that comes behind it
+            self.odd = b"" if self._over else line[:2048]
 
     def _add(self, value: bytes) -> None:
         self._size += len(value) + 1

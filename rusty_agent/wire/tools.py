@@ -19,6 +19,7 @@ __all__ = ["ToolCallTracker"]
 
 _KNOWN = frozenset({"index", "id", "type", "function"})
 _KNOWN_CUSTOM = frozenset({"index", "id", "custom", "function"})  # its type is news: there is no other mark of it
+_FLAT = frozenset({"name", "arguments"})  # what some have beside the id, and not under `function`
 _NO_ID = "null"  # what GLM and Mistral give the later pieces of a call (zed#53605, langchainjs#11373)
 _MOST_ID = 2**63
 _MAX_NAME = 2**10  # characters from which on a name gets no further piece: adding one copies it
@@ -26,7 +27,10 @@ _MARKS = r'\\(?s:.)|["{}\[\]]'
 
 
 class _Call:
-    __slots__ = ("_depth", "_in_string", "_seen", "_unread", "begun", "held", "id", "index", "name", "number")
+    __slots__ = (
+        *("_depth", "_in_string", "_length", "_pieces", "_seen", "_unread"),
+        *("begun", "held", "id", "index", "name", "number"),
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -35,6 +39,8 @@ class _Call:
         self.name = ""
         self.begun = False  # whether a piece of its arguments has come
         self.held = ""  # a high surrogate whose other half is in the next delta
+        self._pieces: list[str] = []
+        self._length = 0
         self._unread: list[str] = []  # the arguments that `whole` has not looked at: most calls are never asked
         self._depth = 0
         self._in_string = self._seen = False
@@ -48,7 +54,13 @@ class _Call:
         if text:
             self.begun = True
             self._unread.append(text)
+            self._pieces.append(text)
+            self._length += len(text)
         return text
+
+    def was(self, arguments: str) -> bool:
+        """Whether these arguments are all that came before once more: some end with the whole call."""
+        return len(arguments) == self._length and self.whole() and "".join(self._pieces) == arguments
 
     def grow(self, name: str) -> str:
         """Take a name, whole or a piece; return what is new of it.
@@ -111,7 +123,7 @@ class ToolCallTracker:
         if custom and isinstance(custom, dict) and not function:  # OpenAI's tools whose input is free text
             function, known = {"name": custom.get("name"), "arguments": custom.get("input")}, _KNOWN_CUSTOM
         if not isinstance(function, dict):
-            function = {}
+            function, known = ({}, known) if _FLAT.isdisjoint(raw) else (raw, _KNOWN | _FLAT)
         id_, name = _id(raw.get("id")), _text(function.get("name"))
         if id_ == _NO_ID:
             id_ = ""
@@ -126,6 +138,8 @@ class ToolCallTracker:
         if call is None or _begins(index, id_, name, arguments, call):
             call = _Call(len(self._calls))
             self._calls.append(call)
+        if name and call.begun and call.was(arguments):
+            arguments = ""
         new_id = id_ if not call.id else ""
         new_name = call.grow(name) if not (call.name and id_) else ""
         self._note(call, index, id_)

@@ -75,8 +75,10 @@ def in_chunk(step: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(step), step)
 
 
+WHOLE = dumps(completion("foo"))
 ALIVE: Step = b": keep-alive\n\n"
 PING: Step = event({"type": "ping"})
+REFUSED = b"HTTP/1.1 401 Unauthorized\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 CUT = ra.StreamInterruptedError
 LOST = ra.APIConnectionError
@@ -117,6 +119,12 @@ TRUNCATION: Sequence[Fault] = (
         CUT,
         "foo ",
         timeout=5,
+    ),
+    Fault(
+        "The HTTP framing breaks behind the first text, in one go with it",
+        raw(HEAD + in_chunk(A) + b"zz\r\n"),
+        CUT,
+        "foo ",
     ),
     Fault("The stream ends properly but unfinished", sse(FIRST, A, B), CUT, "foo bär"),
     Fault("The stream ends properly with half an event", sse(FIRST, A, B[:-20]), CUT, "foo "),
@@ -189,6 +197,12 @@ GOOD: Sequence[Fault] = (
         "foo ",
         timeout=5,
     ),
+    Fault(
+        "The HTTP framing breaks behind an answer that came in one go",
+        raw(HEAD + in_chunk(A + STOP + DONE) + b"0\r\n\r\n0\r\n\r\n"),
+        None,
+        "foo ",
+    ),
     Fault("The connection is cut after the end mark", sse(A, STOP, DONE, framing="cut"), None, "foo "),
     Fault("Usage follows the finish reason", sse(A, STOP, USAGE, DONE), None, "foo ", usage=5),
     Fault("Comments between and within events", sse(b": hi\n\n", A[:-1], b":x\n\n", STOP, DONE), None, "foo "),
@@ -257,6 +271,14 @@ GOOD: Sequence[Fault] = (
     Fault(
         "A whole answer whose HTTP framing lacks its end",
         raw(HEAD.replace(SSE.encode(), b"application/json"), in_chunk(dumps(completion("foo")))),
+        None,
+        "foo",
+        streamed=False,
+        usage=8,
+    ),
+    Fault(
+        "A whole answer that announces fewer bytes than it has",
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b\r\n}" % (len(WHOLE), WHOLE)),
         None,
         "foo",
         streamed=False,
@@ -597,6 +619,18 @@ STATUS: Sequence[Fault] = (
         body(b"\x00garbage\xff", status=401, headers={"Content-Encoding": "br"}),
         ra.AuthenticationError,
         says="401",
+    ),
+    Fault(
+        "Status 401 whose body is longer than it says",
+        raw(REFUSED + b"Content-Length: 2\r\n\r\n{}garbage"),
+        ra.AuthenticationError,
+        says="401",
+    ),
+    Fault(
+        "Status 401 whose HTTP framing breaks",
+        raw(REFUSED + b"Transfer-Encoding: chunked\r\n\r\n" + in_chunk(b'{"error":{"message":"boom"}}') + b"zz\r\n"),
+        ra.AuthenticationError,
+        says="boom",
     ),
     Fault(
         "A redirect to another host",

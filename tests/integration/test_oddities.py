@@ -84,7 +84,7 @@ def test_tasks_may_share_their_context(serve: Serve) -> None:
 
 
 def test_a_late_choice_is_waited_for(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rusty_agent.net.watchdog.TAIL_SECONDS", 0.1)
+    monkeypatch.setattr("rusty_agent.wire.reply.TAIL_SECONDS", 0.1)
     late = {"choices": [{"index": 1, "delta": {"content": "one"}, "finish_reason": None}]}
     end = {"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]}
     body: list[Step] = [event(chunk({"content": "zero"})), event(chunk({}, "stop")), Pause(0.3)]
@@ -158,7 +158,7 @@ def test_aiohttp_without_its_extensions(serve: Serve) -> None:
 
 
 def test_a_finish_reason_with_every_chunk_is_no_end(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rusty_agent.net.watchdog.TAIL_SECONDS", 0.1)
+    monkeypatch.setattr("rusty_agent.wire.reply.TAIL_SECONDS", 0.1)
     body: list[Step] = [event(chunk({"content": "a"}, "stop")), Pause(0.3), event(chunk({"content": "b"}, "stop"))]
     assert face.stream(face.provider(serve(answer(body, framing="chunked")))).text == "ab"
 

@@ -112,12 +112,24 @@ def test_a_slow_reader_of_events_without_content_is_no_silent_server(serve: Serv
 def test_the_tail_after_the_finish_reason_is_not_waited_for_long(
     face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, noise: bytes
 ) -> None:
-    monkeypatch.setattr("rusty_agent.net.watchdog.TAIL_SECONDS", 0.2)
+    monkeypatch.setattr("rusty_agent.wire.reply.TAIL_SECONDS", 0.2)
     tail: list[Step] = [Pause(0.03), noise] * 40
     unended = answer([*events("a", usage=False, done=False), *tail, Hang()], framing="cut")
     began = time.monotonic()
     outcome = face.stream(face.provider(serve(unended)))
     assert (outcome.pieces, outcome.error, outcome.stream.finish_reason) == (["a"], None, "stop")
+    assert 0.15 < time.monotonic() - began < 1
+
+
+def test_pings_do_not_hold_an_answer_open_whose_finish_reason_came_with_its_text(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rusty_agent.wire.reply.DOUBTFUL_TAIL_SECONDS", 0.2)
+    last = event(chunk({"content": "b"}, "stop"))
+    unended = answer([event(chunk({"content": "a"})), last, *([Pause(0.03), b": hi\n\n"] * 40), Hang()], framing="cut")
+    began = time.monotonic()
+    outcome = face.stream(face.provider(serve(unended)))
+    assert ("".join(outcome.pieces), outcome.error, outcome.stream.finish_reason) == ("ab", None, "stop")
     assert 0.15 < time.monotonic() - began < 1
 
 

@@ -20,10 +20,22 @@ from aiohttp.client_reqrep import ClientRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-__all__ = ["MAX_HEADER_BYTES", "Headers", "Outbox", "Reply", "Response", "Target"]
+__all__ = ["MAX_HEADER_BYTES", "PARSING", "READ_BUFFER", "Headers", "Outbox", "Reply", "Response", "Target"]
 
 MAX_HEADER_BYTES = 2**16
 """The longest header: gateways add policies and cookies beyond the 8,190 bytes that are aiohttp's default."""
+
+READ_BUFFER = 2**18
+"""Bytes buffered before the server is held back, at most twice this (aiohttp's high-water mark)."""
+
+PARSING: dict[str, Any] = {
+    "read_until_eof": True,
+    "auto_decompress": False,
+    "read_bufsize": READ_BUFFER,
+    "max_line_size": MAX_HEADER_BYTES,
+    "max_field_size": MAX_HEADER_BYTES,
+}
+"""How aiohttp's parser is to read an answer."""
 
 _TOGETHER = 32  # requests that are sent together at most: more save nothing, and each waits for the others
 _AUTOMATIC = ("Host", "Accept", "Accept-Encoding")  # what aiohttp would add to our headers by itself
@@ -156,10 +168,9 @@ def _send_now(link: Link, request: bytes) -> None:
 class Target:
     """Where requests of one session to one URL go: prepared once, so that nothing is prepared for each."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: URL, read_buffer: int, outbox: Outbox) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: URL, outbox: Outbox) -> None:
         self._url = url
         self._outbox = outbox
-        self._read_buffer = read_buffer
         # For the pool: it asks a request what connection it needs.
         self._request = ClientRequest(
             "POST", url, loop=asyncio.get_running_loop(), session=session, headers={}, ssl=True
@@ -192,13 +203,7 @@ class Target:
             protocol = connection.protocol
             if protocol is None or protocol.transport is None:
                 raise aiohttp.ServerDisconnectedError
-            protocol.set_response_params(
-                read_until_eof=True,
-                auto_decompress=False,
-                read_bufsize=self._read_buffer,
-                max_line_size=MAX_HEADER_BYTES,
-                max_field_size=MAX_HEADER_BYTES,
-            )
+            protocol.set_response_params(**PARSING)
             link: Any = protocol  # of our own kind, see `Connector`
             # Alone it waits for no others; and on a new connection the answer may be there already.
             send = self._outbox.put if link.kept and len(connector._acquired) > 1 else _send_now

@@ -20,20 +20,20 @@ from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from ..guard import dismiss_all
-from .direct import Outbox, Target
+from .direct import PARSING, Outbox, Target
 
-__all__ = ["READ_BUFFER", "BoundedConnector", "Connector", "Dialing", "dialing"]
-
-READ_BUFFER = 2**18
-"""Bytes buffered before the server is held back, at most twice this (aiohttp's high-water mark)."""
+__all__ = ["BoundedConnector", "Connector", "Dialing", "dialing"]
 
 _READ_BYTES = 2**16
 """What one read of a socket brings at most."""
 
 _MAX_TARGETS = 16
+_HEAD_END = b"\r\n\r\n"
+_MOST_BEGUN = 2**17  # bytes: more than headers may take
 _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
@@ -69,6 +69,9 @@ class _Protocol(ResponseHandler):
     which is never if the endpoint does not read. The system would wait likewise, so it is told to reset the connection.
     What TLS has yet to send it does not tell, so there an exchange that is cut short is always reset.
 
+    And what was right of an answer's beginning counts, although the framing of what came with it is wrong: aiohttp's
+    parser would forget it all, so that a status, or a whole answer, would be lost or not, as TCP has cut it.
+
     And what nobody has asked for ends the connection: kept, it would be the answer to the next request, and each
     answer after it would go to the wrong caller.
 
@@ -81,6 +84,9 @@ class _Protocol(ResponseHandler):
     idle = False
     kept = False
     _was_paused = False
+    _in_body = False
+    _begun = b""  # what has arrived of an answer while its body has not begun, or is whole already
+    _arriving = b""  # what the parser is looking at
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -91,10 +97,38 @@ class _Protocol(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         if self.idle and data:  # resuming to read hands over nothing
             self.close()
-        else:
-            ResponseHandler.data_received(self, data)  # `super()` takes twice as long, and this runs for each segment
-            if self.idle and (self._buffer or self._tail):  # it held the end of an answer, and more
+            return
+        self._arriving = data
+        ResponseHandler.data_received(self, data)  # `super()` takes twice as long, and this runs for each segment
+        self._arriving = b""
+        if self.idle:
+            if self._buffer or self._tail:  # it held the end of an answer, and more
                 self.close()
+        elif not self._in_body:
+            if not self._bodiless():
+                self._in_body = True
+            elif len(self._begun) < _MOST_BEGUN:
+                self._begun += data
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        begun, self._arriving = self._begun + self._arriving if self._arriving else b"", b""
+        if _HEAD_END in begun and isinstance(exc, HttpProcessingError) and not self._buffer and self._bodiless():
+            self.set_response_params(**PARSING)
+            self._feed_apart(begun)
+        else:
+            super().set_exception(exc, *cause)
+
+    def _feed_apart(self, data: bytes) -> None:
+        """Take headers, those of interim answers (1xx) too, and what comes behind them one after the other."""
+        while data and self._exception is None and self._bodiless():
+            head, end, data = data.partition(_HEAD_END)
+            ResponseHandler.data_received(self, head + end)
+        if data and self._exception is None:
+            ResponseHandler.data_received(self, data)
+
+    def _bodiless(self) -> bool:
+        """Whether no body is under way: the headers are not whole yet, or there is nothing behind them."""
+        return self._payload is None or self._payload.is_eof()
 
     def pause_reading(self) -> None:
         self._was_paused = True
@@ -148,7 +182,7 @@ class Connector(aiohttp.TCPConnector):
         if target is None:
             if len(self._targets) >= _MAX_TARGETS:
                 self._targets.clear()
-            target = self._targets[url] = Target(session, url, READ_BUFFER, self._outbox)
+            target = self._targets[url] = Target(session, url, self._outbox)
         return target
 
     async def _get(self, *args: Any, **kwargs: Any) -> Any:
@@ -161,6 +195,7 @@ class Connector(aiohttp.TCPConnector):
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         protocol.idle = protocol.kept = not should_close
+        protocol._in_body, protocol._begun = False, b""
         super()._release(key, protocol, should_close=should_close)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:

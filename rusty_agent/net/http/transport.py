@@ -26,9 +26,9 @@ from yarl import URL
 from ... import errors
 from ...config import checked_kind, checked_proxy
 from ..guard import close_later, drop_closed, find_guard, guard_of
-from .direct import MAX_HEADER_BYTES, Headers, Response
+from .direct import MAX_HEADER_BYTES, READ_BUFFER, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
-from .pool import READ_BUFFER, BoundedConnector, Connector, Dialing, dialing
+from .pool import BoundedConnector, Connector, Dialing, dialing
 
 __all__ = ["Transport", "TransportOptions", "proxies_of_environment"]
 

@@ -68,3 +68,11 @@ def test_only_values_without_the_secret_are_left_as_they_are(secret: str, around
     for text in (around, around + secret, secret + around):
         value = [{text: [text]}]
         assert (mask(value) is value) is (secret not in text)
+
+
+@pytest.mark.parametrize(
+    "shown", ["AbCd%2FEfGh%2BIjKl%3D%3D", "AbCd\\/EfGh+IjKl==", "AbCd/EfGh+IjKl=="], ids=["query", "php", "plain"]
+)
+def test_a_secret_is_struck_out_in_other_spellings(shown: str) -> None:
+    mask = Mask(["AbCd/EfGh+IjKl=="])
+    assert mask(f"bad key: {shown}, sorry") == "bad key: ***, sorry"

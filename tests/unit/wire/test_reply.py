@@ -11,7 +11,7 @@ from rusty_agent import errors
 from rusty_agent.types import Finish, RawChunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCall, Usage, UsageUpdate
 from rusty_agent.wire.chunks import Delta
 from rusty_agent.wire.frame import frame_of
-from rusty_agent.wire.reply import ReplyDecoder
+from rusty_agent.wire.reply import TAIL_SECONDS, ReplyDecoder
 from tests.replies import Outcome, chunk, in_bytes, in_two, replay, sse
 
 BOM = b"\xef\xbb\xbf"
@@ -385,28 +385,30 @@ def test_settled_once_every_choice_has_its_reason() -> None:
     settled = []
     for item in (chunk("a"), chunk("b", index=1), chunk(finish="stop"), chunk(finish="stop", index=1)):
         decoder.feed(sse(item, done=False))
-        settled.append(decoder.settled)
-    assert settled == [False, False, False, True]
+        settled.append(decoder.tail)
+    assert settled == [0, 0, 0, TAIL_SECONDS]
     assert not decoder.ended
 
 
 @pytest.mark.parametrize(
-    ("chunks", "settled"),
+    ("chunks", "tails"),
     [
-        ([chunk("", finish="stop")], [False]),  # Ollama, before a model thinks (open-webui#23921)
-        ([chunk("", finish="stop"), chunk(reasoning="hm"), chunk(finish="stop")], [False, False, False]),
-        ([chunk("a"), chunk(finish="stop"), chunk("b"), chunk(finish="stop")], [False, True, False, False]),
-        ([chunk("a", finish="stop"), chunk("b", finish="stop")], [False, False]),
-        ([chunk("a"), chunk(finish="null"), chunk("b"), chunk(finish="stop")], [False, False, False, True]),
+        ([chunk("", finish="stop")], [60]),  # Ollama, before a model thinks (open-webui#23921)
+        ([chunk("", finish="stop"), chunk(reasoning="hm"), chunk(finish="stop")], [60, 0, 0]),
+        ([chunk("a"), chunk(finish="stop"), chunk("b"), chunk(finish="stop")], [0, 5, 0, 0]),
+        ([chunk("a", finish="stop"), chunk("b", finish="stop")], [60, 0]),
+        ([chunk("a"), chunk("b", finish="stop"), {"choices": [], "usage": USAGE}], [0, 60, 60]),
+        ([chunk("a"), chunk(finish="null"), chunk("b"), chunk(finish="stop")], [0, 0, 0, 5]),
     ],
 )
-def test_a_finish_reason_that_came_early_settles_nothing(chunks: list[dict[str, Any]], settled: list[bool]) -> None:
+def test_how_long_more_is_waited_for_after_a_finish_reason(chunks: list[dict[str, Any]], tails: list[float]) -> None:
+    """One that may have come early does not end an answer soon, but pings do not hold it open for ever either."""
     decoder = ReplyDecoder()
     seen = []
     for item in chunks:
         decoder.feed(sse(item, done=False))
-        seen.append(decoder.settled)
-    assert seen == settled
+        seen.append(decoder.tail)
+    assert seen == tails
 
 
 @pytest.mark.parametrize(
@@ -554,6 +556,9 @@ STRANGE = {"text": "boom", "odd": 7}
         (sse(), None, ""),
         (sse(chunk("Hi"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", errors.StreamInterruptedError, "Bad Gat"),
         (sse(chunk("Hi"), chunk(finish="stop"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", None, ""),
+        (sse(chunk("Hi"), done=False) + b"data: [DONE] \n\n</html>\n", None, ""),
+        (sse(chunk("Hi")) + b"data: {}\n\nbye\nbye\n", None, ""),
+        (b"warming up\n\n" + sse(chunk(reasoning="hm")), errors.StreamInterruptedError, "warming up"),
     ],
 )
 def test_an_end_mark_is_not_believed_after_what_is_no_answer(
@@ -562,6 +567,75 @@ def test_an_end_mark_is_not_believed_after_what_is_no_answer(
     outcome = _every_way(body)
     assert (type(outcome.error) if outcome.error else None) is error
     assert says in str(outcome.error or "")
+
+
+NOTHING = {"message": None, "code": None, "type": None, "param": None}
+FINE = [NOTHING, {"code": "", "message": ""}, {"code": 0, "message": "success"}, {}]
+
+
+@pytest.mark.parametrize("error", FINE, ids=repr)
+def test_an_error_that_says_nothing_is_none_beside_the_counts(error: dict[str, Any]) -> None:
+    """Of servers that send one with each chunk, the one with the counts has it too, and no choices."""
+    chunks = [chunk("Hi"), chunk(finish="stop"), {"choices": [], "usage": USAGE}]
+    outcome = _every_way(sse(*(item | {"error": error} for item in chunks)))
+    assert (outcome.text, outcome.finish_reason, outcome.usage, outcome.error) == ("Hi", "stop", COUNTED, None)
+
+
+def test_details_of_an_answer_that_has_begun_are_no_error() -> None:
+    detail = {"choices": [], "detail": {"latency": 3}}
+    assert _every_way(sse(chunk("Hi"), chunk(finish="stop"), detail)).error is None
+    for odd in ({"detail": {"latency": 3}}, detail | {"detail": "boom"}, {"error": NOTHING}):
+        assert _every_way(sse(chunk("Hi"), odd)).error is not None
+
+
+@pytest.mark.parametrize("broken", [None, errors.StreamInterruptedError("broken")], ids=["ended", "broken"])
+def test_one_chunk_without_its_stream_is_a_cut_stream(broken: errors.RustyAgentError | None) -> None:
+    for text in ("Hi", ""):
+        line = json.dumps(chunk(text, role="assistant")).encode()
+        for end in (b"", b"\n"):
+            outcome = replay([line + end], broken=broken)
+            assert outcome.text == text
+            assert isinstance(outcome.error, errors.StreamInterruptedError)
+    whole = replay([json.dumps(chunk("Hi", finish="stop")).encode()], broken=broken)
+    assert (whole.text, whole.error) == ("Hi", None)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": {"role": "assistant", "content": ""}, "message": {"role": "assistant", "content": "Hi"}},
+        {"delta": {"role": "assistant"}, "text": "Hi"},
+        {"delta": {"content": ""}, "message": {"content": ""}, "text": "Hi"},
+        {"delta": "Hi"},
+        {"message": "Hi"},
+    ],
+    ids=repr,
+)
+def test_text_is_found_wherever_a_choice_has_it(choice: dict[str, Any]) -> None:
+    item = {"choices": [{"index": 0, "finish_reason": "stop"} | choice]}
+    for body in (sse(item), json.dumps(item).encode()):
+        outcome = _every_way(body)
+        assert (outcome.text, outcome.error) == ("Hi", None)
+
+
+@pytest.mark.parametrize("start", [b"<!DOCTYPE html>", b"<html>", b"\n<HTML lang=en>"])
+def test_a_page_that_shows_a_stream_is_no_answer(start: bytes) -> None:
+    outcome = _every_way(start + b"\n<pre>\n" + sse(chunk("Example"), chunk(finish="stop")) + b"</pre></html>")
+    assert isinstance(outcome.error, errors.ResponseError)
+    assert (outcome.text, "HTML" in str(outcome.error)) == ("", True)
+
+
+def test_what_php_says_in_front_of_a_stream_does_not_matter() -> None:
+    outcome = _every_way(b"<br />\n<b>Warning</b>: x\n\n" + sse(chunk("Hi"), chunk(finish="stop")))
+    assert (outcome.text, outcome.error) == ("Hi", None)
+
+
+@pytest.mark.parametrize("lead", ["data: ", "data:", "\ufeff", "\0 ", "data: \ufeff"])
+def test_what_was_made_an_event_twice_is_one(lead: str) -> None:
+    lines = [json.dumps(chunk("Hi")), json.dumps(chunk(finish="stop")), "[DONE]"]
+    body = "".join(f"data: {lead}{line}\n\n" for line in lines).encode()
+    outcome = _every_way(body)
+    assert (outcome.text, outcome.finish_reason, outcome.error) == ("Hi", "stop", None)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\ndata: [DONE]\n\n", b"\ndata: [DONE]"])

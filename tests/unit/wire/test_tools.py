@@ -409,3 +409,16 @@ def test_an_index_may_be_a_float() -> None:
     ]
     outcome = replay([sse(*(chunk(tool_calls=[piece]) for piece in pieces), chunk(finish="tool_calls"))])
     assert [call.arguments for call in outcome.tool_calls] == ["{}", "[]"]
+
+
+def test_a_call_that_is_told_once_more_as_a_whole_is_told_once() -> None:
+    pieces = [_delta('{"a"', name="w", index=0, id="a"), _delta(":1}", index=0)]
+    again = _delta('{"a":1}', name="w", index=0, id="a")
+    outcome = replay([sse(*(chunk(tool_calls=[delta]) for delta in [*pieces, again]), chunk(finish="tool_calls"))])
+    assert outcome.tool_calls == [ToolCall("a", "w", '{"a":1}')]
+
+
+def test_names_and_arguments_may_stand_beside_the_id() -> None:
+    flat = {"index": 0, "id": "a", "type": "function", "name": "w", "arguments": "{}"}
+    outcome = replay([sse(chunk(tool_calls=[flat]), chunk(finish="tool_calls"))])
+    assert outcome.tool_calls == [ToolCall("a", "w", "{}")]
