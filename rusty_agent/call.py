@@ -62,7 +62,7 @@ class Call:
         self.deadline = None if total is None else now + total
         self.attempt: Attempt | None = None
         self._limiter = limiter
-        self._of_run = caller is not None
+        self.stands_in_line = caller is not None
         self._caller = Caller() if caller is None and limiter is not None else caller
         self._permit: Permit | None = None
         self._waits_since: float | None = now  # since when it has waited for its turn, not for the endpoint
@@ -134,7 +134,7 @@ class Call:
         """
         if self._limiter is None:
             return False
-        return isinstance(error, RateLimitError) or (self._of_run and self._limiter.will_pass(error))
+        return isinstance(error, RateLimitError) or (self.stands_in_line and self._limiter.will_pass(error))
 
     async def _nap(self, seconds: float) -> None:
         """Wait between two attempts."""
@@ -200,7 +200,7 @@ class Call:
             permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._exchange.limits.total)
         elif isinstance(error, RustyAgentError):
             permit.failed(error, self._policy.max_retry_after)
-            if self._is_sent_back(error):
+            if self.stands_in_line and self._is_sent_back(error):
                 self._waits_since = self.loop.time()
         else:
             permit.release()

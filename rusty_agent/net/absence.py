@@ -25,6 +25,7 @@ class Absence:
         self._known = False  # it has answered once
         self._signs = 0  # in a row
         self._since = 0.0
+        self._latest = 0.0
 
     def answered(self) -> None:
         """An attempt has brought its answer."""
@@ -33,11 +34,12 @@ class Absence:
 
     def failed(self, error: RustyAgentError, now: float) -> None:
         """An attempt has failed, at this moment."""
-        signs = self._signs
+        signs = self._signs if now - self._latest < _RETURN_SECONDS else 0  # else nobody has asked meanwhile
+        self._latest = now
         if isinstance(error, APIConnectionError) and not error.sent:
             self._signs = max(signs, _SIGNS)  # no request is to blame for that
         elif isinstance(error, APIStatusError) and error.status_code in _UNREACHED:
-            self._signs += 1
+            self._signs = signs + 1
         else:
             self._signs = 0  # somebody is there
         if not signs:

@@ -28,6 +28,9 @@ _MOST_CUT = 0.25
 _LATE_CUT = 0.5
 _MANY_LATE = 0.3  # of the latest ten or so
 _FADING = 0.9
+_IN_VAIN = 0.6  # of the number at which some were refused before: if a few still are, it is not for load
+_MANY_FAIL = 0.15  # of the latest hundred or so: it may be load after all
+_FADING_OF_FAILURES = 0.99
 _CONVERGE = 0.85  # refused before the old mark was reached: there is less room than there was, or others want some
 
 
@@ -49,6 +52,10 @@ class AdaptiveLimit:
         self._refused = 0  # of the attempts that were sent since the last cut
         self._tried = 1.0  # how many were in flight when they were
         self._lateness = 0.0  # the share that came too late, as a running mean
+        self._failing = 0.0  # the share that failed for what may be no load, likewise
+        self._surely = False  # whether any since the last cut was refused for load and nothing else
+        self._highest = 0.0  # at how many in flight a few were refused, since many were last
+        self._doubted = False
 
     @property
     def probing(self) -> bool:
@@ -71,6 +78,8 @@ class AdaptiveLimit:
         """
         if self._lateness:
             self._lateness *= _FADING
+        if self._failing:
+            self._failing *= _FADING_OF_FAILURES
         if strained or in_flight * 2 < self.limit or self._refused or self._limit >= self.ceiling:
             return
         distance = self._mark - self._limit
@@ -82,17 +91,26 @@ class AdaptiveLimit:
             step = max(1.0, min(-distance / 2, self._limit / 4))
         self._change(min(self._limit + step / self._limit, float(self.ceiling)))
 
-    def refused(self, epoch: int, in_flight: int) -> None:
-        """An attempt was turned away for load; `judge` follows a round trip later.
+    def refused(self, epoch: int, in_flight: int, *, sure: bool = True) -> bool:
+        """An attempt was turned away; if it was for load, for all that is known, `judge` follows a round trip later.
 
         Args:
             epoch: `epoch` as it was when the attempt was sent.
             in_flight: How many are in flight, the attempt itself included. What the limit would have allowed beyond
                 was never tried.
+            sure: Load it was. A 503 may be of one server among many that is ill: no cut makes those fewer.
         """
+        if not sure:
+            self._failing = 1 - (1 - self._failing) * _FADING_OF_FAILURES
+        if sure or self._failing > _MANY_FAIL:
+            self._doubted = False
+        if self._doubted:
+            return False
+        self._surely |= sure
         if epoch == self.epoch:
             self._refused += 1
             self._tried = max(self._tried, min(self._limit, float(in_flight)))
+        return True
 
     def late(self, epoch: int, in_flight: int) -> None:
         """An attempt has met its time limit; arguments as those of `refused`."""
@@ -110,6 +128,12 @@ class AdaptiveLimit:
             return
         least = _FIRST_CUT if self.probing else _LEAST_CUT
         factor = max(_MOST_CUT, min(least, 1 - self._refused / self._tried))
+        few = self._failing <= _MANY_FAIL and not self._surely
+        self._highest = max(self._highest, self._tried * (least if self.probing else 1)) if few else 0.0
+        if few and self._tried <= self._highest * _IN_VAIN:
+            self._doubted, self._mark, self._highest = True, math.inf, 0.0
+            self._cut(self._tried)
+            return
         if self.probing and factor == least:
             self._mark = self._tried * (1 + least) / 2
         elif factor < least:  # far too many: what was served is what there is room for
@@ -126,6 +150,7 @@ class AdaptiveLimit:
         self._refused = 0
         self._tried = 1.0
         self._lateness = 0.0
+        self._surely = False
 
     def _change(self, limit: float) -> None:
         self._limit = limit

@@ -34,6 +34,7 @@ CEILING = 256
 """How many attempts may be in flight at most, where the user has set no limit of his own."""
 
 _READ_SECONDS = 0.05  # headers about limits hardly change; reading them at each answer costs 20 µs of its 110
+_DOUBTED_SECONDS = 30.0  # the longest wait for what headers say: then it is tried whether it is so
 _HELD_SECONDS = 2.0
 _SMOOTHING = 0.1
 _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip the limit doubles at most
@@ -247,7 +248,7 @@ class Limiter:
         requests = self._requests
         if requests.rate != math.inf:
             # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
-            requests.spend(0.5 + random() if requests.rate == self._said.requests else 1, now)
+            requests.spend(1 if requests.longest == math.inf else 0.5 + random(), now)
         tokens = 0.0
         if self._tokens.rate != math.inf:
             tokens = self._estimate.of(characters)
@@ -281,7 +282,7 @@ class Limiter:
             # A model that is slow by itself is no queue.
             strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
             self._adaptive.succeeded(self.in_flight, strained=strained)
-            round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
+            round_trip = min(max(self._latency, _STEPS_SECONDS), _HELD_SECONDS)  # one slow answer may be no sign
             self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
         if now >= self._read_next or now < self._requests.opens or now < self._tokens.opens:
             self._read(headers, now)
@@ -304,11 +305,7 @@ class Limiter:
             if self._adapting:
                 self._adaptive.late(permit._epoch, self.in_flight)
             self._came_back()
-        elif error.retryable and (
-            status in OVERLOADED or isinstance(error, APIConnectionError) or self._absence.noticed
-        ):
-            if self._adapting:
-                self._adaptive.refused(permit._epoch, self.in_flight)
+        elif self._refused(permit, error, status):
             # «Too many» is said faster than an answer: the next one to hear it does not take the place at once.
             round_trip = min(self._latency, _HELD_SECONDS)
             held = round_trip - (now - permit._sent)
@@ -317,6 +314,14 @@ class Limiter:
             self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)
         else:
             self._came_back()
+
+    def _refused(self, permit: Permit, error: RustyAgentError, status: int | None) -> bool:
+        """Whether an attempt was turned away for load, or what must be taken for it."""
+        told = status in OVERLOADED or isinstance(error, APIConnectionError) or self._absence.noticed
+        if not (told and error.retryable and self._adapting):
+            return told and error.retryable
+        sure = status == 429 or (isinstance(error, APIStatusError) and error.retry_after is not None)
+        return self._adaptive.refused(permit._epoch, self.in_flight, sure=sure)
 
     def _settle(self, permit: Permit, usage: Usage | None, otherwise: float, now: float) -> None:
         """Correct the tokens that were estimated."""
@@ -331,10 +336,13 @@ class Limiter:
         """Headers may lower the pace, never raise it above the user's own."""
         self._read_next = now + _READ_SECONDS
         own, said = self._limits, self._said
-        said.read(headers)
-        requests, tokens = _per_second(own.requests_per_minute), _per_second(own.tokens_per_minute)
-        self._requests.change(min(requests, said.requests), now)
-        self._tokens.change(min(tokens, said.tokens), now)
+        said.read(headers, now)
+        for pace, most, told in (
+            (self._requests, own.requests_per_minute, said.requests),
+            (self._tokens, own.tokens_per_minute, said.tokens),
+        ):
+            rate = _per_second(most)
+            pace.change(min(rate, told), now, _DOUBTED_SECONDS if told < rate else math.inf)
 
 
 def _per_second(per_minute: float | None) -> float:

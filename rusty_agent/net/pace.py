@@ -25,16 +25,19 @@ class Pace:
 
     Attributes:
         rate: As given, see `change`.
+        longest: How far in the future it may open at most, in seconds.
         opens: The moment from which the next amount may be spent.
     """
 
     def __init__(self, rate: float = math.inf, tolerance: float = TOLERANCE_SECONDS) -> None:
         self.rate = rate
+        self.longest = math.inf
         self._tolerance = tolerance
         self.opens = -math.inf  # what was spent is paid for up to a tolerance later
 
-    def change(self, rate: float, now: float) -> None:
+    def change(self, rate: float, now: float, longest: float = math.inf) -> None:
         """Go on at another rate; what is owed is paid off at the new one."""
+        self.longest = longest
         owed = self.opens + self._tolerance - now
         if owed > 0 and rate > self.rate:
             self.opens += owed * self.rate / rate - owed
@@ -43,4 +46,5 @@ class Pace:
     def spend(self, amount: float, now: float) -> None:
         """Spend an amount; a negative one is given back."""
         least = now - self._tolerance
-        self.opens = (self.opens if self.opens > least else least) + amount / self.rate
+        opens = (self.opens if self.opens > least else least) + amount / self.rate
+        self.opens = opens if opens - now < self.longest else now + self.longest

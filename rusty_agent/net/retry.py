@@ -36,10 +36,12 @@ class Clock(Protocol):
     Attributes:
         asked: When it began, by `time.monotonic`: a loop's own clock may tell milliseconds only.
         deadline: When it must be over, by the loop's clock, or None.
+        stands_in_line: Whether that is put off by as long as it waits after it was sent back.
     """
 
     asked: float
     deadline: float | None
+    stands_in_line: bool
 
 
 async def retrying(
@@ -60,7 +62,7 @@ async def retrying(
         nap: Waits this many seconds.
         clock: The call's times.
         sent_back: Whether an error only sends the call back to the end of the line in which it stands: that costs it
-            neither its deadline, nor the budget, nor one of the few retries, but one of `TURNS`.
+            neither the budget nor one of the few retries, but one of `TURNS`.
 
     Raises:
         RustyAgentError: The last attempt's error; `attempts` says how many there were.
@@ -77,9 +79,13 @@ async def retrying(
                 delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
                 if delay is not None and not isinstance(error, RateLimitError) and not _invited(error):
                     delay = min(delay, LOOK_AGAIN_SECONDS)
+                if not clock.stands_in_line and _too_late(delay, clock):
+                    delay = None
             else:
                 failed += 1
-                delay = _affordable(error, _delay(error, failed, policy.max_retries, policy), budget, clock)
+                delay = _delay(error, failed, policy.max_retries, policy)
+                if _too_late(delay, clock) or not (delay is None or _affordable(error, budget)):
+                    delay = None
             logger.debug("attempt %d failed, %s: %s", number, _plan(delay), error)
             _report(policy, clock, number, error, delay)
             if delay is None:
@@ -94,16 +100,18 @@ async def retrying(
         number += 1
 
 
-def _affordable(error: RustyAgentError, delay: float | None, budget: RetryBudget, clock: Clock) -> float | None:
-    """The delay, if the deadline and the budget allow another attempt after it; else None."""
-    if delay is None:
-        return None
-    if clock.deadline is not None and asyncio.get_running_loop().time() + delay >= clock.deadline:
-        return None
-    if not _invited(error) and not budget.spend():
-        logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
-        return None
-    return delay
+def _too_late(delay: float | None, clock: Clock) -> bool:
+    """Whether the call must be over before the delay is."""
+    deadline = clock.deadline
+    return delay is not None and deadline is not None and asyncio.get_running_loop().time() + delay >= deadline
+
+
+def _affordable(error: RustyAgentError, budget: RetryBudget) -> bool:
+    """Whether the budget allows another attempt, which it pays for."""
+    if _invited(error) or budget.spend():
+        return True
+    logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
+    return False
 
 
 def _report(policy: RetryPolicy, clock: Clock, number: int, error: Exception | None, delay: float | None) -> None:
@@ -151,9 +159,11 @@ def _delay(error: RustyAgentError, number: int, allowed: int, policy: RetryPolic
     if number > allowed or not error.retryable:
         return None
     asked = error.retry_after if isinstance(error, APIStatusError) else None
-    if asked is not None:
-        return asked if asked <= policy.max_retry_after else None
-    return backoff_delay(number, policy)
+    if asked is None:
+        return backoff_delay(number, policy)
+    if asked > policy.max_retry_after:
+        return None
+    return max(asked, min(backoff_delay(number, policy), LOOK_AGAIN_SECONDS))  # some ask for 0, again and again
 
 
 def backoff_delay(number: int, policy: RetryPolicy) -> float:

@@ -50,6 +50,7 @@ _FINE_WORDS = frozenset({"", "ok", "success", "none"})
 _FINE = frozenset({"0", "200"})  # codes of gateways that say so where all is well
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 _MAX_EXCERPT = 200
+_TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
 
 _NAMES = {
     "invalid_request_error": 400,
@@ -196,7 +197,10 @@ def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: An
     where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
     text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
-    return kind(text, status_code=status, body=decoded, **fields, **more)
+    error = kind(text, status_code=status, body=decoded, **fields, **more)
+    if _TOO_LARGE in message.lower():  # for the limit by the minute: it will be so the next time
+        error.retryable = False
+    return error
 
 
 def _bare(body: bytes) -> bytes:
@@ -289,7 +293,8 @@ def excerpt(data: bytes) -> str:
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after` as seconds or as an HTTP date.
 
-    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. None for what is missing, negative or no number.
+    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. A date is told by the endpoint's clock, and so is the
+    answer's own `Date` (§6.6.1): the time between them counts. None for what is missing, negative or no number.
     """
     value = _positive(headers.get("retry-after-ms"))
     if value is not None:
@@ -298,11 +303,17 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     value = _positive(text)
     if value is not None or text is None:
         return value
+    until, said = _moment(text), _moment(headers.get("date"))
+    return None if until is None else max(0.0, until - (now if said is None else said))
+
+
+def _moment(text: str | None) -> float | None:
+    """An HTTP date, in seconds since 1970."""
     try:
-        date = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(text or "")
         if date.tzinfo is None:  # no zone, or `-0000`: HTTP's dates are in UTC (RFC 9110 §5.6.7), not in local time
             date = date.replace(tzinfo=UTC)
-        return max(0.0, date.timestamp() - now)
+        return date.timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

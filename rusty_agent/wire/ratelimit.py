@@ -9,6 +9,7 @@ OpenRouter, Together (`x-ratelimit-limit`), the IETF's draft (`ratelimit-limit: 
 They are read with distrust. Azure sends -1 and 0. The period is mostly unsaid: OpenAI's limit is by the minute, Groq's
 requests are by the day, Together's by the second, and `reset` is the time until the allowance is *full* again. A
 period of more than a minute is a quota and no pace: spreading it evenly would make a run of hours out of minutes.
+What the endpoint says no more is forgotten soon, and limits of other things (images, calls at once) are none of ours.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from attrs import define
 
 __all__ = ["RateLimits"]
 
-_UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0, "month": 2592000.0}
 _PERIODS = tuple(_UNITS.values())
+_TOKENS = frozenset({"token", "tokens"})
+_WORDS = _UNITS.keys() | _TOKENS | {"limit", "remaining", "reset", "policy", "req", "request", "requests"}
+_REMEMBERED_SECONDS = 10.0
 _LONGEST_PACE = 60.0
+_THOUSANDS = r"\s*\d{1,3}(,\d{3}){1,4}\s*"
 _NAME = r"^(?:x-|anthropic-)?ratelimit(?:bysize)?-(.+)$"
 _DURATION = r"(\d+(?:\.\d+)?)(ms|h|m|s|d)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -53,20 +58,24 @@ class RateLimits:
         self.requests = math.inf
         self.tokens = math.inf
         self._longest_reset = {"requests": 0.0, "tokens": 0.0}
+        self._heard = {"requests": 0.0, "tokens": 0.0}
 
-    def read(self, headers: Mapping[str, str]) -> None:
-        """Take the headers of one response in."""
+    def read(self, headers: Mapping[str, str], now: float = 0.0) -> None:
+        """Take the headers of one response in, which came at this moment."""
         said: dict[str, _Said] = {}
         for name, value in headers.items():
             if "ratelimit" in (lower := name.lower()) and (found := re.match(_NAME, lower)) is not None:
                 words = found[1].split("-")
-                kind = "tokens" if "bysize" in lower or any("token" in word for word in words) else "requests"
-                if not {"input", "output"} & set(words):  # Anthropic splits its tokens up besides
+                kind = "tokens" if "bysize" in lower or not _TOKENS.isdisjoint(words) else "requests"
+                if _WORDS.issuperset(words):  # Anthropic's `input-tokens`, others' images: not ours
                     _note(said.setdefault(kind, _Said()), words, value)
-        for kind, one in said.items():
-            rate = self._rate(kind, one)
+        for kind, heard in self._heard.items():
+            rate = self._rate(kind, said[kind]) if kind in said else None
             if rate is not None:
+                self._heard[kind] = now
                 setattr(self, kind, rate)
+            elif now - heard > _REMEMBERED_SECONDS:
+                setattr(self, kind, math.inf)
 
     def _rate(self, kind: str, said: _Said) -> float | None:
         if said.limit is None or said.limit <= 0:
@@ -76,7 +85,8 @@ class RateLimits:
         if period is None:
             # A reset is never longer than its period. Where none was sent: by the minute, as OpenAI documents.
             fits = (unit for unit in _PERIODS if unit * 1.05 >= longest)
-            period = next(fits, math.inf) if longest else _UNITS["minute"]
+            ends_now = said.reset == 0 and said.remaining is not None and said.remaining < said.limit
+            period = next(fits, math.inf) if longest or ends_now else _UNITS["minute"]
         return said.limit / period if period <= _LONGEST_PACE else math.inf
 
     @staticmethod
@@ -95,7 +105,7 @@ def _note(said: _Said, words: list[str], value: str) -> None:
     number = _number(value)
     period = next((_UNITS[word] for word in words if word in _UNITS), None)
     if (window := re.search(r";\s*w=(\d+)", value)) is not None:
-        period = float(window[1])
+        period = float(window[1]) or math.inf
     if "limit" in words or "policy" in words:
         if "policy" in words and (quota := re.search(r";\s*q=(\d+)", value)) is not None:
             number = float(quota[1])
@@ -108,8 +118,14 @@ def _note(said: _Said, words: list[str], value: str) -> None:
 
 
 def _number(value: str) -> float | None:
-    found = re.match(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:[;,]|$)", value)
-    return float(found[1]) if found else None
+    """`60`, `60;w=60`, `10,000`; of several without a period the largest, as the smaller may be by the second."""
+    if re.fullmatch(_THOUSANDS, value):
+        return float(value.replace(",", ""))
+    found = [re.match(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:;|$)", one) for one in value[:200].split(",")]
+    numbers = [float(one[1]) for one in found if one]
+    if not numbers or not found[0]:
+        return None
+    return numbers[0] if ";" in value else max(numbers)
 
 
 def _seconds(value: str) -> float | None:

@@ -333,7 +333,7 @@ async def test_how_broken_framing_arrives_makes_no_difference(raw: bytes, text: 
             async with AsyncProvider("m", api_key=KEY, base_url=server.url, retry=ONCE) as provider:
                 if kept:
                     assert await provider.generate_text("hi") == "before"
-                server.answer(Answer(pieces, close=True))
+                server.answer(Answer(tuple(pieces), close=True))
                 if text:
                     assert await provider.generate_text("hi") == text
                 else:

@@ -11,8 +11,10 @@ import pytest
 
 from rusty_agent import (
     APIConnectionError,
+    APITimeoutError,
     AttemptReport,
     BadRequestError,
+    Limits,
     RateLimitError,
     RetryPolicy,
     ServerError,
@@ -96,6 +98,26 @@ def test_retry_after_as_a_date(face: Face, serve: Serve) -> None:
     assert len(server.requests) == 1
 
 
+def test_an_endpoint_that_asks_for_no_wait_gets_one_all_the_same(face: Face, serve: Serve) -> None:
+    """Seventeen attempts within a moment would be all that a call sent back has."""
+    server = serve(*[error(429, headers={"Retry-After": "0"})] * 6, GOOD)
+    reports: list[AttemptReport] = []
+    policy = RetryPolicy(max_retries=6, base_delay=0.02, on_attempt=reports.append)
+    assert face.generate(face.provider(server), retry=policy) == "good"
+    delays = [report.delay for report in reports if report.delay is not None]
+    assert len(delays) == 6
+    assert sum(delays) > 0
+
+
+def test_a_call_that_stands_in_line_keeps_to_its_time(face: Face, serve: Serve) -> None:
+    server = serve(lambda _: error(429))
+    provider = face.provider(server, limits=Limits(in_flight=10), retry=RetryPolicy(base_delay=0.05))
+    began = time.monotonic()
+    with pytest.raises((RateLimitError, APITimeoutError)):
+        face.generate(provider, timeout=0.3)
+    assert time.monotonic() - began < 0.6
+
+
 def test_a_wait_beyond_the_cap_ends_in_the_error(face: Face, serve: Serve) -> None:
     server = serve(error(429, headers={"Retry-After": "121"}), GOOD)
     with pytest.raises(RateLimitError) as raised:
@@ -116,7 +138,7 @@ def test_one_deadline_spans_all_attempts(face: Face, serve: Serve) -> None:
     server = serve(error(503, headers={"Retry-After": "0.2"}))
     began = time.monotonic()
     with pytest.raises(ServerError):  # the next attempt would begin after the deadline
-        face.generate(face.provider(server), retry=RetryPolicy(max_retries=50), timeout=Timeout(total=0.5))
+        face.generate(face.provider(server), retry=RetryPolicy(50, base_delay=0.001), timeout=Timeout(total=0.5))
     assert time.monotonic() - began < 0.6
     assert len(server.requests) == 3
 

@@ -126,7 +126,8 @@ def test_pings_do_not_hold_an_answer_open_whose_finish_reason_came_with_its_text
 ) -> None:
     monkeypatch.setattr("rusty_agent.wire.reply.DOUBTFUL_TAIL_SECONDS", 0.2)
     last = event(chunk({"content": "b"}, "stop"))
-    unended = answer([event(chunk({"content": "a"})), last, *([Pause(0.03), b": hi\n\n"] * 40), Hang()], framing="cut")
+    pings: list[Step] = [Pause(0.03), b": hi\n\n"] * 40
+    unended = answer([event(chunk({"content": "a"})), last, *pings, Hang()], framing="cut")
     began = time.monotonic()
     outcome = face.stream(face.provider(serve(unended)))
     assert ("".join(outcome.pieces), outcome.error, outcome.stream.finish_reason) == ("ab", None, "stop")

@@ -44,6 +44,15 @@ def test_what_cannot_be_sent_is_waited_for_half_a_minute() -> None:
     assert told(absence, unreached(), 131.0)
 
 
+def test_an_absence_that_nobody_has_looked_at_for_long_is_a_new_one() -> None:
+    absence = known()
+    assert told(absence, unreached(), 100.0)
+    assert told(absence, unreached(), 131.0)
+    assert told(absence, status(502), 159.0)
+    assert not told(absence, status(502), 162.0)
+    assert [told(absence, status(502), now) for now in (200.0, 201.0, 202.0)] == [False, False, True]
+
+
 @pytest.mark.parametrize("code", [429, 503, 529])
 def test_an_overload_passes(code: int) -> None:
     assert told(known(), status(code))

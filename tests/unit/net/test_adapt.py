@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -173,3 +174,45 @@ def test_a_few_that_always_come_too_late_say_nothing() -> None:
         else:
             limit.succeeded(256)
     assert limit.limit == 256
+
+
+def flaky(limit: AdaptiveLimit, share: float, round_trips: int, *, sure: bool = False) -> None:
+    """Round trips in which a share of all is refused, whatever the number in flight; evenly, as by a bad replica."""
+    debt = 0.0
+    for _ in range(round_trips):
+        epoch, refused = limit.epoch, 0
+        for _ in range(in_flight := limit.limit):
+            debt += share
+            if debt >= 1:
+                debt -= 1
+                refused += limit.refused(epoch, in_flight, sure=sure)
+            else:
+                limit.succeeded(in_flight)
+        for _ in range(refused):
+            limit.judge(epoch)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1])
+def test_what_is_refused_however_few_are_in_flight_is_not_refused_for_load(share: float) -> None:
+    limit = AdaptiveLimit(64)
+    limit.expect(64)
+    flaky(limit, share, 40)
+    before = limit.limit
+    flaky(limit, share, 100)
+    assert (before, limit.limit) == (64, 64)
+
+
+def test_what_says_that_it_is_load_is_believed() -> None:
+    limit = AdaptiveLimit(64)
+    limit.expect(64)
+    flaky(limit, 0.05, 100, sure=True)
+    assert limit.limit < 40
+
+
+def test_load_after_all() -> None:
+    """Doubts end where more than a few are refused."""
+    limit = AdaptiveLimit(64)
+    limit.expect(64)
+    flaky(limit, 0.05, 100)
+    flaky(limit, 0.5, 3)
+    assert limit.limit < 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -384,6 +385,53 @@ def test_a_pace_that_headers_have_lowered_is_raised_as_soon_as_they_do() -> None
     on(main)
 
 
+@pytest.mark.parametrize("header", ["x-ratelimit-limit-requests", "x-ratelimit-limit-tokens"])
+@pytest.mark.parametrize("again", [False, True], ids=["once", "always"])
+def test_a_header_that_is_nonsense_stops_nobody(header: str, again: bool) -> None:
+    """What was said once is forgotten; what is said each time is tried twice a minute."""
+
+    async def main(door: Limiter) -> None:
+        (await door.acquire(Caller(), 4000)).succeeded({header: "0.001"}, None)
+        for _ in range(3):
+            (await door.acquire(Caller(), 4000)).succeeded({header: "0.001"} if again else {}, None)
+        assert now() == pytest.approx(60 if again else 30, abs=1)
+        began = now()
+        if not again:
+            for _ in range(100):
+                (await door.acquire(Caller(), 4000)).succeeded({}, None)
+        assert now() == began
+
+    on(main)
+
+
+def test_the_users_own_pace_is_even_also_where_the_endpoint_names_it() -> None:
+    async def main(door: Limiter) -> None:
+        moments = []
+        for _ in range(20):
+            (await door.acquire(Caller(), 0)).succeeded({"x-ratelimit-limit-requests": "60"}, None)
+            moments.append(now())
+        gaps = [later - earlier for earlier, later in pairwise(moments)]
+        assert min(gaps[1:]) == pytest.approx(1, abs=0.01)
+
+    on(main, requests_per_minute=60)
+
+
+def test_one_slow_answer_does_not_slow_the_next_ones() -> None:
+    async def main(door: Limiter) -> None:
+        with door.adapting():
+            permit = await door.acquire(Caller(), 0)
+            await asyncio.sleep(60)
+            permit.succeeded({}, None)
+            began = now()
+            for _ in range(100):
+                permit = await door.acquire(Caller(), 0)
+                await asyncio.sleep(0.01)
+                permit.succeeded({}, None)
+            assert now() - began < 5
+
+    on(main)
+
+
 def test_a_usage_that_is_nonsense_costs_minutes_at_most() -> None:
     async def main(door: Limiter) -> None:
         (await door.acquire(Caller(), 0)).succeeded({}, Usage(10**18, 1, 10**18))
@@ -414,14 +462,14 @@ def test_a_gateway_without_its_server_lowers_the_limit_as_a_refusal_does() -> No
     async def main(door: Limiter) -> None:
         with door.adapting():
             permits = [await door.acquire(Caller(), 0) for _ in range(10)]
-            before = limit(door)
+            before = limit(door) or 0
             permits.pop().failed(ServerError("bad gateway", status_code=502))
             permits.pop().failed(ServerError("bad gateway", status_code=502))
             await asyncio.sleep(0.1)
             assert limit(door) == before
             permits.pop().failed(ServerError("bad gateway", status_code=502))
             await asyncio.sleep(0.1)
-            assert limit(door) < before
+            assert 0 < (limit(door) or 0) < before
 
     on(main)
 

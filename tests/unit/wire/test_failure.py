@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import errors
+from rusty_agent.wire.codec import dumps
 from rusty_agent.wire.failure import excerpt, heed, in_band, is_error, printable, retry_after, status_error
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
@@ -417,6 +418,10 @@ def somewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ({"retry-after": "Fri, 15 Jan 2027 08:00:20 GMT"}, 20.0),
         ({"retry-after": "Fri, 15 Jan 2027 09:00:20 +0100"}, 20.0),
         ({"retry-after": "Fri, 15 Jan 2027 07:00:00 GMT"}, 0.0),
+        # by the endpoint's clock, whatever ours says
+        ({"retry-after": "Fri, 15 Jan 2027 07:00:03 GMT", "date": "Fri, 15 Jan 2027 07:00:00 GMT"}, 3.0),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:20 GMT", "date": "today"}, 20.0),
+        ({"retry-after": "3", "date": "Fri, 15 Jan 2027 07:00:00 GMT"}, 3.0),
         ({"retry-after": "Fri, 15 Jan 100000 08:00:20 GMT"}, None),
         ({"retry-after": "Zun, 29 Sep 2016 12:00:00 GMT"}, 0.0),
         ({"retry-after": "Fri, 99 Jan 2027 08:00:20 GMT"}, None),
@@ -433,3 +438,11 @@ def somewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, NOW) == seconds
     assert status_error(429, headers, b"", now=NOW).retry_after == seconds
+
+
+@pytest.mark.parametrize("status", [429, 413])
+def test_a_request_that_is_too_large_for_a_minute_stays_so(status: int) -> None:
+    said = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 52000."
+    body = dumps({"error": {"message": said, "type": "tokens", "code": "rate_limit_exceeded"}})
+    assert not status_error(status, {}, body, now=NOW).retryable
+    assert status_error(429, {}, dumps({"error": {"message": "Limit 30000, used 29999."}}), now=NOW).retryable

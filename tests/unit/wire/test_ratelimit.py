@@ -65,6 +65,18 @@ def openai(limit: str, remaining: str, reset: str, kind: str = "requests") -> di
         # nothing but the limit: by the minute, as OpenAI documents it
         ({"x-ratelimit-limit-requests": "6000"}, 100, INF),
         ({"X-RateLimit-Limit-Requests": "6000"}, 100, INF),
+        # numbers as people write them, and several in one
+        ({"x-ratelimit-limit-requests": "10,000"}, 10000 / 60, INF),
+        ({"x-ratelimit-limit-requests": "5, 6000"}, 100, INF),
+        ({"ratelimit-limit": "10, 10;w=1, 50;w=60"}, 10, INF),
+        # a second that is over
+        ({"x-ratelimit-limit": "50", "x-ratelimit-remaining": "49", "x-ratelimit-reset": "0"}, 50, INF),
+        ({"x-ratelimit-limit": "60", "x-ratelimit-remaining": "60", "x-ratelimit-reset": "0"}, 1, INF),
+        # limits of something else, or of longer than a minute
+        ({"x-ratelimit-limit-concurrent-requests": "10"}, INF, INF),
+        ({"x-ratelimit-limit-images": "5", "x-ratelimit-limit-requests": "6000"}, 100, INF),
+        ({"x-ratelimit-limit-requests-week": "100", "x-ratelimit-limit-tokens-month": "1000"}, INF, INF),
+        ({"ratelimit-limit": "100;w=0"}, INF, INF),
         # nonsense
         ({"x-ratelimit-bucket": "7", "x-ratelimit-limit-requests": "60"}, 1, INF),
         ({"x-ratelimit-limit-requests": "lots"}, INF, INF),
@@ -87,6 +99,17 @@ def test_a_reset_is_never_longer_than_its_period() -> None:
 
 def test_a_period_of_more_than_a_minute_is_a_quota_and_no_pace() -> None:
     assert read(openai("1000", "10", "3h20m0s"))[0] == INF
+
+
+def test_what_an_endpoint_says_no_more_is_forgotten() -> None:
+    limits = RateLimits()
+    limits.read({"x-ratelimit-limit-requests": "60", "x-ratelimit-limit-tokens": "60"}, 100.0)
+    limits.read({"x-ratelimit-limit-tokens": "60"}, 109.0)
+    assert (limits.requests, limits.tokens) == (1, 1)
+    limits.read({"x-ratelimit-limit-tokens": "60"}, 111.0)
+    assert (limits.requests, limits.tokens) == (INF, 1)
+    limits.read({"x-ratelimit-limit-tokens": "soon"}, 122.0)
+    assert (limits.requests, limits.tokens) == (INF, INF)
 
 
 def test_an_endpoint_may_change_its_mind() -> None:
