@@ -12,13 +12,13 @@ import gzip
 import hashlib
 import io
 import os
-import shutil
+import select
 import sys
 import tempfile
 import threading
 import weakref
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
@@ -85,7 +85,12 @@ def _spooled(file: BinaryIO, name: str, folder: str | PathLike[str] | None) -> B
     try:
         with ExitStack() as on_failure:
             spool = on_failure.enter_context(tempfile.TemporaryFile(dir=folder))
-            shutil.copyfileobj(file, spool, _BLOCK)
+            read: Callable[[int], bytes | None] = file.read
+            while (data := read(_BLOCK)) != b"":
+                if data is None:  # standard input is non-blocking, and nothing is there yet
+                    select.select([file], [], [])
+                else:
+                    spool.write(data)
             spool.flush()
             on_failure.pop_all()
             return spool

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with suppress(ValueError):  # not the main thread: signals are somebody else's business
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _leave)
-    _fill_descriptors()
+    _settle_descriptors()
     from .output import Output, settle_stderr
 
     out = Output(sys.stdout)
@@ -128,16 +128,22 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, _leave)
 
 
-def _fill_descriptors() -> None:
-    """Open /dev/null where a standard descriptor is closed.
+def _settle_descriptors() -> None:
+    """Open /dev/null where a standard descriptor is closed, and let the others wait for whoever is slow.
 
-    Else a socket would get its number, and whatever prints would print into it; libuv aborts when it closes one.
+    Else a socket would get the closed one's number, and whatever prints would print into it; libuv aborts when it
+    closes one. A parent may have left the others non-blocking: Python's text streams then lose what a full pipe does
+    not take, and take an empty one for its end. They stay blocking afterwards, as they may be shared with a sibling
+    that still writes.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if os.name == "posix":
+            with suppress(OSError):
+                os.set_blocking(number, True)
 
 
 def _leave(*_: object) -> None:

@@ -79,15 +79,15 @@ def _beside_prompt() -> bytes:
 
 def _read_pipe(number: int) -> bytes:
     """All of a pipe, or nothing if it is silent. A thread reads: Windows cannot poll a pipe."""
-    arrived: SimpleQueue[bytes] = SimpleQueue()
+    arrived: SimpleQueue[bytes | OSError] = SimpleQueue()
 
     def read() -> None:
-        data = b"-"
-        while data:
+        data: bytes | OSError = b"-"
+        while data and isinstance(data, bytes):
             try:
                 data = os.read(number, 2**16)
-            except OSError:
-                data = b""
+            except OSError as error:
+                data = error
             arrived.put(data)
 
     threading.Thread(target=read, name="stdin", daemon=True).start()
@@ -99,10 +99,12 @@ def _read_pipe(number: int) -> bytes:
             "(add - to wait for it, or redirect it from /dev/null)"
         )
         return b""
-    read_so_far = [data]
+    read_so_far = []
     while data:
-        data = arrived.get()
+        if isinstance(data, OSError):
+            raise data
         read_so_far.append(data)
+        data = arrived.get()
     return b"".join(read_so_far)
 
 

@@ -110,6 +110,21 @@ def test_the_reader_leaves(server: FaultServer) -> None:
     assert server.requests[0].gone.wait(1)
 
 
+def test_a_slow_reader_behind_a_pipe_that_is_not_blocking(server: FaultServer) -> None:
+    """A parent may have left it so; Python's text streams lose what such a pipe does not take at once."""
+    text = "".join(f"line {number}\n" for number in range(20_000))
+    server.answer(stream(*text.splitlines(keepends=True)))
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with os.fdopen(ours, "rb") as reading:
+        with os.fdopen(theirs, "wb") as stdout:
+            child = start("--base-url", server.url, "hi", stdout=stdout)
+        server.wait_for(1, 10)
+        time.sleep(0.5)  # the pipe is full now
+        assert reading.read().decode() == text
+    assert finish(child) == (0, "", "")
+
+
 def test_head(server: FaultServer) -> None:
     server.answer(ENDLESS)
     shell = ("sh", "-c", '"$@" | head -n 2', "sh", *PROGRAM)

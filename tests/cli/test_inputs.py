@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -18,6 +19,8 @@ from rusty_agent import Provider
 from rusty_agent.cli import main
 from rusty_agent.cli.arguments import parse
 from rusty_agent.cli.ask import prepare
+from rusty_agent.cli.inputs import read_prompt
+from rusty_agent.cli.output import UsageError
 from rusty_agent.testing import FaultServer
 
 from .process import KEY, environment, finish, run, start
@@ -71,6 +74,32 @@ def test_a_silent_pipe_beside_a_prompt_cannot_block(server: FaultServer) -> None
     assert NOTE in ended.err
     assert ended.err.count("\n") == 1
     assert asked(server) == "hi"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="non-blocking pipes are POSIX ones here")
+@pytest.mark.parametrize("arguments", [[], ["-"], ["Sum up:"]])
+def test_a_pipe_that_is_not_blocking(server: FaultServer, arguments: list[str]) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    with os.fdopen(ours, "rb") as stdin, os.fdopen(theirs, "wb", 0) as writing:
+        child = start("--base-url", server.url, *arguments, stdin=stdin)
+        writing.write(b"early ")
+        time.sleep(0.7)
+        writing.write(b"late")
+    assert finish(child) == (0, "Hello world\n", "")
+    assert asked(server) == "\n\n".join([*(word for word in arguments if word != "-"), "early late"])
+
+
+def test_standard_input_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(number: int, size: int) -> bytes:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb") as stdin, os.fdopen(theirs, "wb"):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(os, "read", broken)
+        with pytest.raises(UsageError, match="standard input cannot be read: Connection reset"):
+            read_prompt(parse(["hi"]))
 
 
 def test_a_dash_waits(server: FaultServer) -> None:

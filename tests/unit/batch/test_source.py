@@ -334,6 +334,25 @@ def test_standard_input_of_a_process() -> None:
     assert (ran.stdout.split(), ran.stderr) == ([b"3", b"3"], b"")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes cannot be waited for")
+def test_standard_input_that_is_not_blocking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    with os.fdopen(ours, "rb") as stdin, os.fdopen(theirs, "wb", 0) as writing:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stdin))
+
+        def write_late() -> None:
+            writing.write(LINES[7:])
+            writing.close()
+
+        writing.write(LINES[:7])
+        late = threading.Timer(0.1, write_late)
+        late.start()
+        source = open_source("-", spool_folder=tmp_path)
+        late.join()
+    assert _prompts(source.rows(check=True)) == ROWS
+
+
 def test_standard_input_that_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     for stdin in (None, io.StringIO()):
         monkeypatch.setattr(sys, "stdin", stdin)
@@ -353,8 +372,7 @@ def test_an_interrupted_copy_leaves_nothing_open(tmp_path: Path, monkeypatch: py
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    _redirect(monkeypatch, LINES)
-    monkeypatch.setattr("shutil.copyfileobj", interrupt)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(closed=False, read=interrupt)))
     with pytest.raises(KeyboardInterrupt):  # a file left open would be a ResourceWarning, which is an error
         open_source("-", spool_folder=tmp_path)
 
