@@ -9,6 +9,7 @@ bits, integer keys), so each direction falls back to the standard library's code
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ import orjson
 
 __all__ = [
     "dumps",
+    "dumps_exact",
     "ends_within",
     "index_of",
     "join_surrogates",
@@ -134,6 +136,32 @@ def dumps(value: Any) -> bytes:
         except (TypeError, RecursionError) as error:
             raise ValueError(str(error)) from None
         return join_surrogates(text).encode()
+
+
+def dumps_exact(value: Any) -> bytes:
+    """Encode as `dumps` does, but refuse NaN and the infinities: orjson writes null for them.
+
+    Raises:
+        ValueError: It holds something that JSON has no form for.
+    """
+    data = dumps(value)
+    if b"null" in data and _has_no_number(value):
+        raise ValueError("NaN and Infinity are no numbers of JSON")
+    return data
+
+
+def _has_no_number(value: Any) -> bool:
+    """Whether a float somewhere in it is not finite."""
+    todo = [value]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            todo.extend(node.values())
+        elif isinstance(node, list | tuple):
+            todo.extend(node)
+        elif isinstance(node, float) and not math.isfinite(node):
+            return True
+    return False
 
 
 def join_surrogates(text: str) -> str:

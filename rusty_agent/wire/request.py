@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .codec import dumps
+from .codec import dumps_exact
 
 __all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
 
@@ -67,7 +67,7 @@ def encode_body(body: dict[str, Any]) -> bytes:
         ValueError: It holds something that JSON has no form for.
     """
     try:
-        return dumps(body)
+        return dumps_exact(body)
     except ValueError as error:
         raise ValueError(f"messages, response_format or extra_body cannot be sent as JSON: {error}") from None
 

@@ -11,6 +11,7 @@ import pytest
 
 from rusty_agent.wire.codec import (
     dumps,
+    dumps_exact,
     ends_within,
     join_surrogates,
     loads,
@@ -138,6 +139,16 @@ def _deep() -> Any:
 def test_dumps_refuses(value: Any) -> None:
     with pytest.raises(ValueError):
         dumps(value)
+
+
+@pytest.mark.parametrize("value", [math.nan, [1.5, (math.inf,)], {"a": [{"b": -math.inf}]}])
+def test_dumps_exact_refuses_what_is_no_number(value: Any) -> None:
+    with pytest.raises(ValueError, match="NaN and Infinity"):
+        dumps_exact(value)
+
+
+def test_dumps_exact_takes_null() -> None:
+    assert dumps_exact({"a": None, "b": ["null", 0.5, 2**70]}) == b'{"a":null,"b":["null",0.5,1180591620717411303424]}'
 
 
 @pytest.mark.parametrize(

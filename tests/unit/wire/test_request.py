@@ -172,6 +172,8 @@ def test_halves_of_characters_are_sent_as_replacement_characters() -> None:
 def test_what_json_has_no_form_for() -> None:
     with pytest.raises(ValueError, match=r"messages, response_format or extra_body cannot be sent as JSON: .*set"):
         encode_body(_body(extra_body={"a": {1, 2}}))
+    with pytest.raises(ValueError, match=r"cannot be sent as JSON: NaN and Infinity"):
+        encode_body(_body(extra_body={"a": [math.nan]}))
 
 
 @pytest.mark.parametrize(
