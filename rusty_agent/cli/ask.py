@@ -72,8 +72,8 @@ def ask(arguments: Arguments, request: Request, out: Output) -> int:
         complain(f"rusty-agent: warning: {one_line(warning)}")
     if arguments.usage:
         complain(_usage(arguments, result))
-    if result.refusal and not result.text:
-        complain(f"rusty-agent: error: the model refused: {one_line(result.refusal)}")
+    if said := _unanswered(result):
+        complain(f"rusty-agent: error: {one_line(said)}")
         return 1
     return 0
 
@@ -128,11 +128,19 @@ def _connector(arguments: Arguments) -> Callable[[], Provider]:
     return lambda: provider
 
 
+def _unanswered(result: GenerateResult) -> str | None:
+    """What the model says instead of an answer, or None."""
+    if result.tool_calls:
+        calls = ", ".join(f"{call.name}({call.arguments})" for call in result.tool_calls)
+        return f"the model calls tools, which are not run here: {calls}"
+    return f"the model refused: {result.refusal}" if result.refusal and not result.text else None
+
+
 def _warnings(arguments: Arguments, result: GenerateResult) -> list[str]:
     """What somebody who sees only the text would not notice."""
     warnings = list(result.warnings)
     reason = result.finish_reason
-    if not result.text and not result.refusal:
+    if not result.text and not result.refusal and not result.tool_calls:
         warnings.append(f"the answer is empty (finish_reason {reason})")
     elif reason == "content_filter" or (reason == "length" and arguments.max_tokens is None):
         warnings.append(f"the answer was cut short (finish_reason {reason})")

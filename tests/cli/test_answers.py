@@ -86,6 +86,22 @@ def test_a_refusal_is_an_error(server: FaultServer) -> None:
     assert ended == (1, "", "rusty-agent: error: the model refused: I\\x1b[2J won't.\n")
 
 
+@pytest.mark.parametrize(("text", "shown"), [(None, ""), ("Let me look.", "Let me look.\n")])
+@pytest.mark.parametrize("options", [[], ["--no-stream"]])
+def test_a_tool_call_is_an_error(server: FaultServer, text: str | None, shown: str, options: list[str]) -> None:
+    function = {"name": "weather", "arguments": '{"city":\n "Oslo\x1b"}'}
+    call = {"index": 0, "id": "c1", "type": "function", "function": function}
+    body = completion("")
+    body["choices"] = [
+        {"index": 0, "message": {"content": text, "tool_calls": [call, call]}, "finish_reason": "tool_calls"}
+    ]
+    server.answer(answer(dumps(body)))
+    ended = run("--base-url", server.url, *options, "hi")
+    assert (ended.code, ended.out) == (1, shown)
+    said = r'weather({"city": "Oslo\x1b"})'
+    assert ended.err == (f"rusty-agent: error: the model calls tools, which are not run here: {said}, {said}\n")
+
+
 def test_an_error_is_one_line(server: FaultServer) -> None:
     server.answer(error(401, "wrong key test-key-12345\nin two lines"))
     ended = run("--base-url", server.url, "hi")
