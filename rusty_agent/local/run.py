@@ -111,7 +111,9 @@ class ServerRun:
     def disown(self) -> None:
         """This is a fork of the process that the child belongs to."""
         self._owned = False
-        self._ended = threading.Event()  # the old one's lock may have been held
+        gone, self._ended = self.gone, threading.Event()  # the old one's lock may have been held
+        if gone:
+            self._ended.set()
         if self._process is not None:
             assert self._process.stdin is not None
             assert self._process.stdout is not None

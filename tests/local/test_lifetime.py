@@ -150,6 +150,22 @@ def test_a_fork_shares_the_process_and_does_not_stop_it() -> None:
 
 
 @posix
+def test_a_fork_knows_that_the_process_has_ended() -> None:
+    program = start(
+        _FORK + "p = Provider.local(**SMALL)\n"
+        "first = run_of(p)\n"
+        "p.generate_text('Hi', max_tokens=2)\n"
+        "os.kill(first.pid, signal.SIGKILL)\n"
+        "while not first.gone: time.sleep(0.01)\n"
+        "if fork() == 0:\n"
+        "    tell(p.generate_text('Hi', max_tokens=2) != '', run_of(p) is not first)\n"
+        "    sys.exit()\n"
+        "os.wait()\n"
+    )
+    assert finish(program, 60) == ("True True\n", "")
+
+
+@posix
 def test_a_fork_that_outlives_the_program_starts_its_own() -> None:
     program = start(
         "parent = os.getpid()\n" + _FORK + "p = Provider.local(**SMALL)\n"
