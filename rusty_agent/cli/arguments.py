@@ -22,6 +22,7 @@ __all__ = [
     "local_apart",
     "pair",
     "parse",
+    "refuse_unknown",
     "settle_endpoint",
 ]
 
@@ -84,9 +85,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     """
     parser = _parser()
     arguments, left = parser.parse_known_args(local_apart(argv), Arguments())
-    unknown = [word for word in left if word.startswith("-") and word != "-"]
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    refuse_unknown(left, parser)
     words = [*arguments.words, *left]  # argparse takes words only while no option stands between them
     arguments.wait_for_stdin = "-" in words
     texts = [word for word in words if word != "-"]
@@ -96,6 +95,19 @@ def parse(argv: Sequence[str]) -> Arguments:
     arguments.options = dict(arguments.pairs or ())
     settle_endpoint(arguments, parser)
     return arguments
+
+
+def refuse_unknown(left: Sequence[str], parser: Parser) -> None:
+    """Refuse options that there are not, by their names only: what follows one may be a key."""
+    unknown = [_name(word) for word in left if word.startswith("-") and word not in ("-", "--")]
+    if unknown:
+        key = any("key" in name for name in unknown)
+        hint = ": the key comes from the environment, by default from OPENROUTER_API_KEY" * key
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def _name(option: str) -> str:
+    return option.partition("=")[0] if option.startswith("--") else option[:2]
 
 
 def settle_endpoint(arguments: argparse.Namespace, parser: Parser) -> None:

@@ -17,7 +17,7 @@ import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from .arguments import Parser, add_endpoint, add_sampling, local_apart, pair, settle_endpoint
+from .arguments import Parser, add_endpoint, add_sampling, local_apart, pair, refuse_unknown, settle_endpoint
 from .ask import check_endpoint, log_to_stderr, request_parameters
 from .output import UsageError, complain, one_line
 
@@ -76,7 +76,10 @@ def parse_batch(argv: list[str]) -> argparse.Namespace:
         SystemExit: They make no sense (1), or `--help` was all that was wanted (0).
     """
     parser = _parser()
-    arguments = parser.parse_args(local_apart(argv, files=False))
+    arguments, left = parser.parse_known_args(local_apart(argv, files=False))
+    refuse_unknown(left, parser)
+    if left:
+        parser.error(f"one INPUT, not {1 + len(left)}: put a name that holds spaces in quotes")
     arguments.options = dict(arguments.pairs or ())
     settle_endpoint(arguments, parser)
     if arguments.budget_usd is not None and arguments.price is None:
@@ -249,10 +252,8 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
 
 
 def _exit_code(result: BatchResult) -> int:
-    if result.stopped == "interrupt":
-        return 130
     if result.stopped is not None:
-        return 3
+        return 130 if result.stopped == "interrupt" else 3
     return 2 if result.failed or result.failed_earlier or result.bad_lines else 0
 
 

@@ -145,11 +145,21 @@ def test_options_add_up_and_the_last_wins() -> None:
         (["--local", "-m", "x", "hi"], "leave --model out"),
         (["--local", "--preset", "groq", "hi"], "leave --preset out"),
         (["--local", "--base-url", "http://x", "hi"], "leave --base-url out"),
-        (["--steer=\x1b[2J\n"], "--steer=\\x1b[2J"),
+        (["--steer\x1b[2J\n"], "--steer\\x1b[2J"),
     ],
 )
 def test_mistakes(argv: list[str], fragment: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert fragment in refused(*argv, capsys=capsys)
+
+
+@pytest.mark.parametrize("command", [[], ["batch", "in.jsonl", "-o", "out.jsonl"]])
+@pytest.mark.parametrize("key", [["--api-key=sk-secret"], ["--api-key", "sk-secret"], ["-ksk-secret"]])
+def test_a_key_is_not_shown(command: list[str], key: list[str]) -> None:
+    ended = run(*command, *key)
+    assert (ended.code, ended.out) == (1 if command else 2, "")
+    assert "unrecognized arguments: -" in ended.err
+    assert "sk-secret" not in ended.err
+    assert ("comes from the environment" in ended.err) == ("--api-key" in ended.err)
 
 
 def test_version_and_help() -> None:

@@ -113,9 +113,10 @@ def test_exit_3_when_the_run_was_stopped(
     [
         (["-o", "seed=3"], "the output is named twice"),
         (["-o", "-"], "named twice"),
+        (["more.jsonl"], "one INPUT, not 2"),
     ],
 )
-def test_another_output_is_refused(command: Command, options: list[str], said: str) -> None:
+def test_another_file_is_refused(command: Command, options: list[str], said: str) -> None:
     ended = command.run(*options)
     assert ended.code == 1
     assert said in ended.err
