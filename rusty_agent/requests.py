@@ -145,19 +145,15 @@ class Requests:
             streamed,
             common.split_thinking,
         )
-        return Prepared(exchange, policy, self._warnings(sampling))
+        return Prepared(exchange, policy, self._warnings(body))
 
     def _mask(self, headers: Mapping[str, str]) -> Mask:
         """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
         key = [] if self._common.key is None else [self._common.key.reveal()]
         return Mask([*key, *header_secrets(headers), *self._common.url_secrets])
 
-    def _warnings(self, sampling: Mapping[str, Any]) -> list[str]:
+    def _warnings(self, body: Mapping[str, Any]) -> list[str]:
         preset = self._common.preset
         if not preset.ignores:
             return []
-        return [
-            f"{preset.name} accepts {name} and ignores it"
-            for name, value in sampling.items()
-            if name in preset.ignores and value is not None
-        ]
+        return [f"{preset.name} accepts {name} and ignores it" for name in body if name in preset.ignores]

@@ -292,6 +292,8 @@ def test_presets_warn_of_what_they_ignore(face: Face, serve: Serve) -> None:
     result = face.generate(provider, include_usage=True, seed=1, temperature=0.5)
     assert result.warnings == ["anthropic accepts seed and ignores it"]
     assert face.stream(provider, seed=1).stream.warnings == result.warnings
+    assert face.stream(provider, extra_body={"seed": 1}).stream.warnings == result.warnings
+    assert face.stream(provider, seed=1, extra_body={"seed": None}).stream.warnings == []
 
 
 async def test_what_has_failed_goes_on_failing(serve: Serve) -> None:
