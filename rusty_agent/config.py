@@ -12,7 +12,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, urlunsplit
 
 from attrs import define
 
@@ -188,7 +188,7 @@ def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] 
 def chat_url(base_url: str) -> str:
     """The URL that requests go to: `base_url` with `/chat/completions` appended to its path.
 
-    A query (`?api-version=…`) stays behind the path.
+    A query (`?api-version=…`) stays behind the path. What has no place in a URL is percent-encoded.
 
     Raises:
         ValueError: `base_url` is not an http or https URL with a host, or it carries credentials or a fragment.
@@ -208,7 +208,10 @@ def chat_url(base_url: str) -> str:
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path += "/chat/completions"
-    return urlunsplit((parts.scheme, netloc, path, parts.query, ""))
+    return urlunsplit((parts.scheme, netloc, quote(path, _AS_THEY_ARE), quote(parts.query, _AS_THEY_ARE), ""))
+
+
+_AS_THEY_ARE = "%!#$&'()*+,/:;=?@[]"  # what may stand in a path or a query, and what is encoded already
 
 
 def checked_proxy(proxy: str) -> str:
@@ -224,8 +227,8 @@ def checked_proxy(proxy: str) -> str:
 def _checked_parts(url: str, argument: str) -> SplitResult:
     if not isinstance(url, str):
         raise ValueError(f"{argument} must be a string, not {type(url).__name__}")
-    if any(character <= " " or character == "\x7f" for character in url):
-        raise ValueError(f"{argument} holds white space or a control character")
+    if any(character <= " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in url):
+        raise ValueError(f"{argument} holds white space or another character that cannot be sent")
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
@@ -248,7 +251,7 @@ def url_secrets(url: str) -> list[str]:
     authority = re.split("[/?#]", url.partition("//")[2] or url, maxsplit=1)[0]
     userinfo = authority.rpartition("@")[0]
     user, colon, password = userinfo.partition(":")
-    found = [password if colon else user, b64encode(unquote(userinfo).encode()).decode()]
+    found = [password if colon else user, b64encode(unquote(userinfo).encode("utf-8", "surrogatepass")).decode()]
     found += [value for name, value in _query(url) if is_secret(name)]
     return [form for text in found if text for form in {text, unquote(text), unquote_plus(text)}]
 

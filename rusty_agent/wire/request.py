@@ -16,6 +16,7 @@ from .codec import dumps_exact
 __all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
 
 _HEADER_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_UNFIT = r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]"  # control characters but for the tab, and halves of characters
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "host", "content-encoding"})
 
 
@@ -174,8 +175,10 @@ def checked_headers(headers: Mapping[str, str] | None, argument: str) -> dict[st
             raise ValueError(f"{argument}: {name!r} is no header name")
         if not isinstance(value, str):
             raise ValueError(f"{argument}: the value of {name!r} must be a string, not {type(value).__name__}")
-        if any((character < " " and character != "\t") or character == "\x7f" for character in value):
-            raise ValueError(f"{argument}: the value of {name!r} holds a line break or another control character")
+        if re.search(_UNFIT, value):
+            raise ValueError(
+                f"{argument}: the value of {name!r} holds a line break or another character that cannot stand there"
+            )
         if name.lower() in _FRAMING:
             raise ValueError(f"{argument}: {name!r} frames the request and cannot be set")
         checked[name.lower()] = value.strip()

@@ -193,6 +193,8 @@ def test_a_secret_shows_nowhere() -> None:
         ("https://h/v1/chat/completions/", "https://h/v1/chat/completions"),
         ("https://h/d/x?api-version=1", "https://h/d/x/chat/completions?api-version=1"),
         ("HTTPS://H/v1", "https://H/v1/chat/completions"),
+        ("https://h/é/%C3%a9|'?a=é%20b+c", "https://h/%C3%A9/%C3%a9%7C'/chat/completions?a=%C3%A9%20b+c"),
+        ("https://h/~a:b;c=d,e@f!$&()*?[x]=/?:@", "https://h/~a:b;c=d,e@f!$&()*/chat/completions?[x]=/?:@"),
     ],
 )
 def test_urls(base_url: str, url: str) -> None:
@@ -216,7 +218,8 @@ def test_urls(base_url: str, url: str) -> None:
         ("http://[::1", "base_url is not a URL"),
         ("http://host/v1 ", "base_url holds white space"),
         ("http://host/\r\nx", "base_url holds white space"),
-        ("http://host/\x7f", "base_url holds white space or a control character"),
+        ("http://host/\x7f", "base_url holds white space or another character that cannot be sent"),
+        ("http://host/v1\ud800", "base_url holds white space or another character that cannot be sent"),
         ("http://user:secret@host/v1", "base_url must not carry credentials"),
         ("http://secret@host/v1", "base_url must not carry credentials"),
         ("http://user:secret@host:99999/v1", "base_url is not a URL"),
@@ -252,6 +255,7 @@ def test_proxies(proxy: str) -> None:
         ("http://user:secret@", "proxy must be http://host"),
         ("http://user:secret@h:99999", r"proxy is not a URL: '\*\*\*@h:99999'"),
         ("http://user:secret@h\n", "proxy holds white space"),
+        ("http://user:secret\udcff@h", "proxy holds white space or another character that cannot be sent"),
     ],
     ids=repr,
 )
@@ -271,6 +275,7 @@ def test_proxies_refused(proxy: Any, said: str) -> None:
         ("http://u:p%40@h:1", {"p%40", "p@", "dTpwQA=="}, "http://h:1"),
         ("http://token@h:1/x", {"token", "dG9rZW4="}, "http://h:1/x"),
         ("u:p@h:1", {"p", "dTpw"}, None),
+        ("http://\udcff@h:1", {"\udcff", "7bO/"}, "http://h:1"),
     ],
 )
 def test_secrets_in_urls(url: str, secrets: set[str], rest: str | None) -> None:
