@@ -23,6 +23,9 @@ class Preset:
         key_required: False for servers that people run themselves, which mostly take no key.
         ignores: Parameters that the endpoint accepts and silently ignores; using one puts a line into the
             result's `warnings`.
+
+    Raises:
+        ValueError: One of these has the wrong type.
     """
 
     name: str
@@ -30,6 +33,15 @@ class Preset:
     key_variable: str
     key_required: bool = True
     ignores: frozenset[str] = frozenset()
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("name", "base_url", "key_variable"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"a preset's {name} must be a string, not {getattr(self, name)!r}")
+        if not isinstance(self.key_required, bool):
+            raise ValueError(f"a preset's key_required must be True or False, not {self.key_required!r}")
+        if not isinstance(self.ignores, frozenset):
+            raise ValueError(f"a preset's ignores must be a frozenset of parameters' names, not {self.ignores!r}")
 
 
 _TABLE = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -48,6 +50,23 @@ def test_an_unknown_name_lists_those_there_are() -> None:
 def test_what_is_no_name() -> None:
     with pytest.raises(ValueError, match="no preset"):
         find_preset(["openai"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", None),
+        ("base_url", b"http://x"),
+        ("key_variable", 7),
+        ("key_required", "no"),
+        ("ignores", "seed"),
+        ("ignores", {"seed"}),
+    ],
+)
+def test_fields_of_the_wrong_type(field: str, value: Any) -> None:
+    fields: dict[str, Any] = {"name": "a", "base_url": "http://x", "key_variable": "X"}
+    with pytest.raises(ValueError, match=f"a preset's {field} must be"):
+        Preset(**{**fields, field: value})
 
 
 def test_presets_cannot_be_changed() -> None:
