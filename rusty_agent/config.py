@@ -77,7 +77,8 @@ def _number(environ: Mapping[str, str], name: str, default: float, *, positive: 
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value < 0 or (positive and value == 0):
-        raise ValueError(f"{name} must be a {'positive ' if positive else ''}number, not {text!r}")
+        kind = "a positive number" if positive else "a number of at least 0"
+        raise ValueError(f"{name} must be {kind}, not {text!r}")
     return value
 
 
@@ -167,7 +168,7 @@ def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] 
     """The explicit key, else the preset's environment variable.
 
     Raises:
-        MissingAPIKeyError: There is neither, and the preset needs one.
+        MissingAPIKeyError: There is neither, and the preset needs one. An empty one counts as none.
         ValueError: The key is no string, or holds a character that cannot stand in a header.
     """
     if api_key is not None and not isinstance(api_key, str):
@@ -177,7 +178,7 @@ def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] 
         if not (value.isascii() and value.isprintable()):
             raise ValueError("api_key holds a line break or another character that cannot stand in a header")
         return Secret(value)
-    if api_key is None and not preset.key_required:
+    if not preset.key_required:
         return None
     raise MissingAPIKeyError(
         f"No API key: set the environment variable {preset.key_variable} or pass api_key. "
@@ -195,7 +196,9 @@ def chat_url(base_url: str) -> str:
     """
     parts = _checked_parts(base_url, "base_url")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("base_url must not carry credentials (user:password@host): pass api_key or headers")
+        raise ValueError(
+            "base_url must not carry credentials (user:password@host): send them as the key or in a header"
+        )
     if parts.fragment:
         raise ValueError(f"base_url must not carry a fragment: {_shown(base_url)!r}")
     netloc = parts.netloc
