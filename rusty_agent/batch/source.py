@@ -272,8 +272,8 @@ class FileSource:
         try:
             (self._template or _PROMPT_COLUMN).require(header)
         except ValueError as error:
-            hint = "" if self._template else "without a template a table needs a column prompt: "
-            raise BatchError(printable(f"{self.name}: {hint}{error}")) from None
+            said = str(error) if self._template else str(error).replace("the template", "without a template a table", 1)
+            raise BatchError(printable(f"{self.name}: {said}")) from None
 
 
 def _sha256(file: io.BufferedReader, most: int | None = None) -> tuple[str, int, bytes]:

@@ -60,7 +60,10 @@ class Price:
         """
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError(f"price must be two numbers, USD per million tokens of prompts and answers, not {pair!r}")
-        return cls(*pair)
+        try:
+            return cls(*pair)
+        except ValueError as error:
+            raise ValueError(f"price: {error}") from None
 
     @classmethod
     def parse(cls, text: str) -> Price:

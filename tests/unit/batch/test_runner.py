@@ -28,7 +28,7 @@ def provider() -> AsyncProvider:
         ({"on_bad_line": "ignore"}, "on_bad_line must be one of 'fail', 'skip', not 'ignore'"),
         ({"limit": 0}, "limit must be"),
         ({"limit": 10**22}, "limit must be at most"),
-        ({"price": (1, 1e308)}, "output must be a number of USD"),
+        ({"price": (1, 1e308)}, "price: output must be a number of USD"),
         ({"concurrency": 0}, "concurrency must be"),
         ({"concurrency": "all"}, "concurrency must be"),
         ({"budget_usd": 1.0}, "budget_usd needs price"),

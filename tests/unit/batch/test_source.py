@@ -211,7 +211,10 @@ def test_a_table_with_a_column_prompt_needs_no_template(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"question\nHi\n", "without a template a table needs a column prompt: .*'prompt'.* are: 'question'"),
+        (
+            b"question\nHi\n",
+            ": without a template a table needs the column 'prompt'; the columns there are: 'question'",
+        ),
         (b"prompt,a,a\nHi,1,2\n", "two columns have the same name"),
         (b"pr\xffompt\nHi\n", "the header cannot be read: not UTF-8"),
         (b'"prompt\nHi\n', "the header cannot be read: not CSV: unexpected end of data"),
