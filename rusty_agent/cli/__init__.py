@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .arguments import Arguments
     from .output import Output
 
 __all__ = ["main"]
@@ -44,16 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .output import Output, settle_stderr
 
     out = Output(sys.stdout)
-    debug = False
     words = sys.argv[1:] if argv is None else list(argv)
     try:
-        if words[:1] == ["batch"]:
-            return _batch(words[1:])
-        from .arguments import parse
-
-        arguments = parse(words)
-        debug = arguments.debug
-        return _answer(arguments, out)
+        return _run(words, out)
     except KeyboardInterrupt:
         out.end_line(interrupted=True)
         return _INTERRUPTED
@@ -61,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except Exception as error:
         out.end_line()
-        if debug:
+        if "--debug" in words:
             _show_traceback()
         return _report(error)
     finally:
@@ -69,8 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         settle_stderr()
 
 
-def _answer(arguments: Arguments, out: Output) -> int:
-    from .ask import ask, prepare
+def _run(words: list[str], out: Output) -> int:
+    try:
+        return _batch(words[1:]) if words[:1] == ["batch"] else _answer(words, out)
+    finally:
+        out.flush()  # what `out` did not write itself, such as the help, may not fit where it goes
+
+
+def _answer(words: list[str], out: Output) -> int:
+    from .arguments import parse
+
+    arguments = parse(words)
+    from .ask import ask, prepare  # not for --help and --version
 
     out.check()
     request = prepare(arguments)

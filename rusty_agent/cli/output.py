@@ -61,10 +61,18 @@ class Output:
             with suppress(OSError):
                 self._put("\n")
 
+    def flush(self) -> None:
+        """Write what else was printed (`--help`).
+
+        Raises:
+            OSError: As `write`.
+        """
+        self._put("")
+
     def close(self) -> None:
-        """Flush what else was printed (`--help`), so that the interpreter has nothing left to complain about."""
+        """Flush, so that the interpreter has nothing left to complain about."""
         with suppress(OSError):
-            self._put("")
+            self.flush()
 
     def _put(self, text: str) -> None:
         if self._stream is None or self._abandoned:

@@ -146,6 +146,18 @@ def test_a_full_disk(server: FaultServer) -> None:
     assert ended == (1, "", "rusty-agent: error: standard output: No space left on device\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["batch", "--help"], ["batch", "{rows}", "--dry-run"]])
+def test_a_full_disk_for_what_is_no_answer(tmp_path: Path, words: list[str]) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('"hi"\n')
+    output = ["-o", str(tmp_path / "out.jsonl")] if "--dry-run" in words else []
+    with open("/dev/full", "wb") as full:
+        ended = run(*(word.format(rows=rows) for word in words), *output, stdout=full)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert ended.err.endswith("error: standard output: No space left on device\n")
+
+
 def test_closed_standard_output_and_error(server: FaultServer) -> None:
     closed = ("sh", "-c", '"$@" >&-', "sh", *PROGRAM)
     ended = run("--base-url", server.url, "hi", program=closed)
