@@ -101,12 +101,20 @@ def _report(error: Exception, program: str = "rusty-agent") -> int:
     from .output import UsageError, complain, one_line
 
     said = one_line(str(error))
+    for words, ours in _IN_OUR_WORDS.items():
+        said = said.replace(words, ours)
     if not isinstance(error, UsageError | RustyAgentError | ValueError | OSError):
         said = f"unexpected {type(error).__name__}: {said} (--debug shows where)"
     complain(f"{program}: error: {said}")
     # The library's own ValueErrors are arguments that cannot be right; nothing was sent.
     misused = isinstance(error, UsageError | ValueError) and not isinstance(error, RustyAgentError)
     return 2 if misused else 1
+
+
+_IN_OUR_WORDS = {  # what the library says to programs
+    "what arrived is in partial_text": "what arrived is above",
+    "goes into extra_body": "goes into --option",
+}
 
 
 def _show_traceback() -> None:

@@ -30,9 +30,9 @@ _EXAMPLES = """\
 examples:
   rusty-agent -m openai/gpt-4o-mini "Explain streaming in one sentence."
   rusty-agent --local "Explain streaming in one sentence."
-  git diff | rusty-agent "Write a commit message for this change:"
+  git diff | rusty-agent -m openai/gpt-4o-mini "Write a commit message for this change:"
   rusty-agent --preset ollama -m llama3.2 --system "Answer in French." < question.txt
-  rusty-agent --schema invoice.json -o seed=7 -o top_p=0.9 < mail.txt | jq .total
+  rusty-agent -m openai/gpt-4o-mini --schema invoice.json -o seed=7 -o top_p=0.9 < mail.txt | jq .total
   rusty-agent batch prompts.jsonl -o answers.jsonl        (see rusty-agent batch --help)
 
 standard input:
@@ -84,6 +84,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         SystemExit: They make no sense (2), or `--help` or `--version` was all that was wanted (0).
     """
     parser = _parser()
+    if "batch" in argv:
+        parser.hint = "; the command batch comes first"
     arguments, left = parser.parse_known_args(local_apart(argv), Arguments())
     refuse_unknown(left, parser)
     words = [*arguments.words, *left]  # argparse takes words only while no option stands between them
@@ -125,12 +127,14 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         usage_code: The exit code then.
+        hint: What to say behind every error.
     """
 
     usage_code = 2
+    hint = ""
 
     def error(self, message: str) -> NoReturn:
-        complain(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)")
+        complain(f"{self.prog}: error: {one_line(message)}{self.hint} (see {self.prog} --help)")
         self.exit(self.usage_code)
 
 

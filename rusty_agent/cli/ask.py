@@ -123,6 +123,8 @@ def _connector(arguments: Arguments) -> Callable[[], Provider]:
 
     if arguments.local is not None:
         path = os.path.expanduser(arguments.local) or None
+        if path is not None and not os.path.isfile(path):
+            raise UsageError(f"--local: there is no file {path}")
         return lambda: Provider.local(path)
     provider = Provider(arguments.model or "", base_url=arguments.base_url, preset=arguments.preset or "openrouter")
     return lambda: provider

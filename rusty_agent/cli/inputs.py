@@ -11,6 +11,7 @@ import re
 import stat
 import sys
 import threading
+from codecs import BOM_UTF8
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -117,7 +118,7 @@ def schema_format(file: str) -> dict[str, Any]:
     from ..wire.codec import loads_exact
 
     try:
-        schema = loads_exact(Path(file).read_bytes())
+        schema = loads_exact(Path(file).read_bytes().removeprefix(BOM_UTF8))
     except OSError as error:
         raise UsageError(f"--schema: {file}: {error.strerror or error}") from error
     except ValueError as error:

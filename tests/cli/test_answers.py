@@ -126,6 +126,7 @@ def test_an_interrupted_stream_keeps_what_arrived(server: FaultServer) -> None:
     ended = run("--base-url", server.url, "hi")
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "Hello\n", 1)
     assert ended.err.startswith("rusty-agent: error: ")
+    assert "what arrived is above" in ended.err
 
 
 def test_nobody_listens() -> None:

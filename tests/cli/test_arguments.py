@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,8 @@ def test_options_add_up_and_the_last_wins() -> None:
         (["--local", "-m", "x", "hi"], "leave --model out"),
         (["--local", "--preset", "groq", "hi"], "leave --preset out"),
         (["--local", "--base-url", "http://x", "hi"], "leave --base-url out"),
+        (["--debug", "batch", "in.jsonl", "-o", "out"], "'out' is not KEY=VALUE; the command batch comes first"),
+        (["--debug", "batch", "in.jsonl"], "put it in quotes; the command batch comes first"),
         (["--steer\x1b[2J\n"], "--steer\\x1b[2J"),
     ],
 )
@@ -168,6 +171,8 @@ def test_version_and_help() -> None:
     assert (shown.code, shown.err) == (0, "")
     for option in ("--model", "--preset", "--base-url", "--system", "--temperature", "--max-tokens", "--json"):
         assert option in shown.out
+    examples = [line for line in shown.out.splitlines() if line.startswith(("  rusty-agent ", "  git "))]
+    assert all(re.search(" (-m|--local|batch) ", line) for line in examples)
     for option in ("--schema", "--usage", "--no-stream", "--local", "-o", "--version", "--debug", "examples:"):
         assert option in shown.out
 

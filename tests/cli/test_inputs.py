@@ -141,7 +141,7 @@ def test_every_field_as_the_server_receives_it(server: FaultServer, tmp_path: Pa
     base = ("--base-url", server.url)
     run(*base, "-m", "big", "--system", "be brief", "-t", "0.5", "--max-tokens", "9", "--json", "-o", "seed=7", "hi")
     schema = tmp_path / "my schema.v1.json"
-    schema.write_text('{"type": "object", "properties": {"a": {"type": "integer"}}}')
+    schema.write_text('{"type": "object", "properties": {"a": {"type": "integer"}}}', "utf-8-sig")
     run(*base, "--schema", str(schema), "-o", "stop=END", "-o", "max_completion_tokens=5", "--usage", "hi")
     run(*base, "--no-stream", "--usage", "hi")
     first, second, third = (request.json for request in server.requests)
@@ -185,11 +185,13 @@ def test_a_preset_that_needs_no_key(server: FaultServer) -> None:
     [
         (["   "], "the prompt is empty"),
         (["hi", "--schema", "missing.json"], "--schema: missing.json: No such file"),
+        (["hi", "--local=missing.gguf"], "--local: there is no file missing.gguf"),
         (["hi", "--schema", "{list}"], "holds no JSON Schema"),
         (["hi", "--schema", "{broken}"], "is not JSON: "),
         (["hi", "--preset", "nobody"], "--preset: no 'nobody'; there are openrouter, "),
         (["hi", "--base-url", "ftp://host"], "base_url must be"),
         (["hi", "-t", "-1"], "temperature must be"),
+        (["hi", "--max-tokens", "0"], "what else an endpoint takes goes into --option"),
     ],
 )
 def test_wrong_usage_is_one_line_and_2(
@@ -215,9 +217,12 @@ def test_wrong_usage_is_one_line_and_2(
     assert fragment in err
 
 
-def test_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No key, no model's name; which file goes to `Provider.local`, and only when it is time to load it."""
     loaded: list[str | None] = []
+    (tmp_path / "some.gguf").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
     monkeypatch.setattr(Provider, "local", lambda path=None: loaded.append(path))
     for argv in (["--local", "hi"], ["--local", "~/some.gguf", "hi"]):
@@ -225,7 +230,7 @@ def test_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
         assert request.prompt == "hi"
         connect: Any = request.connect
         connect()
-    assert loaded == [None, os.path.expanduser("~/some.gguf")]
+    assert loaded == [None, str(tmp_path / "some.gguf")]
 
 
 def model_missing() -> str | None:
