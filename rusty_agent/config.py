@@ -217,13 +217,13 @@ def chat_url(base_url: str) -> str:
 _AS_THEY_ARE = "%!#$&'()*+,/:;=?@[]"  # what may stand in a path or a query, and what is encoded already
 
 
-def checked_proxy(proxy: str) -> str:
+def checked_proxy(proxy: str, argument: str = "proxy") -> str:
     """The proxy's URL, if it is one; it may carry credentials.
 
     Raises:
-        ValueError: It is not an http or https URL with a host.
+        ValueError: It is not an http or https URL with a host; the message names the argument.
     """
-    _checked_parts(proxy, "proxy")
+    _checked_parts(proxy, argument)
     return proxy
 
 

@@ -325,6 +325,26 @@ def test_a_session_that_is_none_is_refused_at_once() -> None:
         AsyncProvider("m", api_key=KEY, session=object())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_a_variable_that_is_no_proxy_is_named(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "127.0.0.1:9")
+    server = serve(answer(dumps(completion())))
+    with pytest.raises(APIConnectionError, match=f"environment's {variable.lower()}"):
+        face.generate(face.provider(server, trust_env=True))
+    assert not server.requests
+
+
+def test_https_to_a_port_of_plain_http(face: Face, serve: Serve) -> None:
+    server = serve(answer(dumps(completion())))
+    provider = face.provider(server.url.replace("http:", "https:"))
+    with pytest.raises(APIConnectionError, match="may speak plain http"):
+        face.generate(provider)
+
+
 def test_a_proxy_that_is_not_there_is_named(face: Face, serve: Serve) -> None:
     server, proxy = serve(), serve()
     proxy.stop()

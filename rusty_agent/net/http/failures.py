@@ -24,6 +24,8 @@ NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 _HTTP_ERROR = r"<\w+: 400, message=['\"](.*?)\.?['\"]>"  # aiohttp's, which no server has sent
 
+_NO_TLS = "wrong.version.number|record.layer"  # what OpenSSL says of an answer that is no TLS at all
+
 
 def network_error(error: BaseException, url: URL, *, connect: float | None = None) -> errors.RustyAgentError:
     """The error of ours for one of aiohttp's, or of the operating system's, on the way to `url`."""
@@ -38,7 +40,9 @@ def network_error(error: BaseException, url: URL, *, connect: float | None = Non
     if isinstance(error, aiohttp.ClientError | HttpProcessingError) and "content-encoding" in said.lower():
         return errors.ResponseError(f"The answer of {peer} cannot be decompressed: {said}.")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
-        return final_error(f"No secure connection to {peer}: {said}. Check the certificate or pass ssl.")
+        plain = re.search(_NO_TLS, said, re.IGNORECASE)
+        advice = "It may speak plain http: check base_url." if plain else "Check the certificate or pass ssl."
+        return final_error(f"No secure connection to {peer}: {said}. {advice}")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {error.status}.")
     if isinstance(error, aiohttp.ClientConnectorError):

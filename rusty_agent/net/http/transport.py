@@ -213,8 +213,9 @@ class Transport:
         if self._options.proxy or proxy_bypass_environment(url.host or ""):
             return self._options.proxy
         proxies = getproxies_environment()
-        proxy = proxies.get(url.scheme) or proxies.get("all")
-        return proxy and checked_proxy(proxy)
+        kind = url.scheme if proxies.get(url.scheme) else "all"
+        proxy = proxies.get(kind)
+        return proxy and checked_proxy(proxy, f"the environment's {kind}_proxy")
 
     def _error(self, error: Exception, url: URL, connect: float | None) -> errors.RustyAgentError:
         if self.closed:
