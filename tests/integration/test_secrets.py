@@ -119,7 +119,7 @@ def test_no_error_shows_the_password_of_a_proxy(face: Face, proxy: str, monkeypa
     monkeypatch.setenv("no_proxy", "")
     provider = face.provider("http://nowhere.invalid/v1", trust_env=True, retry=RetryPolicy(max_retries=0))
     raised = face.stream(provider).failure
-    assert "could not be sent: proxy" in str(raised)
+    assert "could not be sent: the environment's http_proxy" in str(raised)
     assert PASSWORD not in str(raised) + repr(vars(raised))
 
 

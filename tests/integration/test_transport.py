@@ -338,11 +338,21 @@ def test_a_variable_that_is_no_proxy_is_named(
     assert not server.requests
 
 
-def test_https_to_a_port_of_plain_http(face: Face, serve: Serve) -> None:
-    server = serve(answer(dumps(completion())))
-    provider = face.provider(server.url.replace("http:", "https:"))
-    with pytest.raises(APIConnectionError, match="may speak plain http"):
-        face.generate(provider)
+def test_https_to_a_port_of_plain_http(face: Face) -> None:
+    def refuse() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            while connection.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        with pytest.raises(APIConnectionError, match="may speak plain http"):
+            face.generate(face.provider(f"https://127.0.0.1:{listener.getsockname()[1]}/v1"))
+        refusing.join()
 
 
 def test_a_proxy_that_is_not_there_is_named(face: Face, serve: Serve) -> None:
