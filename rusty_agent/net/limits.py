@@ -282,7 +282,9 @@ class Limiter:
             # A model that is slow by itself is no queue.
             strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
             self._adaptive.succeeded(self.in_flight, strained=strained)
-            round_trip = min(max(self._latency, _STEPS_SECONDS), _HELD_SECONDS)  # one slow answer may be no sign
+            round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
+            if round_trip > _HELD_SECONDS:  # one slow answer may be no sign
+                round_trip = _HELD_SECONDS
             self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
         if now >= self._read_next or now < self._requests.opens or now < self._tokens.opens:
             self._read(headers, now)
