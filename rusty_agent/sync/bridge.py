@@ -251,20 +251,17 @@ class Handover(Generic[T]):
         """Hand the end over. Runs on the loop."""
         self._arrivals.put((None, error, 0))
 
-    def get(self) -> T | None:
-        """Wait for the next arrival; None at the end. Runs on the consuming thread.
+    def get(self) -> tuple[T | None, BaseException | None]:
+        """Wait for the next arrival; None at the end, with the error that it brought. Runs on the consuming thread.
 
-        Raises:
-            BaseException: What the end brought.
+        That error is not raised here: what is, comes from a signal handler of the caller's, and the pump goes on.
         """
         item, error, size = _get(self._arrivals)
         self._taken += size
         if self._paused and self._sent - self._taken <= self._low_water:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._room.set)
-        if error is not None:
-            raise error
-        return item
+        return item, error
 
 
 def _get(queue: SimpleQueue[T]) -> T:

@@ -248,7 +248,12 @@ def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> G
     crossing = Crossing(thread, partial(_pump, items, handover), lambda _, error: handover.end(error))
     try:
         crossing.begin()
-        while (arrival := handover.get()) is not None:
+        while True:
+            arrival, error = handover.get()
+            if error is not None:
+                raise error
+            if arrival is None:
+                return
             if isinstance(arrival, MapItem):
                 yield arrival
                 thread.refuse_own_thread()

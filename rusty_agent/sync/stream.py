@@ -69,17 +69,16 @@ class TextStream(Outcome):
         return _View(self, self.__next__)
 
     def __next__(self) -> str:
-        try:
-            while True:
+        while True:
+            try:
                 for delta in self._backlog:
                     if type(delta) is str:
                         return delta
-                if not self._arrival():
-                    break
-        except BaseException as error:
-            self._leave(error)
-            raise
-        raise StopIteration
+            except BaseException:
+                self.close()  # see `_fill`
+                raise
+            if not self._arrival():
+                raise StopIteration
 
     def events(self) -> Iterator[StreamEvent]:
         """A view of the stream as typed events: text, reasoning, tool calls, usage, and `Finish` as the last.
@@ -93,16 +92,15 @@ class TextStream(Outcome):
 
     def _next_event(self) -> StreamEvent:
         """The next event, as `__next__` of the text. For the views."""
-        try:
-            while True:
+        while True:
+            try:
                 for delta in self._backlog:
                     return TextDelta(delta) if isinstance(delta, str) else delta
-                if not self._arrival():
-                    break
-        except BaseException as error:
-            self._leave(error)
-            raise
-        raise StopIteration
+            except BaseException:
+                self.close()  # see `_fill`
+                raise
+            if not self._arrival():
+                raise StopIteration
 
     def result(self) -> GenerateResult:
         """Read what is left and return the whole answer, what was read before included.
@@ -149,23 +147,11 @@ class TextStream(Outcome):
         state = "closed" if self._ended else "open"
         return f"<{type(self).__name__} {state}, {len(self.partial_text)} characters so far>"
 
-    def _leave(self, error: BaseException) -> None:
-        """Whatever was read and not returned is lost, as by Ctrl-C: reading on must not look like the whole answer.
+    def _arrival(self) -> bool:
+        """Fill the backlog from the next arrival; False at the end of the stream.
 
         Whoever may not read at all, in another thread or process, disturbs nobody.
         """
-        if not isinstance(error, RuntimeError):
-            self.close()
-
-    def _arrival(self) -> bool:
-        """Fill the backlog from the next arrival; False at the end of the stream."""
-        try:
-            return self._fill()
-        except BaseException as error:
-            self._leave(error)
-            raise
-
-    def _fill(self) -> bool:
         if self._error is not None:
             raise self._error.with_traceback(None)  # or each time it is raised would make it longer
         if self._whole:
@@ -178,29 +164,37 @@ class TextStream(Outcome):
         if not self._reading.acquire(blocking=False):
             raise RuntimeError("The stream is being read by another thread: only one may read at a time")
         try:
-            deltas = self._wait()
+            return self._fill()
         finally:
             self._reading.release()
-        self._begun = True
-        self._arrived.clear()  # a view may still hold it
-        if deltas is None:
-            self._ended = self._whole = True
-            return False
-        self._arrived = deltas
-        self._backlog = iter(deltas)
+
+    def _fill(self) -> bool:
+        try:
+            deltas = self._wait()
+            self._begun = True
+            self._arrived.clear()  # a view may still hold it
+            if deltas is None:
+                self._ended = self._whole = True
+                return False
+            self._arrived = deltas
+            self._backlog = iter(deltas)
+        except BaseException:
+            # Ctrl-C, or what a signal handler of the caller's raises. Whatever was read and not returned is lost:
+            # reading on must not look like the whole answer.
+            self.close()
+            raise
         return True
 
     def _wait(self) -> list[Delta] | None:
-        try:
-            deltas = self._handover.get()
-        except asyncio.CancelledError:  # the pump's
+        deltas, error = self._handover.get()
+        if isinstance(error, asyncio.CancelledError):  # the pump's
             self.close()
             deltas = []
-        except Exception as error:
+        elif error is not None:
+            if isinstance(error, Exception):
+                self._error = error
             self._ended = True
-            self._error = error
-            self._arrived.clear()
-            raise
+            raise error
         if self._closed and not self._whole:  # by another thread
             raise self._cut()
         return deltas
@@ -231,7 +225,7 @@ class _View(Generic[T]):
         self._used = True
         try:
             return self._advance()
-        except RuntimeError:  # see `TextStream._leave`
+        except RuntimeError:  # whoever may not read leaves without disturbing the one who does
             self._used = False
             raise
 

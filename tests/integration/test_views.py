@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
 from typing import Any
 
 import pytest
 
-from rusty_agent import AsyncProvider, AsyncTextStream, Finish, Provider, RetryPolicy, StreamInterruptedError
+from rusty_agent import AsyncProvider, AsyncTextStream, Finish, Limits, Provider, RetryPolicy, StreamInterruptedError
 from rusty_agent.sync.bridge import Crossing
 from rusty_agent.sync.stream import TextStream
 from rusty_agent.testing import FaultServer
@@ -228,6 +231,44 @@ def test_an_arrival_that_ctrl_c_has_lost_is_no_part_of_a_whole(serve: Serve) -> 
         next(opened)
     with pytest.raises(StreamInterruptedError, match=OWN_END):
         list(opened)
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Callable[[type[BaseException]], None]]:
+    """Let a signal handler raise this in a moment, as those do that limit the time of what they interrupt."""
+
+    def soon(kind: type[BaseException]) -> None:
+        def handler(*_: object) -> None:
+            raise kind("mine")
+
+        signal.signal(signal.SIGUSR1, handler)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+
+    before = signal.getsignal(signal.SIGUSR1)
+    yield soon
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("kind", [TimeoutError, RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("read", [list, next, TextStream.result, lambda opened: list(opened.events())])
+def test_an_error_of_a_signal_handler_closes_a_blocking_stream(
+    serve: Serve, interrupt: Callable[..., None], read: Callable[[TextStream], object], kind: type[BaseException]
+) -> None:
+    silent = answer([event(chunk({"content": "a"})), Hang()], content_type="text/event-stream", framing="cut")
+    server = serve(silent)
+    provider = Provider("m", api_key=KEY, base_url=server.url, limits=Limits(in_flight=1))
+    opened = provider.stream_text("hi")
+    assert next(opened) == "a"
+    interrupt(kind)
+    with pytest.raises(kind, match="mine"):
+        read(opened)
+    assert server.requests[0].gone.wait(2)
+    for _ in range(2):
+        with pytest.raises(StreamInterruptedError, match=OWN_END):
+            next(opened)
+    server.answer(stream("b"))
+    assert provider.generate_text("hi", stream=True, timeout=5) == "b"
 
 
 async def test_leaving_a_loop_at_its_last_event_cuts_nothing_off(serve: Serve) -> None:
