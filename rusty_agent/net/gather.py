@@ -149,10 +149,13 @@ class _Crew:
     async def dismiss(self) -> None:
         """End all workers."""
         self._dismissed = True
-        for worker in self._workers:
-            worker.cancel()
+        self._cancel()
         if self._workers:
             await asyncio.wait(self._workers)
+
+    def _cancel(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
 
     def _hire(self) -> None:
         worker = asyncio.ensure_future(self._run())
@@ -165,6 +168,8 @@ class _Crew:
         if broken is not None and not self._dismissed:  # no item tells of it, so the run must
             self._broken = self._broken or broken
             self._exhausted = True
+            if isinstance(broken, KeyboardInterrupt | SystemExit):  # the program is to end: nothing is waited for
+                self._cancel()
         self.wake()
 
     async def _run(self) -> None:

@@ -121,7 +121,9 @@ class LoopThread:
         self._thread, self._ident = threading.current_thread(), threading.get_ident()
         loop = self.loop
         try:
-            loop.run_forever()
+            while not self.stopping:
+                with suppress(KeyboardInterrupt, SystemExit):  # of a task, whose outcome it is; the others go on
+                    loop.run_forever()
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()

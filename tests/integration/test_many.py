@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
@@ -37,7 +38,7 @@ Serve = Callable[..., FaultServer]
 
 
 def echo(request: Received) -> Answer:
-    """Answer with the prompt; «bad …» is refused, «hang …» never answered."""
+    """Answer with the prompt; «bad …» is refused, «hang …» never answered, «slow …» after a while."""
     text = request.json["messages"][-1]["content"]
     if text.startswith("bad"):
         return error(400, f"{text} is refused")
@@ -45,7 +46,8 @@ def echo(request: Received) -> Answer:
         return Answer((Hang(),))
     if request.json.get("stream"):
         return stream(text[:1], text[1:])
-    return answer(dumps(completion(text)))
+    whole = dumps(completion(text))
+    return answer([Pause(0.5), whole] if text.startswith("slow") else whole)
 
 
 def gather(face: Face, provider: Any, prompts: Any, **options: Any) -> Any:
@@ -495,6 +497,36 @@ def test_a_generator_of_a_blocking_caller_runs_on_its_own_thread(serve: Serve) -
         assert provider.gather(prompts()) == [f"p{number}" for number in range(200)]
     database.close()
     assert threads == {(threading.get_ident(), "mine")}
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("how", ["gather", "map", "prompts"])
+def test_whoever_exits_in_a_blocking_run_ends_that_run_only(serve: Serve, how: str, kind: type[BaseException]) -> None:
+    """In a task of the background loop, which would end with it, and with all calls of other threads."""
+    server = serve(echo)
+
+    def leave(_: object) -> None:
+        raise kind
+
+    async def prompts() -> AsyncIterator[str]:
+        yield "hang"
+        await asyncio.to_thread(server.wait_for, 2)
+        leave(None)
+
+    provider = Provider("m", api_key=KEY, base_url=server.url)
+    leaving = Provider("m", api_key=KEY, base_url=server.url, retry=RetryPolicy(on_attempt=leave))
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(provider.generate_text, "slow")
+        server.wait_for(1)
+        with pytest.raises(kind):
+            if how == "gather":
+                leaving.gather(["hang", "a", "b"])
+            else:
+                list(provider.map(prompts()) if how == "prompts" else leaving.map(["hang", "a", "b"]))
+        assert other.result(5) == "slow"
+    assert provider.gather(["a", "b"]) == ["a", "b"]
+    for request in server.requests:
+        assert b"hang" not in request.body or request.gone.wait(2)
 
 
 def test_prompts_may_come_from_another_call(serve: Serve) -> None:
