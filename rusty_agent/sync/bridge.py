@@ -68,7 +68,7 @@ class LoopThread:
         crossing = Crossing(self, function, lambda value, error: outcome.put((value, error)))
         try:
             crossing.begin()
-            value, error = _get(outcome)
+            value, error = _get(outcome, self)
         except BaseException:
             crossing.cancel()
             with suppress(Empty):
@@ -88,6 +88,12 @@ class LoopThread:
                 "A blocking call on rusty_agent's own event loop thread would wait for itself. "
                 "Use AsyncProvider in callbacks, or call from another thread."
             )
+
+    def refuse_when_over(self) -> None:
+        """Raise instead of waiting for a loop that runs no more; daemon threads are better left waiting at exit."""
+        over = not threading.current_thread().daemon if self.stopping else self.loop.is_closed()
+        if over:
+            raise RuntimeError("rusty_agent's event loop has ended: no answer can be waited for any more.")
 
     def hold(self) -> Callable[[], None]:
         """Let the thread stand still between two steps of its loop; returns what lets it go on.
@@ -199,7 +205,7 @@ class Crossing(Generic[T]):
             self._fail(asyncio.CancelledError())
 
     def _fail(self, error: BaseException) -> None:
-        if not self._thread.stopping:  # at exit, a daemon thread that waits is better left waiting
+        if not self._thread.stopping:  # see `LoopThread.refuse_when_over`
             self._done(None, error)
 
     async def _run(self) -> None:
@@ -217,15 +223,13 @@ class Handover(Generic[T]):
     Two counters, each written by one side only, tell how much is under way: no lock is taken per item.
 
     Args:
-        loop: Where `put` runs.
+        thread: Where `put` runs.
         high_water: How much may wait for the consuming thread, in the unit of `put`'s sizes. Default: bytes.
         low_water: How much may be left of it when `put` goes on.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, high_water: int = _HIGH_WATER, low_water: int = _LOW_WATER
-    ) -> None:
-        self._loop = loop
+    def __init__(self, thread: LoopThread, high_water: int = _HIGH_WATER, low_water: int = _LOW_WATER) -> None:
+        self._thread = thread
         self._high_water = high_water
         self._low_water = low_water
         self._arrivals: SimpleQueue[tuple[T | None, BaseException | None, int]] = SimpleQueue()
@@ -258,19 +262,20 @@ class Handover(Generic[T]):
 
         That error is not raised here: what is, comes from a signal handler of the caller's, and the pump goes on.
         """
-        item, error, size = _get(self._arrivals)
+        item, error, size = _get(self._arrivals, self._thread)
         self._taken += size
         if self._paused and self._sent - self._taken <= self._low_water:
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._room.set)
+                self._thread.loop.call_soon_threadsafe(self._room.set)
         return item, error
 
 
-def _get(queue: SimpleQueue[T]) -> T:
+def _get(queue: SimpleQueue[T], thread: LoopThread) -> T:
     while True:
         with suppress(Empty):
             return queue.get(timeout=_POLL_SECONDS)
         _refuse_when_finalizing()
+        thread.refuse_when_over()
 
 
 def _refuse_when_finalizing() -> None:
@@ -288,7 +293,7 @@ _starting = threading.Lock()
 
 
 def loop_thread() -> LoopThread:
-    """The process's loop thread, started if there is none yet.
+    """The process's loop thread, started if there is none yet, or none any more.
 
     Raises:
         RuntimeError: Python shuts down.
@@ -296,9 +301,11 @@ def loop_thread() -> LoopThread:
     global _current
     _refuse_when_finalizing()
     current = _current
-    if current is None or not current.started:
+    if current is None or not current.started or current.loop.is_closed():
         with _starting:
-            current = _current = _current or LoopThread()
+            if _current is None or _current.loop.is_closed():
+                _current = LoopThread()
+            current = _current
             current.start_thread()
     return current
 

@@ -242,7 +242,7 @@ class _Items(Iterator[MapItem]):
 def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> Generator[MapItem, None, None]:
     """Run the items on the loop, hand them over one after another, and take prompts when the core asks for some."""
     thread = loop_thread()
-    handover: Handover[MapItem | _Prompts] = Handover(thread.loop, _HIGH_WATER, _LOW_WATER)
+    handover: Handover[MapItem | _Prompts] = Handover(thread, _HIGH_WATER, _LOW_WATER)
     if source is not None:
         source.ask = lambda: handover.post(source)
     crossing = Crossing(thread, partial(_pump, items, handover), lambda _, error: handover.end(error))

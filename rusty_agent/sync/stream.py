@@ -50,7 +50,7 @@ class TextStream(Outcome):
         self._whole = False  # the end has been seen
         self._error: BaseException | None = None
         self._reading = threading.Lock()
-        handover: Handover[list[Delta]] = Handover(thread.loop)
+        handover: Handover[list[Delta]] = Handover(thread)
         self._handover = handover
         self._crossing = Crossing(thread, partial(_pump, stream, handover), lambda _, error: handover.end(error))
         self._ended = False

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from rusty_agent.testing import FaultServer, Hang, answer, stream
+from rusty_agent.testing import FaultServer, Hang, answer, completion, stream
 from rusty_agent.testing.answers import events
+from rusty_agent.wire.codec import dumps
 
 from .scripts import STRICT, run
 
@@ -236,6 +237,30 @@ print(*Provider("m", base_url=URL).stream_text("hi"))
         "a\n",
     ),
 }
+
+
+@pytest.mark.parametrize("read", ["stream.result()", "list(stream)", "list(items)"])
+def test_reading_on_in_an_exit_handler_raises(serve: Serve, read: str) -> None:
+    """One that was registered before the import runs when the background loop has ended."""
+    ended = run(
+        serve(lambda request: ENDLESS if request.json.get("stream") else answer(dumps(completion()))).url,
+        """
+        provider = Provider("m", base_url=URL)
+        stream, items = provider.stream_text("hi"), provider.map(["hi"] * 10_000)
+        print(next(stream), next(items).result)
+        """,
+        before=f"""
+import atexit
+def read():
+    try:
+        {read}
+    except RuntimeError as error:
+        print("loop has ended" in str(error))
+atexit.register(read)
+""",
+    )
+    assert (ended.code, ended.out, ended.err) == (0, "a Hello world\nTrue\n", "")
+    assert ended.seconds < 5
 
 
 @pytest.mark.parametrize("flags", [(), STRICT], ids=["plain", "strict"])

@@ -358,6 +358,34 @@ def test_ctrl_c_while_the_loop_begins_leaves_one(serve: Serve, when: str) -> Non
 
 
 @pytest.mark.parametrize("call", ["generate_text", "stream_text"])
+def test_a_loop_that_breaks_down_is_replaced(serve: Serve, call: str) -> None:
+    """As when a program closes all descriptors, those that it does not know included."""
+    ended = run(
+        serve(Answer((Hang(),)), answer(dumps(completion()))).url,
+        f"""
+        import threading
+        threading.excepthook = lambda _: None  # shows what has ended a thread
+        loop = sys.modules["rusty_agent.sync.bridge"].loop_thread().loop
+        def break_down(*_):
+            raise OSError("bad descriptor")
+        def soon():
+            loop._selector.select = break_down
+            loop.call_soon_threadsafe(int)
+        threading.Timer(0.3, soon).start()
+        provider = Provider("m", base_url=URL)
+        try:
+            list(provider.{call}("hi"))
+        except RuntimeError as error:
+            print(error)
+        print(provider.generate_text("hi"))
+        """,
+        before='sys.modules["uvloop"] = None',
+    )
+    said = "rusty_agent's event loop has ended: no answer can be waited for any more.\n"
+    assert (ended.out, ended.err) == (f"{said}Hello world\n", "")
+
+
+@pytest.mark.parametrize("call", ["generate_text", "stream_text"])
 def test_ctrl_c_in_the_moment_in_which_a_wait_begins(serve: Serve, call: str) -> None:
     """Such a signal does not interrupt the wait; nor does `interrupt_main`."""
     ended = run(
