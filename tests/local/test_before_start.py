@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import importlib.util
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,15 @@ def test_a_recorded_model_that_is_gone_counts_as_none(monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.metadata, "files", lambda name: [path])
     with pytest.raises(LocalModelError, match="There is no model"):
         AsyncProvider.local()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+@pytest.mark.usefixtures("runtime")
+def test_copies_share_the_model(gguf: Path, copied: Callable[[AsyncProvider], AsyncProvider]) -> None:
+    llm = AsyncProvider.local(gguf)
+    twin = copied(llm)
+    assert twin._transport is llm._transport
+    assert repr(twin) == repr(llm)
 
 
 @pytest.mark.usefixtures("runtime")
