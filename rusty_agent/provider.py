@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections.abc import Mapping
+from copy import copy, deepcopy
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -289,22 +290,45 @@ class AsyncProvider(FromPreset, ManyPrompts):
                 "A provider with an SSLContext cannot be pickled: contexts belong to a process. "
                 "Send what is needed to make the context, and make the provider there."
             )
-        if self._options["pickle_key"]:
-            return _unpickled, (type(self), self.model, self._key and self._key.reveal(), self._options)
-        options = dict(self._options)
-        options["headers"] = {name: value for name, value in (options["headers"] or {}).items() if not is_secret(name)}
-        for name in ("base_url", "proxy"):
-            options[name] = options[name] and without_secrets(options[name])
-        return _unpickled, (type(self), self.model, None, options)
+        key, options = None if self._key is None else self._key.reveal(), dict(self._options)
+        if not options["pickle_key"]:
+            key, headers = None, options["headers"] or {}
+            options["headers"] = {name: value for name, value in headers.items() if not is_secret(name)}
+            for name in ("base_url", "proxy"):
+                options[name] = options[name] and without_secrets(options[name])
+        return self._made, (self.model, key, options), self._added()
+
+    @classmethod
+    def _made(cls, model: str, key: str | None, options: dict[str, Any]) -> Self:
+        """A provider made anew, whatever the constructor of a subclass takes.
+
+        Without a key its calls fail: were it to fail here, a pool of processes that unpickle it would hang.
+        """
+        provider = cls.__new__(cls)
+        try:
+            AsyncProvider.__init__(provider, model, api_key=key, **options)
+        except MissingAPIKeyError as error:
+            AsyncProvider.__init__(provider, model, api_key="none", **options)
+            provider._key = None
+            provider._requests.missing_key = f"{error} Pickles carry the key only with pickle_key=True."
+        return provider
+
+    def _added(self) -> dict[str, Any]:
+        """What a subclass, or a user, has put on it; all the rest is made anew."""
+        parts = vars(AsyncProvider("m", api_key="none"))
+        return {name: value for name, value in vars(self).items() if name not in parts}
 
     def __copy__(self) -> Self:
-        twin = type(self)(self.model, api_key=None if self._key is None else self._key.reveal(), **self._options)
+        twin = self._made(self.model, None if self._key is None else self._key.reveal(), self._options)
+        vars(twin).update(self._added())
         if type(self._transport) is not Transport:  # a local model's: it runs once, for both
             twin._transport = self._transport
         return twin
 
-    def __deepcopy__(self, _: dict[int, Any]) -> Self:
-        return self.__copy__()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        twin = memo[id(self)] = copy(self)
+        vars(twin).update(deepcopy(self._added(), memo))
+        return twin
 
     def _start(self, prepared: Prepared, caller: Caller | None = None) -> Call:
         """Begin a call: its clock runs from here. It stands in line if the provider has limits, or for a run."""
@@ -324,14 +348,3 @@ class AsyncProvider(FromPreset, ManyPrompts):
             drop_closed(self._limiters)
             limiter = self._limiters[loop] = Limiter(self._line or Limits(), loop)
         return limiter
-
-
-def _unpickled(kind: type[AsyncProvider], model: str, key: str | None, options: dict[str, Any]) -> AsyncProvider:
-    """Make the provider anew. Without a key its calls fail: were it to fail here, a pool of processes would hang."""
-    try:
-        return kind(model, api_key=key, **options)
-    except MissingAPIKeyError as error:
-        provider = kind(model, api_key="none", **options)
-        provider._key = None
-        provider._requests.missing_key = f"{error} Pickles carry the key only with pickle_key=True."
-        return provider

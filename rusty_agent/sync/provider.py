@@ -137,6 +137,7 @@ class Provider(FromPreset, ManyPrompts):
 
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self))
         twin._core = copy(self._core)
         return twin
 

@@ -7,6 +7,7 @@ import copy
 import pickle
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from rusty_agent.wire.codec import dumps
 from .faces import KEY, Face
 
 Serve = Callable[..., FaultServer]
+COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda llm: pickle.loads(pickle.dumps(llm))]
 
 
 def picky(request: Received) -> Answer:
@@ -134,6 +136,36 @@ def test_copies_of_a_provider_work_on_their_own(face: Face, serve: Serve, copied
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
+class Named(Provider):
+    """A subclass as users write them: its constructor takes what it likes."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.names = [name]
+        super().__init__("m", **options)
+
+
+class AsyncNamed(AsyncProvider):
+    def __init__(self, name: str, **options: Any) -> None:
+        self.names = [name]
+        super().__init__("m", **options)
+
+
+@pytest.mark.parametrize("kind", [Named, AsyncNamed])
+@pytest.mark.parametrize("copied", COPIES)
+def test_copies_of_a_subclass(kind: type[Named], copied: Callable[[Named], Named]) -> None:
+    original = kind("bob", api_key=KEY, base_url="http://127.0.0.1:1/v1", pickle_key=True)
+    twin = copied(original)
+    assert (type(twin), twin.names, repr(twin)) == (kind, ["bob"], repr(original))
+    assert (twin.names is original.names) == (copied is copy.copy)
+
+
+def test_a_provider_that_refers_to_itself_is_copied() -> None:
+    original: Any = AsyncProvider("m", api_key=KEY)
+    original.itself = original
+    twin = copy.deepcopy(original)
+    assert twin.itself is twin is not original
+
+
 def test_pickles_hold_no_key(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve()
     data = pickle.dumps(face.provider(server))
@@ -142,7 +174,11 @@ def test_pickles_hold_no_key(face: Face, serve: Serve, monkeypatch: pytest.Monke
     for call in (face.generate, face.result):
         with pytest.raises(MissingAPIKeyError, match="pickle_key"):
             call(keyless)
-    assert "no key" in repr(pickle.loads(pickle.dumps(keyless)))
+    for copied in COPIES:
+        twin = copied(keyless)
+        assert "no key" in repr(twin)
+        with pytest.raises(MissingAPIKeyError, match="pickle_key"):
+            face.generate(twin)
     assert server.requests == []
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-from-the-environment")
     assert face.generate(pickle.loads(data)) == "Hello world"
