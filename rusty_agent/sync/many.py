@@ -92,6 +92,9 @@ class _Prompts:
             self._ended = True
         except Exception as error:
             self._error = error
+            if isinstance(error, StopAsyncIteration):  # on the other side it would be the end
+                self._error = RuntimeError("The iterator of prompts raised StopAsyncIteration")
+                self._error.__cause__ = error
             self._ended = True
         self._asked = False
         self._tell(loop)

@@ -258,6 +258,15 @@ def test_an_iterator_that_fails(face: Face, serve: Serve) -> None:
     assert seen == []
 
 
+def test_an_iterator_that_fails_with_the_end_of_another_does_not_end(face: Face, serve: Serve) -> None:
+    def prompts() -> Iterator[str]:
+        yield from ("a", "b")
+        raise StopAsyncIteration
+
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+        items(face, face.provider(serve(echo)), prompts())
+
+
 def test_an_asynchronous_iterator(face: Face, serve: Serve) -> None:
     async def prompts() -> AsyncIterator[str]:
         for number in range(20):
