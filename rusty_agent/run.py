@@ -7,9 +7,10 @@ In: inputs, and a coroutine function that answers one. Out: an item for each. Ne
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from time import monotonic
+from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 from .config import checked_count
@@ -168,6 +169,7 @@ class Run:
         self._drain = drain
         self._caller = Caller()
         self._stop = Stop()
+        self._open = AsyncExitStack()
         self._rate_limited_before = 0
         self.tally = Tally(total=total, skipped=skipped, price=price, gauges=self._gauges)
         self._display = make_display(progress, self.tally, on_error=self._stop.request)
@@ -181,23 +183,32 @@ class Run:
             Exception: What taking the next input raised, or the progress function: then after the items of all that
                 was under way.
         """
-        return spread(inputs, self._work, concurrency=self._begun(), ordered=ordered, stop=self._stop)
+        return spread(inputs, self._work, concurrency=self, ordered=ordered, stop=self._stop)
 
     async def work_off(self, inputs: Inputs) -> None:
         """Work the inputs off and keep nothing of what comes of it; otherwise as `items`."""
-        async with self._begun() as concurrency:
+        async with self as concurrency:
             await work_off(inputs, self._work, concurrency=concurrency, stop=self._stop)
 
-    @asynccontextmanager
-    async def _begun(self) -> AsyncIterator[int]:
-        """The time in which inputs are worked on, and how many may be at once."""
+    async def __aenter__(self) -> int:
+        """Begin the time in which inputs are worked on; tells how many may be at once.
+
+        No generator: a loop that shuts down closes all generators at the same time, this one before those that use it.
+        """
         limiter = self._limiter = self._find_limiter()
         self._rate_limited_before = limiter.rate_limited
         fixed = None if self._concurrency == "auto" else self._concurrency
-        with limiter.adapting(fixed):
-            async with self._display:
-                yield limiter.ceiling if fixed is None else fixed
-        if self.stopped is not None and not self._drain:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(limiter.adapting(fixed))
+            await stack.enter_async_context(self._display)
+            self._open = stack.pop_all()
+        return limiter.ceiling if fixed is None else fixed
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._open.__aexit__(kind, error, traceback)
+        if error is None and self.stopped is not None and not self._drain:
             self.stopped.done, self.stopped.failed = self._rule.done, self._rule.failed
             raise self.stopped
 

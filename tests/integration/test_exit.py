@@ -124,6 +124,22 @@ asyncio.run(main())
 """,
         "a\n",
     ),
+    "runs that were left, at the end of asyncio.run": (  # which closes generators in any order: in most, the wrong one
+        None,
+        ASYNC
+        + """
+kept = []
+async def main(concurrency):
+    kept.append(provider.map(["hi"] * 60, concurrency=concurrency))
+    async for item in kept[-1]:
+        break
+for _ in range(5):
+    asyncio.run(main(2))
+    asyncio.run(main("auto"))
+print("over")
+""",
+        "over\n",
+    ),
     "a pending task at the end of asyncio.run": (
         ENDLESS,
         ASYNC
