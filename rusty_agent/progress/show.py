@@ -294,7 +294,7 @@ class Display:
             if number % rounds == 0:
                 try:
                     self._show(last=False)
-                except Exception:
+                except BaseException:  # or `sys.exit()` would take effect at the end of the run only
                     self._on_error()
                     raise
 

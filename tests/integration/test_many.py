@@ -11,6 +11,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -536,6 +537,18 @@ def test_whoever_exits_in_a_blocking_run_ends_that_run_only(serve: Serve, how: s
     assert provider.gather(["a", "b"]) == ["a", "b"]
     for request in server.requests:
         assert b"hang" not in request.body or request.gone.wait(2)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_whoever_exits_while_progress_is_told_ends_the_blocking_run(serve: Serve, kind: type[BaseException]) -> None:
+    def leave(_: Progress) -> None:
+        raise kind
+
+    provider = Provider("m", api_key=KEY, base_url=serve(echo).url)
+    with pytest.raises(kind):
+        for _ in provider.map(repeat("endless"), progress=leave):
+            pass
+    assert provider.generate_text("on") == "on"
 
 
 def test_prompts_may_come_from_another_call(serve: Serve) -> None:
