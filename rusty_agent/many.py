@@ -229,12 +229,17 @@ class _Items(AsyncGenerator[MapItem, None]):
             raise
 
     async def athrow(self, *error: Any) -> MapItem:
-        self._cut = not self._ended
+        self._leave()
         return await self._items.athrow(*error)
 
     async def aclose(self) -> None:
-        self._cut = not self._ended
+        self._leave()
         await self._items.aclose()
+
+    def _leave(self) -> None:
+        if getattr(self._items, "ag_running", False):
+            raise RuntimeError("The run is being read by another task: cancel that one, which closes the run too.")
+        self._cut = not self._ended
 
 
 def _arguments(prompt: Any) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from time import monotonic
@@ -23,7 +24,7 @@ from ..many import CUT_SHORT
 from ..parameters import RunParameters, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
-from .bridge import Crossing, Handover, loop_thread
+from .bridge import Crossing, Handover, LoopThread, loop_thread
 
 if TYPE_CHECKING:
     from ..net.gather import Inputs
@@ -131,7 +132,7 @@ class ManyPrompts:
         if _is_taken_here(prompts):
             source = _Prompts(iter(prompts), min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
         items = self._core.map(source or prompts, concurrency=concurrency, ordered=ordered, **parameters)
-        return _Items(_iterate(items, source))
+        return _Items(items, source)
 
     @overload
     def gather(
@@ -217,55 +218,81 @@ def _is_taken_here(prompts: Inputs) -> TypeGuard[Iterable[Any]]:
 
 
 class _Items(Iterator[MapItem]):
-    """The items of a run; no mere generator, as in the core."""
+    """The items of a run, handed over one after another by the loop; prompts are taken when the core asks for some.
 
-    def __init__(self, items: Generator[MapItem, None, None]) -> None:
+    No generator: nobody could close one while another thread reads in it.
+    """
+
+    _crossing: Crossing[None] | None = None
+    _ended = False
+    _cut = False
+
+    def __init__(self, items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> None:
         self._items = items
-        self._ended = False
-        self._cut = False
+        self._source = source
+        self._thread: LoopThread | None = None  # once it is read
+        self._reading = threading.Lock()
 
     def __next__(self) -> MapItem:
+        if self._ended:
+            raise StopIteration
         if self._cut:
             raise RuntimeError(CUT_SHORT)
+        thread = self._thread or loop_thread()
+        thread.refuse_own_thread()
+        if thread.process != os.getpid():
+            raise RuntimeError("This run was begun in the parent process: begin another one in this one")
+        if not self._reading.acquire(blocking=False):
+            raise RuntimeError("The run is being read by another thread: only one may read at a time")
         try:
-            return next(self._items)
-        except StopIteration:
+            item = self._read(thread)
+        except BaseException:  # an item may be lost, as by Ctrl-C
+            self.close()
+            raise
+        if item is None:
             self._ended = True
-            raise
-        except BaseException:
-            self._cut = not getattr(self._items, "gi_running", False)  # else it is another thread that reads
-            raise
+            raise StopIteration
+        return item
 
     def close(self) -> None:
-        """Cancel what is under way, as leaving the loop does; for `contextlib.closing`."""
-        self._cut = not self._ended
-        self._items.close()
+        """Cancel what is under way, as leaving the loop does; from any thread, also while another one reads."""
+        if not self._ended:
+            self._cut = True
+            if self._crossing is not None:
+                self._crossing.cancel()
 
+    def __del__(self) -> None:
+        self.close()
 
-def _iterate(items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> Generator[MapItem, None, None]:
-    """Run the items on the loop, hand them over one after another, and take prompts when the core asks for some."""
-    thread = loop_thread()
-    handover: Handover[MapItem | _Prompts] = Handover(thread, _HIGH_WATER, _LOW_WATER)
-    if source is not None:
-        source.ask = lambda: handover.post(source)
-    crossing = Crossing(thread, partial(_pump, items, handover), lambda _, error: handover.end(error))
-    try:
-        crossing.begin()
+    def _read(self, thread: LoopThread) -> MapItem | None:
+        try:
+            if self._crossing is None:
+                self._begin(thread)
+            return self._wait(thread.loop)
+        finally:
+            self._reading.release()
+
+    def _begin(self, thread: LoopThread) -> None:
+        handover: Handover[MapItem | _Prompts] = Handover(thread, _HIGH_WATER, _LOW_WATER)
+        source = self._source
+        if source is not None:
+            source.ask = lambda: handover.post(source)
+        self._thread, self._handover = thread, handover
+        self._crossing = Crossing(thread, partial(_pump, self._items, handover), lambda _, error: handover.end(error))
+        self._crossing.begin()
+        if self._cut:  # in this moment: `close` has seen nothing to cancel
+            raise RuntimeError(CUT_SHORT)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> MapItem | None:
         while True:
-            arrival, error = handover.get()
+            arrival, error = self._handover.get()
+            if self._cut:  # meanwhile, by another thread or in a signal handler
+                raise RuntimeError(CUT_SHORT)
             if error is not None:
                 raise error
-            if arrival is None:
-                return
-            if isinstance(arrival, MapItem):
-                yield arrival
-                thread.refuse_own_thread()
-                if thread.process != os.getpid():
-                    raise RuntimeError("This run was begun in the parent process: begin another one in this one")
-            else:
-                arrival.take(thread.loop)
-    finally:
-        crossing.cancel()
+            if not isinstance(arrival, _Prompts):
+                return arrival
+            arrival.take(loop)
 
 
 async def _pump(items: AsyncGenerator[MapItem, None], handover: Handover[MapItem | _Prompts]) -> None:

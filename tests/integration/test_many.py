@@ -247,6 +247,37 @@ def test_a_run_that_was_left_or_stopped_does_not_end(serve: Serve) -> None:
         next(stopped)
 
 
+def test_closing_a_blocking_run_that_another_thread_reads(serve: Serve) -> None:
+    server = serve(echo)
+    items: Any = Provider("m", api_key=KEY, base_url=server.url).map(["one", "hang", "two"], ordered=False)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(list, items)
+        hanging = next(request for request in server.wait_for(3) if b"hang" in request.body)
+        time.sleep(0.1)
+        with pytest.raises(RuntimeError, match="read by another thread"):
+            next(items)
+        assert not reading.done()
+        items.close()
+        with pytest.raises(RuntimeError, match="before its end"):
+            reading.result(2)
+    assert hanging.gone.wait(2)
+
+
+async def test_closing_a_run_that_another_task_reads_is_refused(serve: Serve) -> None:
+    async with AsyncProvider("m", api_key=KEY, base_url=serve(echo).url) as llm:
+        items: Any = llm.map(["slow", "two"])
+
+        async def read() -> list[int]:
+            return [item.index async for item in items]
+
+        reading = asyncio.ensure_future(read())
+        await asyncio.sleep(0.05)
+        for leave in (items.aclose, lambda: items.athrow(LookupError())):
+            with pytest.raises(RuntimeError, match="read by another task"):
+                await leave()
+        assert await reading == [0, 1]
+
+
 def test_an_iterator_that_fails(face: Face, serve: Serve) -> None:
     def prompts() -> Iterator[str]:
         yield from ("a", "b")

@@ -189,6 +189,7 @@ def test_reading_on_the_loop_s_own_thread_is_refused(serve: Serve) -> None:
     assert calling.generate_text("hi", stream=True) == "ab"
     assert len(refused) == 4
     assert "".join(opened) == "ab"  # which was not disturbed
+    assert [item.index for item in items] == [1]
 
 
 @pytest.mark.parametrize("ending", ["end", "close"])
