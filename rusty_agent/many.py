@@ -70,7 +70,7 @@ class ManyPrompts:
                 use. What is not done was not sent.
             ValueError: An argument cannot be right; nothing was sent.
         """
-        return self._map(prompts, concurrency, ordered, drain=False, **parameters)
+        return self._map(prompts, concurrency, ordered, False, **parameters)
 
     @overload
     async def gather(
@@ -151,7 +151,7 @@ class ManyPrompts:
             ValueError: An argument cannot be right.
         """
         results: list[Any] = []
-        items = self._map(prompts, concurrency, False, drain=True, **parameters)
+        items = self._map(prompts, concurrency, False, True, **parameters)
         async with aclosing(items):
             async for item in items:
                 if item.error is not None and not return_exceptions:
@@ -166,8 +166,9 @@ class ManyPrompts:
         prompts: Inputs,
         concurrency: Concurrency,
         ordered: bool,
-        *,
         drain: bool,
+        /,  # so that none of these can be given twice
+        *,
         stream: bool = False,
         max_failures: int | None = None,
         max_error_rate: float | None = None,

@@ -27,6 +27,7 @@ __all__ = [
     "Options",
     "Parameters",
     "RunParameters",
+    "check_names",
     "merged",
     "shows",
 ]
@@ -163,6 +164,17 @@ class FromPreset:
     def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
         """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
         return cls.from_preset("openrouter", model, api_key=api_key, **options)
+
+
+def check_names(options: Mapping[str, Any], known: type, taker: str) -> None:
+    """Refuse an option that is none in the name of what was called, not of what it is handed on to.
+
+    Raises:
+        TypeError: There is one that is none.
+    """
+    for name in options:
+        if name not in known.__annotations__:
+            raise TypeError(f"{taker} takes no argument {name!r}")
 
 
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from .many import ManyPrompts
 from .net.guard import drop_closed
 from .net.http.transport import Transport, TransportOptions, proxies_of_environment
 from .net.retry import RetryBudget
-from .parameters import FromPreset, LocalOptions, Parameters, shows
+from .parameters import FromPreset, LocalOptions, Parameters, check_names, shows
 from .presets import Preset, find_preset
 from .requests import Common, Prepared, Requests
 from .stream import AsyncTextStream
@@ -166,6 +166,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
         """
         from .local import attach
 
+        check_names(options, LocalOptions, f"{cls.__name__}.local")
         return attach(cls, model_path, **options)
 
     @overload
@@ -300,10 +301,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
 
     @classmethod
     def _made(cls, model: str, key: str | None, options: dict[str, Any]) -> Self:
-        """A provider made anew, whatever the constructor of a subclass takes.
-
-        Without a key its calls fail: were it to fail here, a pool of processes that unpickle it would hang.
-        """
+        """Make one past its class's constructor. Without a key its calls fail: else a pool of processes would hang."""
         provider = cls.__new__(cls)
         try:
             AsyncProvider.__init__(provider, model, api_key=key, **options)

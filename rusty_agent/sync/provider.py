@@ -12,7 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
-from ..parameters import Connection, FromPreset, LocalOptions, Parameters, shows
+from ..parameters import Connection, FromPreset, LocalOptions, Parameters, check_names, shows
 from ..presets import Preset
 from ..provider import AsyncProvider
 from ..types import GenerateResult
@@ -38,6 +38,7 @@ class Provider(FromPreset, ManyPrompts):
 
     Raises:
         MissingAPIKeyError: No key was given or found.
+        TypeError: An argument is none, as a `session`.
         ValueError: An argument, or one of the environment's settings, cannot be right.
     """
 
@@ -51,6 +52,12 @@ class Provider(FromPreset, ManyPrompts):
         preset: str | Preset = "openrouter",
         **options: Unpack[Connection],
     ) -> None:
+        if "session" in options:
+            raise TypeError(
+                f"{type(self).__name__} takes no session: it would belong to another event loop than the one that all "
+                "blocking calls run on. Leave it out, or use AsyncProvider."
+            )
+        check_names(options, Connection, type(self).__name__)
         self._core = AsyncProvider(model, api_key=api_key, base_url=base_url, preset=preset, **options)
 
     @classmethod
@@ -61,6 +68,7 @@ class Provider(FromPreset, ManyPrompts):
         Raises:
             LocalModelError: The extra is not installed, there is no model, or it cannot be loaded.
         """
+        check_names(options, LocalOptions, f"{cls.__name__}.local")
         provider = cls.__new__(cls)
         provider._core = AsyncProvider.local(model_path, **options)
         loop_thread().run(provider._core.__aenter__)

@@ -234,6 +234,21 @@ def test_an_error_does_not_keep_the_body_that_it_is_about(face: Face, serve: Ser
     assert page not in [value for attempt in attempts for value in vars(attempt).values()]
 
 
+@pytest.mark.parametrize("kind", [Provider, AsyncProvider])
+def test_unknown_options_are_told_in_the_name_of_what_was_called(kind: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\b.* argument 'tiemout'"):
+        kind("m", api_key=KEY, tiemout=3)
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}.local takes no argument 'temperature'"):
+        kind.local(temperature=1)
+
+
+def test_a_blocking_provider_takes_no_session() -> None:
+    makers: list[Any] = [Provider, Provider.openai]
+    for make in makers:
+        with pytest.raises(TypeError, match=r"Provider takes no session: .* another event loop"):
+            make("m", api_key=KEY, session=object())
+
+
 def test_unknown_parameters_are_type_errors(face: Face, serve: Serve) -> None:
     with pytest.raises(TypeError, match="temprature"):
         face.generate(face.provider(serve()), temprature=1)

@@ -347,6 +347,12 @@ def test_wrong_options_are_told_before_anything_is_sent(
     assert server.requests == []
 
 
+@pytest.mark.parametrize("name", ["ordered", "drain"])
+def test_gather_takes_no_other_arguments(face: Face, serve: Serve, name: str) -> None:
+    with pytest.raises(TypeError, match=f"take no argument '{name}'"):
+        gather(face, face.provider(serve(echo)), ["a"], **{name: True})
+
+
 def test_progress_tells_and_its_errors_end_the_run(face: Face, serve: Serve) -> None:
     provider = face.provider(serve(echo))
     told: list[Progress] = []
