@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from .types import Limits, RetryPolicy, Timeout
@@ -28,6 +29,7 @@ __all__ = [
     "Parameters",
     "RunParameters",
     "check_names",
+    "keeps_secrets",
     "merged",
     "shows",
 ]
@@ -199,6 +201,24 @@ _DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them aga
 }
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def keeps_secrets(constructor: F) -> F:
+    """Let no frame of a refusal hold what was given: error trackers show the local variables of them all."""
+
+    @wraps(constructor)
+    def construct(*given: Any, **options: Any) -> Any:
+        try:
+            return constructor(*given, **options)
+        except (TypeError, ValueError) as error:
+            refusal = error.with_traceback(None)
+        del given, options
+        try:
+            raise refusal
+        finally:
+            del refusal  # a cycle of the error and this frame
+
+    return construct  # type: ignore[return-value]
 
 
 def shows(parameters: type) -> Callable[[F], F]:

@@ -33,7 +33,7 @@ from .many import ManyPrompts
 from .net.guard import drop_closed
 from .net.http.transport import Transport, TransportOptions, proxies_of_environment
 from .net.retry import RetryBudget
-from .parameters import FromPreset, LocalOptions, Parameters, check_names, shows
+from .parameters import FromPreset, LocalOptions, Parameters, check_names, keeps_secrets, shows
 from .presets import Preset, find_preset
 from .requests import Common, Prepared, Requests
 from .stream import AsyncTextStream
@@ -86,6 +86,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
         ValueError: An argument, or one of the environment's settings, cannot be right.
     """
 
+    @keeps_secrets
     def __init__(
         self,
         model: str,

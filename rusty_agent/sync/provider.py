@@ -12,7 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
-from ..parameters import Connection, FromPreset, LocalOptions, Parameters, check_names, shows
+from ..parameters import Connection, FromPreset, LocalOptions, Parameters, check_names, keeps_secrets, shows
 from ..presets import Preset
 from ..provider import AsyncProvider
 from ..types import GenerateResult
@@ -42,6 +42,7 @@ class Provider(FromPreset, ManyPrompts):
         ValueError: An argument, or one of the environment's settings, cannot be right.
     """
 
+    @keeps_secrets
     @shows(Connection)
     def __init__(
         self,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError, Timeout
+from rusty_agent import APIConnectionError, AsyncProvider, Provider, RetryPolicy, RustyAgentError, Timeout
 from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion, error
 from rusty_agent.testing.answers import chunk, event, events
 from rusty_agent.wire.codec import dumps
@@ -88,6 +88,26 @@ async def test_no_captured_local_shows_the_key(serve: Serve, how: str, script: A
     assert KEY not in captured(raised.value)
     if how == "cancel":
         assert raised.value.args == ("the reason",)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_connections": 0},
+        {"limits": 5},
+        {"base_url": f"https://me:{KEY}@h"},
+        {"api_key": f"{KEY}\nx"},
+        {"proxy": f"socks5://me:{KEY}@h"},
+        {"headers": {"X-Api-Key": f"{KEY}\n"}},
+        {"tiemout": 3},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("kind", [AsyncProvider, Provider])
+def test_no_captured_local_shows_the_key_that_a_constructor_was_given(kind: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)) as raised:
+        kind("m", **{"api_key": KEY} | wrong)
+    assert KEY not in captured(raised.value)
 
 
 def test_no_captured_local_shows_the_key_of_a_call_to_nowhere(face: Face) -> None:
