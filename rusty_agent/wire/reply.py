@@ -16,6 +16,7 @@ from .assemble import Assembler
 from .chunks import ChunkDecoder
 from .codec import ends_within, loads, loads_strict
 from .delta import MEDIA_KEYS, Delta
+from .document import is_bare, is_page, is_piece, is_whole, unreadable
 from .frame import NO_FRAME
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
@@ -29,8 +30,6 @@ DOUBTFUL_TAIL_SECONDS = 60.0
 """… that came with content, or before any: some send one with each chunk, Ollama one before a model thinks."""
 
 _BLANK = b" \t\r\n"
-_PAGES = (b"<!doctype", b"<html")
-_PAGE_START = 9
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -136,7 +135,7 @@ class ReplyDecoder:
             return out
         if self._sse is not None:
             self._close_stream(self._sse, out)
-        elif self._document is not None and (broken is None or _is_whole(self._document)):
+        elif self._document is not None and (broken is None or is_whole(self._document)):
             body = bytes(self._document)
             self._document.clear()
             return self._decode_document(body)
@@ -162,13 +161,16 @@ class ReplyDecoder:
         """The answer's fields that are no content; the whole body where it was one JSON object."""
         return self._chunks.meta
 
+    def _stream(self) -> SSEDecoder:
+        return SSEDecoder(self._cap, forgiving=True)
+
     def _sniff(self, data: bytes) -> bytes:
         """Tell an event stream from a document by its first byte; blank lines may lead (DeepSeek's keep-alive)."""
         if not self._head and data.startswith(b"{"):
             self._document = bytearray()
             return data
         if not self._head and data.startswith(b"data:"):
-            self._sse = SSEDecoder(self._cap, forgiving=True)
+            self._sse = self._stream()
             return data
         body = (self._head + data).lstrip(_BLANK)
         bare = body.removeprefix(_BOM).lstrip(_BLANK)
@@ -179,7 +181,7 @@ class ReplyDecoder:
         if bare[:1] in b"{[<":
             self._document = bytearray()
             return bare
-        self._sse = SSEDecoder(self._cap, forgiving=True)
+        self._sse = self._stream()
         return _BOM + bare  # of which the decoder drops exactly one
 
     def _collect(self, document: bytearray, data: bytes, out: list[Delta]) -> None:
@@ -233,9 +235,9 @@ class ReplyDecoder:
         try:
             value = loads(body)
         except ValueError as error:
-            if b"\ndata:" in body and not self.has_content and not body[:_PAGE_START].lower().startswith(_PAGES):
+            if b"\ndata:" in body and not self.has_content and not is_page(body):
                 return self._read_anew(body)
-            self._fail(_unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
+            self._fail(unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
             return self._deliver(out)
         chunks = self._chunks
         if self._thinking is None and (plain := chunks.decode_plain_document(value)) is not None:
@@ -250,9 +252,9 @@ class ReplyDecoder:
             chunks.meta = value
         if chunks.error is not None:
             self._fail(chunks.error, out)
-        elif not chunks.reasons and _is_piece(value):
+        elif not chunks.reasons and is_piece(value):
             self._fail(self._cut(), out)
-        elif not chunks.choices or _is_bare(value):
+        elif not chunks.choices or is_bare(value):
             what = "no message" if chunks.choices else "no choices"
             self._fail(ResponseError(f"The answer holds {what}: {failure.excerpt(body)}", body=body[:2048]), out)
         else:
@@ -262,7 +264,7 @@ class ReplyDecoder:
     def _read_anew(self, body: bytes) -> list[Delta]:
         """What looked like a document is a stream whose first line lacks its field: an error, most often."""
         out: list[Delta] = []
-        self._document, self._sse = None, SSEDecoder(self._cap, forgiving=True)
+        self._document, self._sse = None, self._stream()
         self._decode(self._sse.feed(body), out)
         return self._deliver(out) + self.close()
 
@@ -328,37 +330,3 @@ def _is_content(delta: Delta) -> bool:
         return not MEDIA_KEYS.isdisjoint(delta.data["choices"][0]["delta"])
     except (KeyError, IndexError, TypeError):
         return False
-
-
-def _is_bare(document: Any) -> bool:
-    """Whether the choices of an answer hold nothing: no message, be it empty, and no reason for its end."""
-    choices = document.get("choices") if isinstance(document, dict) else None
-    if not isinstance(choices, list):
-        return False
-    named = ("message", "delta", "text", "finish_reason")
-    return all(choice.get(name) is None for choice in choices if isinstance(choice, dict) for name in named)
-
-
-def _is_piece(document: Any) -> bool:
-    """Whether its choices are those of a stream's chunk, of which the others never came."""
-    choices = document.get("choices") if isinstance(document, dict) else None
-    return isinstance(choices, list) and any(
-        isinstance(choice, dict) and choice.get("delta") and not choice.get("message") for choice in choices
-    )
-
-
-def _is_whole(document: bytearray) -> bool:
-    """Whether it is an object from brace to brace: then it does not matter that the connection broke behind it."""
-    try:
-        return isinstance(loads(bytes(document)), dict)
-    except ValueError:
-        return False
-
-
-def _unreadable(body: bytes, *, cut: bool) -> ResponseError:
-    """The error of a body that is no JSON; one that was `cut` may be whole the next time."""
-    what = "an HTML page" if body.startswith(b"<") else "not JSON"
-    more = "It was cut off before its end." if cut else "Check that base_url names the API itself."
-    error = ResponseError(f"The answer is {what}: {failure.excerpt(body)}. {more}", body=body[:2048])
-    error.retryable = cut
-    return error

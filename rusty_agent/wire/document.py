@@ -1,0 +1,55 @@
+"""A body that is one JSON object, or was to be one: what it is worth as an answer.
+
+In: its bytes, or its decoded value. Out: what it is, or the error that it is none. Never touched: deltas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ResponseError
+from . import failure
+from .codec import loads
+
+__all__ = ["is_bare", "is_page", "is_piece", "is_whole", "unreadable"]
+
+_PAGES = (b"<!doctype", b"<html")
+
+
+def is_bare(document: Any) -> bool:
+    """Whether the choices of an answer hold nothing: no message, be it empty, and no reason for its end."""
+    choices = _choices(document)
+    named = ("message", "delta", "text", "finish_reason")
+    return choices is not None and all(choice.get(name) is None for choice in choices for name in named)
+
+
+def is_piece(document: Any) -> bool:
+    """Whether its choices are those of a stream's chunk, of which the others never came."""
+    return any(choice.get("delta") and not choice.get("message") for choice in _choices(document) or [])
+
+
+def _choices(document: Any) -> list[dict[str, Any]] | None:
+    choices = document.get("choices") if isinstance(document, dict) else None
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else None
+
+
+def is_whole(document: bytearray) -> bool:
+    """Whether it is an object from brace to brace: then it does not matter that the connection broke behind it."""
+    try:
+        return isinstance(loads(bytes(document)), dict)
+    except ValueError:
+        return False
+
+
+def unreadable(body: bytes, *, cut: bool) -> ResponseError:
+    """The error of a body that is no JSON; one that was `cut` may be whole the next time."""
+    what = "an HTML page" if body.startswith(b"<") else "not JSON"
+    more = "It was cut off before its end." if cut else "Check that base_url names the API itself."
+    error = ResponseError(f"The answer is {what}: {failure.excerpt(body)}. {more}", body=body[:2048])
+    error.retryable = cut
+    return error
+
+
+def is_page(body: bytes) -> bool:
+    """Whether it is a page of HTML; what PHP says in front of its output is none."""
+    return body[:9].lower().startswith(_PAGES)
