@@ -78,6 +78,7 @@ def openai(limit: str, remaining: str, reset: str, kind: str = "requests") -> di
         ({"x-ratelimit-limit-requests-week": "100", "x-ratelimit-limit-tokens-month": "1000"}, INF, INF),
         ({"ratelimit-limit": "100;w=0"}, INF, INF),
         # nonsense
+        ({"x-ratelimit-requests": "7"}, INF, INF),
         ({"x-ratelimit-bucket": "7", "x-ratelimit-limit-requests": "60"}, 1, INF),
         ({"x-ratelimit-limit-requests": "lots"}, INF, INF),
         ({"x-ratelimit-limit-requests": "nan"}, INF, INF),
