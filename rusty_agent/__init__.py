@@ -23,20 +23,17 @@ _HOME = {
     "AsyncTextStream": "stream",
     "Provider": "sync.provider",
     "TextStream": "sync.stream",
+    **dict.fromkeys(("AttemptReport", "Limits", "RetryPolicy", "Timeout"), "policy"),
     **dict.fromkeys(
         (
-            "AttemptReport",
             "Finish",
             "GenerateResult",
-            "Limits",
             "MapItem",
             "RawChunk",
             "ReasoningDelta",
             "RefusalDelta",
-            "RetryPolicy",
             "StreamEvent",
             "TextDelta",
-            "Timeout",
             "ToolCall",
             "ToolCallDelta",
             "Usage",
@@ -133,6 +130,7 @@ if TYPE_CHECKING:
         ServerError,
         StreamInterruptedError,
     )
+    from .policy import AttemptReport, Limits, RetryPolicy, Timeout
     from .presets import PRESETS, Preset
     from .progress.tally import Progress
     from .provider import AsyncProvider
@@ -140,18 +138,14 @@ if TYPE_CHECKING:
     from .sync.provider import Provider
     from .sync.stream import TextStream
     from .types import (
-        AttemptReport,
         Finish,
         GenerateResult,
-        Limits,
         MapItem,
         RawChunk,
         ReasoningDelta,
         RefusalDelta,
-        RetryPolicy,
         StreamEvent,
         TextDelta,
-        Timeout,
         ToolCall,
         ToolCallDelta,
         Usage,

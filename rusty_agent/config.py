@@ -17,8 +17,8 @@ from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, ur
 from attrs import define
 
 from .errors import MissingAPIKeyError
+from .policy import UNSET, RetryPolicy, Timeout
 from .presets import Preset
-from .types import UNSET, RetryPolicy, Timeout
 
 __all__ = [
     "Secret",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
-from .types import Limits, RetryPolicy, Timeout
+from .policy import Limits, RetryPolicy, Timeout
 
 if TYPE_CHECKING:
     import ssl

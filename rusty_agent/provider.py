@@ -34,10 +34,11 @@ from .net.guard import drop_closed
 from .net.http.transport import Transport, TransportOptions, proxies_of_environment
 from .net.retry import RetryBudget
 from .parameters import FromPreset, LocalOptions, Parameters, check_names, keeps_secrets, shows
+from .policy import Limits, RetryPolicy, Timeout
 from .presets import Preset, find_preset
 from .requests import Common, Prepared, Requests
 from .stream import AsyncTextStream
-from .types import GenerateResult, Limits, RetryPolicy, Timeout
+from .types import GenerateResult
 from .wire.refusal import Refusals
 from .wire.sse import MAX_EVENT_BYTES
 

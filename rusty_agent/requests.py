@@ -18,8 +18,8 @@ from .errors import MissingAPIKeyError
 from .net.attempt import Exchange
 from .net.http.direct import Headers
 from .parameters import Messages
+from .policy import RetryPolicy, Timeout
 from .presets import Preset
-from .types import RetryPolicy, Timeout
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 

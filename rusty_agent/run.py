@@ -19,9 +19,10 @@ from .net.absence import OVERLOADED
 from .net.caller import Caller
 from .net.gather import Inputs, Stop, spread, work_off
 from .net.limits import Limiter
+from .policy import RetryPolicy
 from .progress.show import ProgressOption, make_display
 from .progress.tally import Price, Tally
-from .types import GenerateResult, MapItem, RetryPolicy
+from .types import GenerateResult, MapItem
 
 __all__ = ["Answer", "Concurrency", "Run", "StopRule", "checked_concurrency"]
 

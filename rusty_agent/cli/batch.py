@@ -151,8 +151,8 @@ async def _run(arguments: argparse.Namespace) -> BatchResult:
 
 
 def _provider(arguments: argparse.Namespace) -> AsyncProvider:
+    from ..policy import Limits, RetryPolicy
     from ..provider import AsyncProvider
-    from ..types import Limits, RetryPolicy
 
     retry = RetryPolicy(max_retries=arguments.max_retries)
     if arguments.local is not None:

@@ -23,9 +23,9 @@ from ..config import checked_count, is_secret, url_secrets
 from ..errors import MissingAPIKeyError, RunStoppedError
 from ..net.caller import Caller
 from ..parameters import merged
+from ..policy import Limits
 from ..provider import AsyncProvider
 from ..run import StopRule
-from ..types import Limits
 from .driver import Driver
 from .table import Columns, Outcome, Place, RowFunction
 

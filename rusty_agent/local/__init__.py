@@ -21,8 +21,8 @@ from .server import LocalServer
 from .transport import LocalTransport
 
 if TYPE_CHECKING:
+    from ..policy import RetryPolicy, Timeout
     from ..provider import AsyncProvider
-    from ..types import RetryPolicy, Timeout
 
 __all__ = ["attach"]
 

@@ -20,7 +20,8 @@ from random import random
 from attrs import define
 
 from ..errors import APIConnectionError, APIStatusError, APITimeoutError, RateLimitError, RustyAgentError
-from ..types import Limits, Usage
+from ..policy import Limits
+from ..types import Usage
 from ..wire.ratelimit import RateLimits
 from .absence import OVERLOADED, Absence
 from .adapt import AdaptiveLimit

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import backoff
 
 from ..errors import APIStatusError, RateLimitError, RustyAgentError
-from ..types import AttemptReport, RetryPolicy
+from ..policy import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from attrs import asdict
 
 from rusty_agent import APITimeoutError, Timeout
-from rusty_agent.types import UNSET
+from rusty_agent.policy import UNSET
 from tests.integration.faults import FAULTS, Fault
 
 from .pages import ROOT

@@ -20,8 +20,8 @@ from rusty_agent.config import (
     without_secrets,
 )
 from rusty_agent.errors import MissingAPIKeyError
+from rusty_agent.policy import RetryPolicy, Timeout
 from rusty_agent.presets import find_preset
-from rusty_agent.types import RetryPolicy, Timeout
 
 REQUEST, CONNECT = "RUSTY_AGENT_REQUEST_TIMEOUT_SECS", "RUSTY_AGENT_CONNECT_TIMEOUT_SECS"
 RETRIES, BACKOFF = "RUSTY_AGENT_MAX_RETRIES", "RUSTY_AGENT_RETRY_BACKOFF_MS"

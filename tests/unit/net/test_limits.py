@@ -12,7 +12,8 @@ import pytest
 from rusty_agent.errors import APIConnectionError, BadRequestError, RateLimitError, RunStoppedError, ServerError
 from rusty_agent.net.caller import Caller
 from rusty_agent.net.limits import CEILING, Limiter, Permit
-from rusty_agent.types import Limits, Usage
+from rusty_agent.policy import Limits
+from rusty_agent.types import Usage
 from tests.simulation.virtual import run
 
 Main = Callable[[Limiter], Awaitable[Any]]

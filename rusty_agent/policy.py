@@ -1,0 +1,170 @@
+"""The settings that users pass as values: time limits, limits on what is sent, retries.
+
+In: numbers and functions, checked where they are given. Out: frozen attrs values. Never touched: the loop, the
+network, the clock; what the numbers come to.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import define, field
+
+__all__ = ["UNSET", "AttemptReport", "Limits", "RetryPolicy", "Timeout"]
+
+
+class _Unset(enum.Enum):
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = _Unset.UNSET
+"""Stands for «not given», where None means «off»."""
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def _seconds(_: Any, attribute: Any, value: Any) -> None:
+    if value is None or value is UNSET:
+        return
+    if not _is_number(value) or value <= 0:
+        raise ValueError(f"{attribute.name} must be a positive number of seconds or None, not {value!r}")
+
+
+@define(frozen=True)
+class Timeout:
+    """How long to wait, in seconds. None switches a limit off; a field not given takes its default.
+
+    Attributes:
+        total: One deadline for the whole call: all attempts, waits and the last byte. Default: the environment's
+            `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` (60) for `generate_text`, None for streams.
+        connect: To establish a connection, TLS included. Default: `RUSTY_AGENT_CONNECT_TIMEOUT_SECS` (10).
+        first_token: From sending an attempt to its first content. Default: None.
+        idle: Silence of a stream, counted in bytes, so keep-alive comments count as life. Default:
+            `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` (60). It does not apply to a request that is not streamed, which is
+            silent until its answer is whole.
+        stall: Silence of a stream, counted in content: keep-alive comments do not mask a dead model. Default: None.
+
+    Raises:
+        ValueError: A limit is not a positive finite number.
+    """
+
+    total: float | _Unset | None = field(default=UNSET, validator=_seconds)
+    connect: float | _Unset | None = field(default=UNSET, validator=_seconds)
+    first_token: float | None = field(default=None, validator=_seconds)
+    idle: float | _Unset | None = field(default=UNSET, validator=_seconds)
+    stall: float | None = field(default=None, validator=_seconds)
+
+
+_SLOWEST = 1e-6  # a minute: once in two years; of much less the reciprocal is no number
+
+
+def _positive(_: Any, attribute: Any, value: Any) -> None:
+    if value is not None and (not _is_number(value) or value < _SLOWEST):
+        raise ValueError(f"{attribute.name} must be a positive number (at least {_SLOWEST:g}) or None, not {value!r}")
+
+
+def _optional_positive_count(_: Any, attribute: Any, value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError(f"{attribute.name} must be a whole number of at least 1 or None, not {value!r}")
+
+
+@define(frozen=True)
+class Limits:
+    """What a provider may ask of its endpoint; all its calls on one event loop share it, and take turns.
+
+    Calls wait for their turn; a call's time limits run from then on. An endpoint's `Retry-After` makes all of them
+    wait, and what it says of its own limits in its headers may lower the pace, never raise it.
+
+    Attributes:
+        requests_per_minute: The pace of requests, retries included. None: no limit of your own.
+        tokens_per_minute: The pace of tokens, prompts and answers together. They are estimated when a request is
+            sent (a token for four characters, answers as long as the latest) and corrected by the usage reported.
+        in_flight: The most requests under way at once; for `concurrency="auto"` the ceiling (None: 256).
+
+    Raises:
+        ValueError: A limit is not a positive number.
+    """
+
+    requests_per_minute: float | None = field(default=None, validator=_positive)
+    tokens_per_minute: float | None = field(default=None, validator=_positive)
+    in_flight: int | None = field(default=None, validator=_optional_positive_count)
+
+
+@define(frozen=True)
+class AttemptReport:
+    """What a retry hook is told after each attempt.
+
+    Attributes:
+        number: Which attempt it was, from 1.
+        error: Why it failed, or None.
+        delay: Seconds until the next attempt, or None when there will be none.
+        elapsed: Seconds since the call began.
+    """
+
+    number: int
+    error: Exception | None
+    delay: float | None
+    elapsed: float
+
+
+def _not_negative(_: Any, attribute: Any, value: Any) -> None:
+    if not _is_number(value) or value < 0:
+        raise ValueError(f"{attribute.name} must be a number of at least 0, not {value!r}")
+
+
+def _count(_: Any, attribute: Any, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{attribute.name} must be a whole number of at least 0, not {value!r}")
+
+
+def _optional_function(_: Any, attribute: Any, value: Any) -> None:
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise ValueError(
+            f"{attribute.name} must be a plain function, not {value!r}: nothing would await a coroutine function"
+        )
+
+
+def _optional_count(_: Any, attribute: Any, value: Any) -> None:
+    if value is not None:
+        _count(_, attribute, value)
+
+
+@define(frozen=True)
+class RetryPolicy:
+    """How often and how long to retry; only until the first content, text once seen is never replayed.
+
+    Before attempt n + 1 the wait is random between 0 and `min(max_delay, base_delay · 2^(n-1))` seconds (full
+    jitter), unless the endpoint names a time itself.
+
+    Attributes:
+        max_retries: Attempts after the first. Default 2.
+        base_delay: Seconds. Default 0.25.
+        max_delay: Seconds. Default 64, which is 0.25 · 2^8.
+        max_retry_after: The longest wait in seconds that the endpoint may ask for (`Retry-After`). A longer one ends
+            the call with the error, whose `retry_after` tells it. Default 120, as openai-python.
+        budget: Tokens that a provider's retries may use up in all; a retry takes 5, a successful call gives 5 back if
+            it needed a retry and 1 if not. When most calls fail it empties, and failing calls are no longer retried.
+            Only the provider's policy counts here, not a call's, and runs of many prompts spend none of it: what is
+            in flight bounds them. None: no such limit. Default 500.
+        on_attempt: Called with an `AttemptReport` after each attempt, on the event loop: it must not block.
+
+    Raises:
+        ValueError: A number is out of range, or `on_attempt` is no function, or a coroutine function.
+    """
+
+    max_retries: int = field(default=2, validator=_count)
+    base_delay: float = field(default=0.25, validator=_not_negative)
+    max_delay: float = field(default=64.0, validator=_not_negative)
+    max_retry_after: float = field(default=120.0, validator=_not_negative)
+    on_attempt: Callable[[AttemptReport], object] | None = field(default=None, validator=_optional_function)
+    budget: int | None = field(default=500, validator=_optional_count)
