@@ -209,6 +209,8 @@ def _dry_run(arguments: argparse.Namespace) -> int:
 
 
 def _estimates(checked: Checked, price: Price | None) -> list[str]:
+    from ..progress.show import dollars
+
     prompt, answers = checked.prompt_characters // 4, checked.max_tokens
     unbounded = checked.rows - checked.rows_with_max_tokens
     lines = [
@@ -221,7 +223,7 @@ def _estimates(checked: Checked, price: Price | None) -> list[str]:
     if price is not None:
         least, most = price.cost(prompt, 0), price.cost(prompt, answers)
         more = ", more with the rows without max_tokens" * bool(unbounded)
-        lines.append(f"cost: ${least:,.2f} for the prompts, at most ${most:,.2f} with the answers{more}")
+        lines.append(f"cost: {dollars(least)} for the prompts, at most {dollars(most)} with the answers{more}")
     return lines
 
 
@@ -236,7 +238,7 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     if result.skipped:
         parts.append(f"{result.skipped:,} were answered earlier")
     if result.bad_lines:
-        parts.append(f"{result.bad_lines:,} bad lines left out")
+        parts.append(f"{result.bad_lines:,} bad line{'s' * (result.bad_lines != 1)} left out")
     if result.cost is not None:
         parts.append(f"${result.cost:,.4f}")
     said = ", ".join(parts)

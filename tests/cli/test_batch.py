@@ -234,6 +234,7 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
         "answer tokens: at most 30\ncost: $2.00 for the prompts, at most $2.06 with the answers\n",
         "",
     )
+    assert "cost: $0.0020 for the prompts" in command.run("--dry-run", "--price", "1,1").out
     write_rows(command.input, [{"prompt": "a"}, {"prompt": "b", "extra_body": {"n": 2}}])
     ended = command.run("--dry-run", "--system", "s" * 4000, "--option", "max_completion_tokens=50")
     assert "prompt tokens: about 2,000 " in ended.out
@@ -274,7 +275,7 @@ def test_the_model_may_stand_in_the_rows(command: Command, server: FaultServer) 
     assert "no model: name one with -m" in ended.err
     write_rows(command.input, [{"no": "request"}, {"prompt": "a", "model": "three"}])
     assert "line 1: " in command.run("--fresh", env=key).err
-    assert "1 answered, 1 bad lines left out" in command.run("--fresh", "--on-bad-line", "skip", env=key).err
+    assert "1 answered, 1 bad line left out" in command.run("--fresh", "--on-bad-line", "skip", env=key).err
     assert server.requests[-1].json["model"] == "three"
     assert "no API key: set OPENROUTER_API_KEY" in command.run(env={}).err
 
