@@ -51,11 +51,12 @@ __all__ = [
 ]
 
 
-RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 """The statuses that may pass by themselves.
 
-408 and 425 by RFC 9110 §15.5.9 and RFC 8470 §5.2; 409 because OpenAI answers lock timeouts with it; 520 to 524 are
-Cloudflare's for an origin in trouble; 529 is Anthropic's «overloaded». Never 400, 401, 402, 403, 404 or 422.
+408 and 425 by RFC 9110 §15.5.9 and RFC 8470 §5.2; 409 because OpenAI answers lock timeouts with it; 520 to 524
+and 530 are Cloudflare's for an origin in trouble; 529 is Anthropic's «overloaded». Never 400, 401, 402, 403, 404 or
+422.
 """
 
 

@@ -125,7 +125,7 @@ class Attempt:
                 self.headers = response.headers
                 if not self._transport.inflates:
                     self._inflater = inflater_for(response.headers.get("content-encoding"))
-                if not 200 <= response.status < 300 or response.status == 204:
+                if not 200 <= response.status < 300 or _is_no_answer(response):
                     raise await self._status_error(response)
         except Interrupted:
             interrupted = True
@@ -268,6 +268,11 @@ class Attempt:
         )
         error.retryable = limit != "total"
         return error
+
+
+def _is_no_answer(response: Response) -> bool:
+    """Whether a status that is a success says that there is none: 204, or a 202 of a job that is still to be done."""
+    return response.status == 204 or (response.status == 202 and response.headers.get("content-length") == "0")
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

@@ -27,6 +27,9 @@ TURNS = 16
 LOOK_AGAIN_SECONDS = 4.0
 """The longest wait before another look at an endpoint that is away for a moment, or has too much to do."""
 
+_WINDOW_SECONDS = 16.0  # in 16 turns even a window of a minute is outlasted, and the last rows do not sleep for minutes
+_NO_WAIT_SECONDS = 0.1  # some ask for no wait, again and again: then all that a call has is used up in a moment
+
 logger = logging.getLogger("rusty_agent")
 
 
@@ -77,8 +80,8 @@ async def retrying(
             if policy.max_retries and sent_back(error):
                 turns += 1
                 delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
-                if delay is not None and not isinstance(error, RateLimitError) and not _invited(error):
-                    delay = min(delay, LOOK_AGAIN_SECONDS)
+                if delay is not None and not _invited(error):
+                    delay = min(delay, _WINDOW_SECONDS if isinstance(error, RateLimitError) else LOOK_AGAIN_SECONDS)
                 if not clock.stands_in_line and _too_late(delay, clock):
                     delay = None
             else:
@@ -163,7 +166,9 @@ def _delay(error: RustyAgentError, number: int, allowed: int, policy: RetryPolic
         return backoff_delay(number, policy)
     if asked > policy.max_retry_after:
         return None
-    return max(asked, min(backoff_delay(number, policy), LOOK_AGAIN_SECONDS))  # some ask for 0, again and again
+    if asked >= _NO_WAIT_SECONDS:
+        return asked
+    return max(asked, min(backoff_delay(number, policy), LOOK_AGAIN_SECONDS))
 
 
 def backoff_delay(number: int, policy: RetryPolicy) -> float:

@@ -7,6 +7,7 @@ Cost is linear in the number of deltas: text is joined when it is asked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from io import StringIO
 
@@ -104,5 +105,5 @@ class Assembler:
 
 
 def _arguments(text: str) -> str:
-    """Without the `{}` that Bedrock, or a gateway to Anthropic, puts first of all (litellm#4537): so it is no JSON."""
-    return text[2:] if text.startswith("{}{") else text
+    """Without the `{}` that Bedrock, or a gateway to Anthropic, puts first of all (litellm#4537), or a `null`."""
+    return re.sub(r"^(\{\}|null)(?=\{)", "", text)

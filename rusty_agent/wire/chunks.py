@@ -17,8 +17,8 @@ from . import failure
 from .codec import index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
 from .frame import NO_FRAME, Frame, frame_of
-from .plain import FAILURES, KINDS, META_KEYS, NO_REASON, PADDING_KEYS, plain_answer, plain_chunk
-from .sse import Event
+from .plain import FAILURES, KINDS, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
+from .sse import Event, bared
 from .usage import find_usage
 
 __all__ = ["ChunkDecoder", "Delta"]
@@ -29,7 +29,6 @@ _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
 _DONE = b"[DONE]"
-_LITTER = b" \t\r\n\0\xef\xbb\xbf"
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
 _MAX_META_KEYS = 128
@@ -155,6 +154,8 @@ class ChunkDecoder:
         if text:
             out.append(text if key == "content" else KINDS[key](text))
             self.begun = _with(self.begun, 0)
+            if key == "content":
+                self._deltas.spoken = self.begun
             if self.reasons:
                 self._resume(0)
             if usage is None:
@@ -191,7 +192,7 @@ class ChunkDecoder:
 
     def _decode_odd(self, data: bytes, out: list[Delta]) -> None:
         """Data that is not strict JSON: the end mark, a comment in the wrong place, an escape of half a character."""
-        text = data.strip(_LITTER).removeprefix(b"data:").strip(_LITTER)  # some prefix what was prefixed already
+        text = bared(data)
         type_ = getattr(data, "type", "")
         if type_ != "error":
             if text == _DONE:
@@ -261,10 +262,9 @@ class ChunkDecoder:
         if loose:  # from here on no string waits for its other half
             chunk = mend(chunk)
         self._keep_meta(chunk, small)
-        # In the chunk with the counts, and behind a choice, an object that says nothing is no error either.
-        begun = bool(self.choices) and "choices" in chunk
-        error = failure.told(chunk.get("error")) if begun else chunk.get("error")
-        if error or choice_error or self._failed or failure.is_error(chunk, begun=begun):
+        # Beside choices, be they empty as in the chunk with the counts, an object that says nothing is no error.
+        error = failure.told(chunk.get("error")) if "choices" in chunk else chunk.get("error")
+        if error or choice_error or self._failed or failure.is_error(chunk):
             told = chunk if error or not choice_error else {"error": choice_error}
             self.error = failure.in_band(told, f"finish_reason {self._failed!r}" if self._failed else "")
         elif unknown:
@@ -298,18 +298,20 @@ class ChunkDecoder:
         delta, message, text = choice.get("delta"), choice.get("message"), choice.get("text")
         if delta:
             unknown |= self._deltas.decode(delta, index, out)
-            if len(out) > before:
-                self.begun = _with(self.begun, index)
-        if message and len(out) == before and index not in self.begun:  # else it is the whole of what came in pieces
+        if len(out) > before or self._held:
+            self.begun = _with(self.begun, index)
+        elif message and delta is None and index not in self.begun:
             unknown |= self._deltas.decode(message, index, out)
-        if text and len(out) == before:  # the older completions API
+        elif message or (text and delta is not None):
+            unknown |= self._deltas.summary(message or text, index, out, begun=index in self.begun)
+        else:  # the older completions API
             unknown |= self._deltas.emit(TextDelta, text, index, out)
         if len(out) > before and self.reasons:
             self._resume(index)
         reason = choice.get("finish_reason")
         if isinstance(reason, dict):  # as SGLang has it within
             reason = reason.get("type")
-        if reason and isinstance(reason, str) and reason != NO_REASON:
+        if reason and isinstance(reason, str) and reason not in NO_REASONS:
             self._finish(index, reason, alone=len(out) == before)
         return unknown
 

@@ -6,7 +6,7 @@ how a choice ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any, TypeAlias
 
 from ..types import RefusalDelta, StreamEvent, TextDelta
@@ -31,19 +31,23 @@ class DeltaDecoder:
     Attributes:
         held: High surrogates whose other half is in the next delta, by kind of delta and index of the choice.
         whole: The answer is one JSON object, and no stream: each entry of its `tool_calls` is a call.
+        spoken: The choices of which text has come in deltas.
     """
 
-    __slots__ = ("_tools", "held", "whole")
+    __slots__ = ("_told", "_tools", "held", "spoken", "whole")
 
     def __init__(self) -> None:
         self._tools: dict[int, ToolCallTracker] = {}
         self.held: dict[tuple[type, int], str] = {}
         self.whole = False
+        self.spoken: Set[int] = frozenset()
+        self._told: dict[int, str] = {}  # the text of a choice that came in summaries
 
     def decode(self, delta: Any, index: int, out: list[Delta]) -> bool:
         """Decode a delta, or a message; True where it holds something that no event carries."""
         if not isinstance(delta, dict):
-            return self.emit(TextDelta, delta, index, out)
+            delta = {"content": delta} if isinstance(delta, str) else {}
+            return not delta or self.decode(delta, index, out)
         unknown = has_news(delta, _KNOWN)
         if not REASONING_KEYS.isdisjoint(delta):
             unknown |= self._emit_all(reasoning_pieces(delta), index, out)
@@ -52,6 +56,8 @@ class DeltaDecoder:
             unknown |= self._emit_all(content_pieces(content), index, out)
         else:
             self.emit(TextDelta, content, index, out)
+        if content and index not in self.spoken:
+            self.spoken = {*self.spoken, index}
         unknown |= self.emit(RefusalDelta, delta.get("refusal"), index, out)
         calls = delta.get("tool_calls")
         if not calls and (calls := delta.get("function_call")) and isinstance(calls, dict):
@@ -65,6 +71,26 @@ class DeltaDecoder:
                 else:
                     unknown |= bool(raw) and not isinstance(raw, dict)
         return unknown
+
+    def summary(self, message: Any, index: int, out: list[Delta], *, begun: bool) -> bool:
+        """Decode a message that tells all that has come so far, and perhaps more: what is new of it counts.
+
+        `begun` tells whether anything has come in deltas.
+        """
+        if not isinstance(message, dict):
+            message = {"content": message}
+        text, told = message.get("content"), self._told.get(index)
+        left_out = set()
+        if index in self.spoken and told is None:  # the whole of what came in pieces
+            left_out.add("content")
+        elif isinstance(text, str):
+            message = {**message, "content": text.removeprefix(told or "") if text.startswith(told or "") else ""}
+            self._told[index] = text
+        if begun or told is not None:
+            left_out |= message.keys() - {"content", "tool_calls"}
+        if index in self._tools:
+            left_out |= {"tool_calls", "function_call"}
+        return self.decode({name: item for name, item in message.items() if name not in left_out}, index, out)
 
     def flush(self, out: list[Delta]) -> None:
         """The answer has ended: hand out what waited for its other half."""

@@ -14,6 +14,7 @@ from .codec import loads
 __all__ = ["is_bare", "is_page", "is_piece", "is_whole", "unreadable"]
 
 _PAGES = (b"<!doctype", b"<html")
+_PAGE_START = 2048  # comments may stand in front
 
 
 def is_bare(document: Any) -> bool:
@@ -24,8 +25,10 @@ def is_bare(document: Any) -> bool:
 
 
 def is_piece(document: Any) -> bool:
-    """Whether its choices are those of a stream's chunk, of which the others never came."""
-    return any(choice.get("delta") and not choice.get("message") for choice in _choices(document) or [])
+    """Whether it is a stream's chunk, of which the others never came; asked where there is no finish reason."""
+    choices, kind = _choices(document) or [], document.get("object") if isinstance(document, dict) else None
+    chunk = isinstance(kind, str) and kind.endswith(".chunk")
+    return bool(choices) and (chunk or any("delta" in choice and not choice.get("message") for choice in choices))
 
 
 def _choices(document: Any) -> list[dict[str, Any]] | None:
@@ -52,4 +55,5 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
 
 def is_page(body: bytes) -> bool:
     """Whether it is a page of HTML; what PHP says in front of its output is none."""
-    return body[:9].lower().startswith(_PAGES)
+    start = body[:_PAGE_START].lower()
+    return start.startswith(b"<") and any(tag in start for tag in _PAGES)

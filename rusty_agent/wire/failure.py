@@ -46,8 +46,7 @@ _BY_STATUS = {
 _INNER = ("error", "errors", "base_resp")  # where the object that describes an error may be
 _MESSAGES = ("message", "Message", "error_msg", "error_message", "msg", "status_msg", "title")  # AWS; Baidu; RFC 9457
 _CODES = ("code", "status_code", "statusCode", "http_status_code", "error_code")
-_FINE_WORDS = frozenset({"", "ok", "success", "none"})
-_FINE = frozenset({"0", "200"})  # codes of gateways that say so where all is well
+_FINE = frozenset({"0", "200", "ok", "success", "none"})  # what gateways say where all is well
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 _MAX_EXCERPT = 200
 _TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
@@ -149,35 +148,33 @@ def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -
     error.retryable = errors.may_pass(error.status_code, (error.code, error.type), headers)
 
 
-def is_error(body: Any, *, begun: bool = False) -> bool:
+def is_error(body: Any) -> bool:
     """Whether what came instead of an answer or a chunk is an error.
 
     Beside `error`: FastAPI sends `detail`, Cloudflare `errors`, Mistral `object: "error"`, Anthropic `type: "error"`,
     DashScope `code` and `message`, FastChat, Databricks and Baidu `error_code`, gateways a `message` alone or with a
-    `statusCode`, MiniMax `base_resp` with a status that is not 0.
-
-    Args:
-        body: The decoded body, or chunk.
-        begun: It has choices, be they empty, and others came before: what else it has is less of a sign.
+    `statusCode`, MiniMax `base_resp` with a status that is not 0. Beside choices, be they empty, it must say more:
+    some servers send a code that all is well with each chunk (iFlytek's Spark), or details of other things.
     """
     if not isinstance(body, dict):
         return False
     status = body.get("base_resp")
     if isinstance(status, dict) and status.get("status_code"):
         return True
+    coded = any(body.get(name) and str(body[name]).lower() not in _FINE for name in _CODES)
+    message = body.get("message") or body.get("msg")
     if body.get("choices"):
-        return False
+        return coded and bool(message) and isinstance(message, str)
     error, detail = body.get("error"), body.get("detail")
-    if begun:
-        error = told(error)
-        detail = None if isinstance(detail, dict) else detail  # how long it took, and the like
+    if isinstance(body.get("choices"), list):
+        error, detail = told(error), isinstance(detail, str) and detail.lower() not in _FINE
     if error or detail or body.get("object") == "error" or body.get("type") == "error":
         return True
     if body.get("error_code") or body.get("status") == "error":
         return True
-    if message := body.get("message") or body.get("msg"):
-        coded = any(body.get(name) and str(body[name]) not in _FINE for name in _CODES) or body.get("success") is False
-        return coded or (isinstance(message, str) and body.keys() <= _MESSAGE_ALONE)
+    if message:
+        alone = isinstance(message, str) and body.keys() <= _MESSAGE_ALONE
+        return coded or alone or body.get("success") is False
     return bool(body.get("errors"))
 
 
@@ -185,8 +182,11 @@ def told(error: Any) -> Any:
     """What stands where an error may; None where it is an object that says nothing (some send one with each chunk)."""
     if not isinstance(error, dict):
         return error
-    fine = str(error.get("code")) in _FINE and str(error.get("message")).lower() in _FINE_WORDS
-    return error if any(error.values()) and not fine else None
+    said = {name: value for name, value in error.items() if value}
+    if str(said.get("code", 0)).lower() in _FINE and str(said.get("message", "ok")).lower() in _FINE:
+        said.pop("code", None)
+        said.pop("message", None)
+    return error if said else None
 
 
 def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: Any) -> errors.APIStatusError:

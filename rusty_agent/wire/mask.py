@@ -5,6 +5,7 @@ In: any decoded value. Out: the same without the secrets. Never touched: an answ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +25,9 @@ class Mask:
         plain = {secret for secret in secrets if len(secret) >= _SHORTEST}
         escaped = {dumps(secret).decode()[1:-1] for secret in plain}
         escaped |= {form.replace("/", "\\/") for form in escaped}  # as PHP writes it
-        quoted = {quote(secret, safe="", errors="surrogatepass") for secret in plain}  # in a `Location`, by its query
+        quoted = {quote(secret, safe, errors="surrogatepass") for secret in plain for safe in ("", "/")}  # in a query
+        quoted |= {form.replace("%20", "+") for form in quoted}
+        quoted |= {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
         self._forms = sorted(plain | escaped | quoted, key=len, reverse=True)
         self._bytes = [form.encode("utf-8", "surrogatepass") for form in self._forms]
 

@@ -12,7 +12,7 @@ from ..types import ReasoningDelta, Usage
 from .parts import REASONING_TEXTS
 from .usage import parse_usage
 
-__all__ = ["FAILURES", "KINDS", "META_KEYS", "NO_REASON", "PADDING_KEYS", "plain_answer", "plain_chunk"]
+__all__ = ["FAILURES", "KINDS", "META_KEYS", "NO_REASONS", "PADDING_KEYS", "plain_answer", "plain_chunk"]
 
 PADDING_KEYS = ("obfuscation", "p")
 """Letters at random, so that the length of what is encrypted does not tell the text: OpenAI's `obfuscation`, and `p`
@@ -32,15 +32,15 @@ or was told to, or had no more time (TensorRT-LLM's `CompletionOutput.finish_rea
 (https://docs.z.ai/api-reference/llm/chat-completion); DeepSeek's
 (https://api-docs.deepseek.com/api/create-chat-completion). Some are written in capitals (Cohere's)."""
 
-NO_REASON = "null"
-"""What some gateways make of a `finish_reason` that is null."""
+NO_REASONS = frozenset({"null", "None", "none", "not_finished", "FINISH_REASON_UNSPECIFIED"})
+"""What some gateways, and engines, make of a `finish_reason` that is null."""
 
 KINDS: dict[str, type] = {"content": str, **dict.fromkeys(REASONING_TEXTS, ReasoningDelta)}
 """What the text under a key of a delta becomes: `str` is itself, else the class of its delta."""
 
 PlainChunk: TypeAlias = tuple[str, str, str | None, Usage | None, dict[str, Any]]
 
-_ODD_REASONS = FAILURES | {NO_REASON}
+_ODD_REASONS = FAILURES | NO_REASONS
 _DOCUMENT_KEYS = META_KEYS | {"choices", "usage"}
 _CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "native_finish_reason", "logprobs"})
 _MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})

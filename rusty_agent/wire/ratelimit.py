@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from attrs import define
 
@@ -28,6 +29,9 @@ _TOKENS = frozenset({"token", "tokens"})
 _WORDS = _UNITS.keys() | _TOKENS | {"limit", "remaining", "reset", "policy", "req", "request", "requests"}
 _REMEMBERED_SECONDS = 10.0
 _LONGEST_PACE = 60.0
+_NUMBER = r"\d{1,15}(\.\d{1,15})?"
+_FIELD = r"(\w+)=\"?([\w.-]*)"
+_MOST = 200  # characters of a value that are looked at
 _THOUSANDS = r"\s*\d{1,3}(,\d{3}){1,4}\s*"
 _NAME = r"^(?:x-|anthropic-)?ratelimit(?:bysize)?-(.+)$"
 _DURATION = r"(\d+(?:\.\d+)?)(ms|h|m|s|d)"
@@ -38,12 +42,15 @@ _ROUGH = 10.0  # a reset of fewer whole seconds may be rounded too much to compu
 
 @define(eq=False, repr=False)
 class _Said:
-    """What the headers of one response say of requests, or of tokens."""
+    """What the headers of one response say of requests, or of tokens, in one window."""
 
     limit: float | None = None
     remaining: float | None = None
     reset: float | None = None
-    period: float | None = None
+
+
+_Windows: TypeAlias = dict[tuple[str, float | None], _Said]
+"""By the kind, and the window's seconds where they are told."""
 
 
 class RateLimits:
@@ -62,32 +69,43 @@ class RateLimits:
 
     def read(self, headers: Mapping[str, str], now: float = 0.0) -> None:
         """Take the headers of one response in, which came at this moment."""
-        said: dict[str, _Said] = {}
+        said: _Windows = {}
         for name, value in headers.items():
             if "ratelimit" in (lower := name.lower()) and (found := re.match(_NAME, lower)) is not None:
                 words = found[1].split("-")
                 kind = "tokens" if "bysize" in lower or not _TOKENS.isdisjoint(words) else "requests"
                 if _WORDS.issuperset(words):  # Anthropic's `input-tokens`, others' images: not ours
-                    _note(said.setdefault(kind, _Said()), words, value)
+                    _note(said, kind, words, value)
         for kind, heard in self._heard.items():
-            rate = self._rate(kind, said[kind]) if kind in said else None
-            if rate is not None:
+            rates = self._rates(kind, said)
+            if rates:
                 self._heard[kind] = now
-                setattr(self, kind, rate)
+                setattr(self, kind, min(rates))
             elif now - heard > _REMEMBERED_SECONDS:
                 setattr(self, kind, math.inf)
 
-    def _rate(self, kind: str, said: _Said) -> float | None:
-        if said.limit is None or said.limit <= 0:
-            return None
+    def _rates(self, kind: str, said: _Windows) -> list[float]:
+        """The pace that each window allows: all of them hold."""
+        limits = [(window, one, one.limit) for (what, window), one in said.items() if what == kind and one.limit]
+        told = {limit for window, _, limit in limits if window is not None}
+        rates = []
+        for window, one, limit in limits:
+            if window is None and limit not in told:  # else its window was told besides
+                window = self._guessed(kind, one, limit)
+            if window is not None:
+                rates.append(limit / window if window <= _LONGEST_PACE else math.inf)
+        return rates
+
+    def _guessed(self, kind: str, said: _Said, limit: float) -> float:
+        """The window of a limit that does not tell it, in seconds."""
         longest = self._longest_reset[kind] = max(self._longest_reset[kind], said.reset or 0.0)
-        period = said.period or self._agreeing(said)
-        if period is None:
-            # A reset is never longer than its period. Where none was sent: by the minute, as OpenAI documents.
+        window = self._agreeing(said)
+        if window is None:
+            # A reset is never longer than its window. Where none was sent: by the minute, as OpenAI documents.
             fits = (unit for unit in _PERIODS if unit * 1.05 >= longest)
-            ends_now = said.reset == 0 and said.remaining is not None and said.remaining < said.limit
-            period = next(fits, math.inf) if longest or ends_now else _UNITS["minute"]
-        return said.limit / period if period <= _LONGEST_PACE else math.inf
+            ends_now = said.reset == 0 and said.remaining is not None and said.remaining < limit
+            window = next(fits, math.inf) if longest or ends_now else _UNITS["minute"]
+        return window
 
     @staticmethod
     def _agreeing(said: _Said) -> float | None:
@@ -101,31 +119,39 @@ class RateLimits:
         return next(close, None)
 
 
-def _note(said: _Said, words: list[str], value: str) -> None:
-    number = _number(value)
-    period = next((_UNITS[word] for word in words if word in _UNITS), None)
-    if (window := re.search(r";\s*w=(\d+)", value)) is not None:
-        period = float(window[1]) or math.inf
+def _note(said: _Windows, kind: str, words: list[str], value: str) -> None:
+    window = next((_UNITS[word] for word in words if word in _UNITS), None)
     if "limit" in words or "policy" in words:
-        if "policy" in words and (quota := re.search(r";\s*q=(\d+)", value)) is not None:
-            number = float(quota[1])
-        if number is not None and (said.limit is None or period is not None):
-            said.limit, said.period = number, period or said.period
+        for number, own, unit in _limits(value):
+            one = said.setdefault(("tokens" if unit == "tokens" else kind, own or window), _Said())
+            one.limit = number if one.limit is None else one.limit
     elif "remaining" in words:
-        said.remaining = number
+        said.setdefault((kind, window), _Said()).remaining = _number(value)
     elif "reset" in words:
-        said.reset = _seconds(value)
+        said.setdefault((kind, window), _Said()).reset = _seconds(value)
+
+
+def _limits(value: str) -> list[tuple[float, float | None, str]]:
+    """Limits, the seconds of their windows, what they count: `60`, `10,000`, `10, 10;w=1`, `"a";q=10;w=1;qu="tokens"`.
+
+    Of several without a window the largest counts, as the smaller may be by the second.
+    """
+    if re.fullmatch(_THOUSANDS, value):
+        return [(float(value.replace(",", "")), None, "")]
+    found = []
+    for item in value[:_MOST].split(","):
+        number, *more = (part.strip() for part in item.split(";"))
+        fields = dict(re.findall(_FIELD, ";".join(more)))
+        limit = _number(fields.get("q", number))
+        if limit is not None:
+            found.append((limit, float(fields["w"]) if fields.get("w", "").isdigit() else None, fields.get("qu", "")))
+    windows = [one for one in found if one[1]]
+    unsaid = [one for one in found if one[1] is None]
+    return windows or (unsaid and [max(unsaid)])
 
 
 def _number(value: str) -> float | None:
-    """`60`, `60;w=60`, `10,000`; of several without a period the largest, as the smaller may be by the second."""
-    if re.fullmatch(_THOUSANDS, value):
-        return float(value.replace(",", ""))
-    found = [re.match(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:;|$)", one) for one in value[:200].split(",")]
-    numbers = [float(one[1]) for one in found if one]
-    if not numbers or not found[0]:
-        return None
-    return numbers[0] if ";" in value else max(numbers)
+    return float(value) if re.fullmatch(_NUMBER, value.strip()) else None
 
 
 def _seconds(value: str) -> float | None:

@@ -26,8 +26,11 @@ __all__ = ["ReplyDecoder", "has_content"]
 TAIL_SECONDS = 5.0
 """How long usage and the end mark may take to follow a finish reason that came after the content, and alone."""
 
-DOUBTFUL_TAIL_SECONDS = 60.0
-"""… that came with content, or before any: some send one with each chunk, Ollama one before a model thinks."""
+DOUBTFUL_TAIL_SECONDS = 120.0
+"""… that came with content, since some send one with each chunk; or for calls of tools, since LiteLLM makes some of
+these itself and goes on with what its model says then (`MCPStreamingIterator`)."""
+
+CALLS = frozenset({"tool_calls", "function_call"})
 
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
@@ -128,7 +131,7 @@ class ReplyDecoder:
         """The body has ended, or the connection broke with the error given.
 
         A broken connection does not matter once the finish was seen, be it in an event that lacks its blank line;
-        unless this endpoint sends finishes before the end.
+        unless this endpoint sends finishes before the end, or nothing else has come.
         """
         out: list[Delta] = []
         if self.ended:
@@ -140,7 +143,8 @@ class ReplyDecoder:
             self._document.clear()
             return self._decode_document(body)
         if not self.ended:
-            if self._finished() and not (broken is not None and self._chunks.early):
+            begun = self.has_content or has_content(out)
+            if self._finished() and (broken is None or (begun and not self._chunks.early)):
                 self._end(out)
             else:
                 self._fail(broken or self._cut(), out)
@@ -203,8 +207,15 @@ class ReplyDecoder:
             else:
                 self._fail(chunks.error, out)
         elif chunks.reasons:
-            sure = chunks.reason_alone and chunks.begun
-            self.tail = 0.0 if chunks.early or not self._finished() else TAIL_SECONDS if sure else DOUBTFUL_TAIL_SECONDS
+            self.tail = self._wait_for_more(self.has_content or has_content(out))
+
+    def _wait_for_more(self, begun: bool) -> float:
+        """The `tail`, now that there is a finish reason; one before any content may be of a model still to think."""
+        chunks = self._chunks
+        if chunks.early or not begun or not self._finished():
+            return 0.0
+        sure = chunks.reason_alone and CALLS.isdisjoint(chunks.reasons.values())
+        return TAIL_SECONDS if sure else DOUBTFUL_TAIL_SECONDS
 
     def _end_as_said(self, out: list[Delta]) -> None:
         """The end mark has come. It ends well what has its finish reason, or lacks that and nothing else.

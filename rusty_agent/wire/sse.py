@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from ..errors import ResponseError
 
-__all__ = ["MAX_EVENT_BYTES", "Event", "SSEDecoder"]
+__all__ = ["MAX_EVENT_BYTES", "Event", "SSEDecoder", "bared"]
 
 MAX_EVENT_BYTES = 16 * 2**20
 """The default cap of one event in bytes: well above any answer seen in one line (an image, a reasoning trace).
@@ -28,6 +28,7 @@ _BOM = b"\xef\xbb\xbf"
 _MAX_NAME_BYTES = 2**12  # of an event's type or id more is not decoded
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 _LITTER = b" \t\0" + _BOM
+_AROUND = _LITTER + b"\r\n"
 _OPENINGS = frozenset({b"{", b"[", b"[{"})
 _FIELD_SLACK = 16  # a line still under way may hold this much beside its value: the field's name, colon and space
 
@@ -36,6 +37,11 @@ class Event(bytes):
     """The data of an event that names its type; the data of an event of the default type is plain `bytes`."""
 
     type: str
+
+
+def bared(data: bytes) -> bytes:
+    """An event's data without what surrounds it where it was made twice: blanks, NULs, a BOM, one more `data:`."""
+    return data.strip(_AROUND).removeprefix(b"data:").strip(_AROUND)
 
 
 class SSEDecoder:
@@ -224,7 +230,7 @@ class SSEDecoder:
         if bare != line and bare.partition(b":")[0] in _FIELDS:
             self._line(bare, events)
         elif not self.odd and not self._over:
-            self._over = any(event.strip() == b"[DONE]" for event in events)  # nothing counts that comes behind it
+            self._over = any(bared(event) == b"[DONE]" for event in events)  # nothing counts that comes behind it
             self.odd = b"" if self._over else line[:2048]
 
     def _add(self, value: bytes) -> None:

@@ -127,7 +127,7 @@ class ToolCallTracker:
         id_, name = _id(raw.get("id")), _text(function.get("name"))
         if id_ == _NO_ID:
             id_ = ""
-        arguments = _arguments(function.get("arguments"))
+        arguments = _arguments(function.get("arguments", function.get("parameters")))  # the latter: Llama's word
         extra = None
         if not raw.keys() <= known:
             extra = mend({key: value for key, value in raw.items() if key not in known})

@@ -27,7 +27,7 @@ An answer has exactly two endings.
 
 * **It is whole.** Iteration ends, or `generate_text` returns. The endpoint has said so: with a finish reason, with
   the end mark `[DONE]`, or with one whole JSON object. After a finish reason, counts and the end mark are waited for:
-  for 5 seconds, and no longer; for 60 where the reason came with text, because some endpoints send one with each chunk.
+  for 5 seconds, and no longer; for 120 where the reason came with text, or for tools, as some endpoints go on after it.
 * **It is not.** You get a `RustyAgentError`. Its `partial_text` holds the text that had arrived, its `usage` the last
   token counts, and its `attempts` says how often the request was sent.
 

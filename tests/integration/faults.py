@@ -559,6 +559,12 @@ UNREADABLE: Sequence[Fault] = (
     Fault("An empty object", body(b"{}"), BAD, says="no choices", streamed=False),
     Fault("A stream without choices", sse(event({"response": "foo"}), USAGE, DONE), BAD, says="no choices", usage=5),
     Fault("Choices that are null", body({"choices": None}), BAD, says="no choices", streamed=False),
+    Fault(
+        "Status 202 of a job that is still to be done",
+        Answer((b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n",)),
+        ra.APIStatusError,
+        says="202",
+    ),
     Fault("Status 204", Answer((b"HTTP/1.1 204 No Content\r\n\r\n",)), ra.APIStatusError, says="204"),
     Fault("No HTTP at all", raw(b"SSH-2.0-OpenSSH_9.2\r\n"), LOST, says="HTTP", attempts=3),
     Fault("A header without end", raw(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 100_000), LOST, attempts=3),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import ssl
 import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from rusty_agent import AsyncProvider, RetryPolicy, RustyAgentError
+from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError
 from rusty_agent.net.http.direct import Outbox
 from rusty_agent.net.http.pool import Connector
 from rusty_agent.net.http.transport import Transport
@@ -303,6 +305,7 @@ async def test_an_answer_that_was_there_before_the_question_is_heard() -> None:
             assert [getattr(result, "status_code", result) for result in results] == [503] * 10
 
 
+TLS = Path(__file__).parents[1] / "data" / "tls"
 ONCE = RetryPolicy(max_retries=0)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -339,3 +342,41 @@ async def test_how_broken_framing_arrives_makes_no_difference(raw: bytes, text: 
                 else:
                     with pytest.raises(RustyAgentError, match=says):
                         await provider.generate_text("hi")
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (OK + CHUNKED + b"\r\n%x\r\n%b\r\nzz\r\nfoo" % (len(TEXT), TEXT), "foo"),
+        (OK + b"Content-Length: %d\r\n\r\n%bjunk\r\n\r\n" % (len(TEXT), TEXT), "foo"),
+        (OK + b"Content-Length: 5\r\n" + CHUNKED + b"\r\n" + TEXT, ""),
+        (b"SSH-2.0-OpenSSH\r\n\r\nxx", ""),
+        (OK + b"X: a\x00b\r\n\r\n", ""),
+    ],
+    ids=["chunk", "junk", "two-framings", "ssh", "header"],
+)
+async def test_broken_framing_over_tls(raw: bytes, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio's transport for TLS must not be closed twice."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, ssl.SSLError):
+            await reader.readuntil(b"}")
+            writer.write(raw)
+            await writer.drain()
+            await reader.read()
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/v1"
+    trusted = ssl.create_default_context(cafile=TLS / "ca.pem")
+    async with AsyncProvider("m", api_key=KEY, base_url=url, ssl=trusted, retry=ONCE) as provider:
+        if text:
+            assert await provider.generate_text("hi") == text
+        else:
+            with pytest.raises(APIConnectionError):
+                await provider.generate_text("hi")
+    server.close()
+    await asyncio.sleep(0.01)
+    assert not caplog.records

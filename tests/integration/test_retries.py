@@ -109,6 +109,14 @@ def test_an_endpoint_that_asks_for_no_wait_gets_one_all_the_same(face: Face, ser
     assert sum(delays) > 0
 
 
+def test_a_wait_that_the_endpoint_names_is_exact(face: Face, serve: Serve) -> None:
+    server = serve(error(503, headers={"Retry-After": "0.15"}), GOOD)
+    reports: list[AttemptReport] = []
+    policy = RetryPolicy(base_delay=50, on_attempt=reports.append)
+    assert face.generate(face.provider(server), retry=policy) == "good"
+    assert reports[0].delay == 0.15
+
+
 def test_a_call_that_stands_in_line_keeps_to_its_time(face: Face, serve: Serve) -> None:
     server = serve(lambda _: error(429))
     provider = face.provider(server, limits=Limits(in_flight=10), retry=RetryPolicy(base_delay=0.05))

@@ -114,7 +114,11 @@ class _Protocol(ResponseHandler):
         begun, self._arriving = self._begun + self._arriving if self._arriving else b"", b""
         if _HEAD_END in begun and isinstance(exc, HttpProcessingError) and not self._buffer and self._bodiless():
             self.set_response_params(**PARSING)
-            self._feed_apart(begun)
+            transport, self.transport = self.transport, None  # closed already: asyncio's for TLS breaks if it is twice
+            try:
+                self._feed_apart(begun)
+            finally:
+                self.transport = transport
         else:
             super().set_exception(exc, *cause)
 

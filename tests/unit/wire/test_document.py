@@ -15,7 +15,10 @@ from rusty_agent.wire.document import is_bare, is_page, is_piece, is_whole, unre
         ({"choices": [{"message": {"content": "a"}}]}, False, False),
         ({"choices": [{"delta": {"content": "a"}}]}, False, True),
         ({"choices": [{"delta": {"content": "a"}, "message": {"content": "a"}}]}, False, False),
-        ({"choices": [{"delta": {}, "finish_reason": "stop"}]}, False, False),
+        ({"choices": [{"delta": {}}]}, False, True),
+        ({"object": "chat.completion.chunk", "choices": [{"message": {"content": "a"}}]}, False, True),
+        ({"object": "text_completion.chunk", "choices": [{"text": "a"}]}, False, True),
+        ({"object": "chat.completion", "choices": [{"text": "a"}]}, False, False),
         ({"choices": [{"text": ""}]}, False, False),
         ({"choices": [{"index": 0}]}, True, False),
         ({"choices": [{}, None, "x"]}, True, False),
@@ -35,7 +38,10 @@ def test_an_object_is_whole_from_brace_to_brace(body: bytes, whole: bool) -> Non
     assert is_whole(bytearray(body)) is whole
 
 
-@pytest.mark.parametrize(("body", "page"), [(b"<!DOCTYPE html>", True), (b"<HTML>", True), (b"<br />", False)])
+@pytest.mark.parametrize(
+    ("body", "page"),
+    [(b"<!DOCTYPE html>", True), (b"<!-- a -->\n<HTML>", True), (b"<br />", False), (b"a<html>", False)],
+)
 def test_a_page(body: bytes, page: bool) -> None:
     assert is_page(body) is page
 

@@ -68,7 +68,26 @@ def openai(limit: str, remaining: str, reset: str, kind: str = "requests") -> di
         # numbers as people write them, and several in one
         ({"x-ratelimit-limit-requests": "10,000"}, 10000 / 60, INF),
         ({"x-ratelimit-limit-requests": "5, 6000"}, 100, INF),
-        ({"ratelimit-limit": "10, 10;w=1, 50;w=60"}, 10, INF),
+        ({"ratelimit-limit": "10, 10;w=1, 50;w=60"}, 50 / 60, INF),
+        ({"ratelimit-limit": '10, 10;w=1;name="a,b", 100;w=60'}, 100 / 60, INF),
+        ({"ratelimit-policy": '"daily";q=1000;w=86400,"burst";q=100;w=60'}, 100 / 60, INF),
+        ({"ratelimit-policy": '"tok";q=6000;qu="tokens";w=60, "req";q=60;w=60'}, 1, 100),
+        ({"ratelimit-limit": "100", "ratelimit-policy": "100;w=3600", "ratelimit-reset": "30"}, INF, INF),
+        # several windows: each holds (Mistral, SambaNova, Cerebras, Kong)
+        ({"x-ratelimit-limit-tokens-minute": "6000", "x-ratelimit-limit-tokens-month": "1000000000"}, INF, 100),
+        ({"x-ratelimit-limit-requests-day": "400", "x-ratelimit-limit-requests": "20"}, 20 / 60, INF),
+        (
+            {
+                "x-ratelimit-limit-requests-minute": "5",
+                "x-ratelimit-limit-requests-hour": "150",
+                "x-ratelimit-limit-requests-day": "2400",
+                "x-ratelimit-limit-tokens-minute": "30000",
+                "x-ratelimit-limit-tokens-day": "1000000",
+            },
+            5 / 60,
+            500,
+        ),
+        ({"X-RateLimit-Limit-Minute": "10", "X-RateLimit-Limit-Second": "5"}, 10 / 60, INF),
         # a second that is over
         ({"x-ratelimit-limit": "50", "x-ratelimit-remaining": "49", "x-ratelimit-reset": "0"}, 50, INF),
         ({"x-ratelimit-limit": "60", "x-ratelimit-remaining": "60", "x-ratelimit-reset": "0"}, 1, INF),

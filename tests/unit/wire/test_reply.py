@@ -393,11 +393,12 @@ def test_settled_once_every_choice_has_its_reason() -> None:
 @pytest.mark.parametrize(
     ("chunks", "tails"),
     [
-        ([chunk("", finish="stop")], [60]),  # Ollama, before a model thinks (open-webui#23921)
-        ([chunk("", finish="stop"), chunk(reasoning="hm"), chunk(finish="stop")], [60, 0, 0]),
+        ([chunk("", finish="stop")], [0]),  # Ollama, before a model thinks (open-webui#23921)
+        ([chunk("", finish="stop"), chunk(reasoning="hm"), chunk(finish="stop")], [0, 0, 0]),
         ([chunk("a"), chunk(finish="stop"), chunk("b"), chunk(finish="stop")], [0, 5, 0, 0]),
-        ([chunk("a", finish="stop"), chunk("b", finish="stop")], [60, 0]),
-        ([chunk("a"), chunk("b", finish="stop"), {"choices": [], "usage": USAGE}], [0, 60, 60]),
+        ([chunk("a", finish="stop"), chunk("b", finish="stop")], [120, 0]),
+        ([chunk("a"), chunk("b", finish="stop"), {"choices": [], "usage": USAGE}], [0, 120, 120]),
+        ([chunk("a"), chunk(finish="tool_calls"), chunk("b")], [0, 120, 0]),  # LiteLLM calls some tools itself
         ([chunk("a"), chunk(finish="null"), chunk("b"), chunk(finish="stop")], [0, 0, 0, 5]),
     ],
 )
@@ -559,6 +560,10 @@ STRANGE = {"text": "boom", "odd": 7}
         (sse(chunk("Hi"), done=False) + b"data: [DONE] \n\n</html>\n", None, ""),
         (sse(chunk("Hi")) + b"data: {}\n\nbye\nbye\n", None, ""),
         (b"warming up\n\n" + sse(chunk(reasoning="hm")), errors.StreamInterruptedError, "warming up"),
+        *(
+            (sse(chunk("Hi"), done=False) + b"data: " + mark + b"\n\nbye\n", None, "")
+            for mark in (b"[DONE]\0", b"data: [DONE]", BOM + b"[DONE]")
+        ),
     ],
 )
 def test_an_end_mark_is_not_believed_after_what_is_no_answer(
@@ -567,6 +572,84 @@ def test_an_end_mark_is_not_believed_after_what_is_no_answer(
     outcome = _every_way(body)
     assert (type(outcome.error) if outcome.error else None) is error
     assert says in str(outcome.error or "")
+
+
+SAID = {"role": "assistant", "content": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("choices", "text"),
+    [
+        # a message beside empty deltas is all that has come so far
+        ([{"delta": {"content": ""}, "message": SAID}] * 2, "Hi"),
+        ([{"delta": {"content": ""}, "message": {"content": text}} for text in ("H", "Hi", "Hi")], "Hi"),
+        # and so is a text
+        ([{"delta": {"content": "H"}}, {"delta": {"content": "i"}}, {"delta": {}, "text": "Hi"}], "Hi"),
+        ([{"delta": {"content": "Hi"}}, {"delta": {"content": ""}, "text": "</s>"}], "Hi"),
+        ([{"delta": {"content": text}, "text": text} for text in ("\ud83d", "\ude00")], "😀"),
+        # what did not come in pieces is taken from it
+        ([{"delta": {"reasoning": "hm"}}, {"delta": {}, "message": {**SAID, "reasoning": "hm"}}], "Hi"),
+        ([{"delta": {"reasoning": "hm"}}, {"message": {**SAID, "reasoning": "hm"}}], "Hi"),
+    ],
+)
+def test_what_is_told_once_more_is_told_once(choices: list[dict[str, Any]], text: str) -> None:
+    items = [{"choices": [choice]} for choice in choices]
+    outcome = _every_way(sse(*(json.dumps(item).encode() for item in items), chunk(finish="stop")))
+    assert (outcome.text, outcome.error, outcome.reasoning) in ((text, None, None), (text, None, "hm"))
+
+
+def test_calls_that_only_the_last_message_tells() -> None:
+    call = {"index": 0, "id": "i", "function": {"name": "f", "arguments": "{}"}}
+    last = {"choices": [{"delta": {}, "message": {**SAID, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    outcome = _every_way(sse(chunk("Hi"), last))
+    assert (outcome.text, outcome.tool_calls) == ("Hi", [ToolCall("i", "f", "{}")])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"choices": [{"delta": {"content": ""}}], "error": {"code": 0, "message": "None", "metadata": {"raw": "boom"}}},
+        {"choices": [], "error": {"code": 0, "message": "", "type": "server_error"}},
+        {"code": 10014, "message": "output is sensitive", "choices": [{"delta": {"content": ""}}]},
+        {"code": 10014, "message": "output is sensitive", "choices": []},
+    ],
+    ids=repr,
+)
+def test_an_error_beside_choices(error: dict[str, Any]) -> None:
+    outcome = _every_way(sse(chunk("Hi"), error))
+    assert isinstance(outcome.error, errors.APIStatusError)
+    assert outcome.error.partial_text == "Hi"
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"error": {"code": 0, "message": ""}},
+        {"error": {"code": "success", "message": ""}},
+        {"code": 0, "message": "Success", "sid": "s"},
+        {"code": "Success", "message": "Success"},
+        {"detail": {"queue": 1}},
+        {"detail": "ok"},
+    ],
+    ids=repr,
+)
+def test_what_is_no_error_beside_choices(nothing: dict[str, Any]) -> None:
+    first, last = {"choices": [], **nothing}, {"choices": [], "usage": USAGE, **nothing}
+    outcome = _every_way(sse(first, chunk("Hi"), chunk(finish="stop"), last))
+    assert (outcome.text, outcome.error, outcome.usage) == ("Hi", None, COUNTED)
+
+
+@pytest.mark.parametrize("reason", ["None", "none", "not_finished", "FINISH_REASON_UNSPECIFIED", "null"])
+def test_a_finish_reason_that_is_none(reason: str) -> None:
+    outcome = _every_way(sse(chunk("Hi", finish=reason), chunk("!", finish=reason), done=False))
+    assert isinstance(outcome.error, errors.StreamInterruptedError)
+    assert _every_way(sse(chunk("Hi", finish=reason))).finish_reason is None
+
+
+@pytest.mark.parametrize("broken", [errors.APIConnectionError("broken"), None], ids=["broken", "ended"])
+def test_a_finish_reason_alone_is_no_answer_that_may_break(broken: errors.RustyAgentError | None) -> None:
+    body = sse(chunk("", finish="stop"), done=False)  # Ollama's, before a model thinks
+    assert replay([body], broken=broken).error is broken
 
 
 NOTHING = {"message": None, "code": None, "type": None, "param": None}
@@ -605,7 +688,6 @@ def test_one_chunk_without_its_stream_is_a_cut_stream(broken: errors.RustyAgentE
     [
         {"delta": {"role": "assistant", "content": ""}, "message": {"role": "assistant", "content": "Hi"}},
         {"delta": {"role": "assistant"}, "text": "Hi"},
-        {"delta": {"content": ""}, "message": {"content": ""}, "text": "Hi"},
         {"delta": "Hi"},
         {"message": "Hi"},
     ],

@@ -422,3 +422,16 @@ def test_names_and_arguments_may_stand_beside_the_id() -> None:
     flat = {"index": 0, "id": "a", "type": "function", "name": "w", "arguments": "{}"}
     outcome = replay([sse(chunk(tool_calls=[flat]), chunk(finish="tool_calls"))])
     assert outcome.tool_calls == [ToolCall("a", "w", "{}")]
+
+
+@pytest.mark.parametrize("first", ["null", "{}"])
+def test_what_stands_for_no_arguments_is_left_out_before_some(first: str) -> None:
+    pieces = [_delta(first, name="w", index=0, id="a"), _delta('{"a":1}', index=0)]
+    outcome = replay([sse(*(chunk(tool_calls=[delta]) for delta in pieces), chunk(finish="tool_calls"))])
+    assert outcome.tool_calls == [ToolCall("a", "w", '{"a":1}')]
+
+
+def test_arguments_may_be_called_parameters() -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "w", "parameters": {"a": 1}}}
+    outcome = replay([sse(chunk(tool_calls=[call]), chunk(finish="tool_calls"))])
+    assert outcome.tool_calls == [ToolCall("a", "w", '{"a":1}')]
