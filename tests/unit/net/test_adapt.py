@@ -179,7 +179,7 @@ def test_a_few_that_always_come_too_late_say_nothing() -> None:
 
 
 def flaky(limit: AdaptiveLimit, share: float, round_trips: int, *, sure: bool = False) -> list[int]:
-    """The limit after round trips in which a share of all is refused, whatever the number in flight, as by a bad replica."""
+    """The limit after round trips in which a share of all is refused, however few are in flight: by a bad replica."""
     chance, limits = Random(1), []
     for _ in range(round_trips):
         epoch, refused = limit.epoch, 0
