@@ -125,7 +125,8 @@ class Attempt:
                 self.headers = response.headers
                 if not self._transport.inflates:
                     self._inflater = inflater_for(response.headers.get("content-encoding"))
-                if not 200 <= response.status < 300 or _is_no_answer(response):
+                status = response.status
+                if not 200 <= status < 300 or (status != 200 and _is_no_answer(response)):
                     raise await self._status_error(response)
         except Interrupted:
             interrupted = True
