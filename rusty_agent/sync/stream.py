@@ -75,7 +75,7 @@ class TextStream(Outcome):
                     if type(delta) is str:
                         return delta
             except BaseException:
-                self.close()  # see `_fill`
+                self._lose()
                 raise
             if not self._arrival():
                 raise StopIteration
@@ -97,7 +97,7 @@ class TextStream(Outcome):
                 for delta in self._backlog:
                     return TextDelta(delta) if isinstance(delta, str) else delta
             except BaseException:
-                self.close()  # see `_fill`
+                self._lose()
                 raise
             if not self._arrival():
                 raise StopIteration
@@ -176,12 +176,10 @@ class TextStream(Outcome):
             if deltas is None:
                 self._ended = self._whole = True
                 return False
+            self._backlog = iter(deltas)  # first: an old one, with the new arrival, would look like all was given
             self._arrived = deltas
-            self._backlog = iter(deltas)
         except BaseException:
-            # Ctrl-C, or what a signal handler of the caller's raises. Whatever was read and not returned is lost:
-            # reading on must not look like the whole answer.
-            self.close()
+            self._lose()
             raise
         return True
 
@@ -198,6 +196,14 @@ class TextStream(Outcome):
         if self._closed and not self._whole:  # by another thread
             raise self._cut()
         return deltas
+
+    def _lose(self) -> None:
+        """Close after Ctrl-C, or what a signal handler of the caller's has raised.
+
+        What was read and not returned is lost, be it the last piece: reading on must not look like the whole answer.
+        """
+        self._closed = True
+        self.close()
 
     def _cut(self) -> BaseException:
         """The error of whoever reads on though the stream was closed before its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import AsyncProvider, AsyncTextStream, Finish, Limits, Provider, RetryPolicy, StreamInterruptedError
+from rusty_agent.sync import stream as module
 from rusty_agent.sync.bridge import Crossing
 from rusty_agent.sync.stream import TextStream
 from rusty_agent.testing import FaultServer
@@ -230,6 +232,26 @@ def test_an_arrival_that_ctrl_c_has_lost_is_no_part_of_a_whole(serve: Serve) -> 
     opened._arrived = Interrupting()
     with pytest.raises(KeyboardInterrupt):
         next(opened)
+    with pytest.raises(StreamInterruptedError, match=OWN_END):
+        list(opened)
+
+
+@pytest.mark.parametrize(("step", "at"), [("iter", "the arrival"), ("type", "b")])
+def test_what_ctrl_c_has_lost_of_the_last_arrival_is_not_its_end(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, step: str, at: str
+) -> None:
+    """It comes as a step of the reading returns, and only then."""
+
+    def interrupted(given: Any) -> Any:
+        if given == at or (at == "the arrival" and given):
+            monkeypatch.delattr(module, step)
+            raise KeyboardInterrupt
+        return getattr(builtins, step)(given)
+
+    opened = blocking(serve(sent("ab")))
+    monkeypatch.setattr(module, step, interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        list(opened)
     with pytest.raises(StreamInterruptedError, match=OWN_END):
         list(opened)
 
