@@ -242,13 +242,14 @@ class _Items(Iterator[MapItem]):
         thread.refuse_own_thread()
         if thread.process != os.getpid():
             raise RuntimeError("This run was begun in the parent process: begin another one in this one")
-        if not self._reading.acquire(blocking=False):
-            raise RuntimeError("The run is being read by another thread: only one may read at a time")
         try:
-            item = self._read(thread)
-        except BaseException:  # an item may be lost, as by Ctrl-C
+            if taken := self._reading.acquire(blocking=False):
+                item = self._read(thread)
+        except BaseException:  # an item may be lost, as by Ctrl-C, and the lock stay held
             self.close()
             raise
+        if not taken:
+            raise RuntimeError("The run is being read by another thread: only one may read at a time")
         if item is None:
             self._ended = True
             raise StopIteration

@@ -161,26 +161,26 @@ class TextStream(Outcome):
         if self._thread.process != os.getpid():
             raise RuntimeError("This stream was opened in the parent process: open another one in this one")
         self._thread.refuse_own_thread()
-        if not self._reading.acquire(blocking=False):
-            raise RuntimeError("The stream is being read by another thread: only one may read at a time")
         try:
-            return self._fill()
-        finally:
-            self._reading.release()
-
-    def _fill(self) -> bool:
-        try:
-            deltas = self._wait()
-            self._begun = True
-            self._arrived.clear()  # a view may still hold it
-            if deltas is None:
-                self._ended = self._whole = True
-                return False
-            self._backlog = iter(deltas)  # first: an old one, with the new arrival, would look like all was given
-            self._arrived = deltas
-        except BaseException:
+            if self._reading.acquire(blocking=False):
+                try:
+                    return self._fill()
+                finally:
+                    self._reading.release()
+        except BaseException:  # also as it is taken: then the lock stays held
             self._lose()
             raise
+        raise RuntimeError("The stream is being read by another thread: only one may read at a time")
+
+    def _fill(self) -> bool:
+        deltas = self._wait()
+        self._begun = True
+        self._arrived.clear()  # a view may still hold it
+        if deltas is None:
+            self._ended = self._whole = True
+            return False
+        self._backlog = iter(deltas)  # first: an old one, with the new arrival, would look like all was given
+        self._arrived = deltas
         return True
 
     def _wait(self) -> list[Delta] | None:

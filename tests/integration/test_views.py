@@ -256,6 +256,27 @@ def test_what_ctrl_c_has_lost_of_the_last_arrival_is_not_its_end(
         list(opened)
 
 
+class InterruptedLock:
+    """The handler of a signal raises as it is taken."""
+
+    def acquire(self, blocking: bool = True) -> bool:
+        raise TimeoutError
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_interrupt_as_reading_begins_leaves_nobody_waiting_for_another_thread(serve: Serve, many: bool) -> None:
+    server = serve(sent("a", "b"), sent("a", "b", gap=9))
+    provider = Provider("m", api_key=KEY, base_url=server.url)
+    reader: Any = provider.map(["a", "b"], concurrency=1, stream=True) if many else provider.stream_text("hi")
+    next(reader)
+    reader._reading = InterruptedLock()
+    with pytest.raises(TimeoutError):
+        next(reader)
+    with pytest.raises(RuntimeError if many else StreamInterruptedError, match="before its end"):
+        next(reader)
+    assert server.requests[-1].gone.wait(2)
+
+
 @pytest.fixture
 def interrupt() -> Iterator[Callable[[type[BaseException]], None]]:
     """Let a signal handler raise this in a moment, as those do that limit the time of what they interrupt."""
