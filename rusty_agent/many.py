@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence, Sized
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
 from .parameters import RunParameters, merged, shows
 from .types import GenerateResult, MapItem
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .requests import Requests
     from .run import Concurrency
 
-__all__ = ["CUT_SHORT", "ManyPrompts"]
+__all__ = ["CUT_SHORT", "ManyPrompts", "RunItems"]
 
 CUT_SHORT = "This run was left, cancelled or failed before its end: its items are not all there. Begin another one."
 
@@ -209,7 +209,14 @@ class ManyPrompts:
         return _Items(run.items(prompts, ordered=ordered))
 
 
-class _Items(AsyncGenerator[MapItem, None]):
+class RunItems:
+    """The items of a run of either face: there is one of them, and whoever drops it ends the run."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("The items of a run belong to it: they cannot be copied or pickled. Copy what they yield.")
+
+
+class _Items(RunItems, AsyncGenerator[MapItem, None]):
     """The items of a run. A mere generator that was cancelled would look like the run's end to whoever reads on."""
 
     def __init__(self, items: AsyncGenerator[MapItem, None]) -> None:

@@ -14,13 +14,13 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Unpack, overload
 
-from ..many import CUT_SHORT
+from ..many import CUT_SHORT, RunItems
 from ..parameters import RunParameters, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
@@ -122,7 +122,7 @@ class ManyPrompts:
         concurrency: Concurrency = 64,
         ordered: bool = True,
         **parameters: Unpack[RunParameters],
-    ) -> Iterator[MapItem]:
+    ) -> Generator[MapItem, None, None]:
         """Answer many prompts, so many at once; yield an item for each. See `AsyncProvider.map`.
 
         Nothing is sent before it is iterated over. Prompts are taken on this thread, while it waits for items.
@@ -217,10 +217,10 @@ def _is_taken_here(prompts: Inputs) -> TypeGuard[Iterable[Any]]:
     return not isinstance(prompts, AsyncIterable | list | tuple | str | bytes | Mapping)
 
 
-class _Items(Iterator[MapItem]):
+class _Items(RunItems, Generator[MapItem, None, None]):
     """The items of a run, handed over one after another by the loop; prompts are taken when the core asks for some.
 
-    No generator: nobody could close one while another thread reads in it.
+    No mere generator: nobody could close one while another thread reads in it.
     """
 
     _crossing: Crossing[None] | None = None
@@ -233,7 +233,7 @@ class _Items(Iterator[MapItem]):
         self._thread: LoopThread | None = None  # once it is read
         self._reading = threading.Lock()
 
-    def __next__(self) -> MapItem:
+    def send(self, value: None) -> MapItem:
         if self._ended:
             raise StopIteration
         if self._cut:
@@ -254,6 +254,10 @@ class _Items(Iterator[MapItem]):
             self._ended = True
             raise StopIteration
         return item
+
+    def throw(self, *error: Any) -> MapItem:
+        self.close()
+        return super().throw(*error)
 
     def close(self) -> None:
         """Cancel what is under way, as leaving the loop does; from any thread, also while another one reads."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
+import pickle
 import sqlite3
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from itertools import repeat
@@ -261,6 +263,23 @@ def test_closing_a_blocking_run_that_another_thread_reads(serve: Serve) -> None:
         with pytest.raises(RuntimeError, match="before its end"):
             reading.result(2)
     assert hanging.gone.wait(2)
+
+
+def test_the_items_of_a_run_do_not_copy(face: Face, serve: Serve) -> None:
+    run = face.provider(serve(echo)).map(["one", "two"])
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied"):
+            duplicate(run)
+
+
+def test_the_items_of_a_blocking_run_are_a_generator(serve: Serve) -> None:
+    items = Provider("m", api_key=KEY, base_url=serve(echo).url).map(["one", "two"], concurrency=1)
+    assert isinstance(items, Generator)
+    assert next(items).index == 0
+    with pytest.raises(LookupError, match="mine"):
+        items.throw(LookupError("mine"))
+    with pytest.raises(RuntimeError, match="before its end"):
+        next(items)
 
 
 async def test_closing_a_run_that_another_task_reads_is_refused(serve: Serve) -> None:

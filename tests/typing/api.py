@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from typing import assert_type
 
 from rusty_agent import (
@@ -69,7 +69,9 @@ def many(provider: Provider) -> None:
     assert_type(provider.gather(["a"], return_exceptions=True), list[str | Exception])
     assert_type(provider.gather(["a"], include_usage=True), list[GenerateResult])
     assert_type(provider.gather(["a"], include_usage=True, return_exceptions=True), list[GenerateResult | Exception])
-    assert_type(provider.map(iter(["a"]), concurrency="auto", ordered=False, temperature=0), Iterator[MapItem])
+    items = provider.map(iter(["a"]), concurrency="auto", ordered=False, temperature=0)
+    assert_type(items, Generator[MapItem, None, None])
+    items.close()
 
 
 async def many_at_once(provider: AsyncProvider) -> None:
