@@ -299,7 +299,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
             options["headers"] = {name: value for name, value in headers.items() if not is_secret(name)}
             for name in ("base_url", "proxy"):
                 options[name] = options[name] and without_secrets(options[name])
-        return self._made, (self.model, key, options), self._added()
+        return self._made, (self._model, key, options), self._added()
 
     @classmethod
     def _made(cls, model: str, key: str | None, options: dict[str, Any]) -> Self:
@@ -319,7 +319,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
         return {name: value for name, value in vars(self).items() if name not in parts}
 
     def __copy__(self) -> Self:
-        twin = self._made(self.model, None if self._key is None else self._key.reveal(), self._options)
+        twin = self._made(self._model, None if self._key is None else self._key.reveal(), self._options)
         vars(twin).update(self._added())
         if type(self._transport) is not Transport:  # a local model's: it runs once, for both
             twin._transport = self._transport

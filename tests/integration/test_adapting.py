@@ -159,6 +159,19 @@ def test_copies_of_a_subclass(kind: type[Named], copied: Callable[[Named], Named
     assert (twin.names is original.names) == (copied is copy.copy)
 
 
+class Routed(AsyncProvider):
+    @property
+    def model(self) -> str:
+        return f"shown/{super().model}"
+
+
+@pytest.mark.parametrize("copied", COPIES)
+async def test_copies_ask_for_the_same_model(serve: Serve, copied: Callable[[Routed], Routed]) -> None:
+    server = serve()
+    await copied(Routed("m", api_key=KEY, base_url=server.url, pickle_key=True)).generate_text("hi")
+    assert server.requests[0].json["model"] == "m"
+
+
 def test_a_provider_that_refers_to_itself_is_copied() -> None:
     original: Any = AsyncProvider("m", api_key=KEY)
     original.itself = original
