@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 from collections.abc import Mapping
-from copy import copy, deepcopy
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -28,6 +27,7 @@ from .config import (
     url_secrets,
     without_secrets,
 )
+from .copies import Copied
 from .errors import MissingAPIKeyError
 from .many import ManyPrompts
 from .net.guard import drop_closed
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncProvider"]
 
 
-class AsyncProvider(FromPreset, ManyPrompts):
+class AsyncProvider(FromPreset, ManyPrompts, Copied):
     """Generates and streams text from one model of one OpenAI-compatible endpoint, on asyncio.
 
     One provider serves any number of calls at once, from any event loop, one after another or at the same time:
@@ -87,6 +87,9 @@ class AsyncProvider(FromPreset, ManyPrompts):
         ValueError: An argument, or one of the environment's settings, cannot be right.
     """
 
+    _own: tuple[str, ...] = ("_options", "_model", "_key", "_url", "_requests", "_policy", "_line")
+    _own += ("_refusals", "_budget", "_limiters", "_calls", "_transport")  # `_begin` makes them
+
     @keeps_secrets
     def __init__(
         self,
@@ -121,7 +124,7 @@ class AsyncProvider(FromPreset, ManyPrompts):
         self._key = resolve_key(api_key, endpoint)
         self._url = URL(chat_url(endpoint.base_url if base_url is None else base_url), encoded=True)
         proxies = proxies_of_environment() if proxy is None and trust_env else [proxy and checked_proxy(proxy)]
-        policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
+        self._policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
         if max_connections is not None:
             checked_count(max_connections, "max_connections")
         common = Common(
@@ -132,17 +135,23 @@ class AsyncProvider(FromPreset, ManyPrompts):
             preset=endpoint,
             settings=settings,
             timeout=timeout,
-            retry=policy,
+            retry=self._policy,
             max_event_bytes=checked_count(max_event_bytes, "max_event_bytes"),
             split_thinking=split_thinking,
         )
         self._requests = Requests(common, headers)
-        self._refusals = Refusals() if adapt else None
-        self._budget = RetryBudget(policy.budget)
         self._line = None if limits is None else checked_kind(limits, Limits, "limits")
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what no other provider shares: connections, and what calls leave behind."""
+        options = self._options
+        self._refusals = Refusals() if options["adapt"] else None
+        self._budget = RetryBudget(self._policy.budget)
         self._limiters: dict[asyncio.AbstractEventLoop, Limiter] = {}
         self._calls: set[Call] = set()
-        self._transport = Transport(TransportOptions(proxy, trust_env, max_connections, ssl), session)
+        how = TransportOptions(options["proxy"], options["trust_env"], options["max_connections"], options["ssl"])
+        self._transport = Transport(how, options["session"])
 
     @property
     def model(self) -> str:
@@ -313,21 +322,13 @@ class AsyncProvider(FromPreset, ManyPrompts):
             provider._requests.missing_key = f"{error} Pickles carry the key only with pickle_key=True."
         return provider
 
-    def _added(self) -> dict[str, Any]:
-        """What a subclass, or a user, has put on it; all the rest is made anew."""
-        parts = vars(AsyncProvider("m", api_key="none"))
-        return {name: value for name, value in vars(self).items() if name not in parts}
-
-    def __copy__(self) -> Self:
-        twin = self._made(self._model, None if self._key is None else self._key.reveal(), self._options)
-        vars(twin).update(self._added())
+    def _twin(self) -> Self:
+        """One with the same settings, whatever the environment says by now, and with nothing of a subclass."""
+        twin = type(self).__new__(type(self))
+        vars(twin).update({name: value for name, value in vars(self).items() if name in self._own})
+        twin._begin()
         if type(self._transport) is not Transport:  # a local model's: it runs once, for both
             twin._transport = self._transport
-        return twin
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin = memo[id(self)] = copy(self)
-        vars(twin).update(deepcopy(self._added(), memo))
         return twin
 
     def _start(self, prepared: Prepared, caller: Caller | None = None) -> Call:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "rusty_agent"
 FLOORS = (
     {"errors", "policy", "types"},
     {"presets", "progress"},
-    {"config", "parameters"},
+    {"config", "copies", "parameters"},
     {"wire"},
     {"net"},
     {"requests"},

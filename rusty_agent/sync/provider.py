@@ -12,6 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
+from ..copies import Copied
 from ..parameters import Connection, FromPreset, LocalOptions, Parameters, check_names, keeps_secrets, shows
 from ..presets import Preset
 from ..provider import AsyncProvider
@@ -23,7 +24,7 @@ from .stream import TextStream
 __all__ = ["Provider"]
 
 
-class Provider(FromPreset, ManyPrompts):
+class Provider(FromPreset, ManyPrompts, Copied):
     """Generates and streams text from one model of one OpenAI-compatible endpoint; its calls block.
 
     Works in scripts, notebooks (a running event loop does no harm), from many threads at once, and in forked
@@ -41,6 +42,8 @@ class Provider(FromPreset, ManyPrompts):
         TypeError: An argument is none, as a `session`.
         ValueError: An argument, or one of the environment's settings, cannot be right.
     """
+
+    _own = ("_core",)
 
     @keeps_secrets
     @shows(Connection)
@@ -144,9 +147,8 @@ class Provider(FromPreset, ManyPrompts):
     ) -> None:
         self.close()
 
-    def __copy__(self) -> Self:
+    def _twin(self) -> Self:
         twin = type(self).__new__(type(self))
-        vars(twin).update(vars(self))
         twin._core = copy(self._core)
         return twin
 

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import pickle
 import ssl
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -157,6 +158,58 @@ def test_copies_of_a_subclass(kind: type[Named], copied: Callable[[Named], Named
     twin = copied(original)
     assert (type(twin), twin.names, repr(twin)) == (kind, ["bob"], repr(original))
     assert (twin.names is original.names) == (copied is copy.copy)
+
+
+class Slotted(Provider):
+    __slots__ = ("tag",)
+
+
+class AsyncSlotted(AsyncProvider):
+    __slots__ = ("tag",)
+
+
+class Stateful(AsyncProvider):
+    """What cannot be copied is made anew."""
+
+    tag: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize("kind", [Slotted, AsyncSlotted, Stateful])
+@pytest.mark.parametrize("copied", COPIES)
+def test_copies_keep_slots_and_what_getstate_says(kind: Any, copied: Callable[[Any], Any]) -> None:
+    original = kind("m", api_key=KEY)
+    original.tag = ["mine"]
+    if kind is Stateful:
+        original.lock = threading.Lock()
+    assert KEY.encode() not in pickle.dumps(original)
+    twin = copied(original)
+    assert twin.tag == ["mine"]
+    assert (twin.tag is original.tag) == (copied is copy.copy)
+    assert hasattr(twin, "lock") == (kind is Stateful)
+
+
+def test_every_attribute_of_a_provider_is_its_own() -> None:
+    """What is none would be shared by copies, and put into pickles."""
+    for kind in (Provider, AsyncProvider):
+        assert set(vars(kind("m", api_key=KEY))) == set(kind._own)
+
+
+@pytest.mark.parametrize("setting", ["abc", "9"])
+@pytest.mark.parametrize("kind", [Provider, AsyncProvider])
+def test_copies_do_not_read_the_environment_anew(kind: Any, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    original = kind("m", api_key=KEY)
+    monkeypatch.setenv("RUSTY_AGENT_MAX_RETRIES", setting)
+    for copied in (copy.copy, copy.deepcopy):
+        twin = copied(original)
+        assert getattr(twin, "_core", twin)._policy.max_retries == 2
+    assert pickle.dumps(original)
 
 
 class Routed(AsyncProvider):
