@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from .policy import Limits, RetryPolicy, Timeout
@@ -33,6 +34,8 @@ __all__ = [
     "merged",
     "shows",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 Message: TypeAlias = Mapping[str, Any]
 Messages: TypeAlias = Sequence[Message]
@@ -129,6 +132,31 @@ class LocalOptions(TypedDict, total=False):
     max_event_bytes: int
 
 
+def keeps_secrets(constructor: F) -> F:
+    """Let no frame of ours hold what was given when it is refused: error trackers show the local variables of all."""
+
+    @wraps(constructor)
+    def construct(*given: Any, **options: Any) -> Any:
+        try:
+            return constructor(*given, **options)
+        except (TypeError, ValueError) as error:
+            refusal = error.with_traceback(_past_ours(error.__traceback__))
+        del given, options
+        try:
+            raise refusal
+        finally:
+            del refusal  # a cycle of the error and this frame
+
+    return construct  # type: ignore[return-value]
+
+
+def _past_ours(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback from the first frame on that is not the library's: where a subclass fails must be seen."""
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frames = frames.tb_next
+    return frames
+
+
 class FromPreset:
     """The constructors of presets, which both faces share."""
 
@@ -137,6 +165,7 @@ class FromPreset:
         raise TypeError(f"{type(self).__name__} has no constructor")
 
     @classmethod
+    @keeps_secrets
     def from_preset(cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
         """A provider for one of `PRESETS`: its URL, its key variable, what is known of its oddities.
 
@@ -153,16 +182,19 @@ class FromPreset:
         return cls(model, api_key=api_key, preset=name, **options)
 
     @classmethod
+    @keeps_secrets
     def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
         """A provider for OpenAI; the key's variable is `OPENAI_API_KEY`. Options as the constructor's."""
         return cls.from_preset("openai", model, api_key=api_key, **options)
 
     @classmethod
+    @keeps_secrets
     def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
         """A provider for Anthropic; the key's variable is `ANTHROPIC_API_KEY`. Options as the constructor's."""
         return cls.from_preset("anthropic", model, api_key=api_key, **options)
 
     @classmethod
+    @keeps_secrets
     def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
         """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
         return cls.from_preset("openrouter", model, api_key=api_key, **options)
@@ -199,26 +231,6 @@ _DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them aga
     "parallel": 4,
     "start_timeout": 120.0,
 }
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def keeps_secrets(constructor: F) -> F:
-    """Let no frame of a refusal hold what was given: error trackers show the local variables of them all."""
-
-    @wraps(constructor)
-    def construct(*given: Any, **options: Any) -> Any:
-        try:
-            return constructor(*given, **options)
-        except (TypeError, ValueError) as error:
-            refusal = error.with_traceback(None)
-        del given, options
-        try:
-            raise refusal
-        finally:
-            del refusal  # a cycle of the error and this frame
-
-    return construct  # type: ignore[return-value]
 
 
 def shows(parameters: type) -> Callable[[F], F]:

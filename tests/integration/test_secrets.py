@@ -9,6 +9,7 @@ import ssl
 import traceback
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,24 @@ async def test_no_captured_local_shows_the_key(serve: Serve, how: str, script: A
     ids=repr,
 )
 @pytest.mark.parametrize("kind", [AsyncProvider, Provider])
-def test_no_captured_local_shows_the_key_that_a_constructor_was_given(kind: Any, wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize("way", ["itself", "openai", "anthropic", "openrouter", "from_preset"])
+def test_no_captured_local_shows_the_key_that_a_constructor_was_given(
+    kind: Any, way: str, wrong: dict[str, Any]
+) -> None:
+    make = {"itself": kind, "from_preset": partial(kind.from_preset, "groq")}.get(way) or getattr(kind, way)
     with pytest.raises((TypeError, ValueError)) as raised:
-        kind("m", **{"api_key": KEY} | wrong)
+        make("m", **{"api_key": KEY} | wrong)
     assert KEY not in captured(raised.value)
+
+
+def test_the_traceback_of_a_constructor_shows_where_a_subclass_fails() -> None:
+    class Failing(Provider):
+        def __init__(self, model: str, **options: Any) -> None:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine") as raised:
+        Failing.openai("m", api_key=KEY)
+    assert raised.traceback[-1].name == "__init__"
 
 
 def test_no_captured_local_shows_the_key_of_a_call_to_nowhere(face: Face) -> None:
