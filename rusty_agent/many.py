@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence, Sized
 from contextlib import aclosing
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
-from .parameters import RunParameters, merged, shows
+from .parameters import RunParameters, check_names, merged, shows
 from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ class ManyPrompts:
     ) -> AsyncGenerator[MapItem, None]:
         if isinstance(prompts, str | bytes | Mapping):
             raise ValueError(f"prompts must be many, such as a list, not one {type(prompts).__name__}")
+        method = ManyPrompts.gather if drain else ManyPrompts.map
+        check_names(common, ("include_usage", *signature(method).parameters), method.__name__)
         from .progress.tally import Price  # nobody who asks for one answer at a time pays for counting and showing
         from .run import Run, StopRule
 

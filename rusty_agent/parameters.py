@@ -7,7 +7,7 @@ touched: the values.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
@@ -200,15 +200,19 @@ class FromPreset:
         return cls.from_preset("openrouter", model, api_key=api_key, **options)
 
 
-def check_names(options: Mapping[str, Any], known: type, taker: str) -> None:
+def check_names(options: Iterable[str], known: Collection[str], taker: str) -> None:
     """Refuse an option that is none in the name of what was called, not of what it is handed on to.
 
     Raises:
         TypeError: There is one that is none.
     """
     for name in options:
-        if name not in known.__annotations__:
-            raise TypeError(f"{taker} takes no argument {name!r}")
+        if name not in known:
+            from difflib import get_close_matches  # nobody whose names are right pays for it
+
+            near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
+            hint = " (see extra_body)" if "extra_body" in known else ""
+            raise TypeError(f"{taker} takes no argument {name!r}" + (f": did you mean {near[0]!r}?" if near else hint))
 
 
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -177,7 +177,7 @@ class AsyncProvider(FromPreset, ManyPrompts, Copied):
         """
         from .local import attach
 
-        check_names(options, LocalOptions, f"{cls.__name__}.local")
+        check_names(options, LocalOptions.__annotations__, f"{cls.__name__}.local")
         return attach(cls, model_path, **options)
 
     @overload

@@ -17,13 +17,15 @@ from .config import Secret, Settings, checked_kind, header_secrets, time_limits
 from .errors import MissingAPIKeyError
 from .net.attempt import Exchange
 from .net.http.direct import Headers
-from .parameters import Messages
+from .parameters import Messages, Parameters, check_names
 from .policy import RetryPolicy, Timeout
 from .presets import Preset
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 
 __all__ = ["Common", "Prepared", "Requests"]
+
+_NAMES = ("prompt", "include_usage", *Parameters.__annotations__)
 
 
 @define(eq=False, repr=False)
@@ -109,9 +111,8 @@ class Requests:
         """
         if self.missing_key is not None:
             raise MissingAPIKeyError(self.missing_key)
-        for name in sampling:
-            if name not in PARAMETERS:
-                raise TypeError(f"generate_text and stream_text take no argument {name!r} (see extra_body)")
+        if not PARAMETERS.issuperset(sampling):
+            check_names(sampling, _NAMES, "generate_text" if whole else "stream_text")
         if not isinstance(streamed, bool):
             raise ValueError(f"stream must be True or False, not {streamed!r}")
         common = self._common

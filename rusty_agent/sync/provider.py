@@ -61,7 +61,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
                 f"{type(self).__name__} takes no session: it would belong to another event loop than the one that all "
                 "blocking calls run on. Leave it out, or use AsyncProvider."
             )
-        check_names(options, Connection, type(self).__name__)
+        check_names(options, Connection.__annotations__, type(self).__name__)
         self._core = AsyncProvider(model, api_key=api_key, base_url=base_url, preset=preset, **options)
 
     @classmethod
@@ -72,7 +72,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         Raises:
             LocalModelError: The extra is not installed, there is no model, or it cannot be loaded.
         """
-        check_names(options, LocalOptions, f"{cls.__name__}.local")
+        check_names(options, LocalOptions.__annotations__, f"{cls.__name__}.local")
         provider = cls.__new__(cls)
         provider._core = AsyncProvider.local(model_path, **options)
         loop_thread().run(provider._core.__aenter__)

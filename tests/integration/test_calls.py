@@ -250,8 +250,11 @@ def test_a_blocking_provider_takes_no_session() -> None:
 
 
 def test_unknown_parameters_are_type_errors(face: Face, serve: Serve) -> None:
-    with pytest.raises(TypeError, match="temprature"):
-        face.generate(face.provider(serve()), temprature=1)
+    provider = face.provider(serve())
+    with pytest.raises(TypeError, match=r"^generate_text .* 'temprature': did you mean 'temperature'"):
+        face.generate(provider, temprature=1)
+    with pytest.raises(TypeError, match=r"^stream_text takes no argument 'top_k' \(see extra_body\)"):
+        provider.stream_text("hi", top_k=1)
 
 
 def test_a_stream_shares_one_position_among_its_views(face: Face, serve: Serve) -> None:

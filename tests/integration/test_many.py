@@ -366,10 +366,25 @@ def test_wrong_options_are_told_before_anything_is_sent(
     assert server.requests == []
 
 
-@pytest.mark.parametrize("name", ["ordered", "drain"])
-def test_gather_takes_no_other_arguments(face: Face, serve: Serve, name: str) -> None:
-    with pytest.raises(TypeError, match=f"take no argument '{name}'"):
-        gather(face, face.provider(serve(echo)), ["a"], **{name: True})
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("ordered", ""),
+        ("drain", ""),
+        ("concurency", "concurrency"),
+        ("return_exception", "return_exceptions"),
+        ("prompt", "prompts"),
+        ("temprature", "temperature"),
+        ("top_k", "see extra_body"),
+    ],
+)
+def test_gather_takes_no_other_arguments(face: Face, serve: Serve, name: str, hint: str) -> None:
+    provider = face.provider(serve(echo))
+    with pytest.raises(TypeError, match=f"^gather takes no argument '{name}'.*{hint}"):
+        gather(face, provider, ["a"], **{name: True})
+    if name != "ordered":
+        with pytest.raises(TypeError, match=f"^map takes no argument '{name}'"):
+            provider.map(["a"], **{name: True})
 
 
 def test_progress_tells_and_its_errors_end_the_run(face: Face, serve: Serve) -> None:
