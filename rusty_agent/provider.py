@@ -273,7 +273,7 @@ class AsyncProvider(FromPreset, ManyPrompts, Copied):
         return Outcome(call)._result()
 
     async def aclose(self) -> None:
-        """Close all connections now; calls under way end with `APIConnectionError`."""
+        """Close all connections now, for good; calls under way end with `APIConnectionError`."""
         for call in list(self._calls):
             call.close_from_anywhere()
         await self._transport.aclose()

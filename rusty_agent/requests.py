@@ -113,6 +113,8 @@ class Requests:
             raise MissingAPIKeyError(self.missing_key)
         if not PARAMETERS.issuperset(sampling):
             check_names(sampling, _NAMES, "generate_text" if whole else "stream_text")
+        if isinstance(prompt, list):
+            raise ValueError("prompt must be a string: hand a list of messages over as messages=[…]")
         if not isinstance(streamed, bool):
             raise ValueError(f"stream must be True or False, not {streamed!r}")
         common = self._common

@@ -135,7 +135,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         return TextStream(loop_thread(), self._core.stream_text(prompt, include_usage=include_usage, **parameters))
 
     def close(self) -> None:
-        """Close all connections now; calls under way in other threads end with `APIConnectionError`."""
+        """Close all connections now, for good; calls under way in other threads end with `APIConnectionError`."""
         if not sys.is_finalizing():  # else they are closed already
             loop_thread().run(self._core.aclose)
 

@@ -182,6 +182,7 @@ def test_headers_of_provider_and_call(face: Face, serve: Serve) -> None:
         ({"prompt": None}, "prompt"),
         ({"prompt": 1}, "prompt"),
         ({"system_prompt": 1}, "system_prompt"),
+        ({"prompt": [{"role": "user", "content": "hi"}]}, "prompt must be a string: .* messages="),
         ({"messages": "hi"}, "messages"),
         ({"messages": [{"content": "no role"}]}, r"messages\[0\]"),
         ({"messages": ["hi"]}, r"messages\[0\]"),
