@@ -269,6 +269,7 @@ def test_an_interrupt_as_reading_begins_leaves_nobody_waiting_for_another_thread
     provider = Provider("m", api_key=KEY, base_url=server.url)
     reader: Any = provider.map(["a", "b"], concurrency=1, stream=True) if many else provider.stream_text("hi")
     next(reader)
+    server.wait_for(1 + many)  # the next prompt is under way
     reader._reading = InterruptedLock()
     with pytest.raises(TimeoutError):
         next(reader)
