@@ -108,9 +108,9 @@ def refuse_overwriting(
 def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a file anew, so that there is the old one or the new one at any moment, and durably the new one in the end.
 
-    The chunks are written beside it, as `NAME.tmp`; they may be read from the old file meanwhile. Its permissions stay.
-    Only the holder of the batch's lock may do this: the name of the temporary file is fixed, so that what a kill
-    leaves of it is overwritten the next time.
+    The chunks are written beside it, as `NAME.rusty-agent.tmp`; they may be read from the old file meanwhile. Its
+    permissions stay. Only the holder of the batch's lock may do this: the name of the temporary file is fixed, so that
+    what a kill leaves of it is overwritten the next time.
 
     Raises:
         BatchError: It cannot be written. The file is whole; almost always the old one.
@@ -154,8 +154,8 @@ def remove(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """Where a file is written before it takes its name."""
-    return path.with_name(f"{path.name}.tmp")
+    """Where a file is written before it takes its name: nobody else calls one so, or it would be overwritten."""
+    return path.with_name(f"{path.name}.rusty-agent.tmp")
 
 
 def _with_temporary(*paths: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from ..errors import BatchError
 
 __all__ = ["Lock"]
 
+_LONGEST = 32  # bytes: no process id has as many digits
 _PLACE = 2**30  # the byte that Windows locks: beyond the process id, which others must be able to read
 
 if sys.platform == "win32":
@@ -71,6 +72,11 @@ class Lock:
                         f"Another batch writes here: {_holder(number)} holds {self._path}. Wait until it has ended, "
                         "or give this one another output."
                     )
+                if not _is_ours(number):
+                    raise BatchError(
+                        f"{self._path} exists and was not written by a batch, so it is left alone. Name another "
+                        "output, or move it away."
+                    )
                 os.ftruncate(number, 0)
                 os.lseek(number, 0, os.SEEK_SET)
                 os.write(number, b"%d\n" % os.getpid())
@@ -93,7 +99,18 @@ class Lock:
         os.close(self._number)
 
 
-def _holder(number: int) -> str:
+def _told(number: int) -> bytes:
+    """What the file holds, as far as it matters; a loss of power may leave zeros of it."""
     os.lseek(number, 0, os.SEEK_SET)
-    told = os.read(number, 32).strip()
+    return os.read(number, _LONGEST).strip(b"\0\r\n")
+
+
+def _is_ours(number: int) -> bool:
+    """Whether nobody but a batch has written the file."""
+    told = _told(number)
+    return not told or (told.isdigit() and os.fstat(number).st_size < _LONGEST)
+
+
+def _holder(number: int) -> str:
+    told = _told(number)
     return f"process {told.decode()}" if told.isdigit() else "another process"

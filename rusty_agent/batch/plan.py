@@ -17,6 +17,7 @@ from attrs import define, evolve, field
 from ..errors import BatchError
 from ..wire.codec import dumps
 from .files import Files, remove
+from .foreign import refuse_foreign
 from .index import Index, marks, repair, scan
 from .manifest import Manifest
 from .rows import BadLine, Checked, Row, parse_new, parse_row
@@ -109,6 +110,7 @@ def make_plan(
         looked_at = _checked(source, made, limit) if isinstance(source, Sequence) and rows is None else checked
         if looked_at is not None and looked_at.bad_count:
             raise BatchError(bad_lines_said(looked_at))
+    refuse_foreign(files)
     index = scan(files, retry_permanent=retry_permanent)
     if before is not None and changed and (index.done or index.permanent):
         _refuse_to_guess(files, index, _parsed(rows, source, made), lambda: _continues(before, rows or source))

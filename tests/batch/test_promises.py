@@ -270,6 +270,29 @@ async def test_what_no_batch_has_written_is_left_alone(place: Place) -> None:
     assert place.output.read_text() == "dear diary\n"
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("name", ["out.manifest.json", "out.summary.json", "out.lock"])
+@pytest.mark.parametrize("data", ["dear diary\n", "{}", "12 monkeys\n"])
+async def test_what_would_be_replaced_is_a_batchs_own(place: Place, name: str, data: str, fresh: bool) -> None:
+    mine = place.output.with_name(name)
+    mine.write_text(data)
+    with pytest.raises(BatchError, match=name.replace(".", r"\.")):
+        await place.run(simple(1), fresh=fresh)
+    with pytest.raises(BatchError):  # the input is refused, too
+        await place.run([7], fresh=fresh)
+    assert mine.read_text() == data
+    assert not place.server.requests
+
+
+async def test_files_called_tmp_are_left_alone(place: Place) -> None:
+    names = ("out.jsonl", "out.errors.jsonl", "out.manifest.json", "out.summary.json", "r.html")
+    mine = [place.output.with_name(f"{name}.tmp") for name in names]
+    for path in mine:
+        path.write_text("mine")
+    await place.run(simple(3), sort=True, report=place.output.with_name("r.html"))
+    assert [path.read_text() for path in mine] == ["mine"] * len(mine)
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.errors.jsonl", "out.manifest.json", "out.summary.json", "out.lock"])
 async def test_the_input_is_not_overwritten(place: Place, name: str) -> None:
     source = write_rows(place.output.with_name(name), simple(1))
@@ -302,7 +325,7 @@ async def test_a_first_run_that_was_killed_between_two_files(place: Place, left:
         if path != place.input and path.suffix != ".lock" and (left == "lock" or path != place.manifest):
             path.unlink()
     if left == "manifest.tmp":
-        place.manifest.rename(place.manifest.with_name("out.manifest.json.tmp"))
+        place.manifest.rename(place.manifest.with_name("out.manifest.json.rusty-agent.tmp"))
     if left.startswith("empty"):
         place.output.touch()
     if left == "empty both":

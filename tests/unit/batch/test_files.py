@@ -55,7 +55,7 @@ def test_links_in_a_circle_are_a_file_that_cannot_be_opened(tmp_path: Path) -> N
 WRITTEN = ["output", "errors", "manifest", "lock", "summary"]
 
 
-@pytest.mark.parametrize("ending", ["", ".tmp"])
+@pytest.mark.parametrize("ending", ["", ".rusty-agent.tmp"])
 @pytest.mark.parametrize("which", WRITTEN)
 def test_the_input_and_the_report_are_no_files_of_the_batch(tmp_path: Path, which: str, ending: str) -> None:
     files = Files.of(tmp_path / "out.jsonl")
@@ -78,13 +78,14 @@ def test_the_report_is_not_the_input_and_can_be_written(tmp_path: Path, monkeypa
     source.touch()
     refuse_overwriting(files, source, tmp_path / "r.html")
     refuse_overwriting(files, source, "r.html")
+    beside = tmp_path / "in.json.rusty-agent.tmp"
     for report in (source, str(source).removesuffix("l")):
-        (tmp_path / "in.json.tmp").unlink(missing_ok=True)
-        (tmp_path / "in.json.tmp").hardlink_to(source)
+        beside.unlink(missing_ok=True)
+        beside.hardlink_to(source)
         with pytest.raises(BatchError, match="is its input: name another output, or report"):
             refuse_overwriting(files, source, report)
     with pytest.raises(BatchError, match="is a file of the batch"):  # in the end it would have replaced the output
-        refuse_overwriting(Files.of(tmp_path / "r.html.tmp"), source, tmp_path / "r.html")
+        refuse_overwriting(Files.of(tmp_path / "r.html.rusty-agent.tmp"), source, tmp_path / "r.html")
     for report in (tmp_path, "/", ""):
         with pytest.raises(BatchError, match="is no regular file"):
             refuse_overwriting(files, source, report)
@@ -151,7 +152,7 @@ def test_a_kill_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path: Path) -
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
-    assert sorted(os.listdir(tmp_path)) == ["a", "a.tmp"]
+    assert sorted(os.listdir(tmp_path)) == ["a", "a.rusty-agent.tmp"]
     replace_atomically(path, [b"new"])
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["a"]
