@@ -1,7 +1,7 @@
 """Files under a batch's names that are not its own → a refusal.
 
 In: a batch's files. Out: a `BatchError` that names the one in the way. Never touched: any file. What the output and the
-errors file hold line by line `index.py` tells.
+errors file hold line by line `index.py` judges.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _SUMMARY = {"version", "started", "rows"}
 
 
 def refuse_foreign(files: Files) -> None:
-    """Refuse to replace a manifest or a summary that no batch has written.
+    """Refuse to replace a manifest or a summary that no batch has written, and to share a file with another batch.
 
     Raises:
-        BatchError: One is there, or one of them cannot be read.
+        BatchError: One is there, or is shared; or one cannot be read.
     """
     for path, fields in ((files.manifest, _MANIFEST), (files.summary, _SUMMARY)):
         if not _is_ours(path, fields):
@@ -30,6 +30,17 @@ def refuse_foreign(files: Files) -> None:
                 f"{path} exists and was not written by a batch, so it is left alone. Name another output, or move it "
                 "away."
             )
+    name = files.output.name
+    if name.endswith((".errors.jsonl", "-errors.jsonl")):
+        owner = files.output.with_name(f"{name.removesuffix('errors.jsonl')}manifest.json")
+        _refuse_shared(files.output, owner)
+    _refuse_shared(files.errors, Files.of(files.errors).manifest)
+
+
+def _refuse_shared(path: Path, manifest: Path) -> None:
+    """Refuse a file that another batch writes, whose manifest that would be."""
+    if manifest.exists() and _is_ours(manifest, _MANIFEST):
+        raise BatchError(f"{path} belongs to another batch, whose manifest is {manifest}. Name another output.")
 
 
 def _is_ours(path: Path, fields: set[str]) -> bool:

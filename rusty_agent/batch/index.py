@@ -62,12 +62,14 @@ class Failures:
         last: Of each row's `custom_id`, where its last line starts in the file, times two; plus one if it says
             permanent.
         damaged: Lines that say nothing.
+        results: Lines that tell of no failure: another batch, or somebody, has put them there.
         useless: Where the lines start that are damaged, or overtaken by a later line of the same row.
         bad_lines: Where the lines start that tell of bad lines of the input: no rows, whatever they are called.
     """
 
     last: dict[str, int] = field(factory=dict)
     damaged: int = 0
+    results: int = 0
     useless: array[int] = field(factory=_starts)
     bad_lines: array[int] = field(factory=_starts)
 
@@ -125,6 +127,8 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
     _expect_ours(files.output, begun, good=len(done), damaged=index.damaged)
     failures = survey(files.errors)
     _expect_ours(files.errors, begun, good=len(failures.last) + len(failures.bad_lines), damaged=failures.damaged)
+    if failures.results:  # which would be dropped as if they were errors
+        raise BatchError(f"{files.errors} holds answers, so it is left alone. Name another output, or move it away.")
     index.damaged += failures.damaged
     index.duplicates += len(failures.useless) - failures.damaged
     index.useless_errors = failures.useless + failures.bad_lines
@@ -164,7 +168,9 @@ def survey(errors: Path) -> Failures:
             failures.damaged += 1
             failures.useless.append(start)
             continue
-        custom_id, facts, _ = found
+        custom_id, facts, failed = found
+        if not failed and "kind" not in facts:
+            failures.results += 1
         if facts.get("kind") == BAD_LINE:
             failures.bad_lines.append(start)
             continue

@@ -284,6 +284,23 @@ async def test_what_would_be_replaced_is_a_batchs_own(place: Place, name: str, d
     assert not place.server.requests
 
 
+async def test_two_batches_share_no_file(place: Place) -> None:
+    other = Place(place.output.parent, place.server)
+    other.output = place.errors
+    await other.run(simple(2))
+    before = place.errors.read_bytes()
+    with pytest.raises(BatchError, match=r"out\.errors\.jsonl belongs to another batch, whose manifest is"):
+        await place.run()
+    place.errors.with_name("out.errors.manifest.json").unlink()
+    with pytest.raises(BatchError, match=r"out\.errors\.jsonl holds answers, so it is left alone"):
+        await place.run()
+    assert place.errors.read_bytes() == before
+    place.errors.unlink()
+    await place.run()
+    with pytest.raises(BatchError, match="belongs to another batch"):
+        await other.run()
+
+
 async def test_files_called_tmp_are_left_alone(place: Place) -> None:
     names = ("out.jsonl", "out.errors.jsonl", "out.manifest.json", "out.summary.json", "r.html")
     mine = [place.output.with_name(f"{name}.tmp") for name in names]
