@@ -26,7 +26,7 @@ from ..progress.tally import Price
 from ..provider import AsyncProvider
 from ..run import Concurrency, Run, StopRule
 from ..types import GenerateResult, Usage
-from ..wire.codec import dumps
+from ..wire.codec import dumps, loads
 from .feed import Feed
 from .files import Files, replace_atomically
 from .finish import drop_superseded, sort_output
@@ -36,7 +36,7 @@ from .plan import OnBadLine, Plan, Source
 from .report import report_html
 from .rows import BadLine, Row
 from .signals import DRAIN_SECONDS
-from .summary import summary
+from .summary import covers, summary
 
 __all__ = ["BatchResult", "Job", "JobSettings", "outlast"]
 
@@ -211,11 +211,12 @@ class Job:
             output=str(files.output),
         )
         now = tally.snapshot()
-        idle = stopped is None and not now.finished  # then what an earlier run has written tells more
-        if not (idle and files.summary.exists()):
-            replace_atomically(files.summary, [dumps(told), b"\n"])
-        if report is not None and not (idle and Path(report).exists()):
+        idle = stopped is None and not now.finished
+        kept = idle and self._is_summed_up(told)
+        if report is not None and not (kept and Path(report).exists()):
             replace_atomically(Path(report), [report_html(told, tally).encode("utf-8", "replace")])
+        if not kept:  # last: a kill before it leaves the one of an earlier run, which does not cover this one
+            replace_atomically(files.summary, [dumps(told), b"\n"])
         return BatchResult(
             total=now.total,
             done=now.done,
@@ -228,6 +229,13 @@ class Job:
             cost=now.cost,
             summary=told,
         )
+
+    def _is_summed_up(self, told: dict[str, Any]) -> bool:
+        """Whether the summary that is there covers all that this run has found done: then it tells more."""
+        try:
+            return covers(loads(self._settings.files.summary.read_bytes()), told)
+        except (OSError, ValueError):
+            return False
 
     async def _work_off(self) -> None:
         try:

@@ -15,7 +15,7 @@ from .. import __version__
 from ..progress.histogram import Histogram
 from ..progress.tally import Tally
 
-__all__ = ["summary"]
+__all__ = ["covers", "summary"]
 
 _PERCENTILES = (50, 90, 95, 99)
 
@@ -88,6 +88,19 @@ def summary(
         "ttft_s": _distribution(tally.ttft),
         "time_per_output_token_s": _distribution(tally.time_per_token),
     }
+
+
+def covers(earlier: Any, later: dict[str, Any]) -> bool:
+    """Whether a summary from a file tells of a run to its end, and of every row that a later one has passed over."""
+    try:
+        ended = earlier["stopped"] is None
+        rows = earlier["rows"]
+        answered = rows["done"] + rows["skipped"] - rows["failed_earlier"]
+        tried = rows["done"] + rows["skipped"] + rows["failed"]
+    except (TypeError, KeyError):  # another version's
+        return False
+    now = later["rows"]
+    return ended and tried >= now["skipped"] and answered >= now["skipped"] - now["failed_earlier"]
 
 
 def _iso(moment: float) -> str:

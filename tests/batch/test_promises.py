@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import Limits, RetryPolicy
+from rusty_agent.batch.job import Job
 from rusty_agent.batch.lock import Lock
 from rusty_agent.errors import BatchError
 from rusty_agent.testing import Answer, Hang, Received, answer, error, stream
@@ -103,6 +104,28 @@ async def test_a_run_with_nothing_left_to_do_sends_nothing_and_changes_no_result
     result = await place.run()
     assert (result.done, result.skipped, result.total) == (0, 3, 3)
     assert (len(place.server.requests), place.output.read_bytes()) == (3, before)
+
+
+@pytest.mark.parametrize("first", [{"limit": 1}, {"max_failures": 0}], ids=["rows that it lacks", "stopped"])
+async def test_a_summary_that_does_not_cover_all_is_replaced_when_nothing_is_left(
+    place: Place, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any]
+) -> None:
+    place.server.answer(by_prompt({"r1": error(500)}))
+    report, summary = place.output.with_name("r.html"), place.output.with_name("out.summary.json")
+    await place.run(simple(2), report=report, **first)
+    place.server.answer(said())
+    with monkeypatch.context() as killed:
+        killed.setattr(Job, "sum_up", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await place.run()
+    before = report.read_bytes()
+    await place.run(report=report)
+    told = loads_strict(summary.read_bytes())
+    assert (told["stopped"], told["rows"]["total"], told["rows"]["skipped"]) == (None, 2, 2)
+    assert report.read_bytes() != before
+    for limit in (None, 1):  # from here on nothing is new
+        await place.run(limit=limit)
+        assert loads_strict(summary.read_bytes()) == told
 
 
 async def test_changed_input_and_parameters_are_refused_with_an_explanation(place: Place) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import __version__
-from rusty_agent.batch.summary import summary
+from rusty_agent.batch.summary import covers, summary
 from rusty_agent.errors import APITimeoutError, RateLimitError
 from rusty_agent.progress.tally import Price, Tally
 from rusty_agent.types import Usage
@@ -80,6 +80,13 @@ def test_it_is_json_to_the_letter() -> None:
     for tally in (run(), Tally(), Tally(price=Price(1, 1))):
         whole = summary(tally, **OWNER, finish_reasons={None: 1})
         assert json.loads(json.dumps(whole, allow_nan=False)) == whole
+
+
+@pytest.mark.parametrize("earlier", [None, [], {}, {"stopped": None, "rows": {}}, {"stopped": None, "rows": 3}])
+def test_what_is_no_summary_covers_nothing(earlier: Any) -> None:
+    whole = summary(run(), **OWNER)
+    assert covers(whole, whole)
+    assert not covers(earlier, whole)
 
 
 def test_a_run_without_a_row_measured_nothing() -> None:
