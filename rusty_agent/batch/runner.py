@@ -136,7 +136,7 @@ async def run_batch(
         )
         with signals:
             await job.run(source, plan)
-        return await _to_its_end(job.sum_up, started, report)
+            return await _to_its_end(job.sum_up, started, report)  # which no signal cuts short
 
 
 def _check(settings: JobSettings, provider: AsyncProvider) -> float:

@@ -81,6 +81,7 @@ def _answer(words: list[str], out: Output) -> int:
 
 
 def _batch(words: list[str]) -> int:
+    _leave_in_words()
     from .batch import batch, parse_batch
 
     arguments = parse_batch(words)
@@ -154,6 +155,20 @@ def _settle_descriptors() -> None:
         if os.name == "posix":
             with suppress(OSError):
                 os.set_blocking(number, True)
+
+
+def _leave_in_words() -> None:
+    """Let SIGTERM, too, end a batch at once while nothing is under way; later the batch handles both itself."""
+
+    def leave(*_: object) -> None:
+        with suppress(OSError):  # `print` could be in the middle of another line
+            os.write(2, b"rusty-agent batch: interrupted while nothing was under way; give the same command again\n")
+        os._exit(_INTERRUPTED)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(ValueError):  # not the main thread
+            if signal.getsignal(number) in (_leave, signal.SIG_DFL):
+                signal.signal(number, leave)
 
 
 def _leave(*_: object) -> None:

@@ -160,6 +160,28 @@ def test_exit_130_a_signal_lets_what_is_under_way_end(
 
 
 @posix
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_exit_130_a_signal_ends_the_check_at_once(
+    command: Command, tmp_path: Path, number: str, words: list[str]
+) -> None:
+    script = tmp_path / "struck.py"
+    script.write_text(
+        "import os, signal, sys, time\n"
+        "from rusty_agent.batch.source import FileSource\n"
+        "from rusty_agent.cli import main\n"
+        "def check(*_, **__):\n"
+        f"    os.kill(os.getpid(), signal.{number})\n"
+        "    time.sleep(5)\n"
+        "FileSource.check = check\n"
+        "sys.exit(main())\n"
+    )
+    said = "rusty-agent batch: interrupted while nothing was under way; give the same command again\n"
+    assert command.run(*words, program=(sys.executable, str(script))) == (130, "", said)
+    assert command.run("--progress", "off").code == 0
+
+
+@posix
 def test_a_second_signal_waits_for_nothing(command: Command, server: FaultServer) -> None:
     hang = Answer((Hang(),))
     server.answer(by_prompt({f"r{number}": hang for number in range(2, 20)}))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,9 @@ import pytest
 
 from rusty_agent import AsyncProvider
 from rusty_agent.batch import runner
+from rusty_agent.batch.job import Job
 from rusty_agent.batch.lock import Lock
-from rusty_agent.batch.runner import run_batch
+from rusty_agent.batch.runner import BatchResult, run_batch
 from rusty_agent.errors import BatchError
 
 
@@ -70,6 +74,29 @@ def test_signals_need_the_main_thread(provider: AsyncProvider, tmp_path: Path) -
     thread.join()
     assert "only the main thread" in str(errors)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX ones here")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_does_not_cut_the_tidying_up_short(
+    provider: AsyncProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    sum_up, ours = Job.sum_up, list[int]()
+
+    def struck(*arguments: Any) -> BatchResult:
+        for _ in range(2):
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+        return sum_up(*arguments)
+
+    monkeypatch.setattr(Job, "sum_up", struck)
+    before = signal.signal(number, lambda *_: ours.append(number))
+    try:
+        result = await run_batch([], tmp_path / "out.jsonl", provider, handle_signals=True)
+    finally:
+        signal.signal(number, before)
+    assert (result.stopped, ours) == (None, [])
+    assert (tmp_path / "out.summary.json").exists()
 
 
 @pytest.mark.parametrize("times", [1, 3])
