@@ -31,6 +31,7 @@ class Feed:
         on_bad_line: Whether what is no row ends the feed; of a file the plan has decided that.
         limit: How many to take from the beginning of the source, bad ones included; None for all.
         refuse: Called with what is no row.
+        passed: Called when a row was passed over; not where `expected_skips` tells beforehand.
         keep_lines: Whether to keep the lines of the rows.
 
     Attributes:
@@ -38,7 +39,7 @@ class Feed:
         failed_earlier: Rows passed over so far, because they failed for good in earlier runs.
         bad_lines: Lines so far that are no rows.
         lines: The lines of the rows so far, by `custom_id`; None where they are not kept.
-        expected_skips: How many rows will be passed over, as far as can be told beforehand.
+        expected_skips: How many rows will be passed over, as far as can be told beforehand: of a limit's nothing can.
         name: What the source is called, or None.
     """
 
@@ -50,6 +51,7 @@ class Feed:
         on_bad_line: OnBadLine,
         limit: int | None,
         refuse: Callable[[BadLine], object],
+        passed: Callable[[], object] = lambda: None,
         keep_lines: bool = False,
     ) -> None:
         self._source: Any = source
@@ -57,12 +59,15 @@ class Feed:
         self._on_bad_line = on_bad_line
         self._limit = limit
         self._refuse = refuse
+        self._passed = passed
         self.skipped = 0
         self.failed_earlier = 0
         self.bad_lines = 0
         self.lines: dict[str, int] | None = {} if keep_lines else None
         known = len(plan.index.done) + len(plan.index.permanent)
         self.expected_skips = known if plan.total is None else min(known, plan.total)
+        if limit is not None:  # what is known may lie beyond it
+            self.expected_skips = 0
         self.name = None if plan.rows is None else plan.rows.name
 
     @asynccontextmanager
@@ -116,6 +121,8 @@ class Feed:
             self.failed_earlier += 1
         else:
             return True
+        if self._limit is not None:
+            self._passed()
         return False
 
     def _of_file(self, rows: FileSource) -> Iterator[Row | BadLine]:

@@ -147,6 +147,7 @@ class Job:
             on_bad_line=settings.on_bad_line,
             limit=settings.limit,
             refuse=self._write_refusal,
+            passed=self._count_passed,
             keep_lines=settings.sort and plan.moved,
         )
         self._run = Run(
@@ -189,7 +190,7 @@ class Job:
         """Make the files tidy; write the summary, and the report if there is to be one."""
         files, tally, feed, stopped = self._settings.files, self._run.tally, self._feed, self._run.stopped
         drop_superseded(files, self._index.done)
-        tally.skipped, tally.failed_earlier = feed.skipped + feed.failed_earlier, feed.failed_earlier
+        self._count_passed()
         tried = tally.skipped + tally.snapshot().finished
         all_tried = tally.total is not None and tried >= tally.total
         if stopped is not None and stopped.reason in ("budget", "interrupt") and all_tried:
@@ -294,6 +295,10 @@ class Job:
         if self._spent + self._spent / self._told * more > budget:
             said = f"${self._spent:.4f} are spent, and what is under way will use up the budget of ${budget:g}."
             self._stop("budget", said)
+
+    def _count_passed(self) -> None:
+        tally, feed = self._run.tally, self._feed
+        tally.skipped, tally.failed_earlier = feed.skipped + feed.failed_earlier, feed.failed_earlier
 
     def _write_refusal(self, bad: BadLine) -> None:
         self._errors.append(refusal_line(self._run_id, bad))

@@ -15,6 +15,7 @@ from rusty_agent import Limits, RetryPolicy
 from rusty_agent.batch.job import Job
 from rusty_agent.batch.lock import Lock
 from rusty_agent.errors import BatchError
+from rusty_agent.progress.tally import Progress
 from rusty_agent.testing import Answer, Hang, Received, answer, error, stream
 from rusty_agent.wire.codec import dumps, loads_strict
 
@@ -245,6 +246,14 @@ async def test_a_limit_and_then_the_rest(place: Place) -> None:
     assert (third.done, third.skipped, third.total) == (2, 4, 6)
     assert (await place.run(limit=3)).total == 3
     assert asked(place.server) == [f"r{number}" for number in range(6)]
+
+
+async def test_progress_counts_what_is_within_the_limit(place: Place) -> None:
+    seen: list[Progress] = []
+    place.server.answer(by_prompt({"r0": error(400), "r2": error(400), "r3": error(400)}))
+    await place.run(simple(5))
+    await place.run(limit=2, progress=seen.append)
+    assert [(now.total, now.done, now.skipped, now.failed_earlier, now.eta) for now in seen] == [(2, 0, 2, 1, None)]
 
 
 async def test_bad_lines_beyond_the_limit_are_found_when_the_limit_goes(place: Place) -> None:
