@@ -262,7 +262,7 @@ class Job:
         except Exception as error:
             if isinstance(error, RustyAgentError) and error.usage is not None:
                 self._spend(error.usage)
-            self._errors.append(error_line(self._run_id, row, error))
+            self._errors.append(error_line(self._run_id, row, error, settings.price))
             if settings.sync == "row":
                 await self._errors.commit()
             raise

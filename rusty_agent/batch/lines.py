@@ -53,8 +53,8 @@ def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | No
     return _line_of(run_id, row, response, None, facts)
 
 
-def error_line(run_id: str, row: Row, error: Exception) -> bytes:
-    """The line of a row that failed."""
+def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> bytes:
+    """The line of a row that failed; it may have cost something all the same."""
     facts: dict[str, Any] = {
         "line": row.line,
         "attempts": error.attempts if isinstance(error, RustyAgentError) else 0,
@@ -63,6 +63,8 @@ def error_line(run_id: str, row: Row, error: Exception) -> bytes:
     }
     if isinstance(error, RustyAgentError) and error.partial_text:
         facts["partial_text"] = error.partial_text
+    if price is not None and isinstance(error, RustyAgentError) and error.usage is not None:
+        facts["cost_usd"] = price.cost(error.usage.prompt_tokens, error.usage.completion_tokens)
     response = None
     said: dict[str, Any] | None = {"code": _code(error), "message": str(error)}
     if isinstance(error, APIStatusError) and error.headers:  # without headers it stood inside an answer

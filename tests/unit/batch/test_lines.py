@@ -121,7 +121,7 @@ def status(number: int, **fields: Any) -> APIStatusError:
 
 
 def test_a_refusal_of_the_endpoint_is_a_response() -> None:
-    value = decoded(error_line("r", ROW, status(400, body={"error": 1}, request_id="q")))
+    value = decoded(error_line("r", ROW, status(400, body={"error": 1}, request_id="q"), None))
     assert value["response"] == {"status_code": 400, "request_id": "q", "body": {"error": 1}}
     assert value["error"] is None
     assert value["x_rusty"] == {
@@ -135,7 +135,7 @@ def test_a_refusal_of_the_endpoint_is_a_response() -> None:
 
 
 def test_an_error_inside_an_answer_is_no_response() -> None:
-    value = decoded(error_line("r", ROW, status(500, headers={}, code="overloaded")))
+    value = decoded(error_line("r", ROW, status(500, headers={}, code="overloaded"), None))
     assert value["response"] is None
     assert value["error"] == {"code": "overloaded", "message": "said"}
 
@@ -144,7 +144,7 @@ def test_a_body_that_is_too_deep_to_be_written_costs_only_the_body() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
-    value = decoded(error_line("r", ROW, status(400, body=deep)))
+    value = decoded(error_line("r", ROW, status(400, body=deep), None))
     assert value["response"] == {"status_code": 400, "request_id": None, "body": None}
     while deep:  # else its end would be as deep a recursion
         deep = deep.pop()
@@ -164,12 +164,20 @@ def test_a_body_that_is_too_deep_to_be_written_costs_only_the_body() -> None:
     ],
 )
 def test_an_error_without_an_answer(error: Exception, code: str, permanent: bool) -> None:
-    value = decoded(error_line("r", ROW, error))
+    value = decoded(error_line("r", ROW, error, None))
     assert (value["custom_id"], value["response"]) == ("seven", None)
     assert value["error"] == {"code": code, "message": str(error)}
     facts = value["x_rusty"]
     assert (facts["kind"], facts["permanent"]) == (type(error).__name__, permanent)
     assert facts.get("partial_text") == ("so far" if code == "stream_interrupted" else None)
+
+
+def test_a_failure_that_cost_something_says_how_much() -> None:
+    error = StreamInterruptedError("cut", usage=Usage(3, 5))
+    for given, expected in ((error, 53e-6), (StreamInterruptedError("cut"), None), (ValueError("no"), None)):
+        facts = decoded(error_line("r", ROW, given, Price(1.0, 10.0)))["x_rusty"]
+        assert facts.get("cost_usd") == expected
+    assert "cost_usd" not in decoded(error_line("r", ROW, error, None))["x_rusty"]
 
 
 @pytest.mark.parametrize("code", [400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 503])
@@ -189,5 +197,5 @@ def test_a_line_that_is_no_request() -> None:
 def test_a_row_without_a_name_is_known_by_what_it_asks() -> None:
     row, same, other = (Row(1, "1", {"prompt": prompt}, {}) for prompt in "aab")
     assert row.mark == same.mark != other.mark
-    for line in (result_line("r", row, result(), None), error_line("r", row, status(400))):
+    for line in (result_line("r", row, result(), None), error_line("r", row, status(400), None)):
         assert decoded(line)["x_rusty"]["mark"] == row.mark
