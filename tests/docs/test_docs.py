@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 import rusty_agent
+from rusty_agent.batch.rows import Row, parse_row
 from rusty_agent.cli.arguments import parse
 from rusty_agent.cli.batch import parse_batch
 from rusty_agent.config import Settings
@@ -254,6 +255,14 @@ def test_reference_has_every_parameter_and_option() -> None:
         assert re.search(rf"^\| `{name}` \|", section(text, "generate_text"), re.MULTILINE), name
     for name in [*Options.__annotations__, "model", "api_key", "base_url", "preset"]:
         assert re.search(rf"^\| `{name}` \|", section(text, "AsyncProvider"), re.MULTILINE), name
+
+
+def test_rows_of_a_batch_set_the_parameters_that_the_page_says() -> None:
+    names = [*Parameters.__annotations__, "stream", "include_usage"]
+    row = parse_row({"prompt": "x", **dict.fromkeys(names)}, 1)
+    assert isinstance(row, Row)
+    [sentence] = re.findall(r"; all but (.*?):", page("batch.md"), re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", sentence)) == set(row.fields)
 
 
 def test_reference_has_every_parameter_of_a_run() -> None:
