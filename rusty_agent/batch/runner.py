@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack, get_args
 
 from ..config import checked_count, checked_kind
-from ..parameters import Parameters
+from ..parameters import Parameters, check_names
 from ..progress.show import ProgressOption, make_display
 from ..progress.tally import Price, Tally
 from ..provider import AsyncProvider
@@ -100,6 +100,7 @@ async def run_batch(
     Raises:
         BatchError: The batch cannot begin, or its files cannot be written any more.
         ValueError: An argument cannot be right; nothing was sent.
+        TypeError: There is no such argument.
     """
     provider = checked_kind(provider, AsyncProvider, "provider")
     settings = JobSettings(
@@ -158,8 +159,10 @@ def _check(settings: JobSettings, provider: AsyncProvider) -> float:
         number = isinstance(settings.budget_usd, int | float) and not isinstance(settings.budget_usd, bool)
         if not number or not 0 < settings.budget_usd < math.inf:
             raise ValueError(f"budget_usd must be a positive number of USD, not {settings.budget_usd!r}")
-    if settings.common.get("messages") is not None:
-        raise ValueError("messages belong to the rows: what is given here holds for all of them")
+    for name in ("prompt", "messages"):
+        if settings.common.get(name) is not None:
+            raise ValueError(f"{name} belongs to the rows: what is given here holds for all of them")
+    check_names(settings.common, Parameters.__annotations__, "run_batch")
     checked_concurrency(settings.concurrency)
     make_display(settings.progress, Tally())
     prepared = provider._requests.prepare("", whole=True, streamed=settings.stream, **settings.common)

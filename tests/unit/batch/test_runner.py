@@ -44,7 +44,8 @@ def provider() -> AsyncProvider:
         ({"progress": "loud"}, "progress must be"),
         ({"temperature": "hot"}, "temperature must be"),
         ({"timeout": -1}, "must be"),
-        ({"messages": [{"role": "user", "content": "x"}]}, "messages belong to the rows"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "messages belongs to the rows"),
+        ({"prompt": "x"}, "prompt belongs to the rows"),
     ],
 )
 async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(
@@ -53,6 +54,12 @@ async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(
     with pytest.raises(ValueError, match=says):
         await run_batch(["a"], tmp_path / "out.jsonl", provider, fresh=True, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["temprature", "whole", "include_usage"])
+async def test_an_argument_that_there_is_not(provider: AsyncProvider, tmp_path: Path, name: str) -> None:
+    with pytest.raises(TypeError, match=f"run_batch takes no argument '{name}'"):
+        await run_batch(["a"], tmp_path / "out.jsonl", provider, **{name: 1})  # type: ignore[arg-type]
 
 
 async def test_the_blocking_face_is_no_provider_here(tmp_path: Path) -> None:
