@@ -215,7 +215,7 @@ class Tally:
         self._recent = deque([(start, 0)])  # a sample with its prompt tokens: the last 10 s, and the one before them
         self._gauges = gauges
         self._clock = clock
-        self._started = clock()
+        self._started = self._finished_at = clock()  # the latter is when the latest row has finished
         self._ended: float | None = None
         self._done = self._failed = self._retries = 0
         self._prompt_tokens = self._completion_tokens = 0
@@ -230,6 +230,7 @@ class Tally:
             attempts: How many attempts were made, at least 1.
         """
         self._done += 1
+        self._finished_at = self._clock()
         self._retries += attempts - 1
         self.latency.add(latency)
         if ttft is not None:
@@ -250,6 +251,7 @@ class Tally:
             attempts: How many attempts were made.
         """
         self._failed += 1
+        self._finished_at = self._clock()
         self._retries += max(0, attempts - 1)
         kind = type(error).__name__
         if isinstance(error, APIStatusError):
@@ -328,10 +330,10 @@ class Tally:
     def _eta(self, elapsed: float, finished: int, left: int | None) -> float | None:
         if left is None or not finished:
             return None
-        then = self._recent[0][0]
-        if finished - then.finished >= _FEW:
-            return left * (elapsed - then.elapsed) / (finished - then.finished)
-        return left * elapsed / finished
+        recent = self._recent[0][0]
+        then = recent if finished - recent.finished >= _FEW else self.series[0]
+        eta = left * (elapsed - then.elapsed) / (finished - then.finished)
+        return max(eta, self._started + elapsed - self._finished_at) if left else 0.0  # the last may be the slowest
 
     def _read_gauges(self) -> tuple[int, int | None, int]:
         return (0, None, 0) if self._gauges is None else self._gauges()

@@ -162,6 +162,17 @@ def test_a_late_total_is_taken_up(clock: Clock) -> None:
     assert tally.snapshot().eta == 0
 
 
+def test_the_time_left_is_no_less_than_the_last_rows_have_taken_already(clock: Clock) -> None:
+    tally = Tally(total=102, clock=clock)
+    run(tally, clock, seconds=10, per_second=10)
+    for seconds in (60, 120):
+        clock.now += 60
+        tally.sample()
+        assert tally.snapshot().eta == pytest.approx(seconds)
+    tally.failed(ServerError("x", status_code=500), latency=130.0, attempts=1)
+    assert tally.snapshot().eta == pytest.approx(130 / 101)
+
+
 def test_the_end_stops_the_clock_and_tells_the_rates_of_the_whole(clock: Clock) -> None:
     tally = Tally(total=120, clock=clock)
     run(tally, clock, 20, per_second=5)
