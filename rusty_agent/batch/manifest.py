@@ -22,6 +22,7 @@ from .files import replace_atomically
 __all__ = ["Manifest"]
 
 _SHOWN_CHARACTERS = 60  # of a value in a sentence
+_EXACT = 2**53  # below it a whole number is the same as a float
 _UNSET = object()
 
 
@@ -34,6 +35,8 @@ def _canonical(value: dict[str, Any]) -> dict[str, Any]:
 def _ordered(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _ordered(value[key]) for key in sorted(value)}
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)  # 0.0 asks for what 0 asks for
     return [_ordered(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -73,6 +73,13 @@ def test_order_and_version_are_no_change() -> None:
     assert other.parameters_digest == MANIFEST.parameters_digest
 
 
+def test_a_number_is_the_same_in_either_form() -> None:
+    one, other = changed(seed=1, extra={"x": [0, 2**53, 10**20]}), changed(seed=1.0, extra={"x": [0.0, 2**53, 10**20]})
+    assert one == other
+    assert one.changes(other) == []
+    assert changed(seed=1).changes(changed(seed=1.5)) == ["parameter seed: 1 -> 1.5"]
+
+
 def test_the_caller_may_go_on_to_change_what_it_gave() -> None:
     given_parameters: dict[str, Any] = {"stop": ["x"]}
     manifest = evolve(MANIFEST, parameters=given_parameters)
