@@ -78,7 +78,7 @@ class Files:
 def refuse_overwriting(
     files: Files, source: str | os.PathLike[str] | None, report: str | os.PathLike[str] | None
 ) -> None:
-    """Refuse to write over the input, and a report that could not be written at the end or would be one of the files.
+    """Refuse what could not be written, or would write over the input, or a report over one of the batch's files.
 
     Args:
         files: What the batch writes.
@@ -88,7 +88,11 @@ def refuse_overwriting(
     Raises:
         BatchError: The message says which path is in the way.
     """
-    written = _with_temporary(files.output, files.errors, files.manifest, files.lock, files.summary)
+    ours = (files.output, files.errors, files.manifest, files.lock, files.summary)
+    for path in ours:
+        if os.path.exists(path) and not path.is_file():  # a folder; or a pipe, which would be read for ever
+            raise not_regular(path)
+    written = _with_temporary(*ours)
     if report is not None:
         page = Path(report)
         if os.path.exists(page) and not page.is_file():

@@ -45,11 +45,11 @@ def _refuse_shared(path: Path, manifest: Path) -> None:
 
 def _is_ours(path: Path, fields: set[str]) -> bool:
     """Whether a batch may have written it, which is true of what is missing, or what a loss of power has emptied."""
-    if not path.is_file():  # a pipe would be read for ever
-        return not path.exists()
     try:
         data = path.read_bytes()
         told = loads(data) if data.strip(b"\0") else dict.fromkeys(fields)
+    except FileNotFoundError:
+        return True
     except OSError as error:
         raise BatchError(f"{path} cannot be read: {error.strerror or error}. Give the permission.") from error
     except ValueError:

@@ -19,7 +19,7 @@ from attrs import define, field
 
 from ..errors import BatchError
 from ..wire.codec import loads
-from .files import BLOCK_BYTES, Files, not_regular, replace_atomically
+from .files import BLOCK_BYTES, Files, replace_atomically
 from .lines import BAD_LINE, ID_PREFIX
 
 __all__ = [
@@ -109,9 +109,6 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
         BatchError: A file cannot be read, or holds something else: it would be damaged by going on.
     """
     index = Index()
-    for path in (files.output, files.errors):
-        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be read for ever
-            raise not_regular(path)
     begun = files.manifest.exists()  # it is written before any line
     done, useless = index.done, index.useless_results
     for start, _, line in read_lines(files.output):

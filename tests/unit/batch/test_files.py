@@ -55,6 +55,14 @@ def test_links_in_a_circle_are_a_file_that_cannot_be_opened(tmp_path: Path) -> N
 WRITTEN = ["output", "errors", "manifest", "lock", "summary"]
 
 
+@pytest.mark.parametrize("which", WRITTEN)
+def test_a_folder_is_no_file_of_a_batch(tmp_path: Path, which: str) -> None:
+    files = Files.of(tmp_path / "out.jsonl")
+    getattr(files, which).mkdir()
+    with pytest.raises(BatchError, match="is no regular file"):
+        refuse_overwriting(files, None, None)
+
+
 @pytest.mark.parametrize("ending", ["", ".rusty-agent.tmp"])
 @pytest.mark.parametrize("which", WRITTEN)
 def test_the_input_and_the_report_are_no_files_of_the_batch(tmp_path: Path, which: str, ending: str) -> None:
