@@ -124,7 +124,7 @@ class _Stderr:
             width = 0 if self._stream is None else os.get_terminal_size(self._stream.fileno()).columns
         except Exception:  # closed in the meantime, or a stand-in that only claims to be a terminal
             width = 0
-        return (width or _COLUMNS) - 1
+        return max(1, (width or _COLUMNS) - 1)  # 0 would be no bound to tqdm
 
     def write(self, text: str) -> None:
         """Write and flush, if that can be done at once."""

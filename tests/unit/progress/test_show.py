@@ -156,10 +156,14 @@ class Terminal:
     """A terminal 60 columns wide."""
 
     def __init__(self) -> None:
-        fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+        pytest.importorskip("termios")
         self._master, self.slave = os.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+        self.resize(60)
         self.stream = os.fdopen(self.slave, "w", encoding="utf-8")
+
+    def resize(self, columns: int) -> None:
+        fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def display(self, tally: Tally) -> Display:
         """A display of a run that has this terminal for its standard error."""
@@ -226,6 +230,17 @@ async def test_a_terminal_is_redrawn_only_if_something_changed(terminal: Termina
     async with terminal.display(Tally(total=100)):
         await asyncio.sleep(0.2)
     assert terminal.said().count("0/100 done") == 2  # the first time and the last
+
+
+async def test_the_narrowest_terminal(terminal: Terminal, both: str) -> None:
+    terminal.resize(1)
+    tally = Tally(total=100)
+    rows(tally, 50)
+    async with terminal.display(tally):
+        await asyncio.sleep(0.05)
+    drawn = terminal.said().rstrip().split("\r")
+    assert len(drawn) > 1
+    assert max(map(len, drawn[:-1])) <= 1
 
 
 async def test_what_a_longer_line_left_is_wiped_out(terminal: Terminal, both: str) -> None:
