@@ -160,6 +160,21 @@ def test_exit_130_a_signal_lets_what_is_under_way_end(
 
 
 @posix
+def test_an_interrupt_says_nothing_between_lines_of_json(command: Command, server: FaultServer) -> None:
+    server.answer(SLOW)
+    child = command.start("--progress", "json")
+    server.wait_for(4, 10)
+    child.send_signal(signal.SIGTERM)
+    ended = finish(child)
+    *shown, last = ended.err.splitlines()
+    assert (ended.code, last) == (
+        130,
+        "rusty-agent batch: 4 answered. Interrupted: the same command goes on from here.",
+    )
+    assert all(json.loads(line) for line in shown)
+
+
+@posix
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["run", "dry run"])
 def test_exit_130_a_signal_ends_the_check_at_once(
