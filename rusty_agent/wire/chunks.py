@@ -298,7 +298,7 @@ class ChunkDecoder:
         delta, message, text = choice.get("delta"), choice.get("message"), choice.get("text")
         if delta:
             unknown |= self._deltas.decode(delta, index, out)
-        if len(out) > before or self._held:
+        if len(out) > before or (delta and any(of == index for _, of in self._held)):
             self.begun = _with(self.begun, index)
         elif message and delta is None and index not in self.begun:
             unknown |= self._deltas.decode(message, index, out)

@@ -120,6 +120,7 @@ def test_a_message_after_deltas_is_no_news(empty: dict[str, Any]) -> None:
 
 def test_messages_may_be_the_pieces() -> None:
     assert _decode(*(_choice(message={"content": text}) for text in "abc"))[0] == ["a", "b", "c"]
+    assert _decode(*(_choice(message={"content": text}) for text in ("a\ud83d", "\ude00b")))[0] == ["a", "😀b"]
 
 
 TEXTS = ["a", "b", "c", 'say "hi"', "a\\b", "a\nb", "é世😀", '"', '"content": "x"', "\x7f\u2028", "}]}", "d", "e"]
