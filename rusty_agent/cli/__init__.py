@@ -165,10 +165,11 @@ def _leave_in_words() -> None:
             os.write(2, b"rusty-agent batch: interrupted while nothing was under way; give the same command again\n")
         os._exit(_INTERRUPTED)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(ValueError):  # not the main thread
-            if signal.getsignal(number) in (_leave, signal.SIG_DFL):
-                signal.signal(number, leave)
+    with suppress(ValueError):  # not the main thread
+        if signal.getsignal(signal.SIGINT) is _leave:
+            signal.signal(signal.SIGINT, leave)
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, leave)
 
 
 def _leave(*_: object) -> None:
