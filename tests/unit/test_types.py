@@ -1,45 +1,8 @@
-"""The values: what they check, and that they compare, copy and pickle."""
+"""Results and events: what they tell."""
 
 from __future__ import annotations
 
-import copy
-import pickle
-from typing import Any
-
-import attrs
-import pytest
-
-from rusty_agent import types
 from rusty_agent.types import GenerateResult, Usage
-
-VALUES = [
-    Usage(1, 2, 3, 1, 1, {"a": 1}),
-    types.ToolCall("i", "f", "{}", {"a": 1}),
-    GenerateResult(
-        "t", "stop", "m", Usage(1, 2, 3), "r", "n", [types.ToolCall("i", "f", "{}")], "id", 0.5, 1.5, 2, {"a": 1}
-    ),
-    types.TextDelta("t", 1),
-    types.ReasoningDelta("t", 1),
-    types.RefusalDelta("t", 1),
-    types.ToolCallDelta(0, "i", "f", "{", 1, {"a": 1}),
-    types.UsageUpdate(Usage(1, 2, 3)),
-    types.Finish("stop", 1),
-    types.RawChunk({"a": 1}),
-    types.MapItem(3, "p", GenerateResult("t")),
-]
-
-
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_values_compare_copy_and_pickle(value: Any) -> None:
-    assert copy.deepcopy(value) == value
-    assert pickle.loads(pickle.dumps(value)) == value
-    assert not hasattr(value, "__dict__")
-    assert repr(value).startswith(type(value).__name__)
-
-
-def test_every_value_is_tried_here() -> None:
-    names = {name for name in types.__all__ if attrs.has(getattr(types, name))}
-    assert {type(value).__name__ for value in VALUES} == names
 
 
 def test_a_result_is_its_text() -> None:
