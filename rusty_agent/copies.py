@@ -6,6 +6,7 @@ slots included. Never touched: those parts.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection
 from copy import deepcopy
 from typing import Any, Self
@@ -18,9 +19,9 @@ class Copied:
 
     _own: Collection[str]
 
+    @abstractmethod
     def _twin(self) -> Self:
         """Another one, with its own attributes and no other ones."""
-        raise NotImplementedError
 
     def __copy__(self) -> Self:
         twin = self._twin()

@@ -321,8 +321,9 @@ class Limiter:
     def _refused(self, permit: Permit, error: RustyAgentError, status: int | None) -> bool:
         """Whether an attempt was turned away for load, or what must be taken for it."""
         told = status in OVERLOADED or isinstance(error, APIConnectionError) or self._absence.noticed
-        if not (told and error.retryable and self._adapting):
-            return told and error.retryable
+        told = told and error.retryable
+        if not (told and self._adapting):
+            return told
         sure = status == 429 or (isinstance(error, APIStatusError) and error.retry_after is not None)
         return self._adaptive.refused(permit._epoch, self.in_flight, sure=sure)
 

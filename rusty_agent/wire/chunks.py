@@ -262,10 +262,8 @@ class ChunkDecoder:
         if loose:  # from here on no string waits for its other half
             chunk = mend(chunk)
         self._keep_meta(chunk, small)
-        # Beside choices, be they empty as in the chunk with the counts, an object that says nothing is no error.
-        error = failure.told(chunk.get("error")) if "choices" in chunk else chunk.get("error")
-        if error or choice_error or self._failed or failure.is_error(chunk):
-            told = chunk if error or not choice_error else {"error": choice_error}
+        if choice_error or self._failed or failure.is_error(chunk):
+            told = {"error": choice_error} if choice_error and not _error_within(chunk) else chunk
             self.error = failure.in_band(told, f"finish_reason {self._failed!r}" if self._failed else "")
         elif unknown:
             self.news = True

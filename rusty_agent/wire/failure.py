@@ -163,10 +163,10 @@ def is_error(body: Any) -> bool:
         return True
     coded = any(body.get(name) and str(body[name]).lower() not in _FINE for name in _CODES)
     message = body.get("message") or body.get("msg")
-    if body.get("choices"):
-        return coded and bool(message) and isinstance(message, str)
-    error, detail = body.get("error"), body.get("detail")
-    if isinstance(body.get("choices"), list):
+    error, detail, choices = body.get("error"), body.get("detail"), body.get("choices")
+    if choices:
+        return bool(told(error)) or (coded and bool(message) and isinstance(message, str))
+    if isinstance(choices, list):
         error, detail = told(error), isinstance(detail, str) and detail.lower() not in _FINE
     if error or detail or body.get("object") == "error" or body.get("type") == "error":
         return True

@@ -30,7 +30,7 @@ DOUBTFUL_TAIL_SECONDS = 120.0
 """… that came with content, since some send one with each chunk; or for calls of tools, since LiteLLM makes some of
 these itself and goes on with what its model says then (`MCPStreamingIterator`)."""
 
-CALLS = frozenset({"tool_calls", "function_call"})
+_CALLS = frozenset({"tool_calls", "function_call"})
 
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
@@ -214,7 +214,7 @@ class ReplyDecoder:
         chunks = self._chunks
         if chunks.early or not begun or not self._finished():
             return 0.0
-        sure = chunks.reason_alone and CALLS.isdisjoint(chunks.reasons.values())
+        sure = chunks.reason_alone and _CALLS.isdisjoint(chunks.reasons.values())
         return TAIL_SECONDS if sure else DOUBTFUL_TAIL_SECONDS
 
     def _end_as_said(self, out: list[Delta]) -> None:
