@@ -54,6 +54,7 @@ class Call:
         self._budget = budget if caller is None else _OF_RUNS
         self._scope = Scope(loop)
         self._closed = False
+        self._whole = False  # whether all of the answer is wanted before the call is over
         self.loop = loop  # handed on: to ask for the running one is a system call before Python 3.12
         self.warnings = prepared.warnings
         now = loop.time()
@@ -80,15 +81,9 @@ class Call:
         Raises:
             RustyAgentError: None did, or the call was closed meanwhile.
         """
+        self._whole = whole
         try:
-            deltas = await retrying(
-                lambda number: self._begin_attempt(number, whole),
-                self._policy,
-                self._budget,
-                self._nap,
-                clock=self,
-                sent_back=self._is_sent_back,
-            )
+            deltas = await retrying(self, self._policy, self._budget)
         finally:
             if whole:
                 self.close()
@@ -127,16 +122,19 @@ class Call:
             raise self._adaptation.error(error) from None
         return True
 
-    def _is_sent_back(self, error: RustyAgentError) -> bool:
-        """Whether it is nothing but too many calls (429), or an endpoint that has too much to do or is away.
-
-        Runs wait for that to pass, and a call by itself does not: somebody may be waiting for it.
+    def send_back(self, error: RustyAgentError) -> bool:
+        """Go back to the end of the line, if it is nothing but too many calls (429), or, of a run, an endpoint that
+        has too much to do or is away: runs wait for that to pass, their clocks stopped, and for a call by itself
+        somebody may be waiting. Tells whether it did.
         """
         if self._limiter is None:
             return False
-        return isinstance(error, RateLimitError) or (self.stands_in_line and self._limiter.will_pass(error))
+        back = isinstance(error, RateLimitError) or (self.stands_in_line and self._limiter.will_pass(error))
+        if back and self.stands_in_line:
+            self._waits_since = self.loop.time()
+        return back
 
-    async def _nap(self, seconds: float) -> None:
+    async def nap(self, seconds: float) -> None:
         """Wait between two attempts."""
         if self._closed:  # by a retry hook
             raise given_up()
@@ -161,10 +159,11 @@ class Call:
             self.deadline += waited
         return permit
 
-    async def _begin_attempt(self, number: int, whole: bool) -> list[Delta]:
+    async def make_attempt(self, number: int) -> list[Delta]:
+        """Make an attempt, up to its first content, or all of it if that is wanted; see `begin`."""
         if self._closed:
             raise given_up()
-        limiter, caller = self._limiter, self._caller
+        limiter, caller, whole = self._limiter, self._caller, self._whole
         if limiter is not None and caller is not None:
             permit = None if number > 1 else limiter.try_acquire(caller, len(self._exchange.body))
             self._permit = permit or await self._admitted(limiter, caller)
@@ -183,7 +182,7 @@ class Call:
             self._give_back(error)
             if not (isinstance(error, APIStatusError) and self._adapts_to(error)):
                 raise
-            return await self._begin_attempt(number, whole)  # ends: each round leaves one parameter out
+            return await self.make_attempt(number)  # ends: each round leaves one parameter out
         if decoder.ended:
             self._give_back(decoder.error)
         if decoder.error is not None and (whole or not decoder.has_content):
@@ -200,8 +199,6 @@ class Call:
             permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._exchange.limits.total)
         elif isinstance(error, RustyAgentError):
             permit.failed(error, self._policy.max_retry_after)
-            if self.stands_in_line and self._is_sent_back(error):
-                self._waits_since = self.loop.time()
         else:
             permit.release()
 

@@ -1,6 +1,6 @@
 """Which failures are tried again, how long to wait, how often: the only door to backoff.
 
-In: a coroutine function that makes one attempt. Out: what it returns, or its last error. Never touched: what an
+In: a call that makes one attempt at a time. Out: what the last one brought, or its error. Never touched: what an
 attempt is.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -19,7 +18,7 @@ from ..policy import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 TURNS = 16
 """How often a call may be sent back to the end of the line."""
@@ -33,8 +32,8 @@ _NO_WAIT_SECONDS = 0.1  # some ask for no wait, again and again: then all that a
 logger = logging.getLogger("rusty_agent")
 
 
-class Clock(Protocol):
-    """A call's times.
+class Retriable(Protocol[T]):
+    """A call that may take several attempts.
 
     Attributes:
         asked: When it began, by `time.monotonic`: a loop's own clock may tell milliseconds only.
@@ -46,26 +45,26 @@ class Clock(Protocol):
     deadline: float | None
     stands_in_line: bool
 
+    async def make_attempt(self, number: int) -> T:
+        """Make an attempt, given its number; it has cleaned up after itself when it raises."""
 
-async def retrying(
-    attempt: Callable[[int], Awaitable[T]],
-    policy: RetryPolicy,
-    budget: RetryBudget,
-    nap: Callable[[float], Awaitable[None]],
-    *,
-    clock: Clock,
-    sent_back: Callable[[RustyAgentError], bool],
-) -> T:
+    async def nap(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+
+    def send_back(self, error: RustyAgentError) -> bool:
+        """Go back to the end of the line in which it stands, if the error asks for no more; whether it did.
+
+        That costs it neither the budget nor one of the few retries, but one of `TURNS`.
+        """
+
+
+async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget) -> T:
     """Make attempts until one succeeds, fails for good, or no more are allowed.
 
     Args:
-        attempt: Makes one attempt, given its number; it has cleaned up after itself when it raises.
+        call: Makes them.
         policy: How often and how long.
         budget: What the provider may spend on retries.
-        nap: Waits this many seconds.
-        clock: The call's times.
-        sent_back: Whether an error only sends the call back to the end of the line in which it stands: that costs it
-            neither the budget nor one of the few retries, but one of `TURNS`.
 
     Raises:
         RustyAgentError: The last attempt's error; `attempts` says how many there were.
@@ -74,38 +73,38 @@ async def retrying(
     turns = failed = 0
     while True:
         try:
-            result = await attempt(number)
+            result = await call.make_attempt(number)
         except RustyAgentError as error:
             error.attempts = number
-            if policy.max_retries and sent_back(error):
+            if policy.max_retries and call.send_back(error):
                 turns += 1
                 delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
                 if delay is not None and not _invited(error):
                     delay = min(delay, _WINDOW_SECONDS if isinstance(error, RateLimitError) else LOOK_AGAIN_SECONDS)
-                if not clock.stands_in_line and _too_late(delay, clock):
+                if not call.stands_in_line and _too_late(delay, call):
                     delay = None
             else:
                 failed += 1
                 delay = _delay(error, failed, policy.max_retries, policy)
-                if _too_late(delay, clock) or not (delay is None or _affordable(error, budget)):
+                if _too_late(delay, call) or not (delay is None or _affordable(error, budget)):
                     delay = None
             logger.debug("attempt %d failed, %s: %s", number, _plan(delay), error)
-            _report(policy, clock, number, error, delay)
+            _report(policy, call, number, error, delay)
             if delay is None:
                 raise
             wait = delay
         else:
             budget.earn(number)
             if policy.on_attempt is not None:
-                _report(policy, clock, number, None, None)
+                _report(policy, call, number, None, None)
             return result
-        await nap(wait)
+        await call.nap(wait)
         number += 1
 
 
-def _too_late(delay: float | None, clock: Clock) -> bool:
+def _too_late(delay: float | None, call: Retriable[T]) -> bool:
     """Whether the call must be over before the delay is."""
-    deadline = clock.deadline
+    deadline = call.deadline
     return delay is not None and deadline is not None and asyncio.get_running_loop().time() + delay >= deadline
 
 
@@ -117,9 +116,9 @@ def _affordable(error: RustyAgentError, budget: RetryBudget) -> bool:
     return False
 
 
-def _report(policy: RetryPolicy, clock: Clock, number: int, error: Exception | None, delay: float | None) -> None:
+def _report(policy: RetryPolicy, call: Retriable[T], number: int, error: Exception | None, delay: float | None) -> None:
     if policy.on_attempt is not None:
-        policy.on_attempt(AttemptReport(number, error, delay, monotonic() - clock.asked))
+        policy.on_attempt(AttemptReport(number, error, delay, monotonic() - call.asked))
 
 
 class RetryBudget:
