@@ -228,6 +228,9 @@ class _Items(RunItems, AsyncGenerator[MapItem, None]):
         self._cut = False
 
     async def asend(self, value: None) -> MapItem:
+        return await self.__anext__()
+
+    async def __anext__(self) -> MapItem:
         if self._cut:
             raise RuntimeError(CUT_SHORT)
         try:

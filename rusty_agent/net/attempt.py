@@ -235,9 +235,11 @@ class Attempt:
     def meta(self) -> dict[str, Any]:
         """The answer's fields that are no content; those that are, of one JSON object, as the endpoint sent them."""
         meta, mask = self.decoder.meta, self._exchange.mask
-        others = {name: value for name, value in meta.items() if name != "choices"}
+        others = {**meta, "choices": None} if "choices" in meta else meta
         masked: dict[str, Any] = mask(others)
-        return meta if masked is others else {name: masked.get(name, value) for name, value in meta.items()}
+        if masked is others:
+            return meta
+        return {**masked, "choices": meta["choices"]} if "choices" in meta else masked
 
     def _mask(self, error: RustyAgentError) -> None:
         mask = self._exchange.mask

@@ -203,6 +203,13 @@ def test_escapes_hide_no_key_and_fields_stay_in_order(face: Face, serve: Serve) 
     assert list(result.raw) == ["echo", *completion("hi"), "last"]
 
 
+def test_names_of_fields_show_no_key(face: Face, serve: Serve) -> None:
+    document = dumps({KEY: {KEY: 1}, **completion(f"my {KEY}")})
+    result = face.generate(face.provider(serve(answer(document))), include_usage=True)
+    assert (result.text, result.raw["***"]) == (f"my {KEY}", {"***": 1})
+    assert list(result.raw) == ["***", *completion("")]
+
+
 def test_errors_cannot_steer_a_terminal(face: Face, serve: Serve) -> None:
     raised = face.stream(face.provider(serve(error(400, "a\x1b[2Jb\r\nc\x9b31m\u202ed")))).failure
     assert str(raised).isprintable()
