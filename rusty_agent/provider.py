@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from yarl import URL
 
-from .call import Call, Outcome
+from .call import Call
 from .config import (
     Settings,
     chat_url,
@@ -33,6 +33,7 @@ from .many import ManyPrompts
 from .net.guard import drop_closed
 from .net.http.transport import Transport, TransportOptions, proxies_of_environment
 from .net.retry import RetryBudget
+from .outcome import Outcome
 from .parameters import FromPreset, LocalOptions, Parameters, check_names, keeps_secrets, shows
 from .policy import Limits, RetryPolicy, Timeout
 from .presets import Preset, find_preset

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from .call import Call, Outcome, all_was_given
+from .call import Call
 from .errors import RustyAgentError
 from .net.attempt import Attempt
+from .outcome import Outcome, all_was_given
 from .types import GenerateResult, StreamEvent, TextDelta
 from .wire.delta import Delta
 

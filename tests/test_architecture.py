@@ -19,6 +19,7 @@ FLOORS = (
     {"net"},
     {"requests"},
     {"call", "run"},
+    {"outcome"},
     {"stream", "many"},
     {"provider"},
     {"sync"},

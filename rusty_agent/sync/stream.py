@@ -14,7 +14,8 @@ from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from ..call import Call, Outcome, all_was_given
+from ..call import Call
+from ..outcome import Outcome, all_was_given
 from ..stream import AsyncTextStream
 from ..types import GenerateResult, StreamEvent, TextDelta
 from ..wire.delta import Delta
