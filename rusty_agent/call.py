@@ -167,9 +167,9 @@ class Call:
             self._permit = permit or await self._admitted(limiter, caller)
             self._waits_since = None
         self.attempt = attempt = Attempt(self.loop, self._transport, self._exchange, number, self.deadline)
-        decoder = attempt.decoder
         try:
             await attempt.open()
+            decoder = attempt.decoder
             deltas = await attempt.read()
             while not (decoder.ended or (not whole and _committed(attempt, deltas))):
                 more = await attempt.read()

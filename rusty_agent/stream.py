@@ -180,6 +180,7 @@ class AsyncTextStream(Outcome):
 
     async def _begin(self) -> list[Delta]:
         call = self._call = self._start()
+        del self._start  # a stream may live long, and it begins once
         deltas = await call.begin(whole=False)
         self._begun = True
         return deltas

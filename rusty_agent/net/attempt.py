@@ -38,6 +38,8 @@ __all__ = ["Attempt", "Exchange", "given_up"]
 _ERROR_BODY_SECONDS = 2.0
 _UNMASKED = frozenset({"partial_text", "usage"})  # what the caller was given already
 
+_NOTHING_YET = ReplyDecoder()  # never fed. A decoder is nine objects, and most of a call's time is waiting
+
 
 @define(eq=False, repr=False)
 class Exchange:
@@ -74,9 +76,7 @@ class Attempt:
         number: int,
         deadline: float | None,
     ) -> None:
-        self.decoder = ReplyDecoder(
-            exchange.max_bytes, choices=exchange.fields.get("n"), split_thinking=exchange.split_thinking
-        )
+        self.decoder = _NOTHING_YET
         self.headers: Mapping[str, str] = {}
         self.received = 0
         self.number = number
@@ -123,6 +123,9 @@ class Attempt:
                     sending=self._watchdog.waiting,
                 )
                 self.headers = response.headers
+                self.decoder = ReplyDecoder(
+                    exchange.max_bytes, choices=exchange.fields.get("n"), split_thinking=exchange.split_thinking
+                )
                 if not self._transport.inflates:
                     self._inflater = inflater_for(response.headers.get("content-encoding"))
                 status = response.status
