@@ -81,7 +81,7 @@ class DeltaDecoder:
             message = {"content": message}
         text, told = message.get("content"), self._told.get(index)
         left_out = set()
-        if index in self.spoken and told is None:  # the whole of what came in pieces
+        if index in self.spoken:  # the whole of what came in pieces
             left_out.add("content")
         elif isinstance(text, str):
             message = {**message, "content": text.removeprefix(told or "") if text.startswith(told or "") else ""}
@@ -90,7 +90,11 @@ class DeltaDecoder:
             left_out |= message.keys() - {"content", "tool_calls"}
         if index in self._tools:
             left_out |= {"tool_calls", "function_call"}
-        return self.decode({name: item for name, item in message.items() if name not in left_out}, index, out)
+        spoken = self.spoken
+        unknown = self.decode({name: item for name, item in message.items() if name not in left_out}, index, out)
+        if index in self._told:
+            self.spoken = spoken  # a summary is no piece
+        return unknown
 
     def flush(self, out: list[Delta]) -> None:
         """The answer has ended: hand out what waited for its other half."""

@@ -575,6 +575,12 @@ def test_an_end_mark_is_not_believed_after_what_is_no_answer(
 
 
 SAID = {"role": "assistant", "content": "Hi"}
+SAID_IN_PARTS = {"type": "text", "text": "Hi"}
+
+
+def _beside(*pieces: tuple[str, str]) -> list[dict[str, Any]]:
+    """Deltas, each beside a message that tells all that has come so far."""
+    return [{"delta": {"content": piece}, "message": {"content": so_far}} for piece, so_far in pieces]
 
 
 @pytest.mark.parametrize(
@@ -582,7 +588,11 @@ SAID = {"role": "assistant", "content": "Hi"}
     [
         # a message beside empty deltas is all that has come so far
         ([{"delta": {"content": ""}, "message": SAID}] * 2, "Hi"),
-        ([{"delta": {"content": ""}, "message": {"content": text}} for text in ("H", "Hi", "Hi")], "Hi"),
+        (_beside(("", "H"), ("", "Hi"), ("", "Hi")), "Hi"),
+        ([{"delta": {"content": ""}, "message": {"content": [SAID_IN_PARTS]}}] * 2, "Hi"),
+        # … though text comes in pieces later (Perplexity)
+        (_beside(("", ""), ("Hi", "Hi"), ("", "Hi")), "Hi"),
+        (_beside(("", "H"), ("i", "Hi"), ("", "Hi")), "Hi"),
         # and so is a text
         ([{"delta": {"content": "H"}}, {"delta": {"content": "i"}}, {"delta": {}, "text": "Hi"}], "Hi"),
         ([{"delta": {"content": "Hi"}}, {"delta": {"content": ""}, "text": "</s>"}], "Hi"),
