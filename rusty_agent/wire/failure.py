@@ -227,8 +227,14 @@ def _fields(body: Any) -> dict[str, Any]:
         outer = detail
     inner = outer.get("error")
     error = next(filter(None, (_object(outer.get(name)) for name in _INNER)), outer)
-    said = [error.get("message"), inner if isinstance(inner, str) else None, outer.get("message"), outer.get("detail")]
-    said += [error.get("detail"), *map(error.get, _MESSAGES), outer.get("errors"), outer.get("text")]
+    said = [error.get("message"), inner if isinstance(inner, str | list) else None, outer.get("message")]
+    said += [
+        outer.get("detail"),
+        error.get("detail"),
+        *map(error.get, _MESSAGES),
+        outer.get("errors"),
+        outer.get("text"),
+    ]
     message = next(filter(None, said), None)
     kind = error.get("type") or outer.get("error_type")
     code = next((error[name] for name in _CODES if error.get(name) is not None), None)
