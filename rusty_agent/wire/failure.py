@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -228,23 +229,30 @@ def _fields(body: Any) -> dict[str, Any]:
     inner = outer.get("error")
     error = next(filter(None, (_object(outer.get(name)) for name in _INNER)), outer)
     said = [error.get("message"), inner if isinstance(inner, str | list) else None, outer.get("message")]
-    said += [
-        outer.get("detail"),
-        error.get("detail"),
-        *map(error.get, _MESSAGES),
-        outer.get("errors"),
-        outer.get("text"),
-    ]
-    message = next(filter(None, said), None)
+    said += [outer.get("detail"), error.get("detail"), *map(error.get, _MESSAGES)]
+    said += [outer.get("errors"), outer.get("text")]
+    message, cause = _message(next(filter(None, said), None)), _cause(error)
+    if cause not in message:
+        message = f"{message}: {cause}" if message else cause
     kind = error.get("type") or outer.get("error_type")
     code = next((error[name] for name in _CODES if error.get(name) is not None), None)
     param = error.get("param")
     return {
-        "message": _message(message),
+        "message": message,
         "code": code if isinstance(code, str | int) and not isinstance(code, bool) else None,
         "type": kind if isinstance(kind, str) else None,
         "param": param if isinstance(param, str) else None,
     }
+
+
+def _cause(error: dict[str, Any]) -> str:
+    """What a provider has said to OpenRouter, whose own message is «Provider returned error»."""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if isinstance(raw, str):
+        with suppress(ValueError):  # not JSON: words, or a page
+            raw = loads(raw.encode())
+    return _message(raw)
 
 
 def _as_it_is(body: Any) -> str:

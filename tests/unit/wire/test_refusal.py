@@ -80,6 +80,16 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
         400,
         RENAMED,
     ),
+    "OpenRouter": (
+        {
+            "error": {
+                "message": "Provider returned error",
+                "metadata": {"raw": dumps(openai("Unknown parameter: 'seed'")).decode()},
+            }
+        },
+        400,
+        ("seed", None),
+    ),
     "Groq": (openai("'seed' : property 'seed' is unsupported, did you mean 'user'?"), 400, ("seed", None)),
 }
 LEFT_ALONE = {
