@@ -25,22 +25,23 @@ _OPTIONAL = frozenset(
     | {"service_tier", "store", "metadata", "user", "safety_identifier", "prompt_cache_key", "verbosity"}
 )
 
+# Where nothing but the default is taken, as of the o-series' `temperature` and of Kimi's, leaving the parameter out is
+# what the endpoint asks for.
+_DEFAULT_ONLY = r"only (the default|[\d.]+ is allowed)"
+
 # Compiled when an endpoint refuses something, which most never do: all together take a millisecond.
 _REFUSAL = (
     r"unsupported|not (currently )?(supported|allowed|permitted|available|accepted)|(does|do) ?n[o']t support|unknown"
-    r"|unrecogni[sz]ed|unexpected|extra[ _](inputs|fields|forbidden)|forbidden|no such (parameter|field)"
-    r"|invalid (parameter|argument|field) name\b"
+    r"|unrecogni[sz]ed|unexpected|extra[ _](inputs|fields|forbidden)|forbidden|deprecated|no such (parameter|field)"
+    rf"|invalid (parameter|argument|field) name\b|{_DEFAULT_ONLY}"
 )
 
-# What is refused is the value: the next call may well send another. Only where nothing but the default is taken, as
-# of the o-series' `temperature`, leaving the parameter out is what the endpoint asks for.
+# What is refused is the value: the next call may well send another. Fireworks tells it though it refuses the field.
 _VALUE = (
-    r"\bvalues?\b|must be|at (most|least)|\btoo \w+|out of (range|bounds)|(less|greater|more|fewer) than|\bbetween\b"
-    r"|exceed|m(ax|in)imum|[<>≤≥]"
+    r"(?<!', )\bvalues?\b|must be|at (most|least)|\btoo \w+|out of (range|bounds)|(less|greater|more|fewer) than"
+    r"|\bbetween\b|exceed|m(ax|in)imum|[<>≤≥]"
 )
 _VALUE_CODES = frozenset({"unsupported_value", "invalid_value"})
-_DEFAULT_ONLY = r"only the default"
-
 # A sentence about these may use a parameter's name for something else, such as a property in a tool's schema.
 _ELSEWHERE = r"\b(messages|tools?|functions?|schema|response_format)\b"
 
@@ -82,9 +83,14 @@ def _is_about_a_value(error: APIStatusError) -> bool:
 
 
 def _names(message: str, name: str) -> bool:
-    """Whether a message speaks of a parameter; one that is a word of the language (`user`) must be marked as a name."""
-    mark = "" if "_" in name else r"""(['"`]|body\.|(parameter|argument|field|property|supplied):? )"""
-    return re.search(rf"{mark}(?<!\w){re.escape(name)}(?!\w)", message) is not None
+    """Whether a message speaks of a parameter; one that is a word of the language (`user`) must be marked as a name.
+
+    xAI spells names in its own way: `presencePenalty`.
+    """
+    if "_" in name:
+        return _says(rf"(?<!\w){name.replace('_', '_?')}(?!\w)", message)
+    mark = r"""['"`]|body\.|(parameter|argument|field|property|supplied):? |: """
+    return _says(rf"({mark}){name}(?!\w)|(?<!\w){name}: ", message)
 
 
 class Refusals:

@@ -80,6 +80,28 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
         400,
         RENAMED,
     ),
+    "Anthropic": (openai("`temperature` is deprecated for this model."), 400, ("temperature", None)),
+    "Bedrock": (
+        {"message": "The model returned the following errors: temperature is deprecated for this model."},
+        400,
+        ("temperature", None),
+    ),
+    "Moonshot": (
+        openai("invalid temperature: only 1 is allowed for this model"),
+        400,
+        ("temperature", None),
+    ),
+    "Fireworks": (
+        openai("Extra inputs are not permitted, field: 'stream_options', value: {'include_usage': True}"),
+        400,
+        ("stream_options", None),
+    ),
+    "xAI": (
+        {"code": "Client specified an invalid argument", "error": "Argument not supported on this model: topP"},
+        400,
+        ("top_p", None),
+    ),
+    "xAI's other words": ({"error": "Model grok-4 does not support parameter topP."}, 400, ("top_p", None)),
     "OpenRouter": (
         {
             "error": {
