@@ -145,7 +145,9 @@ def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
 
 def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -> None:
     """Take what the answer's headers say of trying again into an error that stood in its body; as `status_error`."""
-    error.retry_after = retry_after(headers, now)
+    asked = retry_after(headers, now)
+    if asked is not None:
+        error.retry_after = asked
     error.retryable = errors.may_pass(error.status_code, (error.code, error.type), headers)
 
 
@@ -199,6 +201,8 @@ def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: An
     text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
     error = kind(text, status_code=status, body=decoded, **fields, **more)
+    if error.retry_after is None:
+        error.retry_after = _retry_info(decoded)
     if _TOO_LARGE in message.lower():  # for the limit by the minute: it will be so the next time
         error.retryable = False
     return error
@@ -319,6 +323,21 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return value
     until, said = _moment(text), _moment(headers.get("date"))
     return None if until is None else max(0.0, until - (now if said is None else said))
+
+
+def _retry_info(body: Any) -> float | None:
+    """Seconds that an error of Google's asks to wait: Gemini sends no header.
+
+    https://cloud.google.com/apis/design/errors, `RetryInfo`.
+    """
+    outer = _object(body) or {}
+    error = _object(outer.get("error")) or {}
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else []:
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and delay.endswith("s"):
+            return _positive(delay[:-1])
+    return None
 
 
 def _moment(text: str | None) -> float | None:

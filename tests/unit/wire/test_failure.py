@@ -448,6 +448,29 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert status_error(429, headers, b"", now=NOW).retry_after == seconds
 
 
+def _of_google(delay: Any) -> list[dict[str, Any]]:
+    details = [None, {"@type": "google.rpc.Help"}, {"@type": "google.rpc.RetryInfo", "retryDelay": delay}]
+    return [{"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED", "details": details}}]
+
+
+@pytest.mark.parametrize(
+    ("delay", "headers", "seconds"),
+    [("33s", {}, 33.0), ("3.957525076s", {}, 3.957525076), ("33s", {"retry-after": "2"}, 2.0)]
+    + [(delay, {}, None) for delay in ("33", "-1s", "s", 33, None)],
+)
+def test_google_asks_in_the_body_to_wait(delay: Any, headers: dict[str, str], seconds: float | None) -> None:
+    body = _of_google(delay)
+    assert status_error(429, headers, dumps(body), now=0).retry_after == seconds
+    inside = in_band(body[0])
+    heed(inside, headers, 0)
+    assert inside.retry_after == seconds
+
+
+@pytest.mark.parametrize("details", [None, "s", {"retryDelay": "1s"}, [[]]])
+def test_details_that_ask_for_nothing(details: Any) -> None:
+    assert in_band({"error": {"message": "m", "details": details}}).retry_after is None
+
+
 @pytest.mark.parametrize("status", [429, 413])
 def test_a_request_that_is_too_large_for_a_minute_stays_so(status: int) -> None:
     said = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 52000."
