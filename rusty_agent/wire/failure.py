@@ -53,47 +53,32 @@ _MAX_EXCERPT = 200
 _TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
 
 _NAMES = {
-    "invalid_request_error": 400,
-    "invalid_argument": 400,
-    "context_length_exceeded": 400,
-    "content_filter": 400,
-    "authentication_error": 401,
-    "unauthenticated": 401,
-    "invalid_api_key": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "permission_denied": 403,
-    "not_found": 404,
-    "not_found_error": 404,
-    "model_not_found": 404,
-    "rate_limit": 429,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "rate_limited": 429,
-    "too_many_requests": 429,
-    "resource_exhausted": 429,
-    "insufficient_quota": 429,
-    "internal": 500,
-    "server_error": 500,
-    "internal_server_error": 500,
-    "internal_error": 500,
-    "api_error": 500,
-    "service_unavailable": 503,
-    "service_unavailable_error": 503,
-    "unavailable": 503,
-    "timeout_error": 504,
-    "deadline_exceeded": 504,
-    "overloaded": 529,
-    "overloaded_error": 529,
-    "engine_overloaded_error": 529,
+    name: status
+    for status, names in {
+        400: "bad_request invalid_request invalid_argument context_length_exceeded content_filter",
+        401: "authentication unauthenticated invalid_api_key",
+        402: "billing",
+        403: "permission permission_denied",
+        404: "not_found model_not_found",
+        429: "rate_limit rate_limit_exceeded rate_limited request_limit_exceeded throttling too_many_requests"
+        " resource_exhausted insufficient_quota",
+        500: "api internal internal_server server",
+        503: "service_unavailable temporarily_unavailable unavailable",
+        504: "deadline_exceeded timeout",
+        529: "engine_overloaded overloaded server_overloaded",
+    }.items()
+    for name in names.split()
 }
 """The status that an error's code or type stands for where an answer that had begun can have none: OpenAI's codes
 (https://platform.openai.com/docs/guides/error-codes), Anthropic's types (https://docs.anthropic.com/en/api/errors),
-Google's (https://cloud.google.com/apis/design/errors), TGI's `overloaded`, Moonshot's `engine_overloaded_error`. Names
-of Python's classes, as vLLM and LiteLLM send them (`InternalServerError`), are the same words in another case.
+Google's (https://cloud.google.com/apis/design/errors), Databricks' (`TEMPORARILY_UNAVAILABLE`), TGI's `overloaded`,
+Moonshot's `engine_overloaded_error`, Volcengine's `ServerOverloaded`. Names of classes, as vLLM, LiteLLM and AWS send
+them (`InternalServerError`, `ThrottlingException`), are the same words in another case; and some go on behind a dot
+(DashScope's `Throttling.RateQuota`).
 """
 
 _CAPITAL = r"(?<=[a-z])(?=[A-Z])"
+_NO_NAME = r"(_?(error|exception))?(\..*)?$"  # what says no more than that it is an error, or more than is to be known
 
 _SECONDS = r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*"  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
 
@@ -134,11 +119,11 @@ def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
         otherwise: What to say if it holds no message.
     """
     fields = _fields(chunk)
-    error = _object(chunk.get("error")) if isinstance(chunk, dict) else None
-    told = [fields["code"], (error or {}).get("status"), fields["type"]]
+    error = (_object(chunk.get("error")) or chunk) if isinstance(chunk, dict) else {}
+    told = [fields["code"], error.get("status"), fields["type"]]
     numbers = [int(str(value)) for value in told[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
     words = [re.sub(_CAPITAL, "_", value[:_MAX_EXCERPT]).lower() for value in told if isinstance(value, str)]
-    names = [_NAMES[word] for word in words if word in _NAMES]
+    names = [_NAMES[name] for word in words if (name := re.sub(_NO_NAME, "", word, count=1)) in _NAMES]
     status = next(iter(numbers + names), 200)
     return _build(status, chunk, "", otherwise)
 

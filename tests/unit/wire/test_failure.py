@@ -289,6 +289,13 @@ def test_in_band_codes_that_are_statuses(code: Any, status: int, kind: type[erro
         ({"code": None, "type": "InternalServerError"}, 500, errors.ServerError),
         ({"code": None, "type": "RateLimitError"}, 429, errors.RateLimitError),
         ({"status": "RESOURCE_EXHAUSTED"}, 429, errors.RateLimitError),
+        ({"type": "too_many_requests_error", "code": "request_quota_exceeded"}, 429, errors.RateLimitError),
+        ({"code": "ThrottlingException"}, 429, errors.RateLimitError),
+        ({"code": "Throttling.RateQuota"}, 429, errors.RateLimitError),
+        ({"code": "InternalError.Algo"}, 500, errors.ServerError),
+        ({"code": "ServerOverloaded"}, 529, errors.ServerError),
+        ({"code": "REQUEST_LIMIT_EXCEEDED"}, 429, errors.RateLimitError),
+        ({"code": "error", "type": "error"}, 200, errors.APIStatusError),
     ],
     ids=repr,
 )
@@ -303,6 +310,11 @@ def test_in_band_names_that_stand_for_statuses(
 def test_a_code_under_another_name(name: str) -> None:
     error = in_band({"error": {"message": "m", "code": None, name: 503}})
     assert (type(error), error.status_code, error.code) == (errors.ServerError, 503, 503)
+
+
+@pytest.mark.parametrize("error", [{}, {"error": "Internal Server Error"}])
+def test_a_status_where_no_object_describes_the_error(error: dict[str, Any]) -> None:  # RFC 9457; Spring
+    assert in_band({"status": 503, "detail": "m", **error}).status_code == 503
 
 
 def test_a_status_beside_the_error_of_an_event_in_text_generation_inference() -> None:
