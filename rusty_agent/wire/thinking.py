@@ -1,4 +1,4 @@
-"""`<think>…</think>` inside an answer's text → reasoning and text.
+"""`<think>…</think>` inside an answer's text → reasoning and text; `<thought>`, as Gemini has it, and `<thinking>` too.
 
 In: pieces of text, cut anywhere, also within a tag. Out: the same as text and reasoning deltas. Never touched:
 answers whose endpoint separates reasoning itself.
@@ -11,7 +11,7 @@ from .delta import Delta
 
 __all__ = ["ThinkingSplitter"]
 
-_OPEN, _CLOSE = "<think>", "</think>"
+_TAGS = ("<think>", "<thought>", "<thinking>")
 
 
 class ThinkingSplitter:
@@ -21,6 +21,7 @@ class ThinkingSplitter:
     """
 
     def __init__(self) -> None:
+        self._closing = ""  # the tag that ends it
         self._state = "start"  # then "opened" (skipping white space), "thinking", "after" (skipping it again), "text"
         self._blank: list[str] = []  # white space that a tag may follow
         self._rest = ""  # what may be the beginning of a tag
@@ -56,20 +57,21 @@ class ThinkingSplitter:
     def _open(self, text: str) -> str:
         bare = text.lstrip()
         self._blank.append(text[: len(text) - len(bare)])
-        if bare.startswith(_OPEN):
-            self._blank.clear()
-            self._state = "opened"
-            return bare[len(_OPEN) :]
-        if _OPEN.startswith(bare):  # too little to tell
+        for tag in _TAGS:
+            if bare.startswith(tag):
+                self._blank.clear()
+                self._state, self._closing = "opened", "</" + tag[1:]
+                return bare[len(tag) :]
+        if any(tag.startswith(bare) for tag in _TAGS):  # too little to tell
             self._rest = bare
             return ""
         self._state = "text"
         return self._unblank(bare)
 
     def _think(self, text: str, out: list[Delta]) -> str:
-        text, closed, after = text.partition(_CLOSE)
+        text, closed, after = text.partition(self._closing)
         if not closed:
-            kept = len(text) - _tag_begun(text)
+            kept = len(text) - _tag_begun(text, self._closing)
             text, self._rest = text[:kept], text[kept:]
         thought = text.rstrip()
         if thought:
@@ -88,7 +90,7 @@ class ThinkingSplitter:
         return text
 
 
-def _tag_begun(text: str) -> int:
-    """How many characters at the end may be a piece of the closing tag."""
-    lengths = range(min(len(_CLOSE) - 1, len(text)), 0, -1)
-    return next((length for length in lengths if _CLOSE.startswith(text[-length:])), 0)
+def _tag_begun(text: str, tag: str) -> int:
+    """How many characters at the end may be a piece of a tag."""
+    lengths = range(min(len(tag) - 1, len(text)), 0, -1)
+    return next((length for length in lengths if tag.startswith(text[-length:])), 0)

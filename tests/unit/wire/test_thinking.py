@@ -27,6 +27,8 @@ CASES = {
     "almost a tag": ("<thinker>", "", "<thinker>"),
     "the beginning of a tag and no more": ("<thi", "", "<thi"),
     "nothing but white space": ("  \n", "", "  \n"),
+    "Gemini's tag": ("<thought>**Hm**\n\n</thought>Yes.", "**Hm**", "Yes."),
+    "another tag": ("<thinking>Hm</think></thinking>Yes.", "Hm</think>", "Yes."),
     "nearly closed": ("<think>a</thinking</think>b", "a</thinking", "b"),
 }
 
