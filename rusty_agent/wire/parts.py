@@ -19,8 +19,8 @@ Piece: TypeAlias = tuple[type | None, str]
 UNKNOWN: Piece = (None, "")
 """Here stood something that no delta carries."""
 
-REASONING_TEXTS = ("reasoning_content", "reasoning", "thinking")
-"""The keys of a delta under which reasoning stands as a text, in each of its spellings."""
+REASONING_TEXTS = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
+"""The keys of a delta under which reasoning stands as a text, in each of its spellings; the last is Copilot's."""
 
 REASONING_KEYS = frozenset({*REASONING_TEXTS, "reasoning_details"})
 
