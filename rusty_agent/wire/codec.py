@@ -24,6 +24,7 @@ __all__ = [
     "index_of",
     "join_surrogates",
     "loads",
+    "loads_answer",
     "loads_exact",
     "loads_loose",
     "loads_strict",
@@ -50,17 +51,33 @@ def loads(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except ValueError:
-        return mend(loads_loose(data))
+        return mend(_loosely(data, _decode))
 
 
-def loads_loose(data: bytes) -> Any:
-    """Decode JSON as `loads` does, but let strings hold lone surrogates: the other half may be in the next event.
+def loads_answer(data: bytes) -> Any:
+    """Decode JSON as `loads` does, but let strings hold control characters: some endpoints send them as they are.
 
     Raises:
         ValueError: It is not JSON, or nested too deeply.
     """
     try:
-        return _decode_loosely(data.decode("utf-8", "replace"))
+        return orjson.loads(data)
+    except ValueError:
+        return mend(loads_loose(data))
+
+
+def loads_loose(data: bytes) -> Any:
+    """Decode JSON as `loads_answer` does, but let strings hold lone surrogates: the rest may be in the next event.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
+    """
+    return _loosely(data, _decode_any)
+
+
+def _loosely(data: bytes, decode: Callable[[str], Any]) -> Any:
+    try:
+        return decode(data.decode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -98,7 +115,8 @@ def _integer(digits: str) -> int | float:
         return float(digits)
 
 
-_decode_loosely = json.JSONDecoder(parse_int=_integer).decode
+_decode = json.JSONDecoder(parse_int=_integer).decode
+_decode_any = json.JSONDecoder(parse_int=_integer, strict=False).decode
 
 
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:

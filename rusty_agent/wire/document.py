@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ResponseError
 from . import failure
-from .codec import loads
+from .codec import loads_answer
 
 __all__ = ["is_bare", "is_page", "is_piece", "is_whole", "unreadable"]
 
@@ -39,7 +39,7 @@ def _choices(document: Any) -> list[dict[str, Any]] | None:
 def is_whole(document: bytearray) -> bool:
     """Whether it is an object from brace to brace: then it does not matter that the connection broke behind it."""
     try:
-        return isinstance(loads(bytes(document)), dict)
+        return isinstance(loads_answer(bytes(document)), dict)
     except ValueError:
         return False
 

@@ -14,7 +14,7 @@ from ..types import Finish, RawChunk, RefusalDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .assemble import Assembler
 from .chunks import ChunkDecoder
-from .codec import ends_within, loads, loads_strict
+from .codec import ends_within, loads_answer, loads_strict
 from .delta import MEDIA_KEYS, Delta
 from .document import is_bare, is_page, is_piece, is_whole, unreadable
 from .frame import NO_FRAME
@@ -244,7 +244,7 @@ class ReplyDecoder:
     def _decode_document(self, body: bytes) -> list[Delta]:
         out: list[Delta] = []
         try:
-            value = loads(body)
+            value = loads_answer(body)
         except ValueError as error:
             if b"\ndata:" in body and not self.has_content and not is_page(body):
                 return self._read_anew(body)

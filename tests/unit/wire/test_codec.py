@@ -15,6 +15,7 @@ from rusty_agent.wire.codec import (
     ends_within,
     join_surrogates,
     loads,
+    loads_answer,
     loads_exact,
     loads_loose,
     loads_strict,
@@ -53,6 +54,12 @@ NESTED = b"[" * 100_000 + b"]" * 100_000
 )
 def test_loads(data: bytes, value: Any) -> None:
     assert loads(data) == value
+
+
+def test_only_answers_may_hold_control_characters() -> None:
+    assert loads_answer(b'"a\0\xff"') == "a\0\ufffd"
+    with pytest.raises(ValueError):
+        loads(b'"a\0"')  # of a file, that is a line half of which was never written
 
 
 @pytest.mark.parametrize(

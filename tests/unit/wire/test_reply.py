@@ -181,6 +181,12 @@ def test_a_document_in_a_list() -> None:
     assert (outcome.text, outcome.error, outcome.meta["model"]) == ("Hi", None, "m")
 
 
+def test_control_characters_may_stand_in_strings_as_they_are() -> None:  # earendil-works/pi#4446
+    raw = b'{"content":"a\tb\0\x1b[0m"}'
+    for body in (sse(b'{"choices":[{"delta":%b}]}' % raw), b'{"choices":[{"message":%b}]}' % raw):
+        assert _every_way(body).text == "a\tb\0\x1b[0m"
+
+
 def test_halves_of_characters_in_a_document() -> None:
     call = {"function": {"name": "w", "arguments": '"\ud83d"'}}
     message = {"content": "Hi\ud83d", "tool_calls": [call]}
