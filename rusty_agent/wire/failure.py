@@ -20,6 +20,7 @@ from .codec import dumps, loads, mend
 
 __all__ = [
     "MAX_ERROR_BYTES",
+    "as_it_is",
     "excerpt",
     "heed",
     "in_band",
@@ -181,7 +182,7 @@ def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: An
     decoded = mend(decoded)
     fields = _fields(decoded)
     message = fields.pop("message") or otherwise
-    said = printable(message) if message or any(fields.values()) else _as_it_is(decoded)
+    said = printable(message) if message or any(fields.values()) else as_it_is(decoded)
     where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
     text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
@@ -244,7 +245,7 @@ def _cause(error: dict[str, Any]) -> str:
     return _message(raw)
 
 
-def _as_it_is(body: Any) -> str:
+def as_it_is(body: Any) -> str:
     """What a body holds that has neither words for people nor a name that is known."""
     if not (body if isinstance(body, list) else isinstance(body, dict) and any(body.values())):
         return ""

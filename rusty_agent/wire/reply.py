@@ -306,7 +306,11 @@ class ReplyDecoder:
             said = failure.excerpt(odd)
             return ResponseError(f"The answer is neither JSON nor an event stream: {said}.", body=odd)
         said = "The stream ended before its finish: what arrived is in partial_text, and it is not the whole answer."
-        return StreamInterruptedError(f"{said} One of its lines was {failure.excerpt(odd)}." if odd else said)
+        if odd:
+            said += f" One of its lines was {failure.excerpt(odd)}."
+        elif last := failure.as_it_is(chunks.strange):  # an error, perhaps, in a form that nobody knows
+            said += f" Its last event was {last}."
+        return StreamInterruptedError(said)
 
     def _deliver(self, out: list[Delta]) -> list[Delta]:
         if self._thinking is not None:
