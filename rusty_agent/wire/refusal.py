@@ -69,7 +69,8 @@ def _subject(error: APIStatusError, candidates: Set[str]) -> str | None:
         return error.param if error.param in candidates else None
     if _says(_ELSEWHERE, error.message):
         return None
-    return next((name for name in sorted(candidates) if _names(error.message, name)), None)
+    named = {name: found.start() for name in candidates if (found := _named(error.message, name)) is not None}
+    return min(named, key=named.__getitem__, default=None)  # what it names later explains it
 
 
 def _refuses(error: APIStatusError) -> bool:
@@ -82,15 +83,17 @@ def _is_about_a_value(error: APIStatusError) -> bool:
     return error.code in _VALUE_CODES or _says(_VALUE, error.message)
 
 
-def _names(message: str, name: str) -> bool:
-    """Whether a message speaks of a parameter; one that is a word of the language (`user`) must be marked as a name.
+def _named(message: str, name: str) -> re.Match[str] | None:
+    """Where a message speaks of a parameter; one that is a word of the language (`user`) must be marked as a name.
 
     xAI spells names in its own way: `presencePenalty`.
     """
     if "_" in name:
-        return _says(rf"(?<!\w){name.replace('_', '_?')}(?!\w)", message)
-    mark = r"""['"`]|body\.|(parameter|argument|field|property|supplied):? |: """
-    return _says(rf"({mark}){name}(?!\w)|(?<!\w){name}: ", message)
+        pattern = rf"(?<!\w){name.replace('_', '_?')}(?!\w)"
+    else:
+        mark = r"""['"`]|body\.|(parameter|argument|field|property|supplied):? |: """
+        pattern = rf"({mark}){name}(?!\w)|(?<!\w){name}(: |=)"
+    return re.search(pattern, message, re.IGNORECASE)
 
 
 class Refusals:

@@ -21,6 +21,7 @@ BODY = {
     "tools": [],
     "stream_options": {},
     "top_p": 0.5,
+    "reasoning_effort": "low",
 }
 
 
@@ -88,6 +89,15 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
     ),
     "Moonshot": (
         openai("invalid temperature: only 1 is allowed for this model"),
+        400,
+        ("temperature", None),
+    ),
+    "LiteLLM": (
+        openai(
+            "litellm.UnsupportedParamsError: gpt-5 models don't support temperature=0.5. Only temperature=1 is "
+            "supported. For gpt-5.1, temperature is supported when reasoning_effort='none'. To drop unsupported "
+            "params set `litellm.drop_params = True`"
+        ),
         400,
         ("temperature", None),
     ),
