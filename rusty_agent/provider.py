@@ -78,7 +78,7 @@ class AsyncProvider(FromPreset, ManyPrompts, Copied):
             `max_completion_tokens`), send the request again without it, or so named, and remember that. Each change
             is a line in the result's `warnings`. What shapes the answer (`messages`, `stop`, `tools`,
             `response_format`) is never touched. Default True.
-        split_thinking: Take `<think>…` (`<thought>`, `<thinking>`) at the beginning for reasoning. Default False.
+        split_thinking: Take `<think>…` (`<thought>`, `[THINK]` …) at the beginning for reasoning. Default False.
         pickle_key: Put the key, and headers and URLs that hold one, into pickles of this provider. Default False: a
             copy in another process looks for the key in its own environment, and without one its calls fail.
         limits: A `Limits`, for all calls on one event loop together: how fast and how many. Default: none.

@@ -1,4 +1,4 @@
-"""`<think>…</think>` inside an answer's text → reasoning and text; `<thought>`, as Gemini has it, and `<thinking>` too.
+"""`<think>…</think>` inside an answer's text → reasoning and text, and other tags likewise.
 
 In: pieces of text, cut anywhere, also within a tag. Out: the same as text and reasoning deltas. Never touched:
 answers whose endpoint separates reasoning itself.
@@ -11,7 +11,8 @@ from .delta import Delta
 
 __all__ = ["ThinkingSplitter"]
 
-_TAGS = ("<think>", "<thought>", "<thinking>")
+_TAGS = ("<think>", "<thought>", "<thinking>", "<mm:think>", "<seed:think>", "[THINK]", "◁think▷")
+"""The second is Gemini's; then come gateways', MiniMax', ByteDance's, Mistral's and Kimi's."""
 
 
 class ThinkingSplitter:
@@ -60,7 +61,7 @@ class ThinkingSplitter:
         for tag in _TAGS:
             if bare.startswith(tag):
                 self._blank.clear()
-                self._state, self._closing = "opened", "</" + tag[1:]
+                self._state, self._closing = "opened", f"{tag[0]}/{tag[1:]}"
                 return bare[len(tag) :]
         if any(tag.startswith(bare) for tag in _TAGS):  # too little to tell
             self._rest = bare
