@@ -31,9 +31,9 @@ _DEFAULT_ONLY = r"only (the default|[\d.]+ is allowed)"
 
 # Compiled when an endpoint refuses something, which most never do: all together take a millisecond.
 _REFUSAL = (
-    r"unsupported|not (currently )?(supported|allowed|permitted|available|accepted)|(does|do) ?n[o']t support|unknown"
-    r"|unrecogni[sz]ed|unexpected|extra[ _](inputs|fields|forbidden)|forbidden|deprecated|no such (parameter|field)"
-    rf"|invalid (parameter|argument|field) name\b|{_DEFAULT_ONLY}"
+    r"unsupported|not (currently )?(supported|allowed|permitted|available|accepted|enabled)|(does|do) ?n[o']t support"
+    r"|unknown|unrecogni[sz]ed|unexpected|extra[ _](inputs|fields|forbidden)|forbidden|deprecated"
+    rf"|no such (parameter|field)|invalid (parameter|argument|field) name\b|{_DEFAULT_ONLY}"
 )
 
 # What is refused is the value: the next call may well send another. Fireworks tells it though it refuses the field.
@@ -42,6 +42,7 @@ _VALUE = (
     r"|\bbetween\b|exceed|m(ax|in)imum|[<>≤≥]"
 )
 _VALUE_CODES = frozenset({"unsupported_value", "invalid_value"})
+
 # A sentence about these may use a parameter's name for something else, such as a property in a tool's schema.
 _ELSEWHERE = r"\b(messages|tools?|functions?|schema|response_format)\b"
 
@@ -70,7 +71,7 @@ def _subject(error: APIStatusError, candidates: Set[str]) -> str | None:
     if _says(_ELSEWHERE, error.message):
         return None
     named = {name: found.start() for name in candidates if (found := _named(error.message, name)) is not None}
-    return min(named, key=named.__getitem__, default=None)  # what it names later explains it
+    return min(sorted(named), key=named.__getitem__, default=None)  # what it names later explains it
 
 
 def _refuses(error: APIStatusError) -> bool:
@@ -86,10 +87,12 @@ def _is_about_a_value(error: APIStatusError) -> bool:
 def _named(message: str, name: str) -> re.Match[str] | None:
     """Where a message speaks of a parameter; one that is a word of the language (`user`) must be marked as a name.
 
-    xAI spells names in its own way: `presencePenalty`.
+    xAI spells names in its own way: `presencePenalty`. To Gemini both penalties are one.
     """
     if "_" in name:
         pattern = rf"(?<!\w){name.replace('_', '_?')}(?!\w)"
+        if name.endswith("_penalty"):
+            pattern += r"|\bpenalty is not enabled"
     else:
         mark = r"""['"`]|body\.|(parameter|argument|field|property|supplied):? |: """
         pattern = rf"({mark}){name}(?!\w)|(?<!\w){name}(: |=)"

@@ -221,6 +221,17 @@ def test_remembered_for_the_model_once_it_worked() -> None:
     assert Adaptation(refusals, {"model": ["odd"]}).lines == []
 
 
+def test_gemini_refuses_both_penalties_with_the_same_words() -> None:
+    body = {"model": "m", "frequency_penalty": 0.5, "presence_penalty": 0.5, "seed": 1}
+    adaptation = Adaptation(Refusals(), body)
+    error = refusal([{"error": {"code": 400, "message": "Penalty is not enabled for models/gemini-2.5-flash"}}])
+    assert adaptation.refused(error)
+    assert adaptation.body == {"model": "m", "presence_penalty": 0.5, "seed": 1}
+    assert adaptation.refused(error)
+    assert adaptation.body == {"model": "m", "seed": 1}
+    assert not adaptation.refused(error)
+
+
 def test_refused_under_both_names_the_first_error_counts() -> None:
     refusals = Refusals()
     adaptation = Adaptation(refusals, BODY)
