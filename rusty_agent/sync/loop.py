@@ -9,6 +9,7 @@ them, and crashes. So names are looked up in daemon threads of our own here.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import socket
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 __all__ = ["new_loop"]
@@ -67,6 +69,9 @@ with suppress(ImportError):
 
 def new_loop() -> asyncio.AbstractEventLoop:
     """A new loop, which is the caller's to close."""
+    if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
+        # gevent or eventlet has made threads greenlets: one of libuv's would let no other run, and nothing would end.
+        return _Loop()
     for descriptor in (0, 1, 2):  # libuv would take a closed one for its own, and abort the process when it closes it
         try:
             os.fstat(descriptor)

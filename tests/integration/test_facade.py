@@ -126,7 +126,12 @@ def test_a_slow_consumer_holds_the_server_back_also_when_an_event_takes_several_
     opened.close()
 
 
-def test_interpreters_without_uvloop_work_too(serve: Serve) -> None:
+_THREADS_PATCHED = "import _thread; start = _thread.start_new_thread; _thread.start_new_thread = lambda *a: start(*a)"
+
+
+@pytest.mark.parametrize("before", ['sys.modules["uvloop"] = None', _THREADS_PATCHED], ids=["missing", "greenlets"])
+def test_uvloop_is_left_out_where_it_is_missing_or_threads_are_greenlets(serve: Serve, before: str) -> None:
+    """A greenlet of gevent or eventlet on a loop of libuv's lets no other one run."""
     ended = run(
         serve().url,
         """
@@ -134,7 +139,7 @@ def test_interpreters_without_uvloop_work_too(serve: Serve) -> None:
         loop = sys.modules["rusty_agent.sync.bridge"].loop_thread().loop
         print(type(loop).__bases__[-1].__module__.split(".")[0])
         """,
-        before='sys.modules["uvloop"] = None',
+        before=before,
     )
     assert (ended.out, ended.err) == ("Hello world\nasyncio\n", "")
 
