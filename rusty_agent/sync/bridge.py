@@ -272,8 +272,10 @@ class Handover(Generic[T]):
 
 def _get(queue: SimpleQueue[T], thread: LoopThread) -> T:
     while True:
-        with suppress(Empty):
+        try:
             return queue.get(timeout=_POLL_SECONDS)
+        except Empty:  # no `suppress`: Ctrl-C would be raised in it, and its traceback begin with this
+            pass
         _refuse_when_finalizing()
         thread.refuse_when_over()
 
