@@ -61,7 +61,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
                 f"{type(self).__name__} takes no session: it would belong to another event loop than the one that all "
                 "blocking calls run on. Leave it out, or use AsyncProvider."
             )
-        check_names(options, Connection.__annotations__, type(self).__name__)
+        check_names(options, {*Connection.__annotations__, "api_key", "base_url", "preset"}, type(self).__name__)
         self._core = AsyncProvider(model, api_key=api_key, base_url=base_url, preset=preset, **options)
 
     @classmethod
