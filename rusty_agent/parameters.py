@@ -113,10 +113,15 @@ class Connection(TypedDict, total=False):
     limits: Limits | None
 
 
-class Options(Connection, total=False):
-    """Keyword options of the constructors of presets; `session` is `AsyncProvider`'s only."""
+class SharedOptions(Connection, total=False):
+    """Keyword options of the constructors of presets, of both faces."""
 
     base_url: str | None
+
+
+class Options(SharedOptions, total=False):
+    """The same with `session`, which is `AsyncProvider`'s only."""
+
     session: aiohttp.ClientSession | None
 
 
@@ -157,72 +162,6 @@ def _past_ours(frames: TracebackType | None) -> TracebackType | None:
     return frames
 
 
-class FromPreset:
-    """The constructors of presets, which both faces share."""
-
-    def __init__(self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[Options]) -> None:
-        """What a class that takes part must accept."""
-        raise TypeError(f"{type(self).__name__} has no constructor")
-
-    @classmethod
-    @keeps_secrets
-    def from_preset(cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
-        """A provider for one of `PRESETS`: its URL, its key variable, what is known of its oddities.
-
-        Args:
-            name: The preset's name, such as `"groq"`.
-            model: The model's name.
-            api_key: The key. Default: the preset's environment variable; some presets need none.
-            **options: As the constructor's.
-
-        Raises:
-            MissingAPIKeyError: No key was given or found.
-            ValueError: There is no such preset, or an option cannot be right.
-        """
-        return cls(model, api_key=api_key, preset=name, **options)
-
-    @classmethod
-    @keeps_secrets
-    def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
-        """A provider for OpenAI; the key's variable is `OPENAI_API_KEY`. Options as the constructor's."""
-        return cls.from_preset("openai", model, api_key=api_key, **options)
-
-    @classmethod
-    @keeps_secrets
-    def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
-        """A provider for Anthropic; the key's variable is `ANTHROPIC_API_KEY`. Options as the constructor's."""
-        return cls.from_preset("anthropic", model, api_key=api_key, **options)
-
-    @classmethod
-    @keeps_secrets
-    def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
-        """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
-        return cls.from_preset("openrouter", model, api_key=api_key, **options)
-
-
-def check_names(options: Iterable[str], known: Collection[str], taker: str) -> None:
-    """Refuse an option that is none in the name of what was called, not of what it is handed on to.
-
-    Raises:
-        TypeError: There is one that is none.
-    """
-    for name in options:
-        if name not in known:
-            from difflib import get_close_matches  # nobody whose names are right pays for it
-
-            near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
-            hint = " (see extra_body)" if "extra_body" in known else ""
-            raise TypeError(f"{taker} takes no argument {name!r}" + (f": did you mean {near[0]!r}?" if near else hint))
-
-
-def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of one call of many: what it says itself wins over what all have in common, in `extra_body` too."""
-    arguments = {**common, **own}
-    if common.get("extra_body") and own.get("extra_body"):
-        arguments["extra_body"] = {**common["extra_body"], **own["extra_body"]}
-    return arguments
-
-
 _DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them against the constructors
     "stream": False,
     "progress": False,
@@ -256,3 +195,73 @@ def shows(parameters: type) -> Callable[[F], F]:
         return method
 
     return decorate
+
+
+class FromPreset:
+    """The constructors of presets, which both faces share."""
+
+    def __init__(self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[Options]) -> None:
+        # What a class that takes part must accept. No docstring: `help()` would show it for theirs.
+        raise TypeError(f"{type(self).__name__} has no constructor")
+
+    @classmethod
+    @keeps_secrets
+    @shows(SharedOptions)
+    def from_preset(cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+        """A provider for one of `PRESETS`: its URL, its key variable, what is known of its oddities.
+
+        Args:
+            name: The preset's name, such as `"groq"`.
+            model: The model's name.
+            api_key: The key. Default: the preset's environment variable; some presets need none.
+            **options: As the constructor's.
+
+        Raises:
+            MissingAPIKeyError: No key was given or found.
+            ValueError: There is no such preset, or an option cannot be right.
+        """
+        return cls(model, api_key=api_key, preset=name, **options)
+
+    @classmethod
+    @keeps_secrets
+    @shows(SharedOptions)
+    def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+        """A provider for OpenAI; the key's variable is `OPENAI_API_KEY`. Options as the constructor's."""
+        return cls.from_preset("openai", model, api_key=api_key, **options)
+
+    @classmethod
+    @keeps_secrets
+    @shows(SharedOptions)
+    def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+        """A provider for Anthropic; the key's variable is `ANTHROPIC_API_KEY`. Options as the constructor's."""
+        return cls.from_preset("anthropic", model, api_key=api_key, **options)
+
+    @classmethod
+    @keeps_secrets
+    @shows(SharedOptions)
+    def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+        """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
+        return cls.from_preset("openrouter", model, api_key=api_key, **options)
+
+
+def check_names(options: Iterable[str], known: Collection[str], taker: str) -> None:
+    """Refuse an option that is none in the name of what was called, not of what it is handed on to.
+
+    Raises:
+        TypeError: There is one that is none.
+    """
+    for name in options:
+        if name not in known:
+            from difflib import get_close_matches  # nobody whose names are right pays for it
+
+            near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
+            hint = " (see extra_body)" if "extra_body" in known else ""
+            raise TypeError(f"{taker} takes no argument {name!r}" + (f": did you mean {near[0]!r}?" if near else hint))
+
+
+def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of one call of many: what it says itself wins over what all have in common, in `extra_body` too."""
+    arguments = {**common, **own}
+    if common.get("extra_body") and own.get("extra_body"):
+        arguments["extra_body"] = {**common["extra_body"], **own["extra_body"]}
+    return arguments

@@ -97,6 +97,21 @@ def test_both_faces_show_the_same_options() -> None:
 
 
 @pytest.mark.parametrize("face", [rusty_agent.AsyncProvider, rusty_agent.Provider])
+@pytest.mark.parametrize("name", ["from_preset", "openai", "anthropic", "openrouter"])
+def test_the_constructors_of_presets_show_the_options_that_both_faces_take(face: Any, name: str) -> None:
+    taken = inspect.signature(rusty_agent.Provider).parameters
+    shown = dict(inspect.signature(getattr(face, name)).parameters)
+    assert shown.pop("name", None) is None or name == "from_preset"
+    assert shown.keys() == taken.keys() - {"preset"}
+    assert {option: shown[option].default for option in shown} == {option: taken[option].default for option in shown}
+
+
+def test_no_constructor_borrows_words_that_are_not_its_own() -> None:
+    for face in (rusty_agent.AsyncProvider, rusty_agent.Provider):
+        assert inspect.getdoc(face.__init__) in (None, object.__init__.__doc__)
+
+
+@pytest.mark.parametrize("face", [rusty_agent.AsyncProvider, rusty_agent.Provider])
 def test_the_options_of_a_local_model_are_shown(face: Any) -> None:
     taken = dict(inspect.signature(attach).parameters)
     del taken["kind"]
