@@ -150,17 +150,26 @@ def events(*texts: str, finish_reason: str | None = "stop", usage: bool = True, 
     return sent
 
 
-def stream(*texts: str, gap: float = 0, headers: Mapping[str, str] | None = None, **options: Any) -> Answer:
+def stream(
+    *texts: str,
+    gap: float = 0,
+    headers: Mapping[str, str] | None = None,
+    finish_reason: str | None = "stop",
+    usage: bool = True,
+    done: bool = True,
+) -> Answer:
     """A whole streamed answer, each event an HTTP chunk of its own.
 
     Args:
         *texts: The pieces of text.
         gap: Seconds between two events.
         headers: Further headers.
-        **options: As `events`.
+        finish_reason: Of the last choice chunk; None for a stream that has none.
+        usage: Whether token counts come, in a chunk of their own.
+        done: Whether the end mark comes.
     """
     steps: list[Step] = []
-    for sent in events(*texts, **options):
+    for sent in events(*texts, finish_reason=finish_reason, usage=usage, done=done):
         if gap and steps:
             steps.append(Pause(gap))
         steps.append(sent)

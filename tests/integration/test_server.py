@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import APIConnectionError, Provider, RetryPolicy
-from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion
+from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion, stream
 from rusty_agent.wire.codec import dumps
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
@@ -149,3 +149,9 @@ def test_a_script_that_makes_no_answer_is_told_at_the_end() -> None:
         provider = Provider("m", api_key="none", base_url=server.url, retry=RetryPolicy(max_retries=0))
         with pytest.raises(APIConnectionError):
             provider.generate_text("x")
+
+
+def test_wrong_options_of_a_stream_are_told_in_its_name() -> None:
+    make: Any = stream
+    with pytest.raises(TypeError, match=r"^stream\(\) .* 'finish'"):
+        make("Hello", finish="length")
