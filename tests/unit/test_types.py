@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from rusty_agent.types import GenerateResult, Usage
+import json
+from typing import get_args
+
+import pytest
+from attrs import AttrsInstance, asdict
+
+from rusty_agent.types import Finish, GenerateResult, RawChunk, StreamEvent, ToolCall, ToolCallDelta, Usage, UsageUpdate
+
+_USAGE = Usage(1, 2, 3, raw={"total_tokens": 3})
+_VALUES: list[AttrsInstance] = [
+    GenerateResult("Hi", usage=_USAGE, tool_calls=[ToolCall("id", "name", "{}", {"a": 1})], raw={"a": [1, None]}),
+    *[kind("Hi") for kind in get_args(StreamEvent) if kind not in (ToolCallDelta, UsageUpdate, Finish, RawChunk)],
+    ToolCallDelta(0, extra={"a": 1}),
+    UsageUpdate(_USAGE),
+    Finish(None),
+    RawChunk({"a": 1}),
+]
 
 
 def test_a_result_is_its_text() -> None:
@@ -24,3 +40,9 @@ def test_results_share_nothing() -> None:
 
 def test_raw_objects_stay_out_of_the_repr() -> None:
     assert "secret" not in repr([GenerateResult("", raw={"secret": 1}), Usage(raw={"secret": 1})])
+
+
+@pytest.mark.parametrize("value", _VALUES, ids=lambda value: type(value).__name__)
+def test_results_and_events_go_into_json_as_dicts(value: AttrsInstance) -> None:
+    as_dict = asdict(value)
+    assert json.loads(json.dumps(as_dict)) == as_dict
