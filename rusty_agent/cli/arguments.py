@@ -46,7 +46,7 @@ environment:
   RUSTY_AGENT_REQUEST_TIMEOUT_SECS  seconds of silence before giving up, 60 (with --no-stream: for the whole answer)
 
 exit codes:
-  0 the answer is whole   1 it is not   2 wrong usage   130 Ctrl-C   141 stdout was closed
+  0 the answer is whole   1 it is not   2 wrong usage   130 Ctrl-C   141 stdout's reader has left
 """
 
 
