@@ -16,6 +16,7 @@ __all__ = ["Output", "UsageError", "complain", "one_line", "settle_stderr"]
 
 # Control characters could steer the terminal: move the cursor, rename the window, write to the clipboard.
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_ESCAPED[0x0D] = ""  # half of a Windows line's end, whose other half may come with the next piece
 
 
 class UsageError(Exception):
@@ -25,8 +26,8 @@ class UsageError(Exception):
 class Output:
     """Standard output, written piece by piece.
 
-    Always UTF-8, whatever the locale. On a terminal control characters other than newline and tab are escaped;
-    into a pipe or file they go as they are.
+    Always UTF-8, whatever the locale. On a terminal control characters other than newline and tab are escaped,
+    and carriage returns left out; into a pipe or file they go as they are.
     """
 
     def __init__(self, stream: TextIO | None) -> None:

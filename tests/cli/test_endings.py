@@ -179,11 +179,11 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 def test_a_model_cannot_steer_the_terminal(server: FaultServer, terminal: tuple[int, int]) -> None:
     ours, theirs = terminal
-    server.answer(stream("a\tb\x1b]0;title\x07", "c\r\x9b2J\x7f", "d\u00e9\n"))
+    server.answer(stream("a\tb\x1b]0;title\x07", "c\r\x9b2J\x7f", "d\u00e9\r", "\ne\r\n"))
     ended = run("--base-url", server.url, "hi", stdin=theirs, stdout=theirs)
     assert (ended.code, ended.err) == (0, "")
     shown = os.read(ours, 1000).decode()
-    assert shown == "a\tb\\x1b]0;title\\x07c\\x0d\\x9b2J\\x7fd\u00e9\r\n"
+    assert shown == "a\tb\\x1b]0;title\\x07c\\x9b2J\\x7fd\u00e9\r\ne\r\n"
 
 
 def test_interrupt_at_a_terminal_ends_the_line(server: FaultServer, terminal: tuple[int, int]) -> None:
