@@ -19,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from ..batch.rows import BadLine, parse_row
-from ..config import checked_count, is_secret, url_secrets
-from ..errors import MissingAPIKeyError, RunStoppedError
+from ..config import checked_count
+from ..errors import RunStoppedError
 from ..net.caller import Caller
 from ..parameters import merged
 from ..policy import Limits
-from ..provider import AsyncProvider
 from ..run import StopRule
 from .driver import Driver
+from .options import make_provider, refuse_secrets, try_provider
 from .table import Columns, Outcome, Place, RowFunction
 
 if TYPE_CHECKING:
     import pyarrow
     from ray.data import Dataset
+
+    from ..provider import AsyncProvider
 
 __all__ = ["Generate", "checkpoint", "generate"]
 
@@ -41,7 +43,6 @@ _LEAST_ROWS = 32  # of a block: a smaller one costs Ray more than it saves after
 _MOST_ROWS = 256
 _RESUME_CPUS = 2  # one for the filter that knows the rows that are done, one for whoever reads or writes
 _RESUME_BYTES = 2**30  # what that filter reserves
-_RESERVED = ("session", "limits", "pickle_key")
 
 
 @define(frozen=True)
@@ -191,8 +192,8 @@ class Generate:
         self._caller = Caller()
         self._provider: AsyncProvider | None = None
         self._stopped: RunStoppedError | None = None
-        _refuse_secrets(provider, parameters)
-        trial = _make_provider(self._options, self._limits, key="none")  # the key is where the workers are
+        refuse_secrets(provider, parameters)
+        trial = try_provider(self._options, self._limits)
         trial._requests.prepare("prompt", whole=True, streamed=stream, **parameters)
 
     async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
@@ -215,7 +216,7 @@ class Generate:
     def _open(self) -> AsyncProvider:
         """The provider of this actor; it closes what it has opened when it is dropped."""
         if self._provider is None:
-            self._provider = _make_provider(self._options, self._limits, key=_key(self._options))
+            self._provider = make_provider(self._options, self._limits)
             if self._driver is not None and (node := _node()) is not None:
                 self._driver.watch(node, self._abandon)
         return self._provider
@@ -315,41 +316,3 @@ def _pool(actors: int | tuple[int, int] | None, *, limited: bool) -> tuple[int, 
     if checked_count(least, "actors") > checked_count(most, "actors"):
         raise ValueError(f"actors must be the least and the most, not {actors!r}")
     return least, most
-
-
-def _refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    if "api_key" in provider:
-        raise ValueError(
-            "provider must not hold api_key: Ray pickles it, and may write it into its logs. Put the key into an "
-            'environment variable where Ray\'s workers run, and name that: api_key_env="NAME"'
-        )
-    headers = {**(provider.get("headers") or {}), **(parameters.get("extra_headers") or {})}
-    for name in filter(is_secret, headers):
-        raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
-    for name in ("base_url", "proxy"):
-        if isinstance(url := provider.get(name), str) and url_secrets(url):
-            raise ValueError(f"{name} holds a secret, which Ray would pickle and may write into its logs")
-    for name in _RESERVED:
-        if name in provider:
-            raise ValueError(f"provider must not hold {name}: each actor has its own")
-
-
-def _make_provider(options: Mapping[str, Any], limits: Limits, *, key: str | None) -> AsyncProvider:
-    given = {name: value for name, value in options.items() if name != "api_key_env"}
-    try:
-        return AsyncProvider(**given, api_key=key, limits=limits)
-    except TypeError as error:
-        raise ValueError(f"provider must hold arguments of AsyncProvider: {error}") from None
-
-
-def _key(options: Mapping[str, Any]) -> str | None:
-    name = options.get("api_key_env")
-    if name is None:
-        return None  # the preset has a variable of its own
-    key = os.environ.get(name)
-    if not key:
-        raise MissingAPIKeyError(
-            f"No API key: the environment variable {name} (api_key_env) is not set where this worker of Ray runs. "
-            "Set it before Ray is started there."
-        )
-    return key

@@ -1,0 +1,75 @@
+"""The arguments of a provider, as they travel → the provider, where they have arrived.
+
+In: a dict without a key, and the name of the variable that holds it. Out: a provider, with the key that this machine
+has. Never touched: Ray, which pickles the dict and may write it into its logs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import is_secret, url_secrets
+from ..errors import MissingAPIKeyError
+from ..policy import Limits
+from ..provider import AsyncProvider
+
+__all__ = ["make_provider", "refuse_secrets", "try_provider"]
+
+_RESERVED = ("session", "limits", "pickle_key")
+
+
+def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """See whether the arguments of a provider, and those of all calls, may travel.
+
+    Raises:
+        ValueError: One holds a secret, or belongs to a process.
+    """
+    if "api_key" in provider:
+        raise ValueError(
+            "provider must not hold api_key: Ray pickles it, and may write it into its logs. Put the key into an "
+            'environment variable where Ray\'s workers run, and name that: api_key_env="NAME"'
+        )
+    headers = {**(provider.get("headers") or {}), **(parameters.get("extra_headers") or {})}
+    for name in filter(is_secret, headers):
+        raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
+    for name in ("base_url", "proxy"):
+        if isinstance(url := provider.get(name), str) and url_secrets(url):
+            raise ValueError(f"{name} holds a secret, which Ray would pickle and may write into its logs")
+    for name in _RESERVED:
+        if name in provider:
+            raise ValueError(f"provider must not hold {name}: each actor has its own")
+
+
+def try_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
+    """A provider that sends nothing: the key is where the workers are.
+
+    Raises:
+        ValueError: The arguments cannot be right.
+    """
+    return _made(options, limits, "none")
+
+
+def make_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
+    """The provider, with the key that the environment holds here.
+
+    Raises:
+        MissingAPIKeyError: It holds none.
+    """
+    name = options.get("api_key_env")
+    key = None if name is None else os.environ.get(name)  # the preset has a variable of its own
+    if name is not None and not key:
+        raise MissingAPIKeyError(
+            f"No API key: the environment variable {name} (api_key_env) is not set where this worker of Ray runs. "
+            "Set it before Ray is started there."
+        )
+    return _made(options, limits, key)
+
+
+def _made(options: Mapping[str, Any], limits: Limits, key: str | None) -> AsyncProvider:
+    given = {name: value for name, value in options.items() if name != "api_key_env"}
+    try:
+        return AsyncProvider(**given, api_key=key, limits=limits)
+    except TypeError as error:
+        raise ValueError(f"provider must hold arguments of AsyncProvider: {error}") from None
