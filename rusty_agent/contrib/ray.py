@@ -5,7 +5,7 @@ touched: retries and pace, which are the provider's; scheduling, files and lost 
 
 Ray gives an actor's coroutine four batches of a block at once, and hands them on in their order: one slow row would
 make all others wait. So blocks are small, an actor works on many of them, and all together hold eight times as many
-rows as may be in flight.
+rows as may be in flight. Blocks that come smaller are put together: an actor would have too few rows at hand.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def generate(
     if ds.context.checkpoint_config is not None:
         _check_resume(ds.context.checkpoint_config, num_cpus * least)
     compute = data.ActorPoolStrategy(min_size=least, max_size=most, max_concurrent_calls_per_actor=blocks.calls)
-    return ds.repartition(target_num_rows_per_block=blocks.rows).map_batches(
+    return ds.repartition(target_num_rows_per_block=blocks.rows, strict=True).map_batches(
         Generate,
         fn_constructor_kwargs=arguments,
         batch_size=blocks.batch,

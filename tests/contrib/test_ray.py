@@ -20,7 +20,7 @@ from rusty_agent.contrib.ray import Generate, generate
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error
 from rusty_agent.wire.codec import dumps, loads
 
-from ..integration.scripts import run
+from ..integration.scripts import finish, start
 from .tables import Table, arrow
 
 ONCE = RetryPolicy(max_retries=0)
@@ -180,8 +180,8 @@ class Dataset:
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
 
-    def repartition(self, *, target_num_rows_per_block: int) -> Dataset:
-        self.asked["rows"] = target_num_rows_per_block
+    def repartition(self, *, target_num_rows_per_block: int, strict: bool = False) -> Dataset:
+        self.asked |= {"rows": target_num_rows_per_block, "exactly": strict}
         return self
 
     def map_batches(self, function: Any, **arguments: Any) -> Dataset:
@@ -213,6 +213,7 @@ def asked(**arguments: Any) -> dict[str, Any]:
 def test_rows_at_hand_are_eight_times_those_in_flight(in_flight: int, rows: int | None) -> None:
     found = asked(max_in_flight=in_flight, rows_per_block=rows)
     assert found["rows"] == (rows or min(max(in_flight, 32), 256))
+    assert found["exactly"], "Ray leaves blocks that come smaller as they are"
     assert 4 * found["batch_size"] >= found["rows"]  # a block is under way as a whole
     assert found["compute"].max_concurrent_calls_per_actor * found["rows"] >= 8 * in_flight
     assert found["num_cpus"] == 0
@@ -307,7 +308,8 @@ async def test_a_job_of_ray_is_a_batch(tmp_path: Path, monkeypatch: pytest.Monke
     lines = [{"custom_id": f"id {n}", "prompt": "no" if n % 50 == 7 else f"row {n}"} for n in range(300)]
     Path("in.jsonl").write_bytes(b"".join(dumps(line) + b"\n" for line in lines))
     with FaultServer(echo) as server:
-        ended = await asyncio.to_thread(run, server.url, JOB, "-W", "default", before=LOOPBACK)
+        child = start(server.url, JOB, "-W", "default", before=LOOPBACK)
+        ended = await asyncio.to_thread(finish, child, 90)  # Ray takes some ten seconds to start
         assert ended.code == 0, ended.err
         assert "Unclosed" not in ended.err + ended.out
         assert "contrib/ray.py" not in ended.err, "Ray warns of something"
