@@ -202,8 +202,10 @@ class Generate:
         Raises:
             RunStoppedError: The endpoint refuses the key, the account is spent, or too many rows have failed.
             MissingAPIKeyError: The variable of the key is not set here.
-            ValueError: The batch lacks a column, or has one of those that are to be added.
+            ValueError: The batch is no table of Arrow, lacks a column, or has one of those that are to be added.
         """
+        if not hasattr(batch, "column_names"):
+            raise ValueError(f'Generate takes tables of Arrow (batch_format="pyarrow"), not {type(batch).__name__}')
         self._place.check(batch.column_names)
         self._columns.check(batch.column_names)
         provider, requests = self._open(), self._place.requests(batch)

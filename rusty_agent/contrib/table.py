@@ -7,6 +7,7 @@ a batch may have; tables. Never touched: who sends the requests; columns that sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
@@ -35,7 +36,7 @@ class Place:
         body: The column of the request's body: structs, or JSON as text.
 
     Raises:
-        ValueError: More than one is given.
+        ValueError: More than one is given, or one that is no column's name.
     """
 
     prompt: str | RowFunction | None = None
@@ -45,6 +46,13 @@ class Place:
     def __attrs_post_init__(self) -> None:
         if sum(given is not None for given in (self.prompt, self.messages, self.body)) > 1:
             raise ValueError("prompt, messages and body are three ways to say where the request stands: give one")
+        for name, column in (("messages", self.messages), ("body", self.body)):
+            if column is not None and not isinstance(column, str):
+                raise ValueError(f"{name} must be the name of a column, not {column!r}")
+        if not (self.prompt is None or isinstance(self.prompt, str) or callable(self.prompt)):
+            raise ValueError(f"prompt must be the name of a column or a function of a row, not {self.prompt!r}")
+        if iscoroutinefunction(self.prompt):
+            raise ValueError("prompt must be a function that returns a request, not a coroutine function")
 
     def check(self, names: Sequence[str]) -> None:
         """See whether a table with these columns has what is needed.
@@ -73,10 +81,19 @@ class Columns:
     Attributes:
         output: The name of the answer's.
         include_result: Whether the whole result is one of them.
+
+    Raises:
+        ValueError: The answer's column cannot have that name.
     """
 
     output: str
     include_result: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.output, str) or not self.output:
+            raise ValueError(f"output must be the name of a column, not {self.output!r}")
+        if self.output in [name for name, _, _ in self._of(())][1:]:
+            raise ValueError(f"output must not be {self.output!r}: another column that is added has that name")
 
     def check(self, names: Sequence[str]) -> None:
         """See whether they can be added to a table with these columns.

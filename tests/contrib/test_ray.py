@@ -139,6 +139,8 @@ async def test_columns_are_checked_before_anything_is_sent() -> None:
             await answered(actor, z=["one"])
         with pytest.raises(ValueError, match="'error'"):
             await answered(actor, q=["one"], error=[None])
+        with pytest.raises(ValueError, match=r'batch_format="pyarrow".*not dict'):  # Ray's default
+            await actor({"q": ["one"]})
         assert server.requests == []
 
 

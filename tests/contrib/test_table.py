@@ -73,6 +73,35 @@ def test_there_is_one_place() -> None:
         Place(prompt="q").check(["a", "b"])
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"messages": CHAT}, "messages must be the name of a column"),
+        ({"body": {"messages": CHAT}}, "body must be the name of a column"),
+        ({"prompt": ["a"]}, "prompt must be the name of a column or a function"),
+    ],
+)
+def test_a_request_in_place_of_a_column(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Place(**given)
+
+
+def test_a_coroutine_function_makes_no_request() -> None:
+    async def request(row: dict[str, Any]) -> str:
+        return str(row)
+
+    with pytest.raises(ValueError, match="not a coroutine function"):
+        Place(prompt=request)
+
+
+@pytest.mark.parametrize("name", ["error", "latency_s", "", 3])
+def test_a_name_that_the_answers_column_cannot_have(name: Any) -> None:
+    with pytest.raises(ValueError, match="output must"):
+        Columns(name)
+    with pytest.raises(ValueError, match="output must not be 'result'"):
+        Columns("result", include_result=True)
+
+
 def test_columns_that_are_there_already() -> None:
     Columns("answer").check(["question", "result"])
     with pytest.raises(ValueError, match="'answer', 'status'"):
