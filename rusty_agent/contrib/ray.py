@@ -41,6 +41,7 @@ _AT_ONCE = 4  # batches of a block that Ray gives a coroutine at once, unless an
 _AHEAD = 8  # rows at hand for each that may be in flight: with 5 % of rows ten times slower, 98 % of what is possible
 _LEAST_ROWS = 32  # of a block: a smaller one costs Ray more than it saves after a crash
 _MOST_ROWS = 256
+_HOPELESS_AFTER = 100  # rows, as in a batch: of millions that a wrong name of the model would fail, one by one
 _RESUME_CPUS = 2  # one for the filter that knows the rows that are done, one for whoever reads or writes
 _RESUME_BYTES = 2**30  # what that filter reserves
 
@@ -154,7 +155,8 @@ class Generate:
         rpm: Requests per minute, of this actor.
         tpm: Tokens per minute, of this actor.
         max_error_rate: End the job when more than this share of an actor's latest 100 rows (at least 20) have failed:
-            rows with errors would count as done for a checkpoint. A refused key and a spent account end it at once.
+            rows with errors would count as done for a checkpoint. A refused key and a spent account end it at once,
+            and so do the first 100 rows of an actor if all of them fail.
         include_result: Add the column `result`: the whole `GenerateResult`, tool calls and reasoning too, as JSON.
         stream: Let the endpoint stream each answer underneath.
         driver: The process that the rows are for: when it dies, nothing more is sent. `generate` gives its own.
@@ -185,7 +187,6 @@ class Generate:
         self._columns = Columns(output, include_result)
         self._options = dict(provider)
         self._limits = Limits(rpm, tpm, checked_count(max_in_flight, "max_in_flight"))
-        self._rule = StopRule(max_error_rate=max_error_rate)
         self._stream = stream
         self._driver = driver
         self._parameters = parameters
@@ -194,13 +195,15 @@ class Generate:
         self._stopped: RunStoppedError | None = None
         refuse_secrets(provider, parameters)
         trial = try_provider(self._options, self._limits)
-        trial._requests.prepare("prompt", whole=True, streamed=stream, **parameters)
+        prepared = trial._requests.prepare("prompt", whole=True, streamed=stream, **parameters)
+        self._rule = StopRule(max_error_rate=max_error_rate, max_retry_after=prepared.policy.max_retry_after)
+        self._rule.hopeless_after = _HOPELESS_AFTER
 
     async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Answer the rows of a batch.
 
         Raises:
-            RunStoppedError: The endpoint refuses the key, the account is spent, or too many rows have failed.
+            RunStoppedError: The endpoint refuses the key, the account is spent, too many rows have failed, or all.
             MissingAPIKeyError: The variable of the key is not set here.
             ValueError: The batch is no table of Arrow, lacks a column, or has one of those that are to be added.
         """

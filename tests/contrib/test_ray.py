@@ -123,6 +123,27 @@ async def test_an_error_rate_ends_the_job_when_asked_to() -> None:
             await answered(Generate(provider=options(server), prompt="q", max_error_rate=0.5), q=["one"] * 50)
 
 
+async def test_an_actor_whose_every_row_fails_ends_the_job() -> None:
+    """The model's name is wrong, or the address: rows with errors would count as done."""
+    with FaultServer(error(404)) as server:
+        actor = Generate(provider=options(server), prompt="q", max_in_flight=4)
+        with pytest.raises(RunStoppedError, match="none of the first 100 was answered"):
+            await answered(actor, q=["one"] * 300)
+        assert len(server.requests) < 110
+    with FaultServer(echo) as server:
+        actor = Generate(provider=options(server), prompt="q", max_in_flight=1)
+        assert (await answered(actor, q=["one"] + ["no"] * 150))["status"] == [200] + [400] * 150
+
+
+async def test_the_wait_that_an_endpoint_may_ask_for_is_the_policys() -> None:
+    asks = RetryPolicy(max_retries=0, max_retry_after=600)
+    with FaultServer(error(429, headers={"Retry-After": "300"})) as server:
+        actor = Generate(provider=options(server, retry=asks), prompt="q", max_in_flight=1)
+        assert (await answered(actor, q=["one"]))["status"] == [429]
+        with pytest.raises(RunStoppedError, match="asks to wait for 300 s"):
+            await answered(Generate(provider=options(server), prompt="q"), q=["one"])
+
+
 async def test_the_key_is_looked_for_where_the_actor_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultServer(echo) as server:
         actor = Generate(provider=options(server), prompt="q")
