@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import is_secret, url_secrets
+from ..config import checked_kind, is_secret, url_secrets
 from ..errors import MissingAPIKeyError
 from ..policy import Limits
 from ..provider import AsyncProvider
@@ -26,17 +26,23 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
     Raises:
         ValueError: One holds a secret, or belongs to a process.
     """
+    checked_kind(provider, Mapping, "provider")
     if "api_key" in provider:
         raise ValueError(
             "provider must not hold api_key: Ray pickles it, and may write it into its logs. Put the key into an "
             'environment variable where Ray\'s workers run, and name that: api_key_env="NAME"'
         )
+    name = provider.get("api_key_env")
+    if name is not None and not (isinstance(name, str) and name.isidentifier()):
+        raise ValueError("api_key_env must be the name of an environment variable, and not the key that it holds")
     headers = {**(provider.get("headers") or {}), **(parameters.get("extra_headers") or {})}
     for name in filter(is_secret, headers):
         raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
     for name in ("base_url", "proxy"):
         if isinstance(url := provider.get(name), str) and url_secrets(url):
             raise ValueError(f"{name} holds a secret, which Ray would pickle and may write into its logs")
+    if provider.get("ssl") is not None:
+        raise ValueError("provider must not hold ssl, which cannot be pickled; set SSL_CERT_FILE where Ray runs")
     for name in _RESERVED:
         if name in provider:
             raise ValueError(f"provider must not hold {name}: each actor has its own")
@@ -57,14 +63,20 @@ def make_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
     Raises:
         MissingAPIKeyError: It holds none.
     """
-    name = options.get("api_key_env")
-    key = None if name is None else os.environ.get(name)  # the preset has a variable of its own
-    if name is not None and not key:
+    name, key = options.get("api_key_env"), None
+    if name is not None and not (key := os.environ.get(name)):
         raise MissingAPIKeyError(
             f"No API key: the environment variable {name} (api_key_env) is not set where this worker of Ray runs. "
             "Set it before Ray is started there."
         )
-    return _made(options, limits, key)
+    try:
+        return _made(options, limits, key)  # without a name: from the preset's variable
+    except MissingAPIKeyError:
+        raise MissingAPIKeyError(
+            "No API key: the preset's environment variable is not set where this worker of Ray runs. Set it before "
+            "Ray is started there, or name another (api_key_env). For a server that takes no key say "
+            'preset="vllm", beside its base_url.'
+        ) from None
 
 
 def _made(options: Mapping[str, Any], limits: Limits, key: str | None) -> AsyncProvider:

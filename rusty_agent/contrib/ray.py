@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from ..batch.rows import BadLine, parse_row
-from ..config import checked_count
+from ..config import checked_count, checked_kind
 from ..errors import RunStoppedError
 from ..net.caller import Caller
 from ..parameters import merged
@@ -112,7 +112,7 @@ def generate(
     data = _ray_data()
     least, most = _pool(actors, limited=rpm is not None or tpm is not None)
     arguments = {
-        "provider": dict(provider),
+        "provider": dict(checked_kind(provider, Mapping, "provider")),
         "prompt": prompt,
         "messages": messages,
         "body": body,
@@ -185,7 +185,6 @@ class Generate:
     ) -> None:
         self._place = Place(prompt, messages, body)
         self._columns = Columns(output, include_result)
-        self._options = dict(provider)
         self._limits = Limits(rpm, tpm, checked_count(max_in_flight, "max_in_flight"))
         self._stream = stream
         self._driver = driver
@@ -194,6 +193,7 @@ class Generate:
         self._provider: AsyncProvider | None = None
         self._stopped: RunStoppedError | None = None
         refuse_secrets(provider, parameters)
+        self._options = dict(provider)
         trial = try_provider(self._options, self._limits)
         prepared = trial._requests.prepare("prompt", whole=True, streamed=stream, **parameters)
         self._rule = StopRule(max_error_rate=max_error_rate, max_retry_after=prepared.policy.max_retry_after)

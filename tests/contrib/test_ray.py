@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl as tls
 import sys
 import time
 from collections.abc import Callable
@@ -150,7 +151,13 @@ async def test_the_key_is_looked_for_where_the_actor_runs(monkeypatch: pytest.Mo
         monkeypatch.delenv("RAY_TEST_KEY")
         with pytest.raises(MissingAPIKeyError, match=r"RAY_TEST_KEY .*is not set where this worker of Ray runs"):
             await answered(actor, q=["one"])
+        monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
+        nameless = {"model": "m", "base_url": server.url}
+        with pytest.raises(MissingAPIKeyError, match=r"the preset's .* takes no key say preset=.vllm."):
+            await answered(Generate(provider=nameless, prompt="q"), q=["one"])
         assert server.requests == []
+        keyless = Generate(provider={**nameless, "preset": "vllm"}, prompt="q")
+        assert (await answered(keyless, q=["one"]))["answer"] == ["echo one"]
 
 
 async def test_columns_are_checked_before_anything_is_sent() -> None:
@@ -177,6 +184,10 @@ GOOD = {"model": "m", "base_url": "http://127.0.0.1:1"}
         ({"provider": GOOD | {"proxy": "http://u:p@h:1"}}, "proxy holds a secret"),
         ({"provider": GOOD, "extra_headers": {"Authorization": "1"}}, "'Authorization' looks like a key"),
         ({"provider": GOOD | {"limits": None}}, "each actor has its own"),
+        ({"provider": GOOD | {"ssl": tls.create_default_context()}}, "ssl, which cannot be pickled.*SSL_CERT_FILE"),
+        ({"provider": GOOD | {"api_key_env": "sk-1"}}, "name of an environment variable, and not the key"),
+        ({"provider": GOOD | {"api_key_env": 1}}, "name of an environment variable"),
+        ({"provider": "m"}, "provider must be a Mapping, not str"),
         ({"provider": GOOD | {"modle": "m"}}, "arguments of AsyncProvider.*modle"),
         ({"provider": {"base_url": "http://x"}}, "arguments of AsyncProvider.*model"),
         ({"provider": GOOD | {"base_url": "ftp://x"}}, "base_url"),
