@@ -124,12 +124,16 @@ def generate(
     }
     if (node := _node()) is not None:
         arguments.setdefault("driver", Driver.here(node))
+    if (config := ds.context.checkpoint_config) is not None:
+        arguments.setdefault("id_column", config.id_column)
+    elif data.DataContext.get_current().checkpoint_config is not None:
+        raise ValueError("the rows were read before checkpoint() was called, and it does not hold for them")
     Generate(**arguments)  # complains here, not on some other machine
     if rows_per_block is not None:
         checked_count(rows_per_block, "rows_per_block")
     blocks = _Blocks.of(max_in_flight, rows_per_block)
-    if ds.context.checkpoint_config is not None:
-        _check_resume(ds.context.checkpoint_config, num_cpus * least)
+    if config is not None:
+        _check_resume(config, num_cpus * least)
     compute = data.ActorPoolStrategy(min_size=least, max_size=most, max_concurrent_calls_per_actor=blocks.calls)
     return ds.repartition(target_num_rows_per_block=blocks.rows, strict=True).map_batches(
         Generate,
@@ -160,6 +164,7 @@ class Generate:
         include_result: Add the column `result`: the whole `GenerateResult`, tool calls and reasoning too, as JSON.
         stream: Let the endpoint stream each answer underneath.
         driver: The process that the rows are for: when it dies, nothing more is sent. `generate` gives its own.
+        id_column: A column in which every row must have a value. `generate` gives the checkpoint's.
         **parameters: See `Parameters`: what holds for every row that does not say otherwise.
 
     Raises:
@@ -181,9 +186,10 @@ class Generate:
         include_result: bool = False,
         stream: bool = False,
         driver: Driver | None = None,
+        id_column: str | None = None,
         **parameters: Any,
     ) -> None:
-        self._place = Place(prompt, messages, body)
+        self._place = Place(prompt, messages, body, id_column)
         self._columns = Columns(output, include_result)
         self._limits = Limits(rpm, tpm, checked_count(max_in_flight, "max_in_flight"))
         self._stream = stream
@@ -205,11 +211,12 @@ class Generate:
         Raises:
             RunStoppedError: The endpoint refuses the key, the account is spent, too many rows have failed, or all.
             MissingAPIKeyError: The variable of the key is not set here.
-            ValueError: The batch is no table of Arrow, lacks a column, or has one of those that are to be added.
+            ValueError: The batch is no table of Arrow, lacks a column, or has one of those that are to be added; or a
+                row has no id.
         """
         if not hasattr(batch, "column_names"):
             raise ValueError(f'Generate takes tables of Arrow (batch_format="pyarrow"), not {type(batch).__name__}')
-        self._place.check(batch.column_names)
+        self._place.check(batch)
         self._columns.check(batch.column_names)
         provider, requests = self._open(), self._place.requests(batch)
         with provider._limiter().adapting(self._limits.in_flight):
@@ -270,11 +277,14 @@ def checkpoint(path: str | os.PathLike[str], id_column: str = "custom_id") -> No
 
     Raises:
         ImportError: Ray Data is not installed.
+        ValueError: The path is empty.
     """
+    place = os.fspath(path)
+    if not place:
+        raise ValueError("path must be a folder for the checkpoint alone, not ''")
     data = _ray_data()
     from ray.data.checkpoint import CheckpointConfig
 
-    place = os.fspath(path)
     if "://" not in place:
         place = os.path.abspath(place)  # workers have other working directories
     config = CheckpointConfig(id_column=id_column, checkpoint_path=place, delete_checkpoint_on_success=False)
@@ -284,10 +294,10 @@ def checkpoint(path: str | os.PathLike[str], id_column: str = "custom_id") -> No
 def _check_resume(config: Any, cpus: float) -> None:
     """See whether Ray has what it needs to go on with a job, if there is one to go on with."""
     import ray
-    from pyarrow.fs import FileSelector, FileSystem
+    from pyarrow.fs import FileSelector
 
-    system, folder = FileSystem.from_uri(config.checkpoint_path)
-    if not system.get_file_info(FileSelector(folder, allow_not_found=True)):
+    folder = config.checkpoint_path.rpartition("://")[2]  # a program may have given Ray a file system of its own
+    if not config.filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
         return
     there = ray.cluster_resources()
     if there.get("CPU", 0) < _RESUME_CPUS + cpus or there.get("memory", 0) < _RESUME_BYTES:

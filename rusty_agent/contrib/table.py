@@ -34,6 +34,7 @@ class Place:
         prompt: The column of the prompt, or a function that makes a request of a row.
         messages: The column of the messages: structs, or JSON as text.
         body: The column of the request's body: structs, or JSON as text.
+        id: The column that a checkpoint knows the rows by.
 
     Raises:
         ValueError: More than one is given, or one that is no column's name.
@@ -42,6 +43,7 @@ class Place:
     prompt: str | RowFunction | None = None
     messages: str | None = None
     body: str | None = None
+    id: str | None = None
 
     def __attrs_post_init__(self) -> None:
         if sum(given is not None for given in (self.prompt, self.messages, self.body)) > 1:
@@ -54,15 +56,18 @@ class Place:
         if iscoroutinefunction(self.prompt):
             raise ValueError("prompt must be a function that returns a request, not a coroutine function")
 
-    def check(self, names: Sequence[str]) -> None:
-        """See whether a table with these columns has what is needed.
+    def check(self, table: pyarrow.Table) -> None:
+        """See whether a table has what is needed.
 
         Raises:
             ValueError: It has not.
         """
-        for column in (self.prompt, self.messages, self.body):
+        names = table.column_names
+        for column in (self.prompt, self.messages, self.body, self.id):
             if isinstance(column, str) and column not in names:
                 raise ValueError(f"there is no column {column!r}; the columns are: {', '.join(map(repr, names))}")
+        if self.id is not None and table.column(self.id).null_count:
+            raise ValueError(f"a row has no {self.id!r}, by which the checkpoint is to know it")
 
     def requests(self, table: pyarrow.Table) -> list[Any]:
         """What each row asks, as `batch.rows.parse_row` reads it; an exception for a row that asks nothing."""

@@ -14,6 +14,10 @@ class Column:
     def __init__(self, values: list[Any]) -> None:
         self._values = values
 
+    @property
+    def null_count(self) -> int:
+        return self._values.count(None)
+
     def to_pylist(self) -> list[Any]:
         return self._values
 

@@ -17,7 +17,7 @@ import pytest
 from rusty_agent import AsyncProvider, MissingAPIKeyError, RetryPolicy, RunStoppedError
 from rusty_agent.batch.runner import run_batch
 from rusty_agent.contrib.driver import Driver
-from rusty_agent.contrib.ray import Generate, generate
+from rusty_agent.contrib.ray import Generate, checkpoint, generate
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error
 from rusty_agent.wire.codec import dumps, loads
 
@@ -206,6 +206,9 @@ def test_what_cannot_be_right_is_said_at_once(arguments: dict[str, Any], said: s
 # What Ray is asked for.
 
 
+CONTEXT = SimpleNamespace(checkpoint_config=None)
+
+
 class Dataset:
     """Writes down what it is asked for."""
 
@@ -230,6 +233,7 @@ def rays(monkeypatch: pytest.MonkeyPatch) -> None:
     ray.is_initialized = lambda: True  # type: ignore[attr-defined]
     ray.get_runtime_context = lambda: SimpleNamespace(get_node_id=lambda: "node 1")  # type: ignore[attr-defined]
     data.ActorPoolStrategy = SimpleNamespace  # type: ignore[attr-defined]
+    data.DataContext = SimpleNamespace(get_current=lambda: CONTEXT)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.data", data)
 
@@ -297,6 +301,19 @@ async def test_when_the_program_is_gone_nothing_more_is_sent() -> None:
 
 
 @pytest.mark.usefixtures("rays")
+def test_rows_that_were_read_before_the_checkpoint_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CONTEXT, "checkpoint_config", object())
+    with pytest.raises(ValueError, match="read before checkpoint"):
+        asked()
+
+
+@pytest.mark.usefixtures("rays")
+def test_a_checkpoint_has_a_folder_of_its_own() -> None:
+    with pytest.raises(ValueError, match="a folder for the checkpoint alone"):
+        checkpoint("")
+
+
+@pytest.mark.usefixtures("rays")
 @pytest.mark.parametrize("wrong", [{"actors": 0}, {"actors": (3, 2)}, {"rows_per_block": 0}, {"rpm": -1}])
 def test_what_ray_cannot_be_asked_for(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
@@ -329,6 +346,11 @@ ds.write_parquet("out")
 names = ("custom_id", "answer", "status", "error")
 for row in ray.data.read_parquet("out").iter_rows():
     print(*(row[name] for name in names), sep="|")
+checkpoint("other", id_column="nowhere")
+try:
+    generate(ray.data.read_json("in.jsonl"), provider=provider, prompt="prompt").write_parquet("never")
+except Exception as error:
+    print("no column 'nowhere'" in str(error))
 try:
     generate(rows, provider=provider, prompt="prompt")
 except RuntimeError as error:
@@ -350,7 +372,8 @@ async def test_a_job_of_ray_is_a_batch(tmp_path: Path, monkeypatch: pytest.Monke
         assert len(server.requests) == 300
         provider = AsyncProvider("m", base_url=server.url, api_key="none", retry=ONCE)
         await run_batch("in.jsonl", "plain.jsonl", provider)
-    *rows, refusal = ended.out.splitlines()
+    *rows, unknown, refusal = ended.out.splitlines()
+    assert unknown == "True"
     said = dict(row.split("|", 1) for row in rows)
     assert len(rows) == len(said) == 300
     for line in map(loads, Path("plain.jsonl").read_bytes().splitlines()):

@@ -70,7 +70,16 @@ def test_there_is_one_place() -> None:
     with pytest.raises(ValueError, match="give one"):
         Place(prompt="a", body="b")
     with pytest.raises(ValueError, match=r"no column 'q'; the columns are: 'a', 'b'"):
-        Place(prompt="q").check(["a", "b"])
+        Place(prompt="q").check(Table({"a": [], "b": []}))
+
+
+def test_rows_that_a_checkpoint_would_not_know_again() -> None:
+    place = Place(prompt="q", id="name")
+    place.check(Table({"q": ["one", None], "name": ["a", "b"]}))
+    with pytest.raises(ValueError, match="no column 'name'"):
+        place.check(Table({"q": ["one"]}))
+    with pytest.raises(ValueError, match="a row has no 'name'"):
+        place.check(Table({"q": ["one", "two"], "name": ["a", None]}))
 
 
 @pytest.mark.parametrize(
