@@ -77,7 +77,7 @@ def generate(
     num_cpus: float = 0,
     **options: Any,
 ) -> Dataset:
-    """Answer every row of a dataset. Nothing is sent before the result is read or written.
+    """Answer every row of a dataset. Nothing is sent before the result is read or written; then it is, each time.
 
     Args:
         ds: The rows. Their order is not kept: let a column name them.
