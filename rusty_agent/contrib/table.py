@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 from attrs import define
 
-from ..errors import APIStatusError
-from ..types import GenerateResult
+from ..errors import APIStatusError, RustyAgentError
+from ..types import GenerateResult, Usage
 from ..wire.codec import dumps, join_surrogates, loads_strict
 
 if TYPE_CHECKING:
@@ -128,11 +128,12 @@ class Columns:
         yield "error", "string", [_error(outcome) for outcome in outcomes]
         yield "status", "int64", [_status(outcome) for outcome in outcomes]
         yield "finish_reason", "string", [answer and answer.finish_reason for answer in answers]
-        yield "prompt_tokens", "int64", [answer and answer.prompt_tokens for answer in answers]
-        yield "completion_tokens", "int64", [answer and answer.completion_tokens for answer in answers]
+        spent = [_usage(outcome) for outcome in outcomes]
+        yield "prompt_tokens", "int64", [usage and usage.prompt_tokens for usage in spent]
+        yield "completion_tokens", "int64", [usage and usage.completion_tokens for usage in spent]
         yield "latency_s", "double", [answer and answer.duration for answer in answers]
         if self.include_result:
-            yield "result", "string", [answer and dumps(attrs.asdict(answer)).decode() for answer in answers]
+            yield "result", "string", [answer and _written(answer) for answer in answers]
 
 
 def _attempted(function: Callable[[Any], Any], given: Any) -> Any:
@@ -169,6 +170,18 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
     return value
+
+
+def _written(result: GenerateResult) -> str:
+    try:
+        return dumps(attrs.asdict(result)).decode()
+    except (RecursionError, ValueError):  # nested deeper than can be written: one answer must not cost the whole block
+        return dumps(attrs.asdict(attrs.evolve(result, raw={}))).decode()
+
+
+def _usage(outcome: Outcome) -> Usage | None:
+    """The tokens that were paid for; a request that has failed may tell them, too."""
+    return outcome.usage if isinstance(outcome, GenerateResult | RustyAgentError) else None
 
 
 def _error(outcome: Outcome) -> str | None:

@@ -125,7 +125,7 @@ def test_the_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes: list[Outcome] = [
         good,
         BadRequestError("no", status_code=400),
-        APIConnectionError("gone"),
+        APIConnectionError("gone", usage=Usage(7, 9, 16)),
         ValueError("\ud800"),
     ]
     table: Any = Columns("said", include_result=True).add(Table({"id": [1, 2, 3, 4]}), outcomes)
@@ -136,9 +136,20 @@ def test_the_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         "error": [None, "BadRequestError: no", "APIConnectionError: gone", "ValueError: \ufffd"],
         "status": [200, 400, None, None],
         "finish_reason": ["stop", None, None, None],
-        "prompt_tokens": [3, None, None, None],
-        "completion_tokens": [5, None, None, None],
+        "prompt_tokens": [3, None, 7, None],
+        "completion_tokens": [5, None, 9, None],
         "latency_s": [0.5, None, None, None],
     }
     assert loads(result[0])["raw"] == {"id": "x"}
     assert result[1:] == [None, None, None]
+
+
+def test_an_answer_too_deep_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", arrow)
+    deep: Any = []
+    for _ in range(1000):
+        deep = [deep]
+    outcomes: list[Outcome] = [GenerateResult("yes", raw={"deep": deep}), GenerateResult("no", raw={"id": "x"})]
+    table: Any = Columns("said", include_result=True).add(Table({"id": [1, 2]}), outcomes)
+    assert [loads(result)["raw"] for result in table.columns["result"]] == [{}, {"id": "x"}]
+    assert [loads(result)["text"] for result in table.columns["result"]] == ["yes", "no"]
