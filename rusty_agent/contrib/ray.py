@@ -22,7 +22,7 @@ from ..batch.rows import BadLine, parse_row
 from ..config import checked_count, checked_kind
 from ..errors import RunStoppedError
 from ..net.caller import Caller
-from ..parameters import merged
+from ..parameters import Parameters, check_names, merged
 from ..policy import Limits
 from ..run import StopRule
 from .driver import Driver
@@ -107,6 +107,7 @@ def generate(
     Raises:
         ImportError: Ray Data is not installed.
         RuntimeError: There is a checkpoint to go on from, and Ray has less than that takes: it would stand still.
+        TypeError: There is no such argument.
         ValueError: An argument cannot be right; nothing was sent.
     """
     data = _ray_data()
@@ -168,6 +169,7 @@ class Generate:
         **parameters: See `Parameters`: what holds for every row that does not say otherwise.
 
     Raises:
+        TypeError: There is no such argument.
         ValueError: An argument cannot be right.
     """
 
@@ -198,6 +200,7 @@ class Generate:
         self._caller = Caller()
         self._provider: AsyncProvider | None = None
         self._stopped: RunStoppedError | None = None
+        check_names(parameters, Parameters.__annotations__, "Generate")
         refuse_secrets(provider, parameters)
         self._options = dict(provider)
         trial = try_provider(self._options, self._limits)
@@ -327,7 +330,10 @@ def _node() -> str | None:
 def _pool(actors: int | tuple[int, int] | None, *, limited: bool) -> tuple[int, int]:
     if actors is None:
         actors = 1 if limited else (1, 8)
-    least, most = (actors, actors) if isinstance(actors, int) else actors
+    pair = (actors, actors) if isinstance(actors, int) else actors
+    if not (isinstance(pair, tuple | list) and len(pair) == 2):
+        raise ValueError(f"actors must be a whole number, or the least and the most, not {actors!r}")
+    least, most = pair
     if checked_count(least, "actors") > checked_count(most, "actors"):
         raise ValueError(f"actors must be the least and the most, not {actors!r}")
     return least, most

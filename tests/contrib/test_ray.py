@@ -203,6 +203,11 @@ def test_what_cannot_be_right_is_said_at_once(arguments: dict[str, Any], said: s
     assert "sk-1" not in str(caught.value)
 
 
+def test_an_argument_that_there_is_not() -> None:
+    with pytest.raises(TypeError, match=r"Generate takes no argument 'temprature': did you mean 'temperature'\?"):
+        Generate(provider=GOOD, prompt="q", temprature=0)
+
+
 # What Ray is asked for.
 
 
@@ -314,7 +319,9 @@ def test_a_checkpoint_has_a_folder_of_its_own() -> None:
 
 
 @pytest.mark.usefixtures("rays")
-@pytest.mark.parametrize("wrong", [{"actors": 0}, {"actors": (3, 2)}, {"rows_per_block": 0}, {"rpm": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"actors": 0}, {"actors": (3, 2)}, {"actors": "3"}, {"actors": (1,)}, {"rows_per_block": 0}, {"rpm": -1}]
+)
 def test_what_ray_cannot_be_asked_for(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         asked(**wrong)
