@@ -225,7 +225,7 @@ class Generate:
         with provider._limiter().adapting(self._limits.in_flight):
             outcomes = await asyncio.gather(*(self._answer(provider, given) for given in requests))
         if self._stopped is not None:
-            raise self._stopped
+            raise self._stopped.with_traceback(None)  # or each batch would make it longer
         return self._columns.add(batch, outcomes)
 
     def _open(self) -> AsyncProvider:

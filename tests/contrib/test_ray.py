@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -113,8 +114,11 @@ async def test_a_key_of_no_use_ends_the_job(status: int, fields: dict[str, Any],
             await answered(actor, q=["one"] * 50)
         assert caught.value.reason == reason
         assert len(server.requests) <= 4
-        with pytest.raises(RunStoppedError):  # the next batch too
-            await answered(actor, q=["one"])
+        batches = [answered(actor, q=["one"]) for _ in range(3)]  # the next batches too
+        again, *_ = errors = await asyncio.gather(*batches, return_exceptions=True)
+        assert isinstance(again, RunStoppedError)
+        assert errors == [again] * 3
+        assert len(list(walk_tb(again.__traceback__))) == 2, "each batch makes the traceback longer"
 
 
 async def test_an_error_rate_ends_the_job_when_asked_to() -> None:
