@@ -20,7 +20,7 @@ from attrs import define
 
 from ..batch.rows import BadLine, parse_row
 from ..config import checked_count, checked_kind
-from ..errors import RunStoppedError
+from ..errors import RunStoppedError, RustyAgentError
 from ..net.caller import Caller
 from ..parameters import Parameters, check_names, merged
 from ..policy import Limits
@@ -111,6 +111,7 @@ def generate(
         ValueError: An argument cannot be right; nothing was sent.
     """
     data = _ray_data()
+    Limits(rpm, tpm)  # complains of what cannot be divided
     least, most = _pool(actors, limited=rpm is not None or tpm is not None)
     arguments = {
         "provider": dict(checked_kind(provider, Mapping, "provider")),
@@ -161,7 +162,7 @@ class Generate:
         tpm: Tokens per minute, of this actor.
         max_error_rate: End the job when more than this share of an actor's latest 100 rows (at least 20) have failed:
             rows with errors would count as done for a checkpoint. A refused key and a spent account end it at once,
-            and so do the first 100 rows of an actor if all of them fail.
+            and so do the first 100 rows of an actor if all of them fail. Rows that ask nothing do not count.
         include_result: Add the column `result`: the whole `GenerateResult`, tool calls and reasoning too, as JSON.
         stream: Let the endpoint stream each answer underneath.
         driver: The process that the rows are for: when it dies, nothing more is sent. `generate` gives its own.
@@ -254,13 +255,15 @@ class Generate:
             result = await provider._answer(self._caller, stream=self._stream, **arguments)
         except RunStoppedError as error:
             return error
-        except Exception as error:
+        except RustyAgentError as error:
             self._judge(provider, error)
+            return error
+        except Exception as error:  # of the row itself: nothing was sent
             return error
         self._rule.succeeded()
         return result
 
-    def _judge(self, provider: AsyncProvider, error: Exception) -> None:
+    def _judge(self, provider: AsyncProvider, error: RustyAgentError) -> None:
         stopped = self._rule.judge(error)
         if stopped is not None and self._stopped is None:
             self._stopped = stopped

@@ -140,6 +140,14 @@ async def test_an_actor_whose_every_row_fails_ends_the_job() -> None:
         assert (await answered(actor, q=["one"] + ["no"] * 150))["status"] == [200] + [400] * 150
 
 
+async def test_rows_that_ask_nothing_do_not_end_the_job() -> None:
+    with FaultServer(echo) as server:
+        actor = Generate(provider=options(server), messages="m", max_error_rate=0.5)
+        found = await answered(actor, m=[None, ["hi"], [{"role": "user", "content": "one"}]] * 150)
+    assert found["status"] == [None, None, 200] * 150
+    assert {found["error"][1]} == {"ValueError: messages[0] must be a mapping, not str"}
+
+
 async def test_the_wait_that_an_endpoint_may_ask_for_is_the_policys() -> None:
     asks = RetryPolicy(max_retries=0, max_retry_after=600)
     with FaultServer(error(429, headers={"Retry-After": "300"})) as server:
@@ -324,7 +332,16 @@ def test_a_checkpoint_has_a_folder_of_its_own() -> None:
 
 @pytest.mark.usefixtures("rays")
 @pytest.mark.parametrize(
-    "wrong", [{"actors": 0}, {"actors": (3, 2)}, {"actors": "3"}, {"actors": (1,)}, {"rows_per_block": 0}, {"rpm": -1}]
+    "wrong",
+    [
+        {"actors": 0},
+        {"actors": (3, 2)},
+        {"actors": "3"},
+        {"actors": (1,)},
+        {"rows_per_block": 0},
+        {"rpm": -1},
+        {"rpm": "9"},
+    ],
 )
 def test_what_ray_cannot_be_asked_for(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
