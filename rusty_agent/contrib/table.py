@@ -72,11 +72,11 @@ class Place:
     def requests(self, table: pyarrow.Table) -> list[Any]:
         """What each row asks, as `batch.rows.parse_row` reads it; an exception for a row that asks nothing."""
         if callable(self.prompt):
-            return [_attempted(self.prompt, row) for row in table.to_pylist()]
+            return [_attempted(self.prompt, row) for row in _values(table)]
         for column, read in ((self.prompt, _text), (self.messages, _decoded), (self.body, _line)):
             if isinstance(column, str):
-                return [_attempted(read, given) for given in table.column(column).to_pylist()]
-        return [_without_nulls(row) for row in table.to_pylist()]
+                return [_attempted(read, given) for given in _values(table.column(column))]
+        return [_attempted(_without_nulls, row) for row in _values(table)]
 
 
 @define(frozen=True)
@@ -136,8 +136,18 @@ class Columns:
             yield "result", "string", [answer and _written(answer) for answer in answers]
 
 
+def _values(column: pyarrow.Table | pyarrow.ChunkedArray) -> list[Any]:
+    """The values, or rows; an exception for each that Python cannot hold: text that is no UTF-8, a year beyond 9999."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        return [_attempted(lambda one: one.to_pylist()[0], column.slice(n, 1)) for n in range(len(column))]
+
+
 def _attempted(function: Callable[[Any], Any], given: Any) -> Any:
     """What it returns; or what it raised, as a value: it concerns one row."""
+    if isinstance(given, Exception):
+        return given
     try:
         return function(given)
     except Exception as error:

@@ -18,7 +18,16 @@ class Column:
     def null_count(self) -> int:
         return self._values.count(None)
 
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def slice(self, start: int, length: int) -> Column:
+        return Column(self._values[start : start + length])
+
     def to_pylist(self) -> list[Any]:
+        for value in self._values:
+            if isinstance(value, bytes):  # stands for text in Arrow that is none
+                value.decode()
         return self._values
 
 
@@ -32,11 +41,18 @@ class Table:
     def column_names(self) -> list[str]:
         return list(self.columns)
 
+    def __len__(self) -> int:
+        return min(map(len, self.columns.values()))
+
+    def slice(self, start: int, length: int) -> Table:
+        return Table({name: values[start : start + length] for name, values in self.columns.items()})
+
     def column(self, name: str) -> Column:
         return Column(self.columns[name])
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
+        columns = [self.column(name).to_pylist() for name in self.columns]
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def append_column(self, name: str, values: list[Any]) -> Table:
         return Table({**self.columns, name: values})

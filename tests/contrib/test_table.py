@@ -66,6 +66,13 @@ def test_a_row_that_asks_nothing_is_an_error_of_its_own(place: Place, value: Any
     assert said in str(bad)
 
 
+@pytest.mark.parametrize("place", [Place(prompt="q"), Place(prompt=lambda row: row["q"]), Place()])
+def test_a_value_that_python_cannot_hold_costs_its_row_only(place: Place) -> None:
+    first, bad, last = requests(place, q=["one", b"\xff", "two"])
+    assert isinstance(bad, UnicodeDecodeError)
+    assert [first, last] in (["one", "two"], [{"q": "one"}, {"q": "two"}])
+
+
 def test_there_is_one_place() -> None:
     with pytest.raises(ValueError, match="give one"):
         Place(prompt="a", body="b")
