@@ -113,7 +113,12 @@ def make_plan(
     refuse_foreign(files)
     index = scan(files, retry_permanent=retry_permanent)
     if before is not None and changed and (index.done or index.permanent):
-        _refuse_to_guess(files, index, _parsed(rows, source, made), lambda: _continues(before, rows or source))
+        _refuse_to_guess(
+            files,
+            index,
+            _parsed(rows, source, made),
+            lambda: before.parameters.get("template") != template and _continues(before, rows or source),
+        )
     if fresh:
         index = _begin_anew(files)
     repair(files, index)
@@ -152,21 +157,28 @@ def _refuse_to_guess(files: Files, index: Index, given: Iterable[Row | BadLine],
     has changed; then the input may only have grown.
     """
     known, answered = marks(files), index.done | index.permanent  # of rows that had a name there is no mark
-    moved = (
-        row.line
-        for row in given
-        if isinstance(row, Row)
-        and row.custom_id in answered
-        and (row.custom_id in known or not row.named)
-        and known.get(row.custom_id) != row.mark
+    for row in given:
+        if isinstance(row, BadLine) or row.custom_id not in answered:
+            continue
+        answered.remove(row.custom_id)  # a later one with the same name is a bad line
+        if is_another(row, known):
+            if continues():
+                return
+            raise moved(row.line)
+
+
+def is_another(row: Row, known: Mapping[str, str]) -> bool:
+    """Whether a row is not the one that was answered under its name, by the marks of those that were."""
+    return (row.custom_id in known or not row.named) and known.get(row.custom_id) != row.mark
+
+
+def moved(line: int) -> BatchError:
+    """The error for a line where another row stands now."""
+    return BatchError(
+        f"Line {line} of the input is not the one that was answered: lines were put in, taken out or changed, "
+        "and rows without a custom_id are known by their line, so nobody can tell which of them are answered. Give "
+        "the rows a custom_id and name another output; or throw away what is there with fresh=True (--fresh)."
     )
-    line = next(moved, None)
-    if line is not None and not continues():
-        raise BatchError(
-            f"Line {line} of the input is not the one that was answered: lines were put in, taken out or changed, "
-            "and rows without a custom_id are known by their line, so nobody can tell which of them are answered. Give "
-            "the rows a custom_id and name another output; or throw away what is there with fresh=True (--fresh)."
-        )
 
 
 def _parsed(rows: FileSource | None, source: Any, template: Template | None) -> Iterable[Row | BadLine]:

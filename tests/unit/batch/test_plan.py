@@ -122,6 +122,13 @@ def test_what_changed_is_said(source: Path, tmp_path: Path) -> None:
         plan(["another"], files)
 
 
+def unnamed(line: str, prompt: str) -> bytes:
+    """The result of a row without a name."""
+    told = loads_strict(result(line))
+    told["x_rusty"]["mark"] = Row(int(line), line, {"prompt": prompt}, {}).mark
+    return dumps(told) + b"\n"
+
+
 NAMED = [{"custom_id": name, "prompt": name} for name in "abc"]
 
 
@@ -151,9 +158,7 @@ def test_rows_without_a_name_must_not_have_moved(
 
     files = batch(tmp_path)
     plan(given(before), files)
-    line = loads_strict(result("1"))
-    line["x_rusty"]["mark"] = Row(1, "1", {"prompt": "a"}, {}).mark
-    files = batch(tmp_path, [dumps(line) + b"\n"])
+    files = batch(tmp_path, [unnamed("1", "a")])
     with pytest.raises(BatchError, match="the input changed"):
         plan(given(after), files)
     if right:
@@ -163,12 +168,29 @@ def test_rows_without_a_name_must_not_have_moved(
             plan(given(after), files, allow_changed=True)
 
 
+def test_a_line_that_is_taken_again_is_another_one(source: Path, tmp_path: Path) -> None:
+    plan(source, batch(tmp_path))
+    files = batch(tmp_path, [unnamed("2", "b")])
+    source.write_text('"a"\n')
+    plan(source, files, allow_changed=True)
+    source.write_text('"a"\n"z"\n')  # which begins with what was read last
+    with pytest.raises(BatchError, match="Line 2 of the input is not the one that was answered"):
+        plan(source, files, allow_changed=True)
+
+
+def test_a_name_that_is_used_again_is_a_bad_line_and_moves_nothing(source: Path, tmp_path: Path) -> None:
+    plan(source, batch(tmp_path))
+    files = batch(tmp_path, [unnamed("2", "b")])
+    source.write_text(ROWS + '{"custom_id":2,"prompt":"z"}\n')
+    assert plan(source, files, allow_changed=True, on_bad_line="skip").repeated == {4}
+
+
 @pytest.mark.parametrize(("end", "right"), [("", False), ("\n", True)])
 def test_a_line_that_was_not_ended_has_changed(end: str, right: bool, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(f"prompt\na{end}")
     plan(path, batch(tmp_path))
-    files = batch(tmp_path, [result("2")])
+    files = batch(tmp_path, [unnamed("2", "a")])
     path.write_text(f"prompt\na{end}b\nc\n")
     if right:
         assert plan(path, files, allow_changed=True).total == 3
