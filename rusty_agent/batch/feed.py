@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 from ..errors import BatchError
 from ..net.gather import PAUSE, Inputs
-from .plan import OnBadLine, Plan, Source
+from .plan import OnBadLine, Plan, Source, is_another, moved
 from .rows import REPEATED, BadLine, Row, parse_new
 from .source import FileSource
 
@@ -121,6 +121,8 @@ class Feed:
             self.failed_earlier += 1
         else:
             return True
+        if self._plan.marks is not None and is_another(taken, self._plan.marks):
+            raise moved(taken.line)
         if self._limit is not None:
             self._passed()
         return False

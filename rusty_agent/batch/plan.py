@@ -24,7 +24,7 @@ from .rows import BadLine, Checked, Row, parse_new, parse_row
 from .source import FileSource, open_source
 from .template import Template
 
-__all__ = ["OnBadLine", "Plan", "Source", "make_plan"]
+__all__ = ["OnBadLine", "Plan", "Source", "is_another", "make_plan", "moved"]
 
 Source: TypeAlias = str | PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 OnBadLine: TypeAlias = Literal["fail", "skip"]
@@ -44,6 +44,8 @@ class Plan:
         has_bad_lines: Whether lines of the file are no requests, so that each must be checked when it is read again.
         repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that a single line does not show.
         moved: Whether rows may stand elsewhere in the input than they did when they were answered.
+        marks: Of rows that come one by one and have no name: what those asked that were answered, by `custom_id`; None
+            where it was looked at beforehand, or cannot be told.
     """
 
     rows: FileSource | None
@@ -53,6 +55,7 @@ class Plan:
     has_bad_lines: bool = False
     repeated: set[int] = field(factory=set)
     moved: bool = False
+    marks: dict[str, str] | None = None
 
 
 def make_plan(
@@ -126,7 +129,9 @@ def make_plan(
     if total is not None and limit is not None:
         total = min(limit, total)
     found = checked or Checked()
-    return Plan(rows, index, total, made, found.bad_count > 0, found.repeated, now.moved)
+    once = now.input_sha256 is None and (before is None or before.parameters.get("template") == template)
+    known = marks(files) if once and (index.done or index.permanent) else None
+    return Plan(rows, index, total, made, found.bad_count > 0, found.repeated, now.moved, known)
 
 
 def _found_good(before: Manifest | None, sha256: str, template: str | None, delimiter: str | None) -> int | None:

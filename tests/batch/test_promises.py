@@ -405,6 +405,18 @@ async def test_rows_from_an_iterable(place: Place, kind: str) -> None:
     assert (await place.run(source(), limit=2)).total == 2
 
 
+async def test_rows_of_an_iterable_in_another_order_are_not_passed_over(place: Place) -> None:
+    await place.run(iter(["a", "b"]))
+    with pytest.raises(BatchError, match="Line 1 of the input is not the one that was answered"):
+        await place.run(iter(["b", "a"]))
+    named = [{"custom_id": name, "prompt": name} for name in "xy"]
+    assert (await place.run(iter(["a", "b", *named]))).done == 2
+    place.output.unlink()
+    assert (await place.run(iter(named))).done == 2
+    assert (await place.run(iter(named[::-1]))).skipped == 2
+    assert asked(place.server) == ["a", "b", "x", "x", "y", "y"]
+
+
 async def test_a_bad_row_of_an_iterable_ends_the_run_or_is_skipped(place: Place) -> None:
     rows = ("one", 7, "three", {"prompt": "four", "custom_id": "1"})
     with pytest.raises(BatchError, match=r"Row 2 of the source is no request: .*What was done until here is kept"):
