@@ -39,7 +39,8 @@ class Feed:
         failed_earlier: Rows passed over so far, because they failed for good in earlier runs.
         bad_lines: Lines so far that are no rows.
         lines: The lines of the rows so far, by `custom_id`; None where they are not kept.
-        expected_skips: How many rows will be passed over, as far as can be told beforehand: of a limit's nothing can.
+        expected_skips: How many rows will be passed over, as far as can be told beforehand: nothing can of a limit's
+            rows, of an input that has changed, or of rows that come one by one.
         name: What the source is called, or None.
     """
 
@@ -65,9 +66,7 @@ class Feed:
         self.bad_lines = 0
         self.lines: dict[str, int] | None = {} if keep_lines else None
         known = len(plan.index.done) + len(plan.index.permanent)
-        self.expected_skips = known if plan.total is None else min(known, plan.total)
-        if limit is not None:  # what is known may lie beyond it
-            self.expected_skips = 0
+        self.expected_skips = 0 if plan.moved or limit is not None else known  # it may lie beyond the limit
         self.name = None if plan.rows is None else plan.rows.name
 
     @asynccontextmanager
@@ -123,13 +122,13 @@ class Feed:
             return True
         if self._plan.marks is not None and is_another(taken, self._plan.marks):
             raise moved(taken.line)
-        if self._limit is not None:
+        if not self.expected_skips:
             self._passed()
         return False
 
     def _of_file(self, rows: FileSource) -> Iterator[Row | BadLine]:
         repeated = self._plan.repeated
-        for taken in rows.rows(limit=self._limit, check=self._plan.has_bad_lines):
+        for taken in rows.rows(limit=self._limit, check=self._plan.bad_lines > 0):
             yield BadLine(taken.line, REPEATED) if taken.line in repeated else taken
 
     def _of_values(self) -> Iterator[Row | BadLine]:

@@ -139,6 +139,7 @@ class Job:
         """
         settings = self._settings
         self._index = plan.index
+        self._bad_lines = plan.bad_lines
         if not plan.index.done:
             self._rule.hopeless_after = _HOPELESS_AFTER
         self._feed = Feed(
@@ -161,7 +162,8 @@ class Job:
             streamed=settings.stream,
             progress=settings.progress,
         )
-        self._run.tally.failed_earlier = min(len(plan.index.permanent), self._feed.expected_skips)
+        if self._feed.expected_skips:
+            self._run.tally.failed_earlier = len(plan.index.permanent)
         async with AsyncExitStack() as closing:
             self._results = self._open(settings.files.output, closing)
             self._errors = self._open(settings.files.errors, closing)
@@ -190,12 +192,12 @@ class Job:
         """Make the files tidy; write the summary, and the report if there is to be one."""
         files, tally, feed, stopped = self._settings.files, self._run.tally, self._feed, self._run.stopped
         drop_superseded(files, self._index.done)
-        self._count_passed()
-        tried = tally.skipped + tally.snapshot().finished
-        all_tried = tally.total is not None and tried >= tally.total
+        tried = feed.skipped + feed.failed_earlier + tally.snapshot().finished
+        all_tried = tally.total is not None and tried >= tally.total and feed.bad_lines >= self._bad_lines
         if stopped is not None and stopped.reason in ("budget", "interrupt") and all_tried:
             stopped = None  # there was nothing left to be stopped
         if stopped is None:
+            self._count_passed()
             tally.total = tried
             if self._settings.sort:
                 sort_output(files, feed.lines)
@@ -222,8 +224,8 @@ class Job:
             total=now.total,
             done=now.done,
             failed=now.failed,
-            skipped=feed.skipped,
-            failed_earlier=feed.failed_earlier,
+            skipped=now.skipped - now.failed_earlier,
+            failed_earlier=now.failed_earlier,
             bad_lines=feed.bad_lines,
             stopped=None if stopped is None else stopped.reason,
             message=None if stopped is None else stopped.message,

@@ -41,7 +41,8 @@ class Plan:
         index: What earlier runs have left.
         total: How many rows there are, or None while that is unknown.
         template: Makes the prompts of rows that are columns, or None.
-        has_bad_lines: Whether lines of the file are no requests, so that each must be checked when it is read again.
+        bad_lines: How many lines are no requests, so that each must be checked when it is read again; 0 where rows come
+            one by one.
         repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that a single line does not show.
         moved: Whether rows may stand elsewhere in the input than they did when they were answered.
         marks: Of rows that come one by one and have no name: what those asked that were answered, by `custom_id`; None
@@ -52,7 +53,7 @@ class Plan:
     index: Index
     total: int | None
     template: Template | None = None
-    has_bad_lines: bool = False
+    bad_lines: int = 0
     repeated: set[int] = field(factory=set)
     moved: bool = False
     marks: dict[str, str] | None = None
@@ -104,15 +105,14 @@ def make_plan(
         if isinstance(source, Sequence):  # which can be read twice, and so be known again
             sha256, size = _digest(source)
             now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total)
+            checked = _checked(source, made, limit)
+            total = checked.rows
     changed = before is not None and before.input_sha256 != now.input_sha256
-    if before is not None:
-        now = evolve(now, moved=before.moved or changed)
-        if not allow_changed:
-            _refuse_changes(files, before.changes(now))
-    if on_bad_line == "fail":
-        looked_at = _checked(source, made, limit) if isinstance(source, Sequence) and rows is None else checked
-        if looked_at is not None and looked_at.bad_count:
-            raise BatchError(bad_lines_said(looked_at))
+    if before is not None and not allow_changed:
+        _refuse_changes(files, before.changes(now))
+    found = checked or Checked()
+    if on_bad_line == "fail" and found.bad_count:
+        raise BatchError(bad_lines_said(found))
     refuse_foreign(files)
     index = scan(files, retry_permanent=retry_permanent)
     if before is not None and changed and (index.done or index.permanent):
@@ -125,13 +125,14 @@ def make_plan(
     if fresh:
         index = _begin_anew(files)
     repair(files, index)
+    if index.done or index.failed:
+        now = evolve(now, moved=before is None or before.moved or changed or now.input_sha256 is None)
     now.save(files.manifest)
     if total is not None and limit is not None:
         total = min(limit, total)
-    found = checked or Checked()
     once = now.input_sha256 is None and (before is None or before.parameters.get("template") == template)
     known = marks(files) if once and (index.done or index.permanent) else None
-    return Plan(rows, index, total, made, found.bad_count > 0, found.repeated, now.moved, known)
+    return Plan(rows, index, total, made, found.bad_count, found.repeated, now.moved, known)
 
 
 def _found_good(before: Manifest | None, sha256: str, template: str | None, delimiter: str | None) -> int | None:
@@ -205,12 +206,14 @@ def _continues(before: Manifest, source: Any) -> bool:
 
 
 def _checked(rows: Sequence[Any], template: Template | None, limit: int | None) -> Checked:
-    """A look at rows that can be read twice: the bad ones are counted."""
+    """A look at rows that can be read twice: good and bad ones are counted."""
     checked, seen = Checked(), set[str]()
     for line, value in enumerate(islice(rows, limit), 1):
         row = parse_new(value, line, seen, template=template)
         if isinstance(row, BadLine):
             checked.add_bad(row)
+        else:
+            checked.rows += 1
     return checked
 
 

@@ -256,6 +256,43 @@ async def test_progress_counts_what_is_within_the_limit(place: Place) -> None:
     assert [(now.total, now.done, now.skipped, now.failed_earlier, now.eta) for now in seen] == [(2, 0, 2, 1, None)]
 
 
+async def test_progress_of_a_changed_input_counts_the_rows_that_are_in_it(place: Place) -> None:
+    await place.run(simple(4))
+    rows = [{"custom_id": f"new {n}", "prompt": "x"} for n in range(3)]
+    seen: list[Progress] = []
+    result = await place.run([*rows, *simple(1)], allow_changed=True, progress=seen.append)
+    assert (result.done, result.skipped, result.total) == (3, 1, 4)
+    assert (seen[-1].done, seen[-1].skipped, seen[-1].total) == (3, 1, 4)
+
+
+async def test_a_run_that_is_stopped_tells_of_all_that_was_answered_earlier(place: Place) -> None:
+    place.server.answer(by_prompt({"r0": error(500), "r1": error(400)}))
+    await place.run(simple(6))
+    place.server.answer(error(401))
+    result = await place.run(concurrency=1)
+    assert (result.stopped, result.total, result.failed, result.skipped, result.failed_earlier) == (
+        "authentication", 6, 1, 4, 1
+    )  # fmt: skip
+    assert result.summary["rows"] == {
+        "total": 6, "done": 0, "failed": 1, "skipped": 5, "failed_earlier": 1, "bad_lines": 0
+    }  # fmt: skip
+
+
+async def test_a_stop_before_the_last_bad_line_is_one(place: Place) -> None:
+    budget = {"price": (1e6, 1e6), "budget_usd": 1.0, "on_bad_line": "skip"}
+    stopped = await place.run([*simple(1), {"no": "prompt"}], concurrency=1, **budget)
+    assert (stopped.done, stopped.bad_lines, stopped.stopped) == (1, 0, "budget")
+    ended = await place.run(**budget)
+    assert (ended.skipped, ended.bad_lines, ended.stopped) == (1, 1, None)
+
+
+async def test_bad_rows_of_a_list_are_none_of_all(place: Place) -> None:
+    seen: list[Progress] = []
+    rows = ("a", 7, "c")
+    assert (await place.run(rows, on_bad_line="skip", progress=seen.append)).total == 2
+    assert seen[-1].total == 2
+
+
 async def test_bad_lines_beyond_the_limit_are_found_when_the_limit_goes(place: Place) -> None:
     await place.run([*simple(2), "", {"prompt": 7}], limit=2)
     with pytest.raises(BatchError, match="line 4: prompt must be a string"):
@@ -641,6 +678,13 @@ async def test_sorting_by_the_input_as_it_is_now(place: Place, sorted_at: int) -
     if sorted_at == 3:
         await place.run(now, sort=True)
     assert ids(place.output) == ["z", "y", "a", "b"]
+
+
+async def test_sorting_by_an_iterator_as_it_is_now(place: Place) -> None:
+    rows = simple(4)
+    await place.run(iter(rows))
+    await place.run(iter(rows[::-1]), sort=True)
+    assert ids(place.output) == ["r3", "r2", "r1", "r0"]
 
 
 async def test_sorting_the_first_rows_of_an_input_that_was_turned_round(place: Place) -> None:

@@ -63,7 +63,7 @@ def of_file(folder: Path, lines: list[Any], index: Index | None = None) -> Plan:
     path.write_bytes(b"".join(dumps(line) + b"\n" for line in lines))
     rows = open_source(path)
     checked = rows.check()
-    return Plan(rows, index or Index(), checked.rows, None, checked.bad_count > 0, checked.repeated)
+    return Plan(rows, index or Index(), checked.rows, None, checked.bad_count, checked.repeated)
 
 
 def left(index: set[str], permanent: set[str]) -> Index:

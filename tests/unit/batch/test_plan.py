@@ -50,7 +50,7 @@ def plan(source: Any, files: Files, **options: Any) -> Plan:
 def test_a_good_input_is_checked_once(source: Path, tmp_path: Path, checks: list[int | None]) -> None:
     files = batch(tmp_path)
     first = plan(source, files)
-    assert (first.total, first.has_bad_lines, first.repeated, checks) == (3, False, set(), [None])
+    assert (first.total, first.bad_lines, first.repeated, checks) == (3, 0, set(), [None])
     manifest = Manifest.load(files.manifest)
     assert manifest is not None
     assert (manifest.rows, manifest.input_bytes, manifest.parameters) == (
@@ -77,7 +77,7 @@ def test_bad_lines_are_looked_for_each_time(source: Path, tmp_path: Path, checks
     files = batch(tmp_path)
     for _ in range(2):
         made = plan(source, files, on_bad_line="skip")
-        assert (made.total, made.has_bad_lines, made.repeated) == (3, True, {4})
+        assert (made.total, made.bad_lines, made.repeated) == (3, 2, {4})
     with pytest.raises(BatchError, match="2 of the input's lines are no requests"):
         plan(source, files)
     assert checks == [None] * 3
