@@ -171,7 +171,6 @@ class Run:
         self._caller = Caller()
         self._stop = Stop()
         self._open = AsyncExitStack()
-        self._rate_limited_before = 0
         self.tally = Tally(total=total, skipped=skipped, price=price, gauges=self._gauges)
         self._display = make_display(progress, self.tally, on_error=self._stop.request)
         self.stopped: RunStoppedError | None = None
@@ -197,7 +196,6 @@ class Run:
         No generator: a loop that shuts down closes all generators at the same time, this one before those that use it.
         """
         limiter = self._limiter = self._find_limiter()
-        self._rate_limited_before = limiter.rate_limited
         fixed = None if self._concurrency == "auto" else self._concurrency
         async with AsyncExitStack() as stack:
             stack.enter_context(limiter.adapting(fixed))
@@ -220,7 +218,7 @@ class Run:
         limit = limiter.limit
         if isinstance(self._concurrency, int):
             limit = self._concurrency if limit is None else min(limit, self._concurrency)
-        return limiter.in_flight, limit, limiter.rate_limited - self._rate_limited_before
+        return self._caller.in_flight, limit, self._caller.rate_limited
 
     def stop(self, error: RunStoppedError) -> None:
         """Send nothing more. What was sent already is waited for."""

@@ -176,7 +176,7 @@ class Job:
 
     def interrupt(self) -> None:
         """Send nothing more; wait for what is under way, and say so: it may take a while."""
-        sent = min(self._under_way, self._provider._limiter().in_flight)  # the others wait for their turn
+        sent = self._run.tally.snapshot().in_flight  # of the rows under way, others wait for their turn
         if sent and self._run.stopped is None and self._settings.progress != "json":  # which a program reads
             said = f"interrupted: waiting for {sent:,} rows under way, {DRAIN_SECONDS:.0f} s at most"
             say(f"{said}; once more stops at once")

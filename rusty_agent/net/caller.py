@@ -16,12 +16,16 @@ class Caller:
     """Who waits: callers take turns at the door. A run of many prompts is one caller, a call by itself is another.
 
     Attributes:
+        in_flight: How many of its attempts are under way.
+        rate_limited: How many of its attempts were answered with 429.
         stopped: Set when the run was stopped: what still waits is turned away with it.
     """
 
-    __slots__ = ("_asleep", "stopped")
+    __slots__ = ("_asleep", "in_flight", "rate_limited", "stopped")
 
     def __init__(self) -> None:
+        self.in_flight = 0
+        self.rate_limited = 0
         self.stopped: RustyAgentError | None = None
         self._asleep: set[asyncio.Future[None]] = set()
 

@@ -51,6 +51,7 @@ class Permit:
     """The right to make one attempt. It must come back: `succeeded`, `failed` or `release`, whichever comes first."""
 
     _limiter: Limiter
+    _caller: Caller
     _epoch: int
     _sent: float
     _characters: int
@@ -67,6 +68,7 @@ class Permit:
         """
         if self._out:
             self._out = False
+            self._caller.in_flight -= 1
             self._limiter._succeeded(self, headers, usage, patience)
 
     def failed(self, error: RustyAgentError, max_retry_after: float = math.inf) -> None:
@@ -79,12 +81,14 @@ class Permit:
         """
         if self._out:
             self._out = False
+            self._caller.in_flight -= 1
             self._limiter._failed(self, error, max_retry_after)
 
     def release(self) -> None:
         """Be done with it; nothing is known of how the attempt ended."""
         if self._out:
             self._out = False
+            self._caller.in_flight -= 1
             self._limiter._came_back()
 
 
@@ -94,7 +98,6 @@ class Limiter:
     Attributes:
         ceiling: What a limit that is found out by trying may rise to.
         in_flight: How many permits are out.
-        rate_limited: How many attempts were answered with 429.
     """
 
     def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
@@ -118,7 +121,6 @@ class Limiter:
         self._absence = Absence()
         self._adapting = 0  # how many runs ask for it
         self.in_flight = 0
-        self.rate_limited = 0
 
     @property
     def limit(self) -> int | None:
@@ -152,7 +154,7 @@ class Limiter:
         now = self._loop.time()
         if self._waiting or self._opens_in(now) > 0:
             return None
-        return self._admit(characters, now)
+        return self._admit(caller, characters, now)
 
     async def acquire(self, caller: Caller, characters: int) -> Permit:
         """Wait for a permit.
@@ -213,7 +215,7 @@ class Limiter:
                 self._waiting.move_to_end(caller)  # behind the others
             else:
                 del self._waiting[caller]
-            turn.set_result(self._admit(characters, now))
+            turn.set_result(self._admit(caller, characters, now))
 
     def _look_again(self, wait: float) -> None:
         if wait == math.inf:  # a permit that comes back will tell
@@ -245,7 +247,7 @@ class Limiter:
             opens = self._steps.opens
         return opens - now
 
-    def _admit(self, characters: int, now: float) -> Permit:
+    def _admit(self, caller: Caller, characters: int, now: float) -> Permit:
         requests = self._requests
         if requests.rate != math.inf:
             # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
@@ -257,7 +259,8 @@ class Limiter:
         if self._steps.rate != math.inf:
             self._steps.spend(1, now)
         self.in_flight += 1
-        return Permit(self, self._adaptive.epoch, now, characters, tokens)
+        caller.in_flight += 1
+        return Permit(self, caller, self._adaptive.epoch, now, characters, tokens)
 
     def _came_back(self) -> None:
         self.in_flight -= 1
@@ -301,7 +304,7 @@ class Limiter:
             if status in OVERLOADED and error.retryable and asked is not None and asked <= max_retry_after:
                 self._opens = max(self._opens, now + asked)
         if isinstance(error, RateLimitError):
-            self.rate_limited += 1
+            permit._caller.rate_limited += 1
         if self._tokens.rate != math.inf:
             self._settle(permit, error.usage, 0.0, now)
         if isinstance(error, APITimeoutError) and error.limit != "connect":

@@ -279,7 +279,7 @@ async def test_a_run_that_is_stopped_tells_of_all_that_was_answered_earlier(plac
 
 
 async def test_a_stop_before_the_last_bad_line_is_one(place: Place) -> None:
-    budget = {"price": (1e6, 1e6), "budget_usd": 1.0, "on_bad_line": "skip"}
+    budget: dict[str, Any] = {"price": (1e6, 1e6), "budget_usd": 1.0, "on_bad_line": "skip"}
     stopped = await place.run([*simple(1), {"no": "prompt"}], concurrency=1, **budget)
     assert (stopped.done, stopped.bad_lines, stopped.stopped) == (1, 0, "budget")
     ended = await place.run(**budget)

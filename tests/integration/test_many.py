@@ -540,6 +540,18 @@ async def test_nothing_is_left_behind(serve: Serve) -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_progress_tells_of_its_own_run(serve: Serve) -> None:
+    server = serve(echo)
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url) as provider:
+        other = asyncio.ensure_future(provider.gather([f"hang {number}" for number in range(3)]))
+        await asyncio.to_thread(server.wait_for, 3)
+        told: list[Progress] = []
+        await provider.gather(["a"], progress=told.append)
+        assert (told[-1].done, told[-1].in_flight) == (1, 0)
+        other.cancel()
+        await asyncio.wait([other])
+
+
 async def test_cancelling_gather_gives_everything_back(serve: Serve) -> None:
     server = serve(echo)
     async with AsyncProvider("m", api_key=KEY, base_url=server.url) as provider:

@@ -74,6 +74,21 @@ def test_in_flight() -> None:
     on(main, in_flight=2)
 
 
+def test_callers_are_counted_by_themselves() -> None:
+    async def main(door: Limiter) -> None:
+        one, other = Caller(), Caller()
+        permits = [await door.acquire(one, 0), await door.acquire(one, 0), await door.acquire(one, 0)]
+        await door.acquire(other, 0)
+        assert (one.in_flight, other.in_flight) == (3, 1)
+        permits[0].failed(too_many())
+        permits[1].succeeded({}, None)
+        permits[2].release()
+        permits[2].release()  # once more does nothing
+        assert (one.in_flight, one.rate_limited, other.in_flight, other.rate_limited) == (0, 1, 1, 0)
+
+    on(main)
+
+
 def test_the_pace_of_requests() -> None:
     async def main(door: Limiter) -> None:
         times = []
