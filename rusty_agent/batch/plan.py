@@ -24,7 +24,7 @@ from .rows import BadLine, Checked, Row, parse_new, parse_row
 from .source import FileSource, open_source
 from .template import Template
 
-__all__ = ["OnBadLine", "Plan", "Source", "is_another", "make_plan", "moved"]
+__all__ = ["OnBadLine", "Plan", "Source", "check_source", "is_another", "make_plan", "moved"]
 
 Source: TypeAlias = str | PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 OnBadLine: TypeAlias = Literal["fail", "skip"]
@@ -59,6 +59,19 @@ class Plan:
     marks: dict[str, str] | None = None
 
 
+def check_source(source: Source, template: str | None) -> None:
+    """Refuse what is neither a source nor a template, before any file is touched.
+
+    Raises:
+        ValueError: One of them is none.
+    """
+    known = isinstance(source, str | PathLike | Iterable | AsyncIterable)
+    if not known or isinstance(source, bytes | bytearray | Mapping):
+        raise ValueError(f"source must be a path, '-' or an iterable of rows, not {type(source).__name__}")
+    if template is not None:
+        Template(template)
+
+
 def make_plan(
     source: Source,
     files: Files,
@@ -83,7 +96,7 @@ def make_plan(
 
     Raises:
         BatchError: The input has bad lines, it or the parameters have changed, or a file cannot be used.
-        ValueError: The template is none, or the source.
+        ValueError: The template is none.
     """
     made = None if template is None else Template(template)
     before = None if fresh else Manifest.load(files.manifest)
@@ -101,7 +114,7 @@ def make_plan(
         good = checked is None or not (checked.bad_count or limit)
         now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total if good else None)
     else:
-        total = _count(source)
+        total = len(source) if isinstance(source, Sized) else None
         if isinstance(source, Sequence):  # which can be read twice, and so be known again
             sha256, size = _digest(source)
             now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total)
@@ -215,12 +228,6 @@ def _checked(rows: Sequence[Any], template: Template | None, limit: int | None) 
         else:
             checked.rows += 1
     return checked
-
-
-def _count(source: Iterable[Any] | AsyncIterable[Any]) -> int | None:
-    if isinstance(source, bytes | Mapping) or not isinstance(source, Iterable | AsyncIterable):
-        raise ValueError(f"source must be a path, '-' or an iterable of rows, not {type(source).__name__}")
-    return len(source) if isinstance(source, Sized) else None
 
 
 def _begin_anew(files: Files) -> Index:

@@ -29,7 +29,7 @@ from .files import Files, refuse_overwriting
 from .job import BatchResult, Job, JobSettings, outlast
 from .journal import Sync
 from .lock import Lock
-from .plan import OnBadLine, Source, make_plan
+from .plan import OnBadLine, Source, check_source, make_plan
 from .signals import Signals
 
 __all__ = ["BatchResult", "run_batch"]
@@ -117,6 +117,7 @@ async def run_batch(
         dict(parameters),
     )
     longest_wait = _check(settings, provider)
+    check_source(source, template)
     job = Job(settings, provider, StopRule(max_failures, max_error_rate, longest_wait))
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None

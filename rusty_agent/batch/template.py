@@ -25,7 +25,7 @@ class Template:
         text: The template as it was given.
 
     Raises:
-        ValueError: A brace stands alone, or holds more than a column's name; or there is no column.
+        ValueError: It is no text; a brace stands alone, or holds more than a column's name; or there is no column.
     """
 
     text: str
@@ -33,6 +33,8 @@ class Template:
 
     @_parts.default
     def _parse(self) -> tuple[tuple[str, str | None], ...]:
+        if not isinstance(self.text, str):
+            raise ValueError(f"template must be a text, not {type(self.text).__name__}")
         try:
             parts = list(Formatter().parse(self.text))
         except ValueError as error:

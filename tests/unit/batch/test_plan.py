@@ -217,12 +217,6 @@ def test_rows_one_by_one(source: Any, total: int | None, tmp_path: Path) -> None
     assert plan(source, files, limit=1).total == (total and 1)
 
 
-@pytest.mark.parametrize("source", [7, None, b"a path", {"prompt": "one"}])
-def test_what_is_no_source(source: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="source must be a path, '-' or an iterable of rows, not"):
-        plan(source, batch(tmp_path))
-
-
 def test_only_some_bad_lines_are_shown() -> None:
     checked = Checked()
     for line in range(1, module._SHOWN + 6):

@@ -46,6 +46,8 @@ def provider() -> AsyncProvider:
         ({"timeout": -1}, "must be"),
         ({"messages": [{"role": "user", "content": "x"}]}, "messages belongs to the rows"),
         ({"prompt": "x"}, "prompt belongs to the rows"),
+        ({"template": "{"}, "template: .* a brace"),
+        ({"template": 5}, "template must be a text, not int"),
     ],
 )
 async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(
@@ -53,6 +55,13 @@ async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         await run_batch(["a"], tmp_path / "out.jsonl", provider, fresh=True, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("source", [7, None, b"a path", bytearray(b"a path"), {"prompt": "one"}])
+async def test_what_is_no_source(provider: AsyncProvider, tmp_path: Path, source: Any) -> None:
+    with pytest.raises(ValueError, match="source must be a path, '-' or an iterable of rows, not"):
+        await run_batch(source, tmp_path / "out.jsonl", provider)
     assert list(tmp_path.iterdir()) == []
 
 
