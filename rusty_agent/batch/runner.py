@@ -122,7 +122,7 @@ async def run_batch(
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
     refuse_overwriting(settings.files, read, report)  # before the lock: its file is written, too
-    with Lock(settings.files.lock):
+    with signals, Lock(settings.files.lock):
         started = time.time()
         plan = await _to_its_end(
             make_plan,
@@ -136,9 +136,9 @@ async def run_batch(
             retry_permanent=retry_permanent,
             allow_changed=allow_changed,
         )
-        with signals:
-            await job.run(source, plan)
-            return await _to_its_end(job.sum_up, started, report)  # which no signal cuts short
+        signals.begin()
+        await job.run(source, plan)
+        return await _to_its_end(job.sum_up, started, report)  # which no signal cuts short
 
 
 def _check(settings: JobSettings, provider: AsyncProvider) -> float:

@@ -25,7 +25,9 @@ _handling: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # the loops that have
 
 
 class Signals:
-    """Handles the two signals while the context lasts; batch schedulers send SIGTERM, terminals SIGINT.
+    """Handles the two signals from `begin` to the end of the context; schedulers send SIGTERM, terminals SIGINT.
+
+    The context itself keeps other batches on its loop from handling them.
 
     Args:
         stop: Called at the first signal.
@@ -33,7 +35,7 @@ class Signals:
         wanted: Whether to do anything at all.
 
     Raises:
-        ValueError: This is not the main thread, or another batch on this loop handles them already.
+        ValueError: This is not the main thread; or, on entering, another batch on this loop handles them already.
     """
 
     def __init__(self, stop: Callable[[], object], abandon: Callable[[], object], *, wanted: bool = True) -> None:
@@ -54,16 +56,19 @@ class Signals:
                     "handle_signals: another batch on this event loop handles them; leave it out in this one"
                 )
             _handling.add(self._loop)
-            for number in _HANDLED:
-                before = signal.getsignal(number)
-                if before is signal.SIG_IGN:  # as in the background of a shell script
-                    continue
-                self._before[number] = before
-                try:
-                    self._loop.add_signal_handler(number, self._received_one)
-                except NotImplementedError:  # Windows
-                    signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(self._received_one))
         return self
+
+    def begin(self) -> None:
+        """From now on they are handled. Until then they end the process, or do what its owner wants."""
+        for number in _HANDLED if self._wanted else ():
+            before = signal.getsignal(number)
+            if before is signal.SIG_IGN:  # as in the background of a shell script
+                continue
+            self._before[number] = before
+            try:
+                self._loop.add_signal_handler(number, self._received_one)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(self._received_one))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

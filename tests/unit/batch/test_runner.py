@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,23 @@ async def test_a_signal_does_not_cut_the_tidying_up_short(
         signal.signal(number, before)
     assert (result.stopped, ours) == (None, [])
     assert (tmp_path / "out.summary.json").exists()
+
+
+async def test_a_second_one_that_would_handle_signals_throws_nothing_away(
+    provider: AsyncProvider, tmp_path: Path
+) -> None:
+    async def endless() -> AsyncIterator[str]:
+        await asyncio.Event().wait()
+        yield ""
+
+    first = asyncio.ensure_future(run_batch(endless(), tmp_path / "out.jsonl", provider, handle_signals=True))
+    while not (tmp_path / "out.jsonl").exists():
+        await asyncio.sleep(0.01)
+    with pytest.raises(ValueError, match="another batch on this event loop handles them"):
+        await run_batch([], tmp_path / "other.jsonl", provider, handle_signals=True, fresh=True)
+    assert not list(tmp_path.glob("other*"))
+    first.cancel()
+    await asyncio.wait([first])
 
 
 @pytest.mark.parametrize("times", [1, 3])

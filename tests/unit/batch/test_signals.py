@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -20,6 +22,12 @@ class Heard:
     def __init__(self, *, wanted: bool = True) -> None:
         self.words: list[str] = []
         self.signals = Signals(lambda: self.words.append("stop"), lambda: self.words.append("abandon"), wanted=wanted)
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        with self.signals:
+            self.signals.begin()
+            yield
 
 
 async def strike(number: signal.Signals) -> None:
@@ -39,7 +47,7 @@ async def test_the_first_stops_and_the_second_abandons(windows: bool, monkeypatc
         monkeypatch.setattr(loop, "remove_signal_handler", refuse)
     before = [signal.getsignal(number) for number in BOTH]
     heard = Heard()
-    with heard.signals:
+    with heard.handling():
         await strike(signal.SIGTERM)
         assert heard.words == ["stop"]
         await strike(signal.SIGINT)
@@ -50,21 +58,27 @@ async def test_the_first_stops_and_the_second_abandons(windows: bool, monkeypatc
 async def test_what_is_under_way_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "DRAIN_SECONDS", 0.03)
     heard = Heard()
-    with heard.signals:
+    with heard.handling():
         await strike(signal.SIGINT)
         assert heard.words == ["stop"]
         await asyncio.sleep(0.05)
         assert heard.words == ["stop", "abandon"]
     late = Heard()
-    with late.signals:
+    with late.handling():
         await strike(signal.SIGINT)
     await asyncio.sleep(0.05)
     assert late.words == ["stop"]  # it has ended before its time was over
 
 
+async def test_until_it_begins_they_are_left_alone() -> None:
+    before = [signal.getsignal(number) for number in BOTH]
+    with Heard().signals:
+        assert [signal.getsignal(number) for number in BOTH] == before
+
+
 async def test_nobody_asked() -> None:
     before = [signal.getsignal(number) for number in BOTH]
-    with Heard(wanted=False).signals:
+    with Heard(wanted=False).handling():
         assert [signal.getsignal(number) for number in BOTH] == before
 
 
@@ -72,7 +86,7 @@ async def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         heard = Heard()
-        with heard.signals:
+        with heard.handling():
             await strike(signal.SIGTERM)
             assert heard.words == []
             await strike(signal.SIGINT)
@@ -100,12 +114,12 @@ def test_another_thread_cannot() -> None:
 
 async def test_only_one_batch_of_a_loop_handles_signals() -> None:
     first, second, third = Heard(), Heard(), Heard(wanted=False)
-    with first.signals:
-        with pytest.raises(ValueError, match="another batch on this event loop"), second.signals:
+    with first.handling():
+        with pytest.raises(ValueError, match="another batch on this event loop"), second.handling():
             pass
-        with third.signals:
+        with third.handling():
             await strike(signal.SIGTERM)
     assert (first.words, second.words, third.words) == (["stop"], [], [])
-    with second.signals:
+    with second.handling():
         await strike(signal.SIGTERM)
     assert second.words == ["stop"]
