@@ -128,12 +128,12 @@ def make_plan(
         raise BatchError(bad_lines_said(found))
     refuse_foreign(files)
     index = scan(files, retry_permanent=retry_permanent)
-    if before is not None and changed and (index.done or index.permanent):
+    answered = bool(index.done or index.permanent) and not fresh
+    retold = before is not None and before.parameters.get("template") != template  # so that marks say nothing
+    if answered and (before is None or changed):
+        given = _parsed(rows, source, made)
         _refuse_to_guess(
-            files,
-            index,
-            _parsed(rows, source, made),
-            lambda: before.parameters.get("template") != template and _continues(before, rows or source),
+            files, index, given, lambda: before is not None and retold and _continues(before, rows or source)
         )
     if fresh:
         index = _begin_anew(files)
@@ -143,8 +143,7 @@ def make_plan(
     now.save(files.manifest)
     if total is not None and limit is not None:
         total = min(limit, total)
-    once = now.input_sha256 is None and (before is None or before.parameters.get("template") == template)
-    known = marks(files) if once and (index.done or index.permanent) else None
+    known = marks(files) if answered and now.input_sha256 is None and not retold else None
     return Plan(rows, index, total, made, found.bad_count, found.repeated, now.moved, known)
 
 

@@ -123,10 +123,10 @@ def test_what_changed_is_said(source: Path, tmp_path: Path) -> None:
 
 
 def unnamed(line: str, prompt: str) -> bytes:
-    """The result of a row without a name."""
+    """The result of a row without a name, without its newline."""
     told = loads_strict(result(line))
     told["x_rusty"]["mark"] = Row(int(line), line, {"prompt": prompt}, {}).mark
-    return dumps(told) + b"\n"
+    return dumps(told)
 
 
 NAMED = [{"custom_id": name, "prompt": name} for name in "abc"]
@@ -176,6 +176,19 @@ def test_a_line_that_is_taken_again_is_another_one(source: Path, tmp_path: Path)
     source.write_text('"a"\n"z"\n')  # which begins with what was read last
     with pytest.raises(BatchError, match="Line 2 of the input is not the one that was answered"):
         plan(source, files, allow_changed=True)
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_without_a_manifest_the_answers_tell_which_rows_they_are_of(
+    source: Path, tmp_path: Path, from_file: bool
+) -> None:
+    files = batch(tmp_path, [unnamed("2", "b")])
+    assert plan(source if from_file else ["a", "b"], files).index.done == {"2"}
+    files.manifest.unlink()
+    source.write_text('"a"\n"z"\n')
+    with pytest.raises(BatchError, match="Line 2 of the input is not the one that was answered"):
+        plan(source if from_file else ["a", "z"], files)
+    assert plan(source, files, fresh=True).index.done == set()
 
 
 def test_a_name_that_is_used_again_is_a_bad_line_and_moves_nothing(source: Path, tmp_path: Path) -> None:
