@@ -1,21 +1,24 @@
 """Files under a batch's names that are not its own → a refusal.
 
-In: a batch's files. Out: a `BatchError` that names the one in the way. Never touched: any file. What the output and the
-errors file hold line by line `index.py` judges.
+In: a batch's files, its report. Out: a `BatchError` that names the one in the way. Never touched: any file. What the
+output and the errors file hold line by line `index.py` judges.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import BatchError
 from ..wire.codec import loads
 from .files import Files
+from .report import is_report
 
-__all__ = ["refuse_foreign"]
+__all__ = ["refuse_foreign", "refuse_foreign_report"]
 
 _MANIFEST = {"version", "input_sha256", "parameters"}
 _SUMMARY = {"version", "started", "rows"}
+_TITLE_BYTES = 2**16  # a page's title lies within these
 
 
 def refuse_foreign(files: Files) -> None:
@@ -35,6 +38,26 @@ def refuse_foreign(files: Files) -> None:
         owner = files.output.with_name(f"{name.removesuffix('errors.jsonl')}manifest.json")
         _refuse_shared(files.output, owner)
     _refuse_shared(files.errors, Files.of(files.errors).manifest)
+
+
+def refuse_foreign_report(page: str | os.PathLike[str]) -> None:
+    """Refuse to replace a file by a report that is none itself: the answers of another batch, most likely.
+
+    Raises:
+        BatchError: It is there, and neither empty nor a report; or it cannot be read.
+    """
+    try:
+        with open(page, "rb") as file:
+            beginning = file.read(_TITLE_BYTES)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BatchError(f"{page} cannot be read: {error.strerror or error}. Give the permission.") from error
+    if beginning and not is_report(beginning):
+        raise BatchError(
+            f"{page}, where the report is to be written, exists and is no report, so it is left alone. Name another "
+            "file, or move it away."
+        )
 
 
 def _refuse_shared(path: Path, manifest: Path) -> None:

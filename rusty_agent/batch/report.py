@@ -18,12 +18,13 @@ from ..progress.histogram import Histogram
 from ..progress.show import clock, dollars, quantity, seconds
 from ..progress.tally import Sample, Tally
 
-__all__ = ["report_html"]
+__all__ = ["is_report", "report_html"]
 
 _WIDTH, _HEIGHT = 560, 230  # of a plot, in units of its own; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 14, 40
 _MOST_INTERVALS = 120  # of a plot over time: more would be noise
 _BARS = 48
+_TITLE_END = ": report of a run"
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
 _PAGE = """<!DOCTYPE html>
@@ -91,7 +92,12 @@ def report_html(summary: dict[str, Any], tally: Tally) -> str:
     figures = "".join(_figure(*figure) for figure in _figures(summary))
     plots = [*_timelines(tally), *_histograms(tally), *_tables(summary)]
     body = [*head, f'<div class="figures">{figures}</div>', f'<div class="plots">{"".join(plots)}</div>']
-    return _PAGE.format(title=escape(f"{name}: report of a run"), body="\n".join(body))
+    return _PAGE.format(title=escape(f"{name}{_TITLE_END}"), body="\n".join(body))
+
+
+def is_report(beginning: bytes) -> bool:
+    """Whether a file that begins so, with at least its title, is such a page."""
+    return f"{_TITLE_END}</title>".encode() in beginning
 
 
 def _subtitle(summary: dict[str, Any]) -> str:

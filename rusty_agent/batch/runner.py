@@ -26,6 +26,7 @@ from ..progress.tally import Price, Tally
 from ..provider import AsyncProvider
 from ..run import Concurrency, StopRule, checked_concurrency
 from .files import Files, refuse_overwriting
+from .foreign import refuse_foreign_report
 from .job import BatchResult, Job, JobSettings, outlast
 from .journal import Sync
 from .lock import Lock
@@ -122,6 +123,8 @@ async def run_batch(
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
     refuse_overwriting(settings.files, read, report)  # before the lock: its file is written, too
+    if report is not None:
+        refuse_foreign_report(report)
     with signals, Lock(settings.files.lock):
         started = time.time()
         plan = await _to_its_end(

@@ -398,6 +398,18 @@ async def test_a_report_that_could_not_be_written_is_refused_before_anything_is_
     assert (place.input.read_bytes(), len(place.server.requests)) == (before, 0)
 
 
+async def test_a_report_replaces_reports_alone(place: Place) -> None:
+    answers, page = place.output.with_name("answers.jsonl"), place.output.with_name("page.html")
+    answers.write_text("paid for")
+    with pytest.raises(BatchError, match=r"answers\.jsonl, where the report is .* no report, so it is left alone"):
+        await place.run(simple(1), report=answers)
+    assert (answers.read_text(), place.server.requests) == ("paid for", [])
+    page.touch()
+    for count in (1, 2):
+        await place.run(simple(count), report=page, allow_changed=True)
+        assert f"rows done of {count}" in page.read_text()
+
+
 async def test_a_second_run_is_refused_while_the_first_has_the_lock(place: Place) -> None:
     with Lock(place.output.with_name("out.lock")), pytest.raises(BatchError, match="Another batch writes here"):
         await place.run(simple(1))
