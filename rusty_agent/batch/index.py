@@ -65,6 +65,7 @@ class Failures:
         results: Lines that tell of no failure: another batch, or somebody, has put them there.
         useless: Where the lines start that are damaged, or overtaken by a later line of the same row.
         bad_lines: Where the lines start that tell of bad lines of the input: no rows, whatever they are called.
+        marks: Of rows without a name of their own: what they asked, by `custom_id`, see `Row.mark`; if it is kept.
     """
 
     last: dict[str, int] = field(factory=dict)
@@ -72,6 +73,7 @@ class Failures:
     results: int = 0
     useless: array[int] = field(factory=_starts)
     bad_lines: array[int] = field(factory=_starts)
+    marks: dict[str, str] = field(factory=dict)
 
 
 @define
@@ -87,6 +89,7 @@ class Index:
         useless_results: Where the damaged lines and the duplicates of the output start.
         useless_errors: The same of the errors file; and its lines about bad lines of the input, since each run looks
             for those anew and writes down what it finds.
+        marks: As those of `Failures`, of the rows in both files; those with a result count first.
     """
 
     done: set[str] = field(factory=set)
@@ -96,14 +99,16 @@ class Index:
     duplicates: int = 0
     useless_results: array[int] = field(factory=_starts)
     useless_errors: array[int] = field(factory=_starts)
+    marks: dict[str, str] = field(factory=dict)
 
 
-def scan(files: Files, *, retry_permanent: bool = False) -> Index:
+def scan(files: Files, *, retry_permanent: bool = False, keep_marks: bool = False) -> Index:
     """Read what is there; files that are missing are empty.
 
     Args:
         files: The batch's files, whose lock is held.
         retry_permanent: Rows whose error is permanent are to be tried again.
+        keep_marks: Whether to keep what rows without a name have asked.
 
     Raises:
         BatchError: A file cannot be read, or holds something else: it would be damaged by going on.
@@ -117,12 +122,15 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
             index.damaged += 1
         elif told.custom_id not in done:
             done.add(told.custom_id)
+            if keep_marks:
+                _keep_mark(told, index.marks)
             continue
         else:
             index.duplicates += 1
         useless.append(start)
     _expect_ours(files.output, begun, good=len(done), damaged=index.damaged)
-    failures = survey(files.errors)
+    failures = survey(files.errors, keep_marks=keep_marks)
+    index.marks = {**failures.marks, **index.marks}
     _expect_ours(files.errors, begun, good=len(failures.last) + len(failures.bad_lines), damaged=failures.damaged)
     if failures.results:  # which would be dropped as if they were errors
         raise BatchError(f"{files.errors} holds answers, so it is left alone. Name another output, or move it away.")
@@ -137,22 +145,7 @@ def scan(files: Files, *, retry_permanent: bool = False) -> Index:
     return index
 
 
-def marks(files: Files) -> dict[str, str]:
-    """By `custom_id`: the marks of rows without a name of their own, see `Row.mark`. Those with a result count first.
-
-    Raises:
-        BatchError: A file cannot be read.
-    """
-    found: dict[str, str] = {}
-    for path in (files.errors, files.output):
-        for _, _, line in read_lines(path):
-            told = identify(line)
-            if told is not None and isinstance(mark := told.facts.get("mark"), str):
-                found[told.custom_id] = mark
-    return found
-
-
-def survey(errors: Path) -> Failures:
+def survey(errors: Path, *, keep_marks: bool = False) -> Failures:
     """Read an errors file.
 
     Raises:
@@ -166,6 +159,8 @@ def survey(errors: Path) -> Failures:
             failures.useless.append(start)
             continue
         custom_id, facts, failed = found
+        if keep_marks:
+            _keep_mark(found, failures.marks)
         if not failed and "kind" not in facts:
             failures.results += 1
         if facts.get("kind") == BAD_LINE:
@@ -255,6 +250,11 @@ def identify(line: bytes) -> Told | None:
         isinstance(response, dict) and response.get("status_code", 200) != 200
     )
     return Told(custom_id, facts if isinstance(facts, dict) else {}, failed)
+
+
+def _keep_mark(told: Told, marks: dict[str, str]) -> None:
+    if isinstance(mark := told.facts.get("mark"), str):
+        marks[told.custom_id] = mark
 
 
 def _expect_ours(path: Path, begun: bool, *, good: int, damaged: int) -> None:

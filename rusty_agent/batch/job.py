@@ -77,7 +77,8 @@ class BatchResult:
         total: How many rows there are, those of earlier runs included, or None where nobody knows yet.
         done: Rows answered by this run.
         failed: Rows that failed in this run; the next one tries those again that are not permanent.
-        skipped: Rows that earlier runs have answered.
+        skipped: Rows that earlier runs have answered; of a run that was stopped under a limit, or after a change of the
+            input, those that it came by.
         failed_earlier: Rows that failed for good in earlier runs and were not tried again.
         bad_lines: Lines of the input that are no requests and were left out.
         stopped: Why the run ended early (`"budget"`, `"error_rate"`, `"failures"`, `"authentication"`, `"quota"`,

@@ -18,7 +18,7 @@ from ..errors import BatchError
 from ..wire.codec import dumps
 from .files import Files, remove
 from .foreign import refuse_foreign
-from .index import Index, marks, repair, scan
+from .index import Index, repair, scan
 from .manifest import Manifest
 from .rows import BadLine, Checked, Row, parse_new, parse_row
 from .source import FileSource, open_source
@@ -127,23 +127,22 @@ def make_plan(
     if on_bad_line == "fail" and found.bad_count:
         raise BatchError(bad_lines_said(found))
     refuse_foreign(files)
-    index = scan(files, retry_permanent=retry_permanent)
-    answered = bool(index.done or index.permanent) and not fresh
+    doubtful = not fresh and (before is None or changed)
+    once = now.input_sha256 is None
+    index = scan(files, retry_permanent=retry_permanent, keep_marks=doubtful or once)
     retold = before is not None and before.parameters.get("template") != template  # so that marks say nothing
-    if answered and (before is None or changed):
+    if doubtful and (index.done or index.permanent):
         given = _parsed(rows, source, made)
-        _refuse_to_guess(
-            files, index, given, lambda: before is not None and retold and _continues(before, rows or source)
-        )
+        _refuse_to_guess(index, given, lambda: before is not None and retold and _continues(before, rows or source))
     if fresh:
         index = _begin_anew(files)
     repair(files, index)
     if index.done or index.failed:
-        now = evolve(now, moved=before is None or before.moved or changed or now.input_sha256 is None)
+        now = evolve(now, moved=before is None or before.moved or changed or once)
     now.save(files.manifest)
     if total is not None and limit is not None:
         total = min(limit, total)
-    known = marks(files) if answered and now.input_sha256 is None and not retold else None
+    known, index.marks = index.marks if once and not retold else None, {}  # they are large
     return Plan(rows, index, total, made, found.bad_count, found.repeated, now.moved, known)
 
 
@@ -168,25 +167,25 @@ def _digest(rows: Sequence[Any]) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _refuse_to_guess(files: Files, index: Index, given: Iterable[Row | BadLine], continues: Callable[[], bool]) -> None:
+def _refuse_to_guess(index: Index, given: Iterable[Row | BadLine], continues: Callable[[], bool]) -> None:
     """Rows without a name are known by their line: where another row stands there now, none is known any more.
 
     So is a name that is the number of a line which was answered when it had none. Marks say nothing where the template
     has changed; then the input may only have grown.
     """
-    known, answered = marks(files), index.done | index.permanent  # of rows that had a name there is no mark
+    answered = index.done | index.permanent
     for row in given:
         if isinstance(row, BadLine) or row.custom_id not in answered:
             continue
         answered.remove(row.custom_id)  # a later one with the same name is a bad line
-        if is_another(row, known):
+        if is_another(row, index.marks):
             if continues():
                 return
             raise moved(row.line)
 
 
 def is_another(row: Row, known: Mapping[str, str]) -> bool:
-    """Whether a row is not the one that was answered under its name, by the marks of those that were."""
+    """Whether a row is not the one that was answered under its name, by the marks of those that had none."""
     return (row.custom_id in known or not row.named) and known.get(row.custom_id) != row.mark
 
 
