@@ -24,10 +24,13 @@ from .progress.show import ProgressOption, make_display
 from .progress.tally import Price, Tally
 from .types import GenerateResult, MapItem
 
-__all__ = ["Answer", "Concurrency", "Run", "StopRule", "checked_concurrency"]
+__all__ = ["HOPELESS_AFTER", "Answer", "Concurrency", "Run", "StopRule", "checked_concurrency"]
 
 Answer: TypeAlias = Callable[[Caller, Any], Awaitable[GenerateResult]]
 Concurrency: TypeAlias = int | Literal["auto"]
+
+HOPELESS_AFTER = 100
+"""For `StopRule.hopeless_after`, where a wrong name of the model would fail thousands of rows one by one."""
 
 _WINDOW = 100  # how many finished prompts an error rate is taken over
 _LEAST = 20  # … and how many it takes at least

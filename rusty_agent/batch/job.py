@@ -24,7 +24,7 @@ from ..parameters import merged
 from ..progress.show import ProgressOption, say
 from ..progress.tally import Price
 from ..provider import AsyncProvider
-from ..run import Concurrency, Run, StopRule
+from ..run import HOPELESS_AFTER, Concurrency, Run, StopRule
 from ..types import GenerateResult, Usage
 from ..wire.codec import dumps, loads
 from .feed import Feed
@@ -41,8 +41,6 @@ from .summary import covers, summary
 __all__ = ["BatchResult", "Job", "JobSettings", "outlast"]
 
 T = TypeVar("T")
-
-_HOPELESS_AFTER = 100  # rows: of twenty thousand that a wrong name of the model would fail, one by one
 
 
 async def outlast(running: asyncio.Future[T], *, cancel: bool = False) -> None:
@@ -142,7 +140,7 @@ class Job:
         self._index = plan.index
         self._bad_lines = plan.bad_lines
         if not plan.index.done:
-            self._rule.hopeless_after = _HOPELESS_AFTER
+            self._rule.hopeless_after = HOPELESS_AFTER
         self._feed = Feed(
             source,
             plan,

@@ -24,7 +24,7 @@ from ..errors import RunStoppedError, RustyAgentError
 from ..net.caller import Caller
 from ..parameters import Parameters, check_names, merged
 from ..policy import Limits
-from ..run import StopRule
+from ..run import HOPELESS_AFTER, StopRule
 from .driver import Driver
 from .options import make_provider, refuse_secrets, try_provider
 from .table import Columns, Outcome, Place, RowFunction
@@ -41,7 +41,6 @@ _AT_ONCE = 4  # batches of a block that Ray gives a coroutine at once, unless an
 _AHEAD = 8  # rows at hand for each that may be in flight: with 5 % of rows ten times slower, 98 % of what is possible
 _LEAST_ROWS = 32  # of a block: a smaller one costs Ray more than it saves after a crash
 _MOST_ROWS = 256
-_HOPELESS_AFTER = 100  # rows, as in a batch: of millions that a wrong name of the model would fail, one by one
 _RESUME_CPUS = 2  # one for the filter that knows the rows that are done, one for whoever reads or writes
 _RESUME_BYTES = 2**30  # what that filter reserves
 
@@ -207,7 +206,7 @@ class Generate:
         trial = try_provider(self._options, self._limits)
         prepared = trial._requests.prepare("prompt", whole=True, streamed=stream, **parameters)
         self._rule = StopRule(max_error_rate=max_error_rate, max_retry_after=prepared.policy.max_retry_after)
-        self._rule.hopeless_after = _HOPELESS_AFTER
+        self._rule.hopeless_after = HOPELESS_AFTER
 
     async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Answer the rows of a batch.
