@@ -15,6 +15,9 @@ they may take, and it is cut when many come too late. A few that always do, beca
 Not all that looks like a refusal for load is one: of many servers one may be ill. After a cut load is refused no more
 until the limit has climbed back. Where a few are refused all the same, cut after cut, they are overlooked until more
 are: else a 503 for each twentieth request took three quarters of the throughput.
+
+One at once may be too many as well: ten a minute are fewer than one after another. Then what is refused keeps its place
+for longer each time. A limit that counts what it refuses would never let anybody in again.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ _SO_OFTEN = 0.3  # of the latest ten cuts or so: then it is not for load
 _FADING_OF_CUTS = 0.8
 _MANY_FAIL = 0.15  # of the latest hundred or so: it may be load after all
 _FADING_OF_FAILURES = 0.99
+_MOST_REST = 256.0  # forgotten by eight successes
 _CONVERGE = 0.85  # refused before the old mark was reached: there is less room than there was, or others want some
 
 
@@ -47,12 +51,14 @@ class AdaptiveLimit:
         ceiling: What the limit does not pass: as many as are needed; the user's own bound is the `Limiter`'s.
         limit: How many attempts may be in flight, at least 1.
         epoch: What an attempt must remember from the moment it was sent: how many cuts there were.
+        rest: For how many round trips an attempt that was refused keeps its place.
     """
 
     def __init__(self, ceiling: int, start: int = START) -> None:
         self.ceiling = ceiling
         self.limit = min(start, ceiling)
         self.epoch = 0
+        self.rest = 1.0
         self._limit = float(self.limit)  # before it is rounded down
         self._mark = math.inf  # where the last refusal came
         self._refused = 0  # of the attempts that were sent since the last cut
@@ -83,6 +89,8 @@ class AdaptiveLimit:
                 used, a success says nothing about it.
             strained: It took so long that with more in flight some might come too late.
         """
+        if self.rest > 1:
+            self.rest /= 2
         if self._lateness:
             self._lateness *= _FADING
         if self._failing:
@@ -115,6 +123,8 @@ class AdaptiveLimit:
             return False
         self._surely |= sure
         if epoch == self.epoch:
+            if sure and self.limit == 1:
+                self.rest = min(self.rest * 2, _MOST_REST)
             self._refused += 1
             self._tried = max(self._tried, min(self._limit, float(in_flight)))
         return True

@@ -37,6 +37,7 @@ CEILING = 256
 _READ_SECONDS = 0.05  # headers about limits hardly change; reading them at each answer costs 20 µs of its 110
 _DOUBTED_SECONDS = 30.0  # the longest wait for what headers say: then it is tried whether it is so
 _HELD_SECONDS = 2.0
+_RESTING_SECONDS = 16.0
 _SMOOTHING = 0.1
 _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip the limit doubles at most
 # What the adaptive limit allows is sent over half a round trip, and not in one burst: all of a burst is on its way
@@ -314,7 +315,7 @@ class Limiter:
         elif self._refused(permit, error, status):
             # «Too many» is said faster than an answer: the next one to hear it does not take the place at once.
             round_trip = min(self._latency, _HELD_SECONDS)
-            held = round_trip - (now - permit._sent)
+            held = min(round_trip * self._adaptive.rest, _RESTING_SECONDS) - (now - permit._sent)
             if self._adapting and self._adaptive.probing:  # let nobody in until it is known how many are too many
                 self._opens = max(self._opens, now + round_trip)
             self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)

@@ -14,7 +14,19 @@ import pytest
 
 from rusty_agent import Limits
 
-from .virtual import Batching, Capacity, Endpoint, Queueing, RateLimited, Tailed, forever, provider, run, work_off
+from .virtual import (
+    Batching,
+    Capacity,
+    Endpoint,
+    Queueing,
+    RateLimited,
+    Tailed,
+    Windowed,
+    forever,
+    provider,
+    run,
+    work_off,
+)
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
@@ -81,6 +93,21 @@ def test_a_fixed_concurrency_that_is_far_too_high(say: Say) -> None:
     assert run(work_off(endpoint, 1500, concurrency=256)) == 0
     assert endpoint.throughput >= 95
     assert endpoint.wasted <= 0.2  # most of it at the very first moment
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 64])
+def test_so_few_a_minute_that_one_at_once_is_too_many(concurrency: Any) -> None:
+    """Ten in each minute, as free accounts have, and no word on when there will be more."""
+    endpoint = Windowed(rate=10 / 60, window=60)
+    assert run(work_off(endpoint, 150, concurrency=concurrency)) == 0
+    assert endpoint.wasted <= 0.6  # 0.92 if it is tried as often as it answers
+
+
+def test_a_limit_that_counts_what_it_refuses() -> None:
+    """Whoever goes on asking is never let in again."""
+    endpoint = Windowed(rate=0.5, window=60, counts_refused=True)
+    assert run(work_off(endpoint, 300, concurrency="auto")) == 0
+    assert endpoint.throughput >= 0.6 * 0.5
 
 
 def test_the_users_own_pace_wastes_nothing() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -129,6 +130,26 @@ class RateLimited(Endpoint):
         headers = self.say(self, taken) if self.say is not None else {}
         latency = self.latency if taken else self.refusal_latency
         return Said(latency * self.dice.uniform(0.9, 1.1), 200 if taken else 429, headers)
+
+
+class Windowed(Endpoint):
+    """Takes so many in each window, each in half a second, and says nothing when it refuses.
+
+    Args:
+        counts_refused: The window slides, and what was refused counts too.
+    """
+
+    def __init__(self, rate: float, window: float, counts_refused: bool = False) -> None:
+        super().__init__()
+        self.most, self.window, self.counts_refused = round(rate * window), window, counts_refused
+        self.came: deque[float] = deque(maxlen=self.most)
+
+    def answer(self, now: float) -> Said:
+        since = now - self.window if self.counts_refused else now // self.window * self.window
+        taken = len(self.came) < self.most or self.came[0] < since
+        if taken or self.counts_refused:
+            self.came.append(now)
+        return Said(0.5 if taken else 0.002, 200 if taken else 429)
 
 
 class Capacity(Endpoint):
