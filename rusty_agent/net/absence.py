@@ -14,6 +14,7 @@ OVERLOADED = frozenset({429, 503, 529})
 """Statuses that say that there is too much to do: a `Retry-After` with them is meant for everybody."""
 
 _UNREACHED = frozenset({502, 521, 522, 523, 530})  # what gateways say of a server; 503 says so too, or is an overload
+_UNTOLD = frozenset({503, 504, 524})  # gateways say so of one that is away and of one that is slow: no news
 _SIGNS = 3  # of one such answer the request may be to blame, if its server dies of it; of several in a row it is not
 _RETURN_SECONDS = 30.0  # in which a server restarts, or an address moves to another
 
@@ -40,6 +41,8 @@ class Absence:
             self._signs = max(signs, _SIGNS)  # no request is to blame for that
         elif isinstance(error, APIStatusError) and error.status_code in _UNREACHED:
             self._signs = signs + 1
+        elif isinstance(error, APIStatusError) and error.status_code in _UNTOLD:
+            self._signs = signs
         else:
             self._signs = 0  # somebody is there
         if not signs:

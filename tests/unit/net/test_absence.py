@@ -65,6 +65,18 @@ def test_a_gateway_is_believed_at_the_third_time_in_a_row(code: int) -> None:
     assert waited == [False, False, True, True, False]
 
 
+@pytest.mark.parametrize("code", [503, 504, 524])
+def test_what_gateways_say_of_slow_servers_too_is_no_news(code: int) -> None:
+    absence = known()
+    for _ in range(2):
+        assert not told(absence, status(502))
+        absence.failed(status(code), 0.0)
+        assert not absence.noticed
+    assert told(absence, status(502))
+    assert told(absence, status(code), 29.0)
+    assert code == 503 or not told(absence, status(code), 30.0)
+
+
 def test_one_row_that_kills_its_server_is_no_absence() -> None:
     absence = known()
     for _ in range(9):
