@@ -123,7 +123,7 @@ def _note(said: _Windows, kind: str, words: list[str], value: str) -> None:
     window = next((_UNITS[word] for word in words if word in _UNITS), None)
     if "limit" in words or "policy" in words:
         for number, own, unit in _limits(value):
-            one = said.setdefault(("tokens" if unit == "tokens" else kind, own or window), _Said())
+            one = said.setdefault(("tokens" if unit in _TOKENS else kind, own or window), _Said())
             one.limit = number if one.limit is None else one.limit
     elif "remaining" in words:
         said.setdefault((kind, window), _Said()).remaining = _number(value)
@@ -142,9 +142,9 @@ def _limits(value: str) -> list[tuple[float, float | None, str]]:
     for item in value[:_MOST].split(","):
         number, *more = (part.strip() for part in item.split(";"))
         fields = dict(re.findall(_FIELD, ";".join(more)))
-        limit = _number(fields.get("q", number))
-        if limit is not None:
-            found.append((limit, float(fields["w"]) if fields.get("w", "").isdigit() else None, fields.get("qu", "")))
+        limit, unit = _number(fields.get("q", number)), fields.get("qu", "")
+        if limit is not None and (not unit or unit in _WORDS):  # others are bytes, or requests at once
+            found.append((limit, _number(fields.get("w", "")), unit))
     windows = [one for one in found if one[1]]
     unsaid = [one for one in found if one[1] is None]
     return windows or (unsaid and [max(unsaid)])
