@@ -89,6 +89,7 @@ class Limits:
         requests_per_minute: The pace of requests, retries included. None: no limit of your own.
         tokens_per_minute: The pace of tokens, prompts and answers together. They are estimated when a request is
             sent (a token for four characters, answers as long as the latest) and corrected by the usage reported.
+            A request that takes more than a minute's is sent all the same; the next one waits until it is paid for.
         in_flight: The most requests under way at once; for `concurrency="auto"` the ceiling (None: 256).
 
     Raises:

@@ -11,6 +11,7 @@ looks again when a permit comes back, and at the moment at which time alone will
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,9 @@ _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip th
 _STEPS_FACTOR = 2.0
 _STEPS_SECONDS = 0.01
 _MOST_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
+_TOLD_SECONDS = 5.0  # a wait of so long is worth a line
+
+logger = logging.getLogger("rusty_agent")
 
 
 @define(eq=False, repr=False)
@@ -227,6 +231,16 @@ class Limiter:
                 self._timer.cancel()
             self._looks_at = when
             self._timer = self._loop.call_at(when, self._on_timer)
+            if wait >= _TOLD_SECONDS:
+                self._tell(wait)
+
+    def _tell(self, wait: float) -> None:
+        reasons = (
+            (self._opens, "the endpoint has refused requests"),
+            (self._requests.opens, "the pace of requests"),
+            (self._tokens.opens, "the pace of tokens"),
+        )
+        logger.debug("nothing is sent for %.0f s: %s", wait, max(reasons)[1])
 
     def _on_timer(self) -> None:
         self._timer = None

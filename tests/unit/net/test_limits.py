@@ -520,3 +520,31 @@ def test_what_answers_in_one_go_make_room_for_is_not_sent_in_one_go() -> None:
             assert 1 <= at_once < len(permits) / 2
 
     on(main)
+
+
+@pytest.mark.parametrize(
+    ("limits", "error", "why"),
+    [
+        ({"tokens_per_minute": 100}, None, "nothing is sent for 300 s: the pace of tokens"),
+        ({"requests_per_minute": 5}, None, "nothing is sent for 12 s: the pace of requests"),
+        ({}, too_many(30), "nothing is sent for 30 s: the endpoint has refused requests"),
+    ],
+)
+def test_a_long_wait_is_told(
+    limits: dict[str, Any], error: RateLimitError | None, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even the one whose tokens are more than those of a minute waits without a word."""
+
+    async def main(door: Limiter) -> None:
+        first = await door.acquire(Caller(), 100)
+        if error is None:
+            first.succeeded({}, Usage(500, 500, 1000))
+        else:
+            first.failed(error)
+        waiting = asyncio.ensure_future(door.acquire(Caller(), 100))
+        await settle()
+        waiting.cancel()
+
+    with caplog.at_level("DEBUG", "rusty_agent"):
+        on(main, **limits)
+    assert caplog.messages == [why]
