@@ -16,6 +16,9 @@ Not all that looks like a refusal for load is one: of many servers one may be il
 until the limit has climbed back. Where a few are refused all the same, cut after cut, they are overlooked until more
 are: else a 503 for each twentieth request took three quarters of the throughput.
 
+An endpoint that is away refuses all. The limit falls, as nothing is gained by asking often, but when it is back it
+bears what it has borne before: the mark stays, so the way back is short.
+
 One at once may be too many as well: ten a minute are fewer than one after another. Then what is refused keeps its place
 for longer each time. A limit that counts what it refuses would never let anybody in again.
 """
@@ -66,6 +69,7 @@ class AdaptiveLimit:
         self._lateness = 0.0  # the share that came too late, as a running mean
         self._failing = 0.0  # the share that failed for what may be no load, likewise
         self._surely = False  # whether any since the last cut was refused for load and nothing else
+        self._answered = False  # whether any was since the last cut
         self._last_tried = 0.0  # at how many in flight a few were refused last
         self._too_soon = 0.0  # the share of the cuts for which that was too soon after the one before
         self._doubted = False
@@ -89,6 +93,7 @@ class AdaptiveLimit:
                 used, a success says nothing about it.
             strained: It took so long that with more in flight some might come too late.
         """
+        self._answered = True
         if self.rest > 1:
             self.rest /= 2
         if self._lateness:
@@ -149,15 +154,18 @@ class AdaptiveLimit:
             self._doubted, self._mark, self._too_soon = True, math.inf, 0.0
             self._cut(self._tried)
             return
-        if self.probing and factor == least:
-            self._mark = self._tried * (1 + least) / 2
-        elif factor < least:  # far too many: what was served is what there is room for
-            self._mark = self._tried * factor
-        elif self._tried < self._mark:
-            self._mark = self._tried * _CONVERGE
-        else:
-            self._mark = self._tried
+        self._mark = self._new_mark(factor, least)
         self._cut(self._tried * factor)
+
+    def _new_mark(self, factor: float, least: float) -> float:
+        """Where the refusals came, for all that is known; they cut by this factor."""
+        if not self._surely and (self._refused >= self._tried or not self._answered):  # all of them: it is away
+            return self._tried if self.probing else self._mark * (_FIRST_CUT if self._answered else 1)
+        if self.probing and factor == least:
+            return self._tried * (1 + least) / 2
+        if factor < least:  # far too many: what was served is what there is room for
+            return self._tried * factor
+        return self._tried * _CONVERGE if self._tried < self._mark else self._tried
 
     def _in_vain(self) -> bool:
         """Whether cuts do not help, as what is refused is not refused for load; asked once for each cut."""
@@ -176,6 +184,7 @@ class AdaptiveLimit:
         self._tried = 1.0
         self._lateness = 0.0
         self._surely = False
+        self._answered = False
 
     def _change(self, limit: float) -> None:
         self._limit = limit

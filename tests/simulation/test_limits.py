@@ -20,6 +20,7 @@ from .virtual import (
     Endpoint,
     Queueing,
     RateLimited,
+    Restarting,
     Tailed,
     Windowed,
     forever,
@@ -134,6 +135,16 @@ def test_a_capacity_that_changes() -> None:
     best = sum(phases) / len(phases) / endpoint.latency
     run(work_off(endpoint, round(best * 48), concurrency="auto"))
     assert endpoint.throughput >= 0.9 * best
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 64])
+@pytest.mark.parametrize("seconds", [3, 25])
+def test_an_endpoint_that_restarts_is_soon_filled_again(concurrency: Any, seconds: float) -> None:
+    """What it bears has not changed; the answers counted are those of the first minute after."""
+    endpoint = Restarting(latency=5, away=62, back=62 + seconds)
+    assert run(work_off(endpoint, 64 * 32, concurrency=concurrency, limits=Limits(in_flight=64))) == 0
+    late = [moment for moment in endpoint.served if endpoint.back < moment < endpoint.back + 60]
+    assert len(late) >= 0.5 * 60 * 64 / endpoint.latency
 
 
 def test_a_batching_endpoint_is_filled_although_it_gets_slower() -> None:

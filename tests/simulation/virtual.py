@@ -166,6 +166,19 @@ class Capacity(Endpoint):
         return Said(self.latency * self.dice.uniform(0.9, 1.1))
 
 
+class Restarting(Endpoint):
+    """Goes away at this moment, with all that it works on, and is back later."""
+
+    def __init__(self, latency: float, away: float, back: float) -> None:
+        super().__init__()
+        self.latency, self.away, self.back = latency, away, back
+
+    def answer(self, now: float) -> Said:
+        if now < self.away < now + self.latency:
+            return Said(self.away - now, 502)
+        return Said(0.002, 503) if self.away <= now < self.back else Said(self.latency)
+
+
 class Batching(Endpoint):
     """Answers all, the slower the more there are: in `latency` up to `width` at once, then in proportion."""
 
