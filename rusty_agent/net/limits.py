@@ -4,8 +4,7 @@ In: calls that want to send, and how their attempts ended. Out: permits, one for
 and answers themselves, whether to retry.
 
 Four things hold the door: a gate that an endpoint's `Retry-After` closes for everybody, a pace for requests and one
-for tokens, and the number in flight. Callers take turns; within one caller the order is kept. Nothing polls: the door
-looks again when a permit comes back, and at the moment at which time alone will open it.
+for tokens, and the number in flight. Who must wait stands in `line.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from random import random
@@ -28,6 +26,7 @@ from .absence import OVERLOADED, Absence
 from .adapt import AdaptiveLimit
 from .caller import Caller
 from .estimate import TokenEstimate
+from .line import Line
 from .pace import Pace
 
 __all__ = ["CEILING", "Limiter", "Permit"]
@@ -46,7 +45,6 @@ _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip th
 _STEPS_FACTOR = 2.0
 _STEPS_SECONDS = 0.01
 _MOST_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
-_TOLD_SECONDS = 5.0  # a wait of so long is worth a line
 
 logger = logging.getLogger("rusty_agent")
 
@@ -115,10 +113,7 @@ class Limiter:
         self._said = RateLimits()
         self._read_next = -math.inf
         self._opens = -math.inf
-        # An ordered dict: of a plain one, to find the first is slow when many before it were taken out.
-        self._waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[Permit], int]]] = OrderedDict()
-        self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
-        self._looks_at = math.inf
+        self._line = Line[Permit](self, loop)
         self._quickest = math.inf  # seconds of the quickest answer
         self._latency = 0.0  # a running mean, in seconds
         self._estimate = TokenEstimate()
@@ -151,15 +146,15 @@ class Limiter:
             self._adapting -= 1
             if not self._adapting:
                 self._steps.change(math.inf, self._loop.time())
-            self._look()
+            self._line.look()
 
     def try_acquire(self, caller: Caller, characters: int) -> Permit | None:
         """A permit, if the door is open and nobody waits; else None. As `acquire` otherwise."""
         caller.check()
         now = self._loop.time()
-        if self._waiting or self._opens_in(now) > 0:
+        if self._line.waiting or self.opens_in(now) > 0:
             return None
-        return self._admit(caller, characters, now)
+        return self.admit(caller, characters, now)
 
     async def acquire(self, caller: Caller, characters: int) -> Permit:
         """Wait for a permit.
@@ -172,28 +167,12 @@ class Limiter:
             RustyAgentError: The caller was stopped meanwhile.
         """
         caller.check()
-        turn: asyncio.Future[Permit] = self._loop.create_future()
-        self._waiting.setdefault(caller, deque()).append((turn, characters))
-        self._look()
-        try:
-            permit = await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                turn.result().release()
-            raise
-        try:
-            caller.check()  # it may have been stopped between its turn and this moment
-        except RustyAgentError:
-            permit.release()
-            raise
-        return permit
+        return await self._line.wait(caller, characters)
 
     def stop(self, caller: Caller, error: RustyAgentError) -> None:
         """Turn away what waits for this caller, between two attempts too, and what will come."""
         caller.stop(error)
-        for turn, _ in self._waiting.pop(caller, ()):
-            if not turn.done():
-                turn.set_exception(error)
+        self._line.turn_away(caller, error)
 
     def will_pass(self, error: RustyAgentError) -> bool:
         """Whether the latest failure, told by this error, is one that waiting mends."""
@@ -201,53 +180,8 @@ class Limiter:
 
     # The door.
 
-    def _look(self) -> None:
-        """Let in who may go in, and look again when time has passed or a permit has come back."""
-        while self._waiting:
-            caller, queue = next(iter(self._waiting.items()))
-            while queue and queue[0][0].done():  # cancelled while it waited
-                queue.popleft()
-            if not queue:
-                del self._waiting[caller]
-                continue
-            now = self._loop.time()
-            wait = self._opens_in(now)
-            if wait > 0:
-                self._look_again(wait)
-                return
-            turn, characters = queue.popleft()
-            if queue:
-                self._waiting.move_to_end(caller)  # behind the others
-            else:
-                del self._waiting[caller]
-            turn.set_result(self._admit(caller, characters, now))
-
-    def _look_again(self, wait: float) -> None:
-        if wait == math.inf:  # a permit that comes back will tell
-            return
-        when = self._loop.time() + wait
-        if when < self._looks_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._looks_at = when
-            self._timer = self._loop.call_at(when, self._on_timer)
-            if wait >= _TOLD_SECONDS:
-                self._tell(wait)
-
-    def _tell(self, wait: float) -> None:
-        reasons = (
-            (self._opens, "the endpoint has refused requests"),
-            (self._requests.opens, "the pace of requests"),
-            (self._tokens.opens, "the pace of tokens"),
-        )
-        logger.debug("nothing is sent for %.0f s: %s", wait, max(reasons)[1])
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._looks_at = math.inf
-        self._look()
-
-    def _opens_in(self, now: float) -> float:
+    def opens_in(self, now: float) -> float:
+        """Seconds until the next may go in, see `Door`."""
         fixed = self._limits.in_flight
         if fixed is not None and self.in_flight >= fixed:
             return math.inf
@@ -262,7 +196,8 @@ class Limiter:
             opens = self._steps.opens
         return opens - now
 
-    def _admit(self, caller: Caller, characters: int, now: float) -> Permit:
+    def admit(self, caller: Caller, characters: int, now: float) -> Permit:
+        """Let one in: what it will cost is spent now."""
         requests = self._requests
         if requests.rate != math.inf:
             # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
@@ -277,10 +212,19 @@ class Limiter:
         caller.in_flight += 1
         return Permit(self, caller, self._adaptive.epoch, now, characters, tokens)
 
+    def tell(self, wait: float) -> None:
+        """Say why nobody is let in for so many seconds."""
+        reasons = (
+            (self._opens, "the endpoint has refused requests"),
+            (self._requests.opens, "the pace of requests"),
+            (self._tokens.opens, "the pace of tokens"),
+        )
+        logger.debug("nothing is sent for %.0f s: %s", wait, max(reasons)[1])
+
     def _came_back(self) -> None:
         self.in_flight -= 1
-        if self._waiting:
-            self._look()
+        if self._line.waiting:
+            self._line.look()
 
     # What is learned from answers.
 

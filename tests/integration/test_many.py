@@ -536,7 +536,7 @@ async def test_nothing_is_left_behind(serve: Serve) -> None:
                 break
         await asyncio.sleep(0.01)
         (door,) = provider._limiters.values()
-        assert (door.in_flight, door._waiting, provider._calls) == (0, {}, set())
+        assert (door.in_flight, door._line.waiting, provider._calls) == (0, {}, set())
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -250,7 +250,7 @@ def test_whoever_stops_waiting_takes_no_place() -> None:
         assert isinstance(waiting[2].result(), Permit)
         assert door.in_flight == 1
         waiting[2].result().release()
-        assert (door.in_flight, door._waiting) == (0, {})
+        assert (door.in_flight, door._line.waiting) == (0, {})
 
     on(main, in_flight=1)
 
@@ -330,7 +330,7 @@ def test_a_timer_that_was_set_for_later_gives_way() -> None:
         await settle()
         second.release()
         door._opens = 1.0  # nobody does that; a pace that is raised by headers comes to the same
-        door._look()
+        door._line.look()
         await waiting
         assert now() == 1
 

@@ -1,0 +1,127 @@
+"""The line at a door: callers take turns, and within one caller the order is kept.
+
+In: who waits; how long the door stays closed, from whoever keeps it. Out: permits, one after another. Never touched:
+what holds the door, what a permit allows.
+
+Nothing polls: the line looks at the door when it is told that something has changed, and at the moment at which time
+alone will open it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import OrderedDict, deque
+from typing import Generic, Protocol, TypeVar
+
+from ..errors import RustyAgentError
+from .caller import Caller
+
+__all__ = ["Line"]
+
+_TOLD_SECONDS = 5.0  # a wait of so long is worth a line in the log
+
+
+class _Permit(Protocol):
+    def release(self) -> None:
+        """Be done with it, unused."""
+
+
+P = TypeVar("P", bound=_Permit)
+P_co = TypeVar("P_co", bound=_Permit, covariant=True)
+
+
+class Door(Protocol[P_co]):
+    """What the line stands at."""
+
+    def opens_in(self, now: float) -> float:
+        """Seconds until the next may go in; 0 or less: now; infinite: no time will open it, but a permit given back."""
+
+    def admit(self, caller: Caller, characters: int, now: float) -> P_co:
+        """Let one in."""
+
+    def tell(self, wait: float) -> None:
+        """Say why it stays closed for so many seconds."""
+
+
+class Line(Generic[P]):
+    """Those who wait at one door.
+
+    Attributes:
+        waiting: By caller, whose turn it is first: the turns to come, and the length of each request.
+    """
+
+    def __init__(self, door: Door[P], loop: asyncio.AbstractEventLoop) -> None:
+        self._door = door
+        self._loop = loop
+        # An ordered dict: of a plain one, to find the first is slow when many before it were taken out.
+        self.waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[P], int]]] = OrderedDict()
+        self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
+        self._looks_at = math.inf
+
+    async def wait(self, caller: Caller, characters: int) -> P:
+        """Wait for a permit.
+
+        Raises:
+            RustyAgentError: The caller was stopped meanwhile.
+        """
+        turn: asyncio.Future[P] = self._loop.create_future()
+        self.waiting.setdefault(caller, deque()).append((turn, characters))
+        self.look()
+        try:
+            permit = await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                turn.result().release()
+            raise
+        try:
+            caller.check()  # it may have been stopped between its turn and this moment
+        except RustyAgentError:
+            permit.release()
+            raise
+        return permit
+
+    def turn_away(self, caller: Caller, error: RustyAgentError) -> None:
+        """End the waiting of a caller with this error."""
+        for turn, _ in self.waiting.pop(caller, ()):
+            if not turn.done():
+                turn.set_exception(error)
+
+    def look(self) -> None:
+        """Let in who may go in, and look again when time has passed."""
+        waiting, door = self.waiting, self._door
+        while waiting:
+            caller, queue = next(iter(waiting.items()))
+            while queue and queue[0][0].done():  # cancelled while it waited
+                queue.popleft()
+            if not queue:
+                del waiting[caller]
+                continue
+            now = self._loop.time()
+            wait = door.opens_in(now)
+            if wait > 0:
+                self._look_again(wait)
+                return
+            turn, characters = queue.popleft()
+            if queue:
+                waiting.move_to_end(caller)  # behind the others
+            else:
+                del waiting[caller]
+            turn.set_result(door.admit(caller, characters, now))
+
+    def _look_again(self, wait: float) -> None:
+        if wait == math.inf:  # a permit that comes back will tell
+            return
+        when = self._loop.time() + wait
+        if when < self._looks_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._looks_at = when
+            self._timer = self._loop.call_at(when, self._on_timer)
+            if wait >= _TOLD_SECONDS:
+                self._door.tell(wait)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._looks_at = math.inf
+        self.look()
