@@ -29,8 +29,9 @@ _NO_TLS = "wrong.version.number|record.layer"  # what OpenSSL says of an answer 
 
 def network_error(error: BaseException, url: URL, *, connect: float | None = None) -> errors.RustyAgentError:
     """The error of ours for one of aiohttp's, or of the operating system's, on the way to `url`."""
-    peer = f"{url.host}:{url.port}"
-    said = printable(re.sub(_HTTP_ERROR, r"\1", str(error)) or type(error).__name__)
+    peer, said, check = _address(url.host, url.port), _said(error), "base_url and that the server runs"
+    if isinstance(error, aiohttp.ClientConnectorError) and (error.host, error.port) != (url.raw_host, url.port):
+        peer, check = f"the proxy {_address(error.host, error.port)}", "proxy, or the environment if trust_env is set"
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         return errors.APITimeoutError(
             f"No connection to {peer} within {connect} s. Is the host up and reachable?",
@@ -44,26 +45,44 @@ def network_error(error: BaseException, url: URL, *, connect: float | None = Non
         advice = "It may speak plain http: check base_url." if plain else "Check the certificate or pass ssl."
         return final_error(f"No secure connection to {peer}: {said}. {advice}")
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {error.status}.")
+        return _refused_by_proxy(error.status, peer)
     if isinstance(error, aiohttp.ClientConnectorError):
-        said = printable(str(error.os_error.strerror or error.os_error))  # aiohttp's own words name the peer once more
-        advice = "Check base_url and that the server runs."
-        if isinstance(error, aiohttp.ClientProxyConnectionError):
-            peer = f"the proxy {error.host}:{error.port}"
-            advice = "Check proxy, or the environment if trust_env is set."
-        broken = errors.APIConnectionError(f"Cannot connect to {peer}: {said}. {advice}")
-        broken.sent = False
-        return broken
+        return _not_sent(f"Cannot connect to {peer}: {said}. Check {check}.")
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return errors.APIConnectionError(f"{peer} closed the connection without an answer.")
     if isinstance(error, HttpProcessingError):  # from aiohttp's parser in Python; that in C hides it
-        said = printable(error.message)
         return errors.APIConnectionError(f"The connection to {peer} broke: its HTTP framing is wrong: {said}.")
     if isinstance(error, aiohttp.ClientResponseError):
         return errors.APIConnectionError(f"{peer} does not speak HTTP: {said}.")
     if isinstance(error, RuntimeError | ValueError):
         return final_error(f"The request to {peer} could not be sent: {said}.")
     return errors.APIConnectionError(f"The connection to {peer} broke: {said}.")
+
+
+def _address(host: str | None, port: int | None) -> str:
+    return f"[{host}]:{port}" if host and ":" in host else f"{host}:{port}"
+
+
+def _said(error: BaseException) -> str:
+    """What went wrong, in the words of whoever noticed it first: aiohttp's name the peer once more."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    words = cause.message if isinstance(cause, HttpProcessingError | aiohttp.ClientResponseError) else None
+    words = words or (isinstance(cause, OSError) and cause.strerror) or str(cause) or type(cause).__name__
+    return printable(re.sub(_HTTP_ERROR, r"\1", str(words))).rstrip(".")
+
+
+def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
+    advice = " Put user:password@ before its host in proxy." if status == 407 else ""
+    error = _not_sent(f"The proxy refused to connect to {peer}: HTTP {status}.{advice}")
+    error.retryable = status >= 500 or status in (408, 429)  # else it would refuse again
+    return error
+
+
+def _not_sent(message: str) -> errors.APIConnectionError:
+    """An error of which no request is to blame."""
+    error = errors.APIConnectionError(message)
+    error.sent = False
+    return error
 
 
 def final_error(message: str) -> errors.APIConnectionError:
