@@ -74,7 +74,7 @@ def _said(error: BaseException) -> str:
 def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
     advice = " Put user:password@ before its host in proxy." if status == 407 else ""
     error = _not_sent(f"The proxy refused to connect to {peer}: HTTP {status}.{advice}")
-    error.retryable = status >= 500 or status in (408, 429)  # else it would refuse again
+    error.retryable = status in errors.RETRIED_STATUSES
     return error
 
 
