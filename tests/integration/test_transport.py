@@ -370,6 +370,12 @@ def test_a_handshake_that_the_server_ends_says_so(face: Face) -> None:
         leaving.join()
 
 
+def test_a_server_that_does_not_run_refuses_the_connection(face: Face) -> None:
+    provider = face.provider("http://127.0.0.1:1/v1", retry=RetryPolicy(max_retries=0))
+    with pytest.raises(APIConnectionError, match=r"Cannot connect to 127.0.0.1:1: Connection refused\. Check base_url"):
+        face.generate(provider)
+
+
 def test_an_ipv6_address_is_named_with_its_brackets(face: Face) -> None:
     provider = face.provider("http://[::1]:1/v1", retry=RetryPolicy(max_retries=0))
     with pytest.raises(APIConnectionError, match=r"Cannot connect to \[::1\]:1: "):

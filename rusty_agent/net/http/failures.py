@@ -6,6 +6,7 @@ decision to retry; aiohttp's errors themselves, whose frames hold the headers, a
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 
@@ -67,7 +68,11 @@ def _said(error: BaseException) -> str:
     """What went wrong, in the words of whoever noticed it first: aiohttp's name the peer once more."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     words = cause.message if isinstance(cause, HttpProcessingError | aiohttp.ClientResponseError) else None
-    words = words or (isinstance(cause, OSError) and cause.strerror) or str(cause) or type(cause).__name__
+    if isinstance(cause, OSError):
+        words = cause.strerror
+        if words and words.startswith("Connect call failed") and os.name == "posix":  # it names the peer, not why
+            words = os.strerror(cause.errno or 0)
+    words = words or str(cause) or type(cause).__name__
     return printable(re.sub(_HTTP_ERROR, r"\1", str(words))).rstrip(".")
 
 
