@@ -28,7 +28,7 @@ from rusty_agent import (
     RustyAgentError,
     Timeout,
 )
-from rusty_agent.testing import Answer, FaultServer, Pause, Received, Reset, answer, completion, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, Reset, answer, completion, stream
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
@@ -251,6 +251,30 @@ def test_loops_that_are_over_are_let_go(serve: Serve) -> None:
         asyncio.run(main())
     gc.collect()
     assert [loop() for loop in loops[:-1]] == [None] * 4
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("loop_factory", ["asyncio", "uvloop"])
+def test_a_loop_that_is_closed_under_a_call_is_let_go(
+    serve: Serve, caplog: pytest.LogCaptureFixture, loop_factory: str
+) -> None:
+    server = serve(Answer((Hang(),)))
+    new_loop = pytest.importorskip("uvloop").new_event_loop if loop_factory == "uvloop" else asyncio.new_event_loop
+    loop = new_loop()
+    call = loop.create_task(AsyncProvider("m", api_key=KEY, base_url=server.url).generate_text("hi"))
+    loop.run_until_complete(asyncio.sleep(0.1))
+    loop.close()
+    gone = weakref.ref(loop)
+    del loop, call
+    asyncio.run(
+        AsyncProvider("m", api_key=KEY, base_url=serve().url).generate_text("hi")
+    )  # a loop's end is noticed then
+    gc.collect()
+    assert gone() is None
+    assert server.requests[0].gone.wait(2)
+    assert [record.getMessage().split("\n")[0] for record in caplog.records] == [
+        "Task was destroyed but it is pending!"
+    ]
 
 
 async def test_a_connection_whose_request_was_not_read_is_not_kept(deaf: socket.socket) -> None:

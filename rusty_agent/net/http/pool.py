@@ -26,7 +26,7 @@ from yarl import URL
 from ..guard import dismiss_all
 from .direct import PARSING, Outbox, Target
 
-__all__ = ["BoundedConnector", "Connector", "Dialing", "dialing"]
+__all__ = ["BoundedConnector", "Connector", "Dialing"]
 
 _READ_BYTES = 2**16
 """What one read of a socket brings at most."""
@@ -53,9 +53,6 @@ class Dialing:
         self.anew = anew
         self.made = made
 
-
-dialing: dict[asyncio.Task[Any] | None, Dialing] = {}
-"""By task, and not in a context variable: tasks may share their context."""
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
@@ -152,7 +149,8 @@ class _Protocol(ResponseHandler):
             if transport.get_write_buffer_size() or (not self.idle and transport.get_extra_info("ssl_object")):
                 with suppress(OSError):  # the connection may be gone already
                     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            transport.abort()
+            with suppress(RuntimeError):  # the loop is closed: the socket goes with the transport
+                transport.abort()
         super().close()
 
     @property
@@ -168,10 +166,16 @@ class _Protocol(ResponseHandler):
 
 
 class Connector(aiohttp.TCPConnector):
-    """A pool that tells whether a request got a new connection, and that makes no noise when it is forgotten."""
+    """A pool that tells whether a request got a new connection, and that makes no noise when it is forgotten.
+
+    Attributes:
+        abandoned: It belongs to another process, or to none any more.
+        dialing: What tasks want; by task, and not in a context variable: tasks may share their context.
+    """
 
     def __init__(self, **options: Any) -> None:
         self.abandoned = False
+        self.dialing: dict[asyncio.Task[Any] | None, Dialing] = {}
         self._home = asyncio.get_running_loop()
         self._targets: dict[URL, Target] = {}
         self._outbox = Outbox(self._home)
@@ -207,7 +211,7 @@ class Connector(aiohttp.TCPConnector):
         return await super()._create_connection(*args, **kwargs)
 
     def _dialing(self) -> Dialing:
-        return dialing[asyncio.current_task(self._home)]
+        return self.dialing[asyncio.current_task(self._home)]
 
     @property
     def closed(self) -> bool:

@@ -14,7 +14,6 @@ import asyncio
 import io
 import logging
 import ssl
-import weakref
 from collections.abc import Callable
 from functools import lru_cache
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
@@ -28,7 +27,7 @@ from ...config import checked_kind, checked_proxy
 from ..guard import close_later, drop_closed, find_guard, guard_of
 from .direct import MAX_HEADER_BYTES, READ_BUFFER, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
-from .pool import BoundedConnector, Connector, Dialing, dialing
+from .pool import BoundedConnector, Connector, Dialing
 
 __all__ = ["Transport", "TransportOptions", "proxies_of_environment"]
 
@@ -62,6 +61,7 @@ class Transport:
     """
 
     def __init__(self, options: TransportOptions, session: aiohttp.ClientSession | None = None) -> None:
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         if session is not None:
             checked_kind(session, aiohttp.ClientSession, "session")
         if options.tls is not None:
@@ -70,9 +70,11 @@ class Transport:
         self._given = session
         self.inflates = session is not None and session.auto_decompress
         self.queues = options.max_connections is not None and session is None
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self.closed = False
-        weakref.finalize(self, close_later, self._sessions).atexit = False
+
+    def __del__(self) -> None:
+        """Not by `weakref.finalize`: through the loops it would keep alive what a loop left pending at its end."""
+        close_later(self._sessions)
 
     async def post(
         self,
@@ -97,6 +99,8 @@ class Transport:
         timeout = _client_timeout(connect, self.queues)
         redirects = resent = 0
         task = asyncio.current_task(loop)
+        connector = session.connector
+        dialing = connector.dialing if isinstance(connector, Connector) else {}
         if not self.queues:
             sending()
         while True:
@@ -104,7 +108,6 @@ class Transport:
             failure: errors.RustyAgentError | None = None
             try:
                 proxy = self._proxy(url)
-                connector = session.connector
                 response: Response
                 # Of a large body over TLS only aiohttp's own writer knows whether all has left.
                 session_way = proxy is not None or (url.scheme == "https" and len(body) >= _LARGE)
