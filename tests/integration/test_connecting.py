@@ -1,0 +1,136 @@
+"""Connections that do not come about: whose fault it is, and why, in words that help."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy
+from rusty_agent.testing import FaultServer, answer, completion
+from rusty_agent.wire.codec import dumps
+
+from .faces import KEY, Face
+
+Serve = Callable[..., FaultServer]
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_a_variable_that_is_no_proxy_is_named(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "127.0.0.1:9")
+    server = serve(answer(dumps(completion())))
+    with pytest.raises(APIConnectionError, match=f"environment's {variable.lower()}"):
+        face.generate(face.provider(server, trust_env=True))
+    assert not server.requests
+
+
+def test_https_to_a_port_of_plain_http(face: Face) -> None:
+    def refuse() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            while connection.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        with pytest.raises(APIConnectionError, match="may speak plain http"):
+            face.generate(face.provider(f"https://127.0.0.1:{listener.getsockname()[1]}/v1"))
+        refusing.join()
+
+
+def test_a_handshake_that_the_server_ends_says_so(face: Face) -> None:
+    def leave() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        leaving = threading.Thread(target=leave)
+        leaving.start()
+        port = listener.getsockname()[1]
+        with pytest.raises(APIConnectionError, match=f"Cannot connect to 127.0.0.1:{port}: ConnectionResetError"):
+            face.generate(face.provider(f"https://127.0.0.1:{port}/v1", retry=RetryPolicy(max_retries=0)))
+        leaving.join()
+
+
+def test_a_server_that_does_not_run_refuses_the_connection(face: Face) -> None:
+    provider = face.provider("http://127.0.0.1:1/v1", retry=RetryPolicy(max_retries=0))
+    with pytest.raises(APIConnectionError, match=r"Cannot connect to 127.0.0.1:1: Connection refused\. Check base_url"):
+        face.generate(provider)
+
+
+def test_an_ipv6_address_is_named_with_its_brackets(face: Face) -> None:
+    provider = face.provider("http://[::1]:1/v1", retry=RetryPolicy(max_retries=0))
+    with pytest.raises(APIConnectionError, match=r"Cannot connect to \[::1\]:1: "):
+        face.generate(provider)
+
+
+def test_a_proxy_that_is_not_there_is_named(face: Face, serve: Serve) -> None:
+    server, proxy = serve(), serve()
+    proxy.stop()
+    provider = face.provider(server, proxy=proxy.url.removesuffix("/v1"), retry=RetryPolicy(max_retries=0))
+    with pytest.raises(APIConnectionError, match=f"Cannot connect to the proxy 127.0.0.1:{proxy.port}: .* Check proxy"):
+        face.generate(provider)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "https://127.0.0.1:1/v1"])
+def test_a_proxy_whose_name_is_unknown_is_named(face: Face, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    def unknown(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    provider = face.provider(url, proxy="http://proxy.invalid:3128", retry=RetryPolicy(max_retries=0))
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(APIConnectionError, match=r"Cannot connect to the proxy proxy.invalid:3128: .* Check proxy"):
+        face.generate(provider)
+
+
+def test_a_proxy_whose_certificate_is_wrong_is_named(face: Face) -> None:
+    def answer_in_the_clear() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            while connection.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = threading.Thread(target=answer_in_the_clear)
+        answering.start()
+        proxy = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(APIConnectionError, match=rf"No secure connection to the proxy {proxy}: \[SSL: "):
+            face.generate(face.provider("http://127.0.0.1:1/v1", proxy=f"https://{proxy}"))
+        answering.join()
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(407, 1), (403, 1), (429, 2), (503, 2)])
+async def test_a_proxy_that_refuses_for_good_is_not_asked_again(status: int, attempts: int) -> None:
+    asked = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        retry = RetryPolicy(max_retries=1, base_delay=0.01)
+        async with AsyncProvider("m", api_key=KEY, base_url="https://127.0.0.1:1/v1", proxy=proxy, retry=retry) as llm:
+            with pytest.raises(APIConnectionError, match=f"The proxy refused .*: HTTP {status}") as caught:
+                await llm.generate_text("hi")
+    assert asked == attempts
+    assert not caught.value.sent
+    assert ("user:password@" in str(caught.value)) == (status == 407)
