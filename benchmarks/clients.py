@@ -6,6 +6,7 @@ In: the endpoint's URL, prompts. Out: texts; of a stream, each piece as it comes
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -14,6 +15,8 @@ from typing import Any, ClassVar
 
 Seen = Callable[[str], object]
 KEY = "key-key-key-key"
+PATIENCE = 50_000
+"""New objects before Python's garbage collector looks at them, where a program has asked for it; its default is 700."""
 HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
 
@@ -215,6 +218,22 @@ class OurWorkers(Ours):
     many = Client.many
 
 
+class PatientTuned(Tuned):
+    """The tuned one, in a program that has told Python's garbage collector to wait for 50,000 new objects, not 700."""
+
+    async def open(self) -> None:
+        gc.set_threshold(PATIENCE)
+        await super().open()
+
+
+class PatientOurs(Ours):
+    """rusty_agent, in such a program."""
+
+    async def open(self) -> None:
+        gc.set_threshold(PATIENCE)
+        await super().open()
+
+
 class OpenAI(Client):
     """openai-python on its own transport."""
 
@@ -330,6 +349,8 @@ CLIENTS: dict[str, type[Client]] = {
     "tuned": Tuned,
     "ours": Ours,
     "ours-workers": OurWorkers,
+    "tuned-gc": PatientTuned,
+    "ours-gc": PatientOurs,
     "openai": OpenAI,
     "openai-aiohttp": OpenAIOnAiohttp,
     "litellm": LiteLLM,

@@ -123,7 +123,7 @@ PARTS: dict[str, Part] = {
         "µs of CPU per prompt",
         {"50 ms": {"work": "many", "count": 10_240, "in_flight": 256, "delay": 50}},
         columns={"share": "of the possible throughput"},
-        clients=["raw", "plain", "tuned", "ours", "ours-workers", "openai", "openai-aiohttp", "litellm"],
+        clients=["raw", "plain", "tuned", "ours", "ours-gc", "ours-workers", "openai", "openai-aiohttp", "litellm"],
         redrawn=True,
         quick=2,
         note="ours is `map`, with its limits and its count of failures; ours-workers the bare calls, as the others. "
@@ -153,7 +153,7 @@ PARTS: dict[str, Part] = {
             "10,000 prompts": {"work": "many", "count": 10_000, "in_flight": 64},
             "100,000 prompts": {"work": "many", "count": 100_000, "in_flight": 64},
         },
-        clients=["raw", "tuned", "ours"],
+        clients=["raw", "tuned", "tuned-gc", "ours", "ours-gc"],
         quick=10,
     ),
 }
