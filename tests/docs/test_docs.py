@@ -355,6 +355,11 @@ def test_the_doors_are_those_that_the_architecture_tests_hold() -> None:
     assert told == DOORS
 
 
+def test_contributing_names_every_folder_of_tests() -> None:
+    told = set(re.findall(r"^\| `tests/(\w+)` \|", page("contributing.md"), re.MULTILINE))
+    assert told == {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {"__pycache__"}
+
+
 # What happens when.
 
 
