@@ -46,10 +46,18 @@ class Answer:
     Attributes:
         steps: Bytes to send, pauses, faults.
         close: Close the connection afterwards.
+
+    Raises:
+        TypeError: A step is something else.
     """
 
     steps: tuple[Step, ...]
     close: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        for step in self.steps:
+            if not isinstance(step, Step):
+                raise TypeError(f"a step must be bytes, Pause(…), Hang() or Reset(), not {step!r}")
 
 
 def answer(
@@ -71,6 +79,7 @@ def answer(
             properly, `"cut"` does the same but for the end, `"close"` ends the body by closing the connection.
 
     Raises:
+        TypeError: A step is none.
         ValueError: There is no such framing.
     """
     if framing not in ("length", "chunked", "cut", "close"):

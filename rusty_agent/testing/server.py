@@ -190,8 +190,10 @@ class FaultServer:
         task.add_done_callback(self._serving.discard)
 
     async def _serve(self, number: int, reader: _Reader, writer: asyncio.StreamWriter) -> None:
+        seen: list[Received] = []
         try:
             while (request := await _read_request(reader, number)) is not None:
+                seen.append(request)
                 with self._arrived:
                     self.requests.append(request)
                     self._arrived.notify_all()
@@ -202,10 +204,9 @@ class FaultServer:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            for request in self.requests:
-                if request.connection == number and not request.gone.is_set():
-                    request.gone_at = time.monotonic()
-                    request.gone.set()
+            for request in seen:
+                request.gone_at = time.monotonic()
+                request.gone.set()
             writer.close()
             # What it had still to send is stuck, if the client does not read.
             with suppress(ConnectionError, asyncio.CancelledError):

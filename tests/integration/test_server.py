@@ -136,6 +136,12 @@ def test_what_is_no_answer_is_refused_at_once(script: Any) -> None:
         server.answer(script)
 
 
+@pytest.mark.parametrize("step", ["text", 5, Hang])
+def test_a_step_that_is_none_is_refused_at_once(step: Any) -> None:
+    with pytest.raises(TypeError, match=r"a step must be bytes, Pause\(…\), Hang\(\) or Reset\(\), not"):
+        answer([b"data", step], framing="chunked")
+
+
 def test_no_answer_at_all_is_refused() -> None:
     with FaultServer() as server, pytest.raises(TypeError, match="at least one"):
         server.answer()
