@@ -11,16 +11,14 @@ from contextlib import aclosing
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
-from .parameters import RunParameters, check_names, merged, shows
+from .parameters import Concurrency, Inputs, RunParameters, check_names, merged, shows
 from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
     from .net.caller import Caller
-    from .net.gather import Inputs
     from .net.limits import Limiter
     from .progress.show import ProgressOption
     from .requests import Requests
-    from .run import Concurrency
 
 __all__ = ["CUT_SHORT", "ManyPrompts", "RunItems"]
 

@@ -7,23 +7,24 @@ touched: the values.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import ssl
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from .policy import Limits, RetryPolicy, Timeout
 
 if TYPE_CHECKING:
-    import ssl
-
     import aiohttp
 
     from .progress.show import ProgressOption
 
 __all__ = [
+    "Concurrency",
     "Connection",
     "FromPreset",
+    "Inputs",
     "Message",
     "Messages",
     "Options",
@@ -39,6 +40,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Message: TypeAlias = Mapping[str, Any]
 Messages: TypeAlias = Sequence[Message]
+Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+Concurrency: TypeAlias = int | Literal["auto"]
 
 
 class Parameters(TypedDict, total=False):

@@ -31,7 +31,7 @@ from .copies import Copied
 from .errors import MissingAPIKeyError
 from .many import ManyPrompts
 from .net.guard import drop_closed
-from .net.http.transport import Transport, TransportOptions, proxies_of_environment
+from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
 from .net.retry import RetryBudget
 from .outcome import Outcome
 from .parameters import FromPreset, LocalOptions, Parameters, check_names, keeps_secrets, shows
@@ -44,8 +44,6 @@ from .wire.refusal import Refusals
 from .wire.sse import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from .net.caller import Caller
     from .net.limits import Limiter
 
@@ -100,7 +98,7 @@ class AsyncProvider(FromPreset, ManyPrompts, Copied):
         base_url: str | None = None,
         preset: str | Preset = "openrouter",
         headers: Mapping[str, str] | None = None,
-        session: aiohttp.ClientSession | None = None,
+        session: ClientSession | None = None,
         proxy: str | None = None,
         trust_env: bool = False,
         max_connections: int | None = None,

@@ -11,23 +11,23 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from .config import checked_count
 from .errors import QUOTA_CODES, APIStatusError, AuthenticationError, RunStoppedError, RustyAgentError
 from .net.absence import OVERLOADED
 from .net.caller import Caller
-from .net.gather import Inputs, Stop, spread, work_off
+from .net.gather import Stop, spread, work_off
 from .net.limits import Limiter
+from .parameters import Concurrency, Inputs
 from .policy import RetryPolicy
 from .progress.show import ProgressOption, make_display
 from .progress.tally import Price, Tally
 from .types import GenerateResult, MapItem
 
-__all__ = ["HOPELESS_AFTER", "Answer", "Concurrency", "Run", "StopRule", "checked_concurrency"]
+__all__ = ["HOPELESS_AFTER", "Answer", "Run", "StopRule", "checked_concurrency"]
 
 Answer: TypeAlias = Callable[[Caller, Any], Awaitable[GenerateResult]]
-Concurrency: TypeAlias = int | Literal["auto"]
 
 HOPELESS_AFTER = 100
 """For `StopRule.hopeless_after`, where a wrong name of the model would fail thousands of rows one by one."""

@@ -20,11 +20,11 @@ from attrs import define
 
 from ..errors import BatchError, RunStoppedError, RustyAgentError
 from ..net.caller import Caller
-from ..parameters import merged
+from ..parameters import Concurrency, merged
 from ..progress.show import ProgressOption, say
 from ..progress.tally import Price
 from ..provider import AsyncProvider
-from ..run import HOPELESS_AFTER, Concurrency, Run, StopRule
+from ..run import HOPELESS_AFTER, Run, StopRule
 from ..types import GenerateResult, Usage
 from ..wire.codec import dumps, loads
 from .feed import Feed

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack, get_args
 
 from ..config import checked_count, checked_kind
-from ..parameters import Parameters, check_names
+from ..parameters import Concurrency, Parameters, check_names
 from ..progress.show import ProgressOption, make_display
 from ..progress.tally import Price, Tally
 from ..provider import AsyncProvider
-from ..run import Concurrency, StopRule, checked_concurrency
+from ..run import StopRule, checked_concurrency
 from .files import Files, refuse_overwriting
 from .foreign import refuse_foreign_report
 from .job import BatchResult, Job, JobSettings, outlast

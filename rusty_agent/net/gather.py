@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeAlias
 
+from ..parameters import Inputs
 from ..types import MapItem
 
 __all__ = ["PAUSE", "Inputs", "Stop", "Work", "spread", "work_off"]
 
-Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 Work: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 PAUSE = object()

@@ -18,17 +18,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, 
 from contextlib import aclosing, suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Unpack, overload
+from typing import Any, Literal, TypeGuard, Unpack, overload
 
 from ..many import CUT_SHORT, RunItems
-from ..parameters import RunParameters, shows
+from ..parameters import Concurrency, Inputs, RunParameters, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
 from .bridge import Crossing, Handover, LoopThread, loop_thread
-
-if TYPE_CHECKING:
-    from ..net.gather import Inputs
-    from ..run import Concurrency
 
 __all__ = ["ManyPrompts"]
 

@@ -6,7 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -77,6 +77,12 @@ HEAVY = {"aiohttp", "attr", "attrs", "asyncio", "orjson", "backoff", "yarl"}
 )
 def test_what_an_import_leaves_alone(statement: str, absent: set[str]) -> None:
     assert _imported_by(statement) & absent == set()
+
+
+@pytest.mark.parametrize("face", [rusty_agent.AsyncProvider, rusty_agent.Provider])
+@pytest.mark.parametrize("name", ["__init__", "from_preset", "local", "generate_text", "stream_text", "map", "gather"])
+def test_the_types_of_parameters_can_be_looked_up(face: Any, name: str) -> None:
+    assert "return" in get_type_hints(getattr(face, name))
 
 
 def test_a_parameter_shows_the_default_that_it_has() -> None:

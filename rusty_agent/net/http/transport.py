@@ -19,6 +19,7 @@ from functools import lru_cache
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
+from aiohttp import ClientSession
 from attrs import define
 from yarl import URL
 
@@ -29,7 +30,7 @@ from .direct import MAX_HEADER_BYTES, READ_BUFFER, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
 from .pool import BoundedConnector, Connector, Dialing
 
-__all__ = ["Transport", "TransportOptions", "proxies_of_environment"]
+__all__ = ["ClientSession", "Transport", "TransportOptions", "proxies_of_environment"]
 
 _MAX_REDIRECTS = 5
 _LARGE = 2**20  # bytes of a body from which on aiohttp wants to send it in pieces
@@ -60,10 +61,10 @@ class Transport:
         ValueError: The session, or the TLS context, is none.
     """
 
-    def __init__(self, options: TransportOptions, session: aiohttp.ClientSession | None = None) -> None:
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+    def __init__(self, options: TransportOptions, session: ClientSession | None = None) -> None:
+        self._sessions: dict[asyncio.AbstractEventLoop, ClientSession] = {}
         if session is not None:
-            checked_kind(session, aiohttp.ClientSession, "session")
+            checked_kind(session, ClientSession, "session")
         if options.tls is not None:
             checked_kind(options.tls, ssl.SSLContext, "ssl")
         self._options = options
@@ -176,7 +177,7 @@ class Transport:
         if session is not None:
             await guard_of(asyncio.get_running_loop()).close(session)
 
-    def _session(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
+    def _session(self, loop: asyncio.AbstractEventLoop) -> ClientSession:
         if self.closed:
             raise final_error("The provider is closed: make another one.")
         session = self._sessions.get(loop)
@@ -188,10 +189,10 @@ class Transport:
             return self._given
         return self._open_session(loop)
 
-    def _open_session(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
+    def _open_session(self, loop: asyncio.AbstractEventLoop) -> ClientSession:
         drop_closed(self._sessions)
         options = self._options
-        session = aiohttp.ClientSession(
+        session = ClientSession(
             connector=(Connector if options.max_connections is None else BoundedConnector)(
                 limit=options.max_connections or 0,  # 0: no limit; aiohttp's own default of 100 throttles
                 keepalive_timeout=_KEEP_ALIVE,
