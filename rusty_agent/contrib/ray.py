@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from inspect import signature
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,7 @@ def generate(
         TypeError: There is no such argument.
         ValueError: An argument cannot be right; nothing was sent.
     """
+    check_names(options, (*signature(generate).parameters, *_ARGUMENTS), "generate")
     data = _ray_data()
     Limits(rpm, tpm)  # complains of what cannot be divided
     least, most = _pool(actors, limited=rpm is not None or tpm is not None)
@@ -200,7 +202,7 @@ class Generate:
         self._caller = Caller()
         self._provider: AsyncProvider | None = None
         self._stopped: RunStoppedError | None = None
-        check_names(parameters, Parameters.__annotations__, "Generate")
+        check_names(parameters, _ARGUMENTS, "Generate")
         refuse_secrets(provider, parameters)
         self._options = dict(provider)
         trial = try_provider(self._options, self._limits)
@@ -267,6 +269,9 @@ class Generate:
         if stopped is not None and self._stopped is None:
             self._stopped = stopped
             provider._limiter().stop(self._caller, stopped)
+
+
+_ARGUMENTS = (*signature(Generate).parameters, *Parameters.__annotations__)
 
 
 def checkpoint(path: str | os.PathLike[str], id_column: str = "custom_id") -> None:
