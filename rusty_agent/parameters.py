@@ -258,7 +258,7 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
             from difflib import get_close_matches  # nobody whose names are right pays for it
 
             near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
-            hint = " (see extra_body)" if "extra_body" in known else ""
+            hint = "; what else an endpoint takes goes into extra_body" if "extra_body" in known else ""
             raise TypeError(f"{taker} takes no argument {name!r}" + (f": did you mean {near[0]!r}?" if near else hint))
 
 

@@ -369,13 +369,13 @@ def test_wrong_options_are_told_before_anything_is_sent(
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("ordered", ""),
+        ("ordered", "; what else an endpoint takes goes into extra_body"),
         ("drain", ""),
         ("concurency", "concurrency"),
         ("return_exception", "return_exceptions"),
         ("prompt", "prompts"),
         ("temprature", "temperature"),
-        ("top_k", "see extra_body"),
+        ("top_k", "goes into extra_body"),
     ],
 )
 def test_gather_takes_no_other_arguments(face: Face, serve: Serve, name: str, hint: str) -> None:
