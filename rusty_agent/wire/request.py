@@ -108,9 +108,8 @@ def _number(name: str, value: Any, low: float = -math.inf, high: float = math.in
     if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
         raise ValueError(f"{name} must be a finite number, not {value!r}")
     if not low <= value <= high:
-        raise ValueError(
-            f"{name} must be {f'at least {low}' if high == math.inf else f'from {low} to {high}'}: {value!r}"
-        )
+        bounds = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+        raise ValueError(f"{name} must be {bounds}, not {value!r}")
 
 
 def _not_negative(name: str, value: Any) -> None:
