@@ -17,8 +17,6 @@ from inspect import signature
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
-
 from ..batch.rows import BadLine, parse_row
 from ..config import checked_count, checked_kind
 from ..errors import RunStoppedError, RustyAgentError
@@ -44,21 +42,6 @@ _LEAST_ROWS = 32  # of a block: a smaller one costs Ray more than it saves after
 _MOST_ROWS = 256
 _RESUME_CPUS = 2  # one for the filter that knows the rows that are done, one for whoever reads or writes
 _RESUME_BYTES = 2**30  # what that filter reserves
-
-
-@define(frozen=True)
-class _Blocks:
-    """How the rows are cut up for one actor."""
-
-    rows: int
-    batch: int
-    calls: int
-
-    @classmethod
-    def of(cls, max_in_flight: int, rows: int | None) -> _Blocks:
-        if rows is None:
-            rows = min(max(max_in_flight, _LEAST_ROWS), _MOST_ROWS)
-        return cls(rows, ceil(rows / _AT_ONCE), max(2, ceil(_AHEAD * max_in_flight / rows)))
 
 
 def generate(
@@ -132,16 +115,17 @@ def generate(
     elif data.DataContext.get_current().checkpoint_config is not None:
         raise ValueError("the rows were read before checkpoint() was called, and it does not hold for them")
     Generate(**arguments)  # complains here, not on some other machine
-    if rows_per_block is not None:
-        checked_count(rows_per_block, "rows_per_block")
-    blocks = _Blocks.of(max_in_flight, rows_per_block)
+    if rows_per_block is None:
+        rows_per_block = min(max(max_in_flight, _LEAST_ROWS), _MOST_ROWS)
+    rows = checked_count(rows_per_block, "rows_per_block")
     if config is not None:
         _check_resume(config, num_cpus * least)
-    compute = data.ActorPoolStrategy(min_size=least, max_size=most, max_concurrent_calls_per_actor=blocks.calls)
-    return ds.repartition(target_num_rows_per_block=blocks.rows, strict=True).map_batches(
+    calls = max(2, ceil(_AHEAD * max_in_flight / rows))
+    compute = data.ActorPoolStrategy(min_size=least, max_size=most, max_concurrent_calls_per_actor=calls)
+    return ds.repartition(target_num_rows_per_block=rows, strict=True).map_batches(
         Generate,
         fn_constructor_kwargs=arguments,
-        batch_size=blocks.batch,
+        batch_size=ceil(rows / _AT_ONCE),
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=compute,
