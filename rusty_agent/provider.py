@@ -301,9 +301,11 @@ class AsyncProvider(FromPreset, ManyPrompts, Copied):
                 "A provider with an SSLContext cannot be pickled: contexts belong to a process. "
                 "Send what is needed to make the context, and make the provider there."
             )
-        key, options = None if self._key is None else self._key.reveal(), dict(self._options)
-        if not options["pickle_key"]:
-            key, headers = None, options["headers"] or {}
+        options, key = dict(self._options), None
+        if options["pickle_key"]:
+            key = self._key and self._key.reveal()
+        else:
+            headers = options["headers"] or {}
             options["headers"] = {name: value for name, value in headers.items() if not is_secret(name)}
             for name in ("base_url", "proxy"):
                 options[name] = options[name] and without_secrets(options[name])
@@ -333,14 +335,12 @@ class AsyncProvider(FromPreset, ManyPrompts, Copied):
     def _start(self, prepared: Prepared, caller: Caller | None = None) -> Call:
         """Begin a call: its clock runs from here. It stands in line if the provider has limits, or for a run."""
         loop = asyncio.get_running_loop()
-        limiter = None if caller is None and self._line is None else self._limiter_of(loop)
+        limiter = None if caller is None and self._line is None else self._limiter()
         return Call(loop, self._transport, prepared, self._refusals, self._budget, self._calls, limiter, caller)
 
     def _limiter(self) -> Limiter:
         """The door of the running loop."""
-        return self._limiter_of(asyncio.get_running_loop())
-
-    def _limiter_of(self, loop: asyncio.AbstractEventLoop) -> Limiter:
+        loop = asyncio.get_running_loop()
         limiter = self._limiters.get(loop)
         if limiter is None:
             from .net.limits import Limiter  # most providers have none, and import that much less

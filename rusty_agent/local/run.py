@@ -128,7 +128,7 @@ class ServerRun:
         except ConnectionRefusedError:
             return False
         except OSError:
-            return True
+            pass
         return True
 
     def _live(self) -> None:
