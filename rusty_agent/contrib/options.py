@@ -14,6 +14,7 @@ from ..config import checked_kind, is_secret, url_secrets
 from ..errors import MissingAPIKeyError
 from ..policy import Limits
 from ..provider import AsyncProvider
+from ..wire.request import checked_headers
 
 __all__ = ["make_provider", "refuse_secrets", "try_provider"]
 
@@ -35,7 +36,8 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
     name = provider.get("api_key_env")
     if name is not None and not (isinstance(name, str) and name.isidentifier()):
         raise ValueError("api_key_env must be the name of an environment variable, and not the key that it holds")
-    headers = {**(provider.get("headers") or {}), **(parameters.get("extra_headers") or {})}
+    headers = checked_headers(provider.get("headers"), "headers")
+    headers |= checked_headers(parameters.get("extra_headers"), "extra_headers")
     for name in filter(is_secret, headers):
         raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
     for name in ("base_url", "proxy"):
