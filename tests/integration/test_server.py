@@ -142,6 +142,14 @@ def test_a_step_that_is_none_is_refused_at_once(step: Any) -> None:
         answer([b"data", step], framing="chunked")
 
 
+def test_a_server_may_begin_again() -> None:
+    server = FaultServer(stream("a"), stream("b"))
+    for text in ("a", "b"):
+        with server:
+            assert Provider("m", api_key="none", base_url=server.url).stream_text("x").result().text == text
+    assert len(server.requests) == 2
+
+
 def test_no_answer_at_all_is_refused() -> None:
     with FaultServer() as server, pytest.raises(TypeError, match="at least one"):
         server.answer()
