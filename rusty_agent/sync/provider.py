@@ -155,4 +155,4 @@ class Provider(FromPreset, ManyPrompts, Copied):
     def __repr__(self) -> str:
         if not hasattr(self, "_core"):
             return f"<{type(self).__name__}, unfinished>"
-        return repr(self._core).replace("AsyncProvider", "Provider", 1)
+        return repr(self._core).replace("AsyncProvider", type(self).__name__, 1)

@@ -350,3 +350,11 @@ def test_what_a_constructor_left_unfinished_has_a_repr(kind: type[AsyncProvider]
     with pytest.raises(ValueError, match="model"):
         left.__init__("")  # type: ignore[misc]
     assert repr(left) == f"<{kind.__name__}, unfinished>"
+
+
+@pytest.mark.parametrize("kind", [AsyncProvider, Provider])
+def test_a_repr_names_the_class(kind: type[AsyncProvider] | type[Provider]) -> None:
+    own: Any = type("Own", (kind,), {})
+    for made in (kind, own):
+        shown = repr(made("m", api_key="k", base_url="http://h/v1"))
+        assert shown == f"<{made.__name__} 'm' at http://h, key ***>"
