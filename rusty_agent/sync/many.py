@@ -49,7 +49,7 @@ class _Prompts:
         self._asked = False
         self._hungry = False
         self._news = asyncio.Event()
-        self.ask: Callable[[], None] = _nobody
+        self.ask: Callable[[], None]  # given by whoever begins the run
 
     def __aiter__(self) -> _Prompts:
         return self
@@ -99,10 +99,6 @@ class _Prompts:
     def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # at exit the loop may end before a daemon thread
             loop.call_soon_threadsafe(self._news.set)
-
-
-def _nobody() -> None:
-    """Nobody takes prompts before the run begins."""
 
 
 class ManyPrompts:
