@@ -234,7 +234,7 @@ def _checked_parts(url: str, argument: str) -> SplitResult:
         raise ValueError(f"{argument} holds white space or another character that cannot be sent")
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         raise ValueError(f"{argument} is not a URL: {_shown(url)!r}") from None
     if not valid or "\\" in url:

@@ -216,6 +216,7 @@ def test_urls(base_url: str, url: str) -> None:
         ("http://host\\@evil", "credentials|base_url must be http://host"),
         ("http://host\\v1", "base_url must be http://host"),
         ("http://host:99999", "base_url is not a URL"),
+        ("http://host:0/v1", "base_url must be http://host"),
         ("http://[::1", "base_url is not a URL"),
         ("http://host/v1 ", "base_url holds white space"),
         ("http://host/\r\nx", "base_url holds white space"),
