@@ -43,7 +43,8 @@ _VALUE = (
 )
 _VALUE_CODES = frozenset({"unsupported_value", "invalid_value"})
 
-# A sentence about these may use a parameter's name for something else, such as a property in a tool's schema.
+# A sentence about these may use a parameter's name for something else, such as a property in a tool's schema; or it
+# refuses a parameter beside them, which other calls of the model may well send (OpenAI's `reasoning_effort`).
 _ELSEWHERE = r"\b(messages|tools?|functions?|schema|response_format)\b"
 
 
@@ -66,10 +67,10 @@ def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[s
 
 def _subject(error: APIStatusError, candidates: Set[str]) -> str | None:
     """Which of the candidates the error is about."""
-    if error.param is not None:
-        return error.param if error.param in candidates else None
     if _says(_ELSEWHERE, error.message):
         return None
+    if error.param is not None:
+        return error.param if error.param in candidates else None
     named = {name: found.start() for name in candidates if (found := _named(error.message, name)) is not None}
     return min(sorted(named), key=named.__getitem__, default=None)  # what it names later explains it
 

@@ -170,6 +170,14 @@ LEFT_ALONE = {
         openai("'response_format' is not supported when 'temperature' is set"),
         400,
     ),
+    "a parameter that is refused beside tools": (
+        openai(
+            "Function tools with reasoning_effort are not supported for gpt-5.4 in /v1/chat/completions. "
+            "Please use /v1/responses instead.",
+            "reasoning_effort",
+        ),
+        400,
+    ),
     "a long prompt": (openai("This model's maximum context length is 10 tokens"), 400),
 }
 
