@@ -27,7 +27,7 @@ _OPTIONAL = frozenset(
 
 # Where nothing but the default is taken, as of the o-series' `temperature` and of Kimi's, leaving the parameter out is
 # what the endpoint asks for.
-_DEFAULT_ONLY = r"only (the default|[\d.]+ is allowed)"
+_DEFAULT_ONLY = r"only (the default|(temperature=)?[\d.]+ is (allowed|supported))"
 
 # Compiled when an endpoint refuses something, which most never do: all together take a millisecond.
 _REFUSAL = (
@@ -56,7 +56,7 @@ def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[s
     if error.status_code not in (400, 422):
         return None
     name = _subject(error, body.keys() & (_OPTIONAL | _OTHER_NAMES.keys()))
-    if name is None or _is_about_a_value(error):
+    if name is None or _is_about_a_value(error, name, body[name]):
         return None
     other = _OTHER_NAMES.get(name)
     if other is not None:
@@ -79,10 +79,12 @@ def _refuses(error: APIStatusError) -> bool:
     return _says(_REFUSAL, f"{error.message} {error.code or ''} {error.type or ''}")
 
 
-def _is_about_a_value(error: APIStatusError) -> bool:
+def _is_about_a_value(error: APIStatusError, name: str, value: Any) -> bool:
     if _says(_DEFAULT_ONLY, error.message):
         return False
-    return error.code in _VALUE_CODES or _says(_VALUE, error.message)
+    sent = re.escape(str(value).removesuffix(".0"))
+    named = rf"{name}(?!['\"]:)\W{{1,3}}(of |does not support )?\W?{sent}(\.0+)?(?!\w|\.\d)"  # `service_tier: flex`
+    return error.code in _VALUE_CODES or _says(f"{_VALUE}|{named}", error.message)
 
 
 def _named(message: str, name: str) -> re.Match[str] | None:

@@ -122,6 +122,14 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
         400,
         ("seed", None),
     ),
+    "LiteLLM, of several": (
+        openai(
+            "litellm.UnsupportedParamsError: x does not support parameters: {'reasoning_effort': 'low'}, for model=m"
+        ),
+        400,
+        ("reasoning_effort", None),
+    ),
+    "a number that is not the value": (openai("seed 10 times unsupported: Unknown parameter"), 400, ("seed", None)),
     "Groq": (openai("'seed' : property 'seed' is unsupported, did you mean 'user'?"), 400, ("seed", None)),
 }
 LEFT_ALONE = {
@@ -178,6 +186,11 @@ LEFT_ALONE = {
         ),
         400,
     ),
+    "a value that is named": (openai("Unsupported reasoning_effort: low"), 400),
+    "a value in quotation marks": (openai("reasoning_effort 'low' is not available for this model"), 400),
+    "a value that is not supported": (openai("'reasoning_effort' does not support 'low' with this model"), 400),
+    "a number in brackets": (openai("max_tokens (5) is not supported", "max_tokens"), 400),
+    "a number behind an equals sign": (openai("temperature=0.5 is not allowed"), 400),
     "a long prompt": (openai("This model's maximum context length is 10 tokens"), 400),
 }
 
