@@ -134,7 +134,7 @@ def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -
     asked = retry_after(headers, now)
     if asked is not None:
         error.retry_after = asked
-    error.retryable = errors.may_pass(error.status_code, (error.code, error.type), headers)
+    error.retryable = _may_pass(error, headers)
 
 
 def is_error(body: Any) -> bool:
@@ -189,9 +189,14 @@ def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: An
     error = kind(text, status_code=status, body=decoded, **fields, **more)
     if error.retry_after is None:
         error.retry_after = _retry_info(decoded)
-    if _TOO_LARGE in message.lower():  # for the limit by the minute: it will be so the next time
-        error.retryable = False
+    error.retryable = _may_pass(error, error.headers)
     return error
+
+
+def _may_pass(error: errors.APIStatusError, headers: Mapping[str, str]) -> bool:
+    """Whether trying again may help; a request too large for the limit by the minute will be so the next time."""
+    may_pass = errors.may_pass(error.status_code, (error.code, error.type), headers)
+    return may_pass and _TOO_LARGE not in error.message.lower()
 
 
 def _bare(body: bytes) -> bytes:

@@ -488,4 +488,7 @@ def test_a_request_that_is_too_large_for_a_minute_stays_so(status: int) -> None:
     said = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 52000."
     body = dumps({"error": {"message": said, "type": "tokens", "code": "rate_limit_exceeded"}})
     assert not status_error(status, {}, body, now=NOW).retryable
+    inside = in_band({"error": {"message": said, "type": "tokens", "code": status}})
+    heed(inside, {}, NOW)
+    assert not inside.retryable
     assert status_error(429, {}, dumps({"error": {"message": "Limit 30000, used 29999."}}), now=NOW).retryable
