@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .. import errors
-from .codec import dumps, loads, mend
+from .codec import dumps, loads_answer, mend
 
 __all__ = [
     "MAX_ERROR_BYTES",
@@ -104,7 +104,7 @@ def status_error(status: int, headers: Mapping[str, str], body: bytes, *, now: f
     """
     bare = _bare(body)
     try:
-        decoded: Any = loads(bare) if bare else None
+        decoded: Any = loads_answer(bare) if bare else None
     except ValueError:
         decoded = body.decode("utf-8", "replace")
     return _build(status, decoded, _hint(status, headers), retry_after=retry_after(headers, now), headers=headers)
@@ -246,7 +246,7 @@ def _cause(error: dict[str, Any]) -> str:
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if isinstance(raw, str):
         with suppress(ValueError):  # not JSON: words, or a page
-            raw = loads(raw.encode())
+            raw = loads_answer(raw.encode())
     return _message(raw)
 
 

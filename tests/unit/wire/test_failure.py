@@ -358,6 +358,15 @@ def test_what_may_stand_around_the_json_of_an_error(body: bytes) -> None:
     assert (error.code, error.retryable) == ("insufficient_quota", False)
 
 
+def test_an_error_with_control_characters_as_they_are() -> None:
+    error = _error(429, b'{"error": {"message": "a\n\tb", "code": "insufficient_quota"}}')
+    assert (error.message, error.code, error.retryable) == (
+        "HTTP 429: a b. Send fewer requests, or wait.",
+        "insufficient_quota",
+        False,
+    )
+
+
 def test_an_error_in_the_form_of_an_event() -> None:
     error = _error(429, b'data: {"error": {"message": "m", "code": "insufficient_quota"}}\n\n')
     assert (error.message, error.retryable) == ("HTTP 429: m. Send fewer requests, or wait.", False)
