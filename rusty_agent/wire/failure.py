@@ -156,7 +156,8 @@ def is_error(body: Any) -> bool:
     if choices:
         return bool(told(error)) or (coded and bool(message) and isinstance(message, str))
     if isinstance(choices, list):
-        error, detail = told(error), isinstance(detail, str) and detail.lower() not in _FINE
+        error = told(error)
+        detail = detail if isinstance(detail, str) and detail.lower() not in _FINE else None
     if error or detail or body.get("object") == "error" or body.get("type") == "error":
         return True
     if body.get("error_code") or body.get("status") == "error":

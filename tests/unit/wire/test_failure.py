@@ -403,6 +403,7 @@ def test_an_error_in_the_form_of_an_event() -> None:
         ({}, False),
         ({"object": "error", "choices": [{}]}, False),
         ({"detail": "m", "choices": []}, True),
+        ({"detail": "", "choices": []}, False),
     ],
     ids=repr,
 )
