@@ -39,7 +39,7 @@ _REFUSAL = (
 # What is refused is the value: the next call may well send another. Fireworks tells it though it refuses the field.
 _VALUE = (
     r"(?<!', )\bvalues?\b|must be|at (most|least)|\btoo \w+|out of (range|bounds)|(less|greater|more|fewer) than"
-    r"|\bbetween\b|exceed|m(ax|in)imum|[<>≤≥]"
+    r"|\bbetween\b|exceed|m(ax|in)imum|(?<!-)[<>≤≥]"
 )
 _VALUE_CODES = frozenset({"unsupported_value", "invalid_value"})
 
@@ -97,7 +97,7 @@ def _named(message: str, name: str) -> re.Match[str] | None:
         if name.endswith("_penalty"):
             pattern += r"|\bpenalty is not enabled"
     else:
-        mark = r"""['"`]|body\.|(parameter|argument|field|property|supplied):? |: """
+        mark = r"""['"`]|body(\.| -> )|(parameter|argument|field|property|supplied):? |: """
         pattern = rf"({mark}){name}(?!\w)|(?<!\w){name}(: |=)"
     return re.search(pattern, message, re.IGNORECASE)
 

@@ -69,6 +69,16 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
         422,
         ("stream_options", None),
     ),
+    "NVIDIA's NIM": (
+        {
+            "type": "urn:inference-service:problem-details:unprocessable-entity",
+            "title": "Unprocessable Entity",
+            "status": 422,
+            "detail": "body -> seed\n  Extra inputs are not permitted (type=extra_forbidden)",
+        },
+        422,
+        ("seed", None),
+    ),
     "a sentence": ({"error": "property 'top_p' is unsupported"}, 400, ("top_p", None)),
     "Azure": (openai("Unrecognized request argument supplied: seed"), 400, ("seed", None)),
     "an old pydantic": (
