@@ -66,7 +66,7 @@ _NAMES = {
         500: "api internal internal_server server",
         503: "service_unavailable temporarily_unavailable unavailable",
         504: "deadline_exceeded timeout",
-        529: "engine_overloaded overloaded server_overloaded",
+        529: "engine_overloaded overloaded server_is_overloaded server_overloaded",
     }.items()
     for name in names.split()
 }

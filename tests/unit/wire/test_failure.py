@@ -294,6 +294,7 @@ def test_in_band_codes_that_are_statuses(code: Any, status: int, kind: type[erro
         ({"code": "Throttling.RateQuota"}, 429, errors.RateLimitError),
         ({"code": "InternalError.Algo"}, 500, errors.ServerError),
         ({"code": "ServerOverloaded"}, 529, errors.ServerError),
+        ({"code": "server_is_overloaded"}, 529, errors.ServerError),
         ({"code": "REQUEST_LIMIT_EXCEEDED"}, 429, errors.RateLimitError),
         ({"code": "error", "type": "error"}, 200, errors.APIStatusError),
     ],
