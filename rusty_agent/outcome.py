@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 
 from .call import Call
 from .errors import RustyAgentError
-from .net.attempt import Attempt, given_up
+from .net.attempt import NOTHING_YET, Attempt, given_up
 from .types import Finish, GenerateResult, TokenCounts, ToolCall, Usage
 from .wire.delta import Delta
+from .wire.reply import ReplyDecoder
 
 __all__ = ["Outcome", "all_was_given"]
 
@@ -39,14 +40,18 @@ class Outcome(TokenCounts):
         return None if self._call is None else self._call.attempt
 
     @property
+    def _decoder(self) -> ReplyDecoder:
+        return NOTHING_YET if self._attempt is None else self._attempt.decoder
+
+    @property
     def partial_text(self) -> str:
         """The text that has arrived so far, what was not yet read included."""
-        return "" if self._attempt is None else self._attempt.decoder.assembler.text
+        return self._decoder.assembler.text
 
     @property
     def finish_reason(self) -> str | None:
         """Why the model stopped; None also where the endpoint sent no reason."""
-        return None if self._attempt is None else self._attempt.decoder.finish_reason
+        return self._decoder.finish_reason
 
     @property
     def raw(self) -> dict[str, Any]:
@@ -56,28 +61,28 @@ class Outcome(TokenCounts):
     @property
     def model(self) -> str | None:
         """The model that answers, as the endpoint names it."""
-        model = None if self._attempt is None else self._attempt.decoder.meta.get("model")
+        model = self._decoder.meta.get("model")
         return model if isinstance(model, str) else None
 
     @property
     def usage(self) -> Usage | None:
         """The last token counts."""
-        return None if self._attempt is None else self._attempt.decoder.assembler.usage
+        return self._decoder.assembler.usage
 
     @property
     def reasoning(self) -> str | None:
         """The model's reasoning so far."""
-        return None if self._attempt is None else self._attempt.decoder.assembler.reasoning
+        return self._decoder.assembler.reasoning
 
     @property
     def refusal(self) -> str | None:
         """The model's refusal so far."""
-        return None if self._attempt is None else self._attempt.decoder.assembler.refusal
+        return self._decoder.assembler.refusal
 
     @property
     def tool_calls(self) -> list[ToolCall]:
         """The tool calls so far; their arguments are whole only after the end."""
-        return [] if self._attempt is None else self._attempt.decoder.assembler.tool_calls
+        return self._decoder.assembler.tool_calls
 
     @property
     def request_id(self) -> str | None:

@@ -187,8 +187,7 @@ class AsyncTextStream(Outcome):
 
     def _refuse_rest(self) -> NoReturn:
         """The stream was closed before its end, maybe by another task while this one read it."""
-        decoder = None if self._attempt is None else self._attempt.decoder
-        self._error = (decoder and decoder.error) or self._given_up()
+        self._error = self._decoder.error or self._given_up()
         raise self._error
 
     @property

@@ -33,12 +33,13 @@ from .http.failures import NETWORK_ERRORS, network_error, salvage
 from .http.transport import Transport
 from .watchdog import Interrupted, Scope, Watchdog
 
-__all__ = ["Attempt", "Exchange", "given_up"]
+__all__ = ["NOTHING_YET", "Attempt", "Exchange", "given_up"]
 
 _ERROR_BODY_SECONDS = 2.0
 _UNMASKED = frozenset({"partial_text", "usage"})  # what the caller was given already
 
-_NOTHING_YET = ReplyDecoder()  # never fed. A decoder is nine objects, and most of a call's time is waiting
+NOTHING_YET = ReplyDecoder()
+"""What an answer has brought before it began. Never fed; a decoder is nine objects, and most calls' time is waiting."""
 
 
 @define(eq=False, repr=False)
@@ -76,7 +77,7 @@ class Attempt:
         number: int,
         deadline: float | None,
     ) -> None:
-        self.decoder = _NOTHING_YET
+        self.decoder = NOTHING_YET
         self.headers: Mapping[str, str] = {}
         self.received = 0
         self.number = number
