@@ -25,7 +25,7 @@ as much for nothing but `[],[],…`.
 """
 
 _BOM = b"\xef\xbb\xbf"
-_MAX_NAME_BYTES = 2**12  # of an event's type or id more is not decoded
+_MAX_NAME_BYTES = 2**12  # of an event's type more is not decoded
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 _LITTER = b" \t\0" + _BOM
 _AROUND = _LITTER + b"\r\n"
@@ -55,9 +55,7 @@ class SSEDecoder:
 
     Attributes:
         error: One event was longer than the cap: the events before it were handed out, none will follow.
-        last_event_id: The last `id` that was sent, `""` before.
         odd: The beginning of the first line that is no field of an event stream, if there was one.
-        retry: The last reconnection time that was sent, in milliseconds, or None.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES, *, forgiving: bool = False) -> None:
@@ -74,8 +72,6 @@ class SSEDecoder:
         self._sprawls = False  # a JSON text without its fields is under way
         self._over = False  # an odd line has come behind the end mark
         self.error: ResponseError | None = None
-        self.last_event_id = ""
-        self.retry: int | None = None
         self.odd = b""
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -211,16 +207,10 @@ class SSEDecoder:
             self._add(value)
         elif name == b"event":
             self._type = value[:_MAX_NAME_BYTES].decode("utf-8", "replace")
-        elif name == b"id":
-            if b"\0" not in value:
-                self.last_event_id = value[:_MAX_NAME_BYTES].decode("utf-8", "replace")
-        elif name == b"retry":
-            if value.isdigit() and len(value) < 16:
-                self.retry = int(value)
         elif name == b"error":  # older llama.cpp: `error: {…}` as a line of its own
             self._add(value)
             self._type = "error"
-        elif name:
+        elif name and name not in _FIELDS:  # what is for reconnecting, `id` and `retry`, is of no use here
             self._take_odd(line, events)
 
     def _take_odd(self, line: bytes, events: list[bytes]) -> None:

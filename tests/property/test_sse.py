@@ -34,10 +34,10 @@ _others = [b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"a", b"7", b"\xef\xbb\xbf",
 tricky = st.lists(st.sampled_from(_fields) | st.sampled_from(_others), max_size=25).map(b"".join)
 
 
-def _naive(data: bytes) -> tuple[Events, str, int | None]:
+def _naive(data: bytes) -> Events:
     """The rules of the WHATWG, line by line; the end of the data ends a line and an event (our first departure)."""
     events: Events = []
-    type_, lines, last_id, retry = "", list[bytes](), "", None
+    type_, lines = "", list[bytes]()
     for line in [*re.split(b"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf")), b""]:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
@@ -52,23 +52,19 @@ def _naive(data: bytes) -> tuple[Events, str, int | None]:
         elif field == b"error":  # our other departure
             type_ = "error"
             lines.append(value)
-        elif field == b"id" and b"\0" not in value:
-            last_id = value.decode("utf-8", "replace")
-        elif field == b"retry" and re.fullmatch(b"[0-9]{1,15}", value):
-            retry = int(value)
-    return events, last_id, retry
+    return events
 
 
-def _decode(pieces: Iterable[bytes], cap: int = 2**20) -> tuple[Events, str, int | None, ResponseError | None]:
+def _decode(pieces: Iterable[bytes], cap: int = 2**20) -> tuple[Events, ResponseError | None]:
     decoder = SSEDecoder(cap)
     raw = [event for piece in pieces for event in decoder.feed(piece)] + decoder.close()
     events = [(event.type if isinstance(event, Event) else "message", bytes(event)) for event in raw]
-    return events, decoder.last_event_id, decoder.retry, decoder.error
+    return events, decoder.error
 
 
 @given(tricky, st.data())
 def test_it_agrees_with_the_naive_decoder(data: bytes, draw: st.DataObject) -> None:
-    expected = (*_naive(data), None)
+    expected = (_naive(data), None)
     assert _decode([data]) == expected
     assert _decode(in_bytes(data)) == expected
     assert _decode(draw.draw(cut(data))) == expected
@@ -76,10 +72,10 @@ def test_it_agrees_with_the_naive_decoder(data: bytes, draw: st.DataObject) -> N
 
 @given(st.binary(max_size=200) | tricky, st.integers(0, 40), st.data())
 def test_any_bytes_end_the_same_way_at_any_split(data: bytes, cap: int, draw: st.DataObject) -> None:
-    events, last_id, retry, error = _decode([data], cap)
+    events, error = _decode([data], cap)
     for pieces in (in_bytes(data), draw.draw(cut(data))):
-        *rest, other = _decode(pieces, cap)
-        assert rest == [events, last_id, retry]
+        again, other = _decode(pieces, cap)
+        assert again == events
         assert type(other) is type(error)
         assert str(other) == str(error)
     assert all(len(event) < max(cap, 1) for _, event in events)
@@ -105,6 +101,6 @@ def test_events_survive_their_serialisation(events: list[tuple[str, list[bytes]]
             if stream.endswith(b"\r") and line + end == b"\n":  # it would be one line end, not two
                 end = b"\r"
             stream += line + end
-    told, _, _, error = _decode(draw.draw(cut(stream)))
+    told, error = _decode(draw.draw(cut(stream)))
     assert error is None
     assert told == [(type_ or "message", b"\n".join(lines)) for type_, lines in events]
