@@ -151,16 +151,15 @@ class AsyncTextStream(Outcome):
         if self._reading:
             raise RuntimeError("The stream is being read by another task: only one may read at a time")
         self._reading = True
-        attempt = self._attempt
         try:
-            if not self._begun or attempt is None:
+            if not self._begun:
                 deltas = await self._begin()
-            elif attempt.decoder.error is None:
+            elif self._decoder.error is None:
                 self._whole = True
                 self._close()
                 return None
             else:
-                raise attempt.decoder.error
+                raise self._decoder.error
         except BaseException as error:
             self._break(error)
             raise
