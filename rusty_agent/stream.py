@@ -114,7 +114,7 @@ class AsyncTextStream(Outcome):
         self._close()
 
     def __repr__(self) -> str:
-        state = "new" if not self._begun else "closed" if self._closed else "open"
+        state = "closed" if self._closed else "open" if self._begun else "new"
         return f"<{type(self).__name__} {state}, {len(self.partial_text)} characters so far>"
 
     def __del__(self) -> None:

@@ -57,6 +57,18 @@ async def test_a_view_goes_on_where_another_has_stopped(serve: Serve) -> None:
     assert [[piece, await anext(opened)] async for piece in opened] == [["a", "b"], ["c", "d"]]
 
 
+async def test_a_stream_says_how_far_it_is(serve: Serve) -> None:
+    opened = asynchronous(serve(sent("ab", "cd")))
+    assert repr(opened) == "<AsyncTextStream new, 0 characters so far>"
+    await anext(opened)
+    assert repr(opened) == "<AsyncTextStream open, 2 characters so far>"
+    await opened.aclose()
+    assert repr(opened) == "<AsyncTextStream closed, 2 characters so far>"
+    unread = asynchronous(serve(sent("ab")))
+    await unread.aclose()
+    assert repr(unread) == "<AsyncTextStream closed, 0 characters so far>"
+
+
 def test_a_blocking_view_goes_on_where_another_has_stopped(serve: Serve) -> None:
     opened = blocking(serve(sent("ab", "cd")))
     view, typed = iter(opened), opened.events()
