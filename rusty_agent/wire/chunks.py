@@ -155,7 +155,7 @@ class ChunkDecoder:
             out.append(text if key == "content" else KINDS[key](text))
             self.begun = _with(self.begun, 0)
             if key == "content":
-                self._deltas.spoken = self.begun
+                self._deltas.spoken = _with(self._deltas.spoken, 0)
             if self.reasons:
                 self._resume(0)
             if usage is None:

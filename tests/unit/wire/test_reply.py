@@ -623,6 +623,14 @@ def test_what_is_told_once_more_is_told_once(choices: list[dict[str, Any]], text
     assert (outcome.text, outcome.error, outcome.reasoning) in ((text, None, None), (text, None, "hm"))
 
 
+def test_a_text_that_only_the_last_message_tells_while_another_choice_speaks() -> None:
+    thought = {"choices": [{"index": 1, "delta": {"reasoning": "hm"}}]}
+    last = {"choices": [{"index": 1, "delta": {}, "message": SAID, "finish_reason": "stop"}]}
+    reply = ReplyDecoder(choices=2)
+    deltas = reply.feed(sse(chunk("H"), thought, chunk("i"), last, chunk(finish="stop")))
+    assert TextDelta("Hi", 1) in deltas
+
+
 def test_calls_that_only_the_last_message_tells() -> None:
     call = {"index": 0, "id": "i", "function": {"name": "f", "arguments": "{}"}}
     last = {"choices": [{"delta": {}, "message": {**SAID, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
