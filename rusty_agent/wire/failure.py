@@ -120,8 +120,7 @@ def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
         otherwise: What to say if it holds no message.
     """
     fields = _fields(chunk)
-    error = (_object(chunk.get("error")) or chunk) if isinstance(chunk, dict) else {}
-    told = [fields["code"], error.get("status"), fields["type"]]
+    told = [fields["code"], _objects(chunk)[1].get("status"), fields["type"]]
     numbers = [int(str(value)) for value in told[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
     words = [re.sub(_CAPITAL, "_", value[:_MAX_EXCERPT]).lower() for value in told if isinstance(value, str)]
     names = [_NAMES[name] for word in words if (name := re.sub(_NO_NAME, "", word, count=1)) in _NAMES]
@@ -216,17 +215,11 @@ def _hint(status: int, headers: Mapping[str, str]) -> str:
 
 def _fields(body: Any) -> dict[str, Any]:
     """message, code, type and param, wherever this body has them."""
-    outer = body[0] if isinstance(body, list) and body else body
-    if not isinstance(outer, dict):
-        return {"message": _message(outer), "code": None, "type": None, "param": None}
-    detail = outer.get("detail")
-    if isinstance(detail, dict) and detail.get("error"):
-        outer = detail
+    outer, error = _objects(body)
     inner = outer.get("error")
-    error = next(filter(None, (_object(outer.get(name)) for name in _INNER)), outer)
     said = [error.get("message"), inner if isinstance(inner, str | list) else None, outer.get("message")]
     said += [outer.get("detail"), error.get("detail"), *map(error.get, _MESSAGES)]
-    said += [outer.get("errors"), outer.get("text")]
+    said += [outer.get("errors"), outer.get("text"), None if outer else body]
     message, cause = _message(next(filter(None, said), None)), _cause(error)
     if cause not in message:
         message = f"{message}: {cause}" if message else cause
@@ -239,6 +232,15 @@ def _fields(body: Any) -> dict[str, Any]:
         "type": kind if isinstance(kind, str) else None,
         "param": param if isinstance(param, str) else None,
     }
+
+
+def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The object that a body is, and the one in it that describes the error, perhaps itself; empty ones of words."""
+    outer = _object(body) or {}
+    detail = outer.get("detail")
+    if isinstance(detail, dict) and detail.get("error"):
+        outer = detail
+    return outer, next(filter(None, (_object(outer.get(name)) for name in _INNER)), outer)
 
 
 def _cause(error: dict[str, Any]) -> str:
@@ -322,9 +324,7 @@ def _retry_info(body: Any) -> float | None:
 
     https://cloud.google.com/apis/design/errors, `RetryInfo`.
     """
-    outer = _object(body) or {}
-    error = _object(outer.get("error")) or {}
-    details = error.get("details")
+    details = _objects(body)[1].get("details")
     for detail in details if isinstance(details, list) else []:
         delay = detail.get("retryDelay") if isinstance(detail, dict) else None
         if isinstance(delay, str) and delay.endswith("s"):

@@ -101,7 +101,7 @@ def test_statuses(status: int, kind: type[errors.APIStatusError], hint: str, ret
         ({"success": False, "errors": [{"code": 7000, "message": "m"}], "result": None}, "m", 7000, None, None),
         ({"base_resp": {"status_code": 1004, "status_msg": "m"}, "choices": None}, "m", 1004, None, None),
         ("m", "m", None, None, None),
-        (["m", "n"], "m", None, None, None),
+        (["m", "n"], "m; n", None, None, None),
         (b"Internal Server Error", "Internal Server Error", None, None, None),
         (b"", "", None, None, None),
         (b" \n", "", None, None, None),
