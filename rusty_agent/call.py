@@ -68,7 +68,8 @@ class Call:
         self._registry = registry
         registry.add(self)
         if refusals:
-            self._adapt(refusals)
+            self._adaptation = Adaptation(refusals, exchange.fields)
+            self._send(self._adaptation)
 
     async def begin(self, *, whole: bool) -> list[Delta]:
         """Make attempts until one brings its first content, or all of it if `whole`; then the call is over.
@@ -89,24 +90,6 @@ class Call:
             self._adaptation.worked()
         return deltas
 
-    def _adapt(self, refusals: Refusals, error: APIStatusError | None = None) -> bool:
-        """Leave out of the body what the endpoint is known to refuse, or refuses with this error.
-
-        Returns:
-            Whether the body has changed because of the error: it is worth another try.
-        """
-        adaptation = self._adaptation
-        if adaptation is None:
-            adaptation = self._adaptation = Adaptation(refusals, self._exchange.fields)
-        changed = error is not None and adaptation.refused(error)
-        new = [line for line in adaptation.lines if line not in self.warnings]
-        if new:  # each change is a line
-            self._exchange.body = encode_body(adaptation.body)
-            self.warnings.extend(new)
-        for line in new:
-            logger.debug("%s", line)
-        return changed
-
     def _adapts_to(self, error: APIStatusError) -> bool:
         """Whether the request has changed because of the error, and is worth another try.
 
@@ -115,10 +98,23 @@ class Call:
         """
         if self._refusals is None:
             return False
-        if not self._adapt(self._refusals, error):
-            assert self._adaptation is not None
-            raise self._adaptation.error(error) from None
+        adaptation, changed = self._adaptation, False
+        if adaptation is None:  # other calls may have learnt since it was sent
+            adaptation = self._adaptation = Adaptation(self._refusals, self._exchange.fields)
+            changed = bool(adaptation.lines)
+        if not (changed or adaptation.refused(error)):
+            raise adaptation.error(error) from None
+        self._send(adaptation)
         return True
+
+    def _send(self, adaptation: Adaptation) -> None:
+        """Send from now on what the endpoint is known to take; each change is a line."""
+        new = [line for line in adaptation.lines if line not in self.warnings]
+        if new:
+            self._exchange.body = encode_body(adaptation.body)
+            self.warnings.extend(new)
+        for line in new:
+            logger.debug("%s", line)
 
     def send_back(self, error: RustyAgentError) -> bool:
         """Go back to the end of the line, if it is nothing but too many calls (429), or, of a run, an endpoint that

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Provider, RetryPolicy, ServerError
-from rusty_agent.testing import Answer, FaultServer, Received, answer, completion, error, stream
+from rusty_agent.testing import Answer, FaultServer, Pause, Received, answer, completion, error, stream
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
@@ -56,6 +56,16 @@ async def test_concurrent_calls_adapt_all(serve: Serve) -> None:
         assert (
             await asyncio.gather(*(llm.generate_text("hi", seed=1, max_tokens=3) for _ in range(10))) == ["fine"] * 10
         )
+
+
+async def test_a_call_that_is_refused_what_others_have_learnt_meanwhile_adapts_too(serve: Serve) -> None:
+    def script(request: Received) -> Answer:
+        wait = [Pause(0.3)] if "seed" in request.json and len(server.requests) == 2 else []  # till the other is through
+        return Answer((*wait, *picky(request).steps))
+
+    server = serve(script)
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url, retry=RetryPolicy(max_retries=0)) as llm:
+        assert await asyncio.gather(*(llm.generate_text("hi", seed=1) for _ in range(2))) == ["fine"] * 2
 
 
 def test_a_value_that_is_refused_teaches_nothing(face: Face, serve: Serve) -> None:
