@@ -67,11 +67,12 @@ def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[s
 
 def _subject(error: APIStatusError, candidates: Set[str]) -> str | None:
     """Which of the candidates the error is about."""
-    if _says(_ELSEWHERE, error.message):
+    message = error.message.partition(", expected one of ")[0]  # behind it servers in Rust list all that they know
+    if _says(_ELSEWHERE, message):
         return None
     if error.param is not None:
         return error.param if error.param in candidates else None
-    named = {name: found.start() for name in candidates if (found := _named(error.message, name)) is not None}
+    named = {name: found.start() for name in candidates if (found := _named(message, name)) is not None}
     return min(sorted(named), key=named.__getitem__, default=None)  # what it names later explains it
 
 

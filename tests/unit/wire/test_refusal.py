@@ -79,6 +79,14 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
         422,
         ("seed", None),
     ),
+    "a server in Rust": (
+        openai(
+            "Failed to deserialize the JSON body into the target type: seed: unknown field `seed`, expected one of "
+            "`messages`, `model`, `store`, `temperature`, `tools` at line 1 column 212"
+        ),
+        400,
+        ("seed", None),
+    ),
     "a sentence": ({"error": "property 'top_p' is unsupported"}, 400, ("top_p", None)),
     "Azure": (openai("Unrecognized request argument supplied: seed"), 400, ("seed", None)),
     "an old pydantic": (
