@@ -100,7 +100,7 @@ def with_long_numbers(value: Any, data: bytes) -> Any:
 
 
 def ends_within(error: ValueError) -> bool:
-    """Whether the text that `loads` could not read is the beginning of JSON: it was cut off."""
+    """Whether the text that `loads_answer` could not read is the beginning of JSON: it was cut off."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     begun = re.fullmatch(_BEGUN, error.doc[error.pos :]) is not None and error.msg != "Extra data"
