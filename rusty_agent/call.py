@@ -109,12 +109,12 @@ class Call:
 
     def _send(self, adaptation: Adaptation) -> None:
         """Send from now on what the endpoint is known to take; each change is a line."""
-        new = [line for line in adaptation.lines if line not in self.warnings]
-        if new:
+        if adaptation.lines:
             self._exchange.body = encode_body(adaptation.body)
-            self.warnings.extend(new)
-        for line in new:
-            logger.debug("%s", line)
+        for line in adaptation.lines:
+            if line not in self.warnings:
+                self.warnings.append(line)
+                logger.debug("%s", line)
 
     def send_back(self, error: RustyAgentError) -> bool:
         """Go back to the end of the line, if it is nothing but too many calls (429), or, of a run, an endpoint that

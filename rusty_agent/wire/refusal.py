@@ -139,7 +139,7 @@ class Adaptation:
     def refused(self, error: APIStatusError) -> bool:
         """Take an error in; True if the body has changed and is worth another try."""
         found = refused_parameter(error, self.body)
-        if found is None or found[0] in self._made or found[0] in self._made.values():
+        if found is None or found[0] in self._made or (self._first and found[0] in self._made.values()):
             return False
         self._first = self._first or error
         self._change(*found)
@@ -160,7 +160,11 @@ class Adaptation:
             value = self.body.pop(name)
             if other is not None:
                 self.body[other] = value
-            self._made[name] = other
+            if other in self._made:  # what was known of the two names holds no longer: others than before may answer
+                del self._made[other]
+                self._known.pop(other, None)
+            else:
+                self._made[name] = other
             how = "it was left out" if other is None else f"it was sent as {other}"
             self.lines.append(f"the endpoint refuses {name}: {how}")
 

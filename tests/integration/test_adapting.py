@@ -68,6 +68,23 @@ async def test_a_call_that_is_refused_what_others_have_learnt_meanwhile_adapts_t
         assert await asyncio.gather(*(llm.generate_text("hi", seed=1) for _ in range(2))) == ["fine"] * 2
 
 
+def test_a_name_that_was_learnt_is_forgotten_when_it_is_refused(face: Face, serve: Serve) -> None:
+    refused = ["max_tokens", "max_completion_tokens"]
+
+    def script(request: Received) -> Answer:
+        name = refused[0]
+        if name in request.json:
+            return error(400, f"Unsupported parameter: '{name}'", param=name, code="unsupported_parameter")
+        return answer(dumps(completion("fine")))
+
+    server = serve(script)
+    provider = face.provider(server)
+    assert face.generate(provider, max_tokens=7) == "fine"
+    refused.reverse()  # another server, or another version of it, answers now
+    assert [face.generate(provider, max_tokens=7) for _ in range(2)] == ["fine"] * 2
+    assert len(server.requests) == 5
+
+
 def test_a_value_that_is_refused_teaches_nothing(face: Face, serve: Serve) -> None:
     def script(request: Received) -> Answer:
         body = request.json

@@ -284,6 +284,20 @@ def test_refused_under_both_names_the_first_error_counts() -> None:
     assert Adaptation(refusals, BODY).body == BODY
 
 
+def test_a_name_that_is_remembered_and_refused_is_forgotten() -> None:
+    refusals = Refusals()
+    first = Adaptation(refusals, BODY)
+    assert first.refused(no_such("max_tokens"))
+    first.worked()
+    second = Adaptation(refusals, BODY)
+    assert second.refused(no_such("max_completion_tokens"))
+    assert second.body == BODY
+    second.worked()
+    assert Adaptation(refusals, BODY).lines == []
+    assert second.refused(no_such("max_tokens"))  # and no further
+    assert not second.refused(no_such("max_completion_tokens"))
+
+
 def test_what_is_remembered_overwrites_nothing() -> None:
     refusals = Refusals()
     first = Adaptation(refusals, BODY)
