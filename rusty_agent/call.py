@@ -9,7 +9,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .errors import APIStatusError, RateLimitError, RustyAgentError
+from .errors import BadRequestError, RateLimitError, RustyAgentError
 from .net.attempt import Attempt, given_up
 from .net.caller import Caller
 from .net.http.transport import Transport
@@ -90,11 +90,11 @@ class Call:
             self._adaptation.worked()
         return deltas
 
-    def _adapts_to(self, error: APIStatusError) -> bool:
+    def _adapts_to(self, error: BadRequestError) -> bool:
         """Whether the request has changed because of the error, and is worth another try.
 
         Raises:
-            APIStatusError: It has not. The error tells of what was left out before.
+            BadRequestError: It has not. The error tells of what was left out before.
         """
         if self._refusals is None:
             return False
@@ -174,7 +174,7 @@ class Call:
         except BaseException as error:
             attempt.close()
             self._give_back(error)
-            if not (isinstance(error, APIStatusError) and self._adapts_to(error)):
+            if not (isinstance(error, BadRequestError) and self._adapts_to(error)):
                 raise
             return await self.make_attempt(number)  # ends: each round leaves one parameter out
         if decoder.ended:

@@ -152,7 +152,7 @@ class Adaptation:
 
     def error(self, last: APIStatusError) -> APIStatusError:
         """The error to raise when nothing helped: the one that the caller's own request drew."""
-        return last if self._first is None or last.status_code not in (400, 422) else self._first
+        return self._first or last
 
     def _change(self, name: str, other: str | None) -> None:
         if name in self.body and other not in self.body:

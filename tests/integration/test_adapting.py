@@ -7,6 +7,7 @@ import copy
 import pickle
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,20 @@ async def test_a_call_that_is_refused_what_others_have_learnt_meanwhile_adapts_t
     server = serve(script)
     async with AsyncProvider("m", api_key=KEY, base_url=server.url, retry=RetryPolicy(max_retries=0)) as llm:
         assert await asyncio.gather(*(llm.generate_text("hi", seed=1) for _ in range(2))) == ["fine"] * 2
+
+
+async def test_a_call_that_comes_too_soon_waits_whatever_others_have_learnt_meanwhile(serve: Serve) -> None:
+    def script(request: Received) -> Answer:
+        if len(server.requests) == 2:
+            return Answer((Pause(0.3), *error(429, headers={"retry-after": "0.2"}).steps))
+        return picky(request)
+
+    server = serve(script)
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
+        began = time.monotonic()
+        assert await asyncio.gather(*(llm.generate_text("hi", seed=1) for _ in range(2))) == ["fine"] * 2
+    assert time.monotonic() - began > 0.45
+    assert len(server.requests) == 5
 
 
 def test_a_name_that_was_learnt_is_forgotten_when_it_is_refused(face: Face, serve: Serve) -> None:

@@ -279,8 +279,6 @@ def test_refused_under_both_names_the_first_error_counts() -> None:
     assert adaptation.refused(first)
     assert not adaptation.refused(second)
     assert adaptation.error(second) is first
-    gone = failure.status_error(500, {}, b"", now=0)
-    assert adaptation.error(gone) is gone
     assert Adaptation(refusals, BODY).body == BODY
 
 
