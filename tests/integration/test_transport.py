@@ -183,6 +183,7 @@ async def test_a_proxy_that_does_not_answer_counts_as_connecting(deaf: socket.so
     with pytest.raises(APITimeoutError) as raised:
         await llm.stream_text("hi", timeout=Timeout(connect=0.1, total=5)).result()
     assert raised.value.limit == "connect"
+    assert not raised.value.sent
 
 
 @pytest.mark.parametrize("bound", [None, 2])
@@ -202,6 +203,7 @@ async def test_a_name_server_that_does_not_answer_counts_as_connecting(
         await llm.stream_text("hi", timeout=Timeout(connect=0.1, total=5)).result()
     answered.set()
     assert raised.value.limit == "connect"
+    assert not raised.value.sent
 
 
 def test_kept_connections_that_are_all_dead_cost_no_attempt(face: Face, serve: Serve) -> None:

@@ -34,11 +34,8 @@ def network_error(error: BaseException, url: URL, *, connect: float | None = Non
     if isinstance(error, aiohttp.ClientConnectorError) and (error.host, error.port) != (url.raw_host, url.port):
         peer, check = f"the proxy {_address(error.host, error.port)}", "proxy, or the environment if trust_env is set"
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
-        return errors.APITimeoutError(
-            f"No connection to {peer} within {connect} s. Is the host up and reachable?",
-            limit="connect",
-            seconds=connect,
-        )
+        said = f"No connection to {peer} within {connect} s. Is the host up and reachable?"
+        return _not_sent(errors.APITimeoutError(said, limit="connect", seconds=connect))
     if isinstance(error, aiohttp.ClientError | HttpProcessingError) and "content-encoding" in said.lower():
         return errors.ResponseError(f"The answer of {peer} cannot be decompressed: {said}.")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
@@ -48,7 +45,7 @@ def network_error(error: BaseException, url: URL, *, connect: float | None = Non
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _refused_by_proxy(error.status, peer)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return _not_sent(f"Cannot connect to {peer}: {said}. Check {check}.")
+        return _not_sent(errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check {check}."))
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return errors.APIConnectionError(f"{peer} closed the connection without an answer.")
     if isinstance(error, HttpProcessingError):  # from aiohttp's parser in Python; that in C hides it
@@ -78,14 +75,13 @@ def _said(error: BaseException) -> str:
 
 def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
     advice = " Put user:password@ before its host in proxy." if status == 407 else ""
-    error = _not_sent(f"The proxy refused to connect to {peer}: HTTP {status}.{advice}")
+    error = _not_sent(errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {status}.{advice}"))
     error.retryable = status in errors.RETRIED_STATUSES
     return error
 
 
-def _not_sent(message: str) -> errors.APIConnectionError:
-    """An error of which no request is to blame."""
-    error = errors.APIConnectionError(message)
+def _not_sent(error: errors.APIConnectionError) -> errors.APIConnectionError:
+    """The error, of which no request is to blame."""
     error.sent = False
     return error
 
