@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
@@ -111,6 +112,14 @@ def openai(limit: str, remaining: str, reset: str, kind: str = "requests") -> di
 )
 def test_what_is_made_of_headers(headers: dict[str, str], requests: float, tokens: float) -> None:
     assert read(headers) == pytest.approx((requests, tokens))
+
+
+def test_nonsense_without_end_takes_no_time() -> None:
+    began = time.perf_counter()
+    for value in ("9" * 60_000, "1h" * 30_000, " " * 60_000, "1" + ",000" * 15_000):
+        for name in ("limit", "remaining", "reset"):
+            read({f"x-ratelimit-{name}-requests": value})
+    assert time.perf_counter() - began < 1  # minutes, if it is looked for a number's end from each digit
 
 
 def test_a_reset_is_never_longer_than_its_period() -> None:
