@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -134,3 +135,18 @@ async def test_a_proxy_that_refuses_for_good_is_not_asked_again(status: int, att
     assert asked == attempts
     assert not caught.value.sent
     assert ("user:password@" in str(caught.value)) == (status == 407)
+
+
+async def test_a_long_line_that_is_no_http_takes_no_time_to_tell_of() -> None:
+    async def answer_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"<A: 400, message='" * 3500 + b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer_nonsense, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with AsyncProvider("m", api_key=KEY, base_url=url, retry=RetryPolicy(max_retries=0)) as llm:
+            began = time.perf_counter()
+            with pytest.raises(APIConnectionError, match="framing is wrong"):
+                await llm.generate_text("hi")
+    assert time.perf_counter() - began < 3

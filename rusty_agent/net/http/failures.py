@@ -70,7 +70,7 @@ def _said(error: BaseException) -> str:
         if words and words.startswith("Connect call failed") and os.name == "posix":  # it names the peer, not why
             words = os.strerror(cause.errno or 0)
     words = words or str(cause) or type(cause).__name__
-    return printable(re.sub(_HTTP_ERROR, r"\1", str(words))).rstrip(".")
+    return re.sub(_HTTP_ERROR, r"\1", printable(str(words))).rstrip(".")
 
 
 def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
