@@ -273,7 +273,8 @@ class Limiter:
         elif self._refused(permit, error, status):
             # «Too many» is said faster than an answer: the next one to hear it does not take the place at once.
             round_trip = min(self._latency, _HELD_SECONDS)
-            held = min(round_trip * self._adaptive.rest, _RESTING_SECONDS) - (now - permit._sent)
+            rest = self._adaptive.rest if self._adapting else 1.0  # no success outside of a run would shorten it
+            held = min(round_trip * rest, _RESTING_SECONDS) - (now - permit._sent)
             if self._adapting and self._adaptive.probing:  # let nobody in until it is known how many are too many
                 self._opens = max(self._opens, now + round_trip)
             self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)

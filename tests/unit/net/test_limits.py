@@ -211,6 +211,24 @@ def test_a_refusal_holds_its_place_for_a_round_trip() -> None:
     on(main, in_flight=1)
 
 
+def test_how_long_places_were_held_in_a_run_that_was_refused_is_nothing_to_calls_after_it() -> None:
+    async def main(door: Limiter) -> None:
+        with door.adapting():
+            first = await door.acquire(Caller(), 0)
+            await asyncio.sleep(1)
+            first.succeeded({}, None)
+            while door._adaptive.rest < 16:
+                (await door.acquire(Caller(), 0)).failed(too_many())
+                await asyncio.sleep(20)
+        began = now()
+        for _ in range(2):
+            (await door.acquire(Caller(), 0)).failed(too_many())
+        await door.acquire(Caller(), 0)
+        assert now() - began < 3
+
+    on(main, in_flight=1)
+
+
 def test_callers_take_turns() -> None:
     """A run with many workers does not keep a single call waiting."""
 
