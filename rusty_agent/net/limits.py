@@ -69,9 +69,7 @@ class Permit:
             usage: Its tokens, or None.
             patience: How long it might have taken, in seconds, or None where there is no telling.
         """
-        if self._out:
-            self._out = False
-            self._caller.in_flight -= 1
+        if self._hand_in():
             self._limiter._succeeded(self, headers, usage, patience)
 
     def failed(self, error: RustyAgentError, max_retry_after: float = math.inf) -> None:
@@ -82,17 +80,19 @@ class Permit:
             max_retry_after: The longest wait, in seconds, that the endpoint may ask everybody for. If it asks for more,
                 nobody waits: each call ends with the error.
         """
-        if self._out:
-            self._out = False
-            self._caller.in_flight -= 1
+        if self._hand_in():
             self._limiter._failed(self, error, max_retry_after)
 
     def release(self) -> None:
         """Be done with it; nothing is known of how the attempt ended."""
-        if self._out:
-            self._out = False
-            self._caller.in_flight -= 1
+        if self._hand_in():
             self._limiter._came_back()
+
+    def _hand_in(self) -> bool:
+        """Whether it was still out."""
+        was_out, self._out = self._out, False
+        self._caller.in_flight -= was_out
+        return was_out
 
 
 class Limiter:
@@ -240,18 +240,21 @@ class Limiter:
                 self._estimate.learn(permit._characters, usage)
             self._settle(permit, usage, permit._tokens, now)
         if self._adapting:
-            if took < self._quickest:
-                self._quickest = took
-            # A model that is slow by itself is no queue.
-            strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
-            self._adaptive.succeeded(self.in_flight, strained=strained)
-            round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
-            if round_trip > _HELD_SECONDS:  # one slow answer may be no sign
-                round_trip = _HELD_SECONDS
-            self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
+            self._adapt(took, patience)
         if now >= self._read_next or now < self._requests.opens or now < self._tokens.opens:
             self._read(headers, now)
         self._came_back()
+
+    def _adapt(self, took: float, patience: float | None) -> None:
+        if took < self._quickest:
+            self._quickest = took
+        # A model that is slow by itself is no queue.
+        strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
+        self._adaptive.succeeded(self.in_flight, strained=strained)
+        round_trip = self._latency if self._latency > _STEPS_SECONDS else _STEPS_SECONDS
+        if round_trip > _HELD_SECONDS:  # one slow answer may be no sign
+            round_trip = _HELD_SECONDS
+        self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
 
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:
         status = error.status_code if isinstance(error, APIStatusError) else None
