@@ -78,15 +78,13 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             error.attempts = number
             if policy.max_retries and call.send_back(error):
                 turns += 1
-                delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
-                if delay is not None and not _invited(error):
-                    delay = min(delay, _WINDOW_SECONDS if isinstance(error, RateLimitError) else LOOK_AGAIN_SECONDS)
-                if not call.stands_in_line and _too_late(delay, call):
+                delay = _turn_delay(error, turns, policy)
+                if delay is not None and not call.stands_in_line and _too_late(delay, call):
                     delay = None
             else:
                 failed += 1
                 delay = _delay(error, failed, policy.max_retries, policy)
-                if _too_late(delay, call) or not (delay is None or _affordable(error, budget)):
+                if delay is not None and (_too_late(delay, call) or not _affordable(error, budget)):
                     delay = None
             logger.debug("attempt %d failed, %s: %s", number, _plan(delay), error)
             _report(policy, call, number, error, delay)
@@ -102,10 +100,9 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
         number += 1
 
 
-def _too_late(delay: float | None, call: Retriable[T]) -> bool:
+def _too_late(delay: float, call: Retriable[T]) -> bool:
     """Whether the call must be over before the delay is."""
-    deadline = call.deadline
-    return delay is not None and deadline is not None and asyncio.get_running_loop().time() + delay >= deadline
+    return call.deadline is not None and asyncio.get_running_loop().time() + delay >= call.deadline
 
 
 def _affordable(error: RustyAgentError, budget: RetryBudget) -> bool:
@@ -168,6 +165,14 @@ def _delay(error: RustyAgentError, number: int, allowed: int, policy: RetryPolic
     if asked >= _NO_WAIT_SECONDS:
         return asked
     return max(asked, min(backoff_delay(number, policy), LOOK_AGAIN_SECONDS))
+
+
+def _turn_delay(error: RustyAgentError, turns: int, policy: RetryPolicy) -> float | None:
+    """Seconds to wait after a call was sent back to the end of the line for the turns-th time, or None to give up."""
+    delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
+    if delay is None or _invited(error):
+        return delay
+    return min(delay, _WINDOW_SECONDS if isinstance(error, RateLimitError) else LOOK_AGAIN_SECONDS)
 
 
 def backoff_delay(number: int, policy: RetryPolicy) -> float:
