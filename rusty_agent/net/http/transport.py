@@ -14,7 +14,7 @@ import asyncio
 import io
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -108,22 +108,7 @@ class Transport:
             dialed = dialing[task] = Dialing(sending, anew=resent > 0, made=self._given is not None)
             failure: errors.RustyAgentError | None = None
             try:
-                proxy = self._proxy(url)
-                response: Response
-                # Of a large body over TLS only aiohttp's own writer knows whether all has left.
-                session_way = proxy is not None or (url.scheme == "https" and len(body) >= _LARGE)
-                if isinstance(connector, Connector) and not session_way:
-                    response = await connector.target(session, url).post(connector, headers, body, timeout)
-                else:
-                    response = await session.post(
-                        url,
-                        data=body if len(body) < _LARGE else io.BytesIO(body),
-                        headers=headers,
-                        allow_redirects=False,
-                        raise_for_status=False,
-                        timeout=timeout,
-                        proxy=proxy,
-                    )
+                response = await self._send(session, url, headers, body, timeout)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 fresh = dialed.made or isinstance(error, aiohttp.ClientConnectorError)
                 if not (fresh or resent or self.closed):
@@ -138,7 +123,6 @@ class Transport:
             finally:
                 del dialing[task]
             if failure is not None:  # raised here, without a cause: aiohttp's errors and frames hold the headers
-                proxy = None  # nor may this frame hold the proxy's password
                 raise failure
             target = _same_origin_redirect(response, url)
             if target is None or redirects == _MAX_REDIRECTS:
@@ -147,6 +131,25 @@ class Transport:
                 return response
             response.release()
             redirects, url = redirects + 1, target
+
+    def _send(
+        self, session: aiohttp.ClientSession, url: URL, headers: Headers, body: bytes, timeout: aiohttp.ClientTimeout
+    ) -> Awaitable[Response]:
+        proxy = self._proxy(url)
+        connector = session.connector
+        # Of a large body over TLS only aiohttp's own writer knows whether all has left.
+        session_way = proxy is not None or (url.scheme == "https" and len(body) >= _LARGE)
+        if isinstance(connector, Connector) and not session_way:
+            return connector.target(session, url).post(connector, headers, body, timeout)
+        return session.post(
+            url,
+            data=body if len(body) < _LARGE else io.BytesIO(body),
+            headers=headers,
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=timeout,
+            proxy=proxy,
+        )
 
     def release(self, response: Response, loop: asyncio.AbstractEventLoop, *, linger: bool = False) -> None:
         """Be done with a response. Its connection closes now, unless its body has ended.
