@@ -57,9 +57,9 @@ class AdaptiveLimit:
         rest: For how many round trips an attempt that was refused keeps its place.
     """
 
-    def __init__(self, ceiling: int, start: int = START) -> None:
+    def __init__(self, ceiling: int) -> None:
         self.ceiling = ceiling
-        self.limit = min(start, ceiling)
+        self.limit = min(START, ceiling)
         self.epoch = 0
         self.rest = 1.0
         self._limit = float(self.limit)  # before it is rounded down
