@@ -257,14 +257,10 @@ class Limiter:
         self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
 
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:
-        status = error.status_code if isinstance(error, APIStatusError) else None
         now = self._loop.time()
         self._absence.failed(error, now)
         if isinstance(error, APIStatusError):
-            self._read(error.headers, now)
-            asked = error.retry_after
-            if status in OVERLOADED and error.retryable and asked is not None and asked <= max_retry_after:
-                self._opens = max(self._opens, now + asked)
+            self._heed(error, max_retry_after, now)
         if isinstance(error, RateLimitError):
             permit._caller.rate_limited += 1
         if self._tokens.rate != math.inf:
@@ -273,19 +269,20 @@ class Limiter:
             if self._adapting:
                 self._adaptive.late(permit._epoch, self.in_flight)
             self._came_back()
-        elif self._refused(permit, error, status):
-            # «Too many» is said faster than an answer: the next one to hear it does not take the place at once.
-            round_trip = min(self._latency, _HELD_SECONDS)
-            rest = self._adaptive.rest if self._adapting else 1.0  # no success outside of a run would shorten it
-            held = min(round_trip * rest, _RESTING_SECONDS) - (now - permit._sent)
-            if self._adapting and self._adaptive.probing:  # let nobody in until it is known how many are too many
-                self._opens = max(self._opens, now + round_trip)
-            self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)
+        elif self._refused(permit, error):
+            self._hold(permit, now)
         else:
             self._came_back()
 
-    def _refused(self, permit: Permit, error: RustyAgentError, status: int | None) -> bool:
+    def _heed(self, error: APIStatusError, max_retry_after: float, now: float) -> None:
+        self._read(error.headers, now)
+        asked = error.retry_after
+        if error.status_code in OVERLOADED and error.retryable and asked is not None and asked <= max_retry_after:
+            self._opens = max(self._opens, now + asked)
+
+    def _refused(self, permit: Permit, error: RustyAgentError) -> bool:
         """Whether an attempt was turned away for load, or what must be taken for it."""
+        status = error.status_code if isinstance(error, APIStatusError) else None
         told = status in OVERLOADED or isinstance(error, APIConnectionError) or self._absence.noticed
         told = told and error.retryable
         if not (told and self._adapting):
@@ -293,14 +290,23 @@ class Limiter:
         sure = status == 429 or (isinstance(error, APIStatusError) and error.retry_after is not None)
         return self._adaptive.refused(permit._epoch, self.in_flight, sure=sure)
 
-    def _settle(self, permit: Permit, usage: Usage | None, otherwise: float, now: float) -> None:
-        """Correct the tokens that were estimated."""
-        told = otherwise if usage is None else min(usage.total_tokens, _MOST_SECONDS * self._tokens.rate)
-        self._tokens.spend(told - permit._tokens, now)
+    def _hold(self, permit: Permit, now: float) -> None:
+        """«Too many» is said faster than an answer: the next one to hear it does not take the place at once."""
+        round_trip = min(self._latency, _HELD_SECONDS)
+        rest = self._adaptive.rest if self._adapting else 1.0  # no success outside of a run would shorten it
+        held = min(round_trip * rest, _RESTING_SECONDS) - (now - permit._sent)
+        if self._adapting and self._adaptive.probing:  # let nobody in until it is known how many are too many
+            self._opens = max(self._opens, now + round_trip)
+        self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)
 
     def _hold_over(self, epoch: int) -> None:
         self._adaptive.judge(epoch)  # also if the run is over by now: else it would never be settled
         self._came_back()
+
+    def _settle(self, permit: Permit, usage: Usage | None, otherwise: float, now: float) -> None:
+        """Correct the tokens that were estimated."""
+        told = otherwise if usage is None else min(usage.total_tokens, _MOST_SECONDS * self._tokens.rate)
+        self._tokens.spend(told - permit._tokens, now)
 
     def _read(self, headers: Mapping[str, str], now: float) -> None:
         """Headers may lower the pace, never raise it above the user's own."""
