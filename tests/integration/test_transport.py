@@ -64,7 +64,7 @@ async def test_a_given_session_is_used_and_not_closed(serve: Serve) -> None:
         await late.generate_text("hi")
 
 
-@pytest.mark.parametrize("how", ["argument", "environment", "excluded"])
+@pytest.mark.parametrize("how", ["argument", "environment", "excluded", "excluded by its port"])
 def test_proxies(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     def script(request: Received) -> Answer:
         return answer(dumps(completion(f"asked for {request.path}")))
@@ -73,15 +73,13 @@ def test_proxies(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, how:
     address = proxy.url.removesuffix("/v1")
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, address)
+    port = server.url.removesuffix("/v1").rpartition(":")[2]
+    excluded = {"excluded": "127.0.0.1", "excluded by its port": f"127.0.0.1:{port}"}.get(how, "")
     for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1" if how == "excluded" else "")
-    options: dict[str, dict[str, Any]] = {
-        "argument": {"proxy": address},
-        "environment": {"trust_env": True},
-        "excluded": {"trust_env": True},
-    }
-    text = face.generate(face.provider(server, **options[how]))
-    if how == "excluded":
+        monkeypatch.setenv(name, excluded)
+    options: dict[str, Any] = {"proxy": address} if how == "argument" else {"trust_env": True}
+    text = face.generate(face.provider(server, **options))
+    if excluded:
         assert text == "asked for /v1/chat/completions"
     else:
         assert text == f"asked for {server.url}/chat/completions"

@@ -217,7 +217,7 @@ class Transport:
         """The proxy to use. Not aiohttp's `trust_env`: it would read netrc too and refuse to mix that with a key."""
         if not self._options.trust_env:
             return self._options.proxy
-        if self._options.proxy or proxy_bypass_environment(url.host or ""):
+        if self._options.proxy or proxy_bypass_environment(f"{url.host}:{url.port}"):
             return self._options.proxy
         proxies = getproxies_environment()
         kind = url.scheme if proxies.get(url.scheme) else "all"
