@@ -1,0 +1,41 @@
+"""A door in virtual time, for the tests of those who keep it and of those who wait at it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from rusty_agent.errors import RateLimitError
+from rusty_agent.net.limits import Limiter
+from rusty_agent.policy import Limits
+from tests.simulation.virtual import run
+
+Main = Callable[[Limiter], Awaitable[Any]]
+
+
+def on(main: Main, **limits: Any) -> Any:
+    """Run a test's body with a limiter, in virtual time."""
+
+    async def whole() -> Any:
+        return await main(Limiter(Limits(**limits), asyncio.get_running_loop()))
+
+    return run(whole())
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def too_many(retry_after: float | None = None, headers: dict[str, str] | None = None) -> RateLimitError:
+    return RateLimitError("429", status_code=429, retry_after=retry_after, headers=headers or {"x": "y"})
+
+
+def limit(door: Limiter) -> int | None:
+    """A call, so that a type checker does not remember the last answer."""
+    return door.limit
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)

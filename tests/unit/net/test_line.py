@@ -1,0 +1,170 @@
+"""The line at the door: who goes in next, and who no longer wants to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rusty_agent.errors import RateLimitError, RunStoppedError
+from rusty_agent.net.caller import Caller
+from rusty_agent.net.limits import Limiter, Permit
+from rusty_agent.policy import Limits
+from rusty_agent.types import Usage
+
+from .door import now, on, settle, too_many
+
+
+def test_callers_take_turns() -> None:
+    """A run with many workers does not keep a single call waiting."""
+
+    async def main(door: Limiter) -> None:
+        order: list[str] = []
+
+        async def go(name: str, caller: Caller) -> None:
+            permit = await door.acquire(caller, 0)
+            order.append(name)
+            permit.release()
+
+        first = await door.acquire(Caller(), 0)
+        crowd, other = Caller(), Caller()
+        tasks = [asyncio.ensure_future(go("crowd", crowd)) for _ in range(6)]
+        await settle()
+        tasks += [asyncio.ensure_future(go("other", other)) for _ in range(2)]
+        tasks.append(asyncio.ensure_future(go("single", Caller())))
+        await settle()
+        first.release()
+        await asyncio.wait(tasks)
+        assert order == ["crowd", "other", "single", "crowd", "other", "crowd", "crowd", "crowd", "crowd"]
+
+    on(main, in_flight=1)
+
+
+def test_whoever_stops_waiting_takes_no_place() -> None:
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        first = await door.acquire(caller, 0)
+        waiting = [asyncio.ensure_future(door.acquire(caller, 0)) for _ in range(3)]
+        await settle()
+        waiting[0].cancel()
+        waiting[1].cancel()
+        await settle()
+        first.release()
+        await settle()
+        assert isinstance(waiting[2].result(), Permit)
+        assert door.in_flight == 1
+        waiting[2].result().release()
+        assert (door.in_flight, door._line.waiting) == (0, {})
+
+    on(main, in_flight=1)
+
+
+def test_a_permit_that_comes_in_the_moment_of_a_cancellation_goes_back() -> None:
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        first = await door.acquire(caller, 0)
+        waiting = asyncio.ensure_future(door.acquire(caller, 0))
+        await settle()
+        first.release()  # its turn has come, but it does not know yet
+        waiting.cancel()
+        await settle()
+        assert waiting.cancelled()
+        assert door.in_flight == 0
+
+    on(main, in_flight=1)
+
+
+def test_a_stopped_caller_is_turned_away_and_others_are_not() -> None:
+    async def main(door: Limiter) -> None:
+        stopped, other = Caller(), Caller()
+        first = await door.acquire(stopped, 0)
+        waiting = [asyncio.ensure_future(door.acquire(caller, 0)) for caller in (stopped, other, stopped)]
+        await settle()
+        waiting[2].cancel()
+        why = RunStoppedError("enough")
+        door.stop(stopped, why)
+        await settle()
+        assert waiting[0].exception() is why
+        with pytest.raises(RunStoppedError):
+            await door.acquire(stopped, 0)
+        first.release()
+        await settle()
+        assert isinstance(waiting[1].result(), Permit)
+
+    on(main, in_flight=1)
+
+
+def test_a_caller_that_is_stopped_in_the_moment_of_its_turn() -> None:
+    async def main(door: Limiter) -> None:
+        caller = Caller()
+        first = await door.acquire(caller, 0)
+        waiting = asyncio.ensure_future(door.acquire(caller, 0))
+        await settle()
+        first.release()  # its turn has come, but it does not know yet
+        door.stop(caller, RunStoppedError("enough"))
+        await settle()
+        assert isinstance(waiting.exception(), RunStoppedError)
+        assert door.in_flight == 0
+
+    on(main, in_flight=1)
+
+
+def test_a_pace_of_thousands_on_uvloop() -> None:
+    """uvloop gives another kind of handle for what is due within half a millisecond."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        door = Limiter(Limits(requests_per_minute=300_000), asyncio.get_running_loop())
+
+        async def go() -> None:
+            (await door.acquire(Caller(), 0)).release()
+
+        await asyncio.wait_for(asyncio.gather(*(go() for _ in range(1500))), 5)
+        assert door.in_flight == 0
+
+    uvloop.run(main())
+
+
+def test_a_timer_that_was_set_for_later_gives_way() -> None:
+    async def main(door: Limiter) -> None:
+        first = await door.acquire(Caller(), 0)
+        second = await door.acquire(Caller(), 0)
+        first.failed(too_many(50.0))
+        waiting = asyncio.ensure_future(door.acquire(Caller(), 0))
+        await settle()
+        second.release()
+        door._opens = 1.0  # nobody does that; a pace that is raised by headers comes to the same
+        door._line.look()
+        await waiting
+        assert now() == 1
+
+    on(main)
+
+
+@pytest.mark.parametrize(
+    ("limits", "error", "why"),
+    [
+        ({"tokens_per_minute": 100}, None, "nothing is sent for 300 s: the pace of tokens"),
+        ({"requests_per_minute": 5}, None, "nothing is sent for 12 s: the pace of requests"),
+        ({}, too_many(30), "nothing is sent for 30 s: the endpoint has refused requests"),
+    ],
+)
+def test_a_long_wait_is_told(
+    limits: dict[str, Any], error: RateLimitError | None, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even the one whose tokens are more than those of a minute waits without a word."""
+
+    async def main(door: Limiter) -> None:
+        first = await door.acquire(Caller(), 100)
+        if error is None:
+            first.succeeded({}, Usage(500, 500, 1000))
+        else:
+            first.failed(error)
+        waiting = asyncio.ensure_future(door.acquire(Caller(), 100))
+        await settle()
+        waiting.cancel()
+
+    with caplog.at_level("DEBUG", "rusty_agent"):
+        on(main, **limits)
+    assert caplog.messages == [why]
