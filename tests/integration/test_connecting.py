@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
-from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy
-from rusty_agent.testing import FaultServer, answer, completion
+from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, Timeout
+from rusty_agent.testing import FaultServer, Pause, answer, completion
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
@@ -135,6 +136,14 @@ async def test_a_proxy_that_refuses_for_good_is_not_asked_again(status: int, att
     assert asked == attempts
     assert not caught.value.sent
     assert ("user:password@" in str(caught.value)) == (status == 407)
+
+
+async def test_waiting_for_a_connection_of_a_full_session_is_no_failure_to_connect(serve: Serve) -> None:
+    server = serve(answer([Pause(0.3), dumps(completion())]))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+        options: dict[str, Any] = {"timeout": Timeout(connect=0.1), "retry": RetryPolicy(max_retries=0)}
+        async with AsyncProvider("m", api_key=KEY, base_url=server.url, session=session, **options) as llm:
+            assert await asyncio.gather(*(llm.generate_text("hi") for _ in range(3))) == ["Hello world"] * 3
 
 
 async def test_a_long_line_that_is_no_http_takes_no_time_to_tell_of() -> None:

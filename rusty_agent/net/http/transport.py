@@ -71,6 +71,8 @@ class Transport:
         self._given = session
         self.inflates = session is not None and session.auto_decompress
         self.queues = options.max_connections is not None and session is None
+        pool = None if session is None else session.connector
+        self._bounded = self.queues or (pool is not None and bool(pool.limit or pool.limit_per_host))
         self.closed = False
 
     def __del__(self) -> None:
@@ -97,7 +99,7 @@ class Transport:
             RustyAgentError: The endpoint could not be reached or gave no HTTP answer.
         """
         session = self._session(loop)
-        timeout = _client_timeout(connect, self.queues)
+        timeout = _client_timeout(connect, self._bounded)
         redirects = resent = 0
         task = asyncio.current_task(loop)
         connector = session.connector
