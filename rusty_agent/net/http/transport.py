@@ -135,7 +135,7 @@ class Transport:
             redirects, url = redirects + 1, target
 
     def _send(
-        self, session: aiohttp.ClientSession, url: URL, headers: Headers, body: bytes, timeout: aiohttp.ClientTimeout
+        self, session: ClientSession, url: URL, headers: Headers, body: bytes, timeout: aiohttp.ClientTimeout
     ) -> Awaitable[Response]:
         proxy = self._proxy(url)
         connector = session.connector
