@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from .config import checked_count
 from .errors import QUOTA_CODES, APIStatusError, AuthenticationError, RunStoppedError, RustyAgentError
-from .net.absence import OVERLOADED
+from .net.absence import OVERLOADED, tells_of_absence
 from .net.caller import Caller
 from .net.gather import Stop, spread, work_off
 from .net.limits import Limiter
@@ -34,6 +34,7 @@ HOPELESS_AFTER = 100
 
 _WINDOW = 100  # how many finished prompts an error rate is taken over
 _LEAST = 20  # … and how many it takes at least
+_AWAY_SECONDS = 600.0  # or a run would go on for days, and fail one prompt after another
 
 
 def checked_concurrency(value: Any) -> Concurrency:
@@ -51,7 +52,8 @@ class StopRule:
     """When to stop: an endpoint that refuses everything is not asked ten thousand times.
 
     A wrong key (401), an account without credit (402) and a used-up quota stop a run at once; so does an overload (429,
-    503, 529) that asks to wait for longer than is allowed.
+    503, 529) that asks to wait for longer than is allowed. An endpoint that cannot be reached stops it after ten
+    minutes.
 
     Args:
         max_failures: Stop when more prompts than this have failed. None: any number may.
@@ -86,6 +88,7 @@ class StopRule:
         self._max_error_rate = max_error_rate
         self._max_retry_after = max_retry_after
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
+        self._away_since: float | None = None  # since when all have failed because it could not be reached
         self.hopeless_after: int | None = None
         self.done = 0
         self.failed = 0
@@ -93,6 +96,7 @@ class StopRule:
     def succeeded(self) -> None:
         """Count one that was answered."""
         self._latest.append(False)
+        self._away_since = None
         self.done += 1
 
     def judge(self, error: Exception) -> RunStoppedError | None:
@@ -106,6 +110,8 @@ class StopRule:
         asked = error.retry_after if isinstance(error, APIStatusError) and error.status_code in OVERLOADED else None
         if asked is not None and asked > self._max_retry_after:
             return self.stop("quota", f"the endpoint asks to wait for {asked:,.0f} s. {error}")
+        if self._has_gone(error):
+            return self.stop("failures", f"the endpoint could not be reached for {_AWAY_SECONDS / 60:.0f} min. {error}")
         if self._max_failures is not None and self.failed > self._max_failures:
             return self.stop(
                 "failures", f"more than {self._max_failures} failed (max_failures), the last with: {error}"
@@ -120,6 +126,15 @@ class StopRule:
             said = f"{share:.0%} of the latest {len(self._latest)} failed (max_error_rate), the last with: {error}"
             return self.stop("error_rate", said)
         return None
+
+    def _has_gone(self, error: Exception) -> bool:
+        """Whether the endpoint has been away for too long, with this error."""
+        now = monotonic()
+        if not tells_of_absence(error):
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now
+        return self._away_since is not None and now - self._away_since > _AWAY_SECONDS
 
     def stop(self, reason: str, said: str) -> RunStoppedError:
         """The error of a run that is stopped now."""

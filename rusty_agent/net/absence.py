@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..errors import APIConnectionError, APIStatusError, RustyAgentError
 
-__all__ = ["OVERLOADED", "Absence"]
+__all__ = ["OVERLOADED", "Absence", "tells_of_absence"]
 
 OVERLOADED = frozenset({429, 503, 529})
 """Statuses that say that there is too much to do: a `Retry-After` with them is meant for everybody."""
@@ -17,6 +17,13 @@ _UNREACHED = frozenset({502, 521, 522, 523, 530})  # what gateways say of a serv
 _UNTOLD = frozenset({503, 504, 524})  # gateways say so of one that is away and of one that is slow: no news
 _SIGNS = 3  # of one such answer the request may be to blame, if its server dies of it; of several in a row it is not
 _RETURN_SECONDS = 30.0  # in which a server restarts, or an address moves to another
+
+
+def tells_of_absence(error: Exception) -> bool:
+    """Whether an error says that the endpoint could not be reached, be it by its gateway's words."""
+    if isinstance(error, APIConnectionError):
+        return not error.sent
+    return isinstance(error, APIStatusError) and error.status_code in _UNREACHED
 
 
 class Absence:
@@ -39,7 +46,7 @@ class Absence:
         self._latest = now
         if isinstance(error, APIConnectionError) and not error.sent:
             self._signs = max(signs, _SIGNS)  # no request is to blame for that
-        elif isinstance(error, APIStatusError) and error.status_code in _UNREACHED:
+        elif tells_of_absence(error):
             self._signs = signs + 1
         elif isinstance(error, APIStatusError) and error.status_code in _UNTOLD:
             self._signs = signs

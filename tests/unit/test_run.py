@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from rusty_agent.errors import APIStatusError, AuthenticationError, RateLimitError, ServerError
+from rusty_agent.errors import APIConnectionError, APIStatusError, AuthenticationError, RateLimitError, ServerError
 from rusty_agent.run import StopRule
 
 FAILURE = ServerError("broken", status_code=500)
@@ -102,6 +103,51 @@ def test_a_run_without_a_single_answer_is_hopeless() -> None:
     assert stopped is not None
     assert stopped.reason == "failures"
     assert "none of the first 3 was answered" in str(stopped)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Moves the time that stop rules see."""
+    now = 1000.0
+
+    def move(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("rusty_agent.run.monotonic", lambda: now)
+    return move
+
+
+def not_sent() -> APIConnectionError:
+    error = APIConnectionError("refused")
+    error.sent = False
+    return error
+
+
+@pytest.mark.parametrize("error", [not_sent(), ServerError("HTTP 502", status_code=502)], ids=["refused", "502"])
+def test_an_endpoint_that_stays_away_stops_a_run(error: Exception, clock: Callable[[float], None]) -> None:
+    rule = StopRule()
+    rule.succeeded()
+    assert rule.judge(error) is None
+    clock(599)
+    assert rule.judge(error) is None
+    clock(2)
+    stopped = rule.judge(error)
+    assert stopped is not None
+    assert stopped.reason == "failures"
+    assert "could not be reached for 10 min" in str(stopped)
+
+
+@pytest.mark.parametrize("sign", [None, APIConnectionError("broke"), FAILURE, ServerError("HTTP 500", status_code=500)])
+def test_a_sign_of_life_lets_a_run_go_on(sign: Exception | None, clock: Callable[[float], None]) -> None:
+    rule = StopRule()
+    for _ in range(5):
+        assert rule.judge(not_sent()) is None
+        clock(400)
+        if sign is None:
+            rule.succeeded()
+        else:
+            assert rule.judge(sign) is None
 
 
 def test_one_answer_gives_hope() -> None:
