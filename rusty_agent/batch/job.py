@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from attrs import define
 
-from ..errors import BatchError, RunStoppedError, RustyAgentError
+from ..errors import APIConnectionError, BatchError, LocalModelError, RunStoppedError, RustyAgentError
 from ..net.caller import Caller
 from ..parameters import Concurrency, merged
 from ..progress.show import ProgressOption, say
@@ -38,7 +38,7 @@ from .rows import BadLine, Row
 from .signals import DRAIN_SECONDS
 from .summary import covers, summary
 
-__all__ = ["BatchResult", "Job", "JobSettings", "outlast"]
+__all__ = ["BatchResult", "Job", "JobSettings", "is_closed", "outlast"]
 
 T = TypeVar("T")
 
@@ -261,6 +261,10 @@ class Job:
         except RunStoppedError:  # it was not sent
             raise
         except Exception as error:
+            if is_closed(self._provider) and isinstance(error, APIConnectionError | LocalModelError):
+                raise self._stop(
+                    "interrupt", "its provider was closed. The same call, with an open one, goes on."
+                ) from error
             if isinstance(error, RustyAgentError) and error.usage is not None:
                 self._spend(error.usage)
             self._errors.append(error_line(self._run_id, row, error, settings.price))
@@ -314,8 +318,16 @@ class Job:
         if self._task is not None:
             self._task.cancel()
 
-    def _stop(self, reason: str, said: str) -> None:
-        self._run.stop(self._rule.stop(reason, said))
+    def _stop(self, reason: str, said: str) -> RunStoppedError:
+        stopped = self._rule.stop(reason, said)
+        self._run.stop(stopped)
+        return stopped
+
+
+def is_closed(provider: AsyncProvider) -> bool:
+    """Whether it can send nothing any more."""
+    session = provider._options["session"]
+    return provider._transport.closed or (session is not None and session.closed)
 
 
 def _needs_whole(arguments: dict[str, Any]) -> bool:

@@ -27,7 +27,7 @@ from ..provider import AsyncProvider
 from ..run import StopRule, checked_concurrency
 from .files import Files, refuse_overwriting
 from .foreign import refuse_foreign_report
-from .job import BatchResult, Job, JobSettings, outlast
+from .job import BatchResult, Job, JobSettings, is_closed, outlast
 from .journal import Sync
 from .lock import Lock
 from .plan import OnBadLine, Source, check_source, make_plan
@@ -150,6 +150,8 @@ def _check(settings: JobSettings, provider: AsyncProvider) -> float:
     Returns:
         For how many seconds a row may be made to wait by an endpoint.
     """
+    if is_closed(provider):
+        raise ValueError("the provider, or the session that it was given, is closed: make another one")
     for name, value, kind in (("sync", settings.sync, Sync), ("on_bad_line", settings.on_bad_line, OnBadLine)):
         if value not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")

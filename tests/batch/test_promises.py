@@ -595,6 +595,24 @@ async def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(place: Place
     assert (result.done, result.skipped) == (6, 4)
 
 
+async def test_a_provider_that_is_closed_meanwhile_stops_the_run_and_fails_no_row(place: Place) -> None:
+    provider = place.provider()
+
+    async def rows() -> AsyncIterator[dict[str, str]]:
+        yield {"custom_id": "a", "prompt": "a"}
+        while not place.server.requests:
+            await asyncio.sleep(0.001)
+        await provider.aclose()
+        yield {"custom_id": "b", "prompt": "b"}
+        yield {"custom_id": "c", "prompt": "c"}
+
+    result = await place.run(rows(), provider=provider)
+    assert (result.failed, result.stopped) == (0, "interrupt")
+    assert result.message == "The run was stopped: its provider was closed. The same call, with an open one, goes on."
+    assert result.done == len(read(place.output)) < 2
+    assert not place.errors.exists()
+
+
 async def test_what_was_answered_when_the_run_is_cancelled_is_written(place: Place) -> None:
     """Whoever answers last cancels the run in the same moment."""
     running: asyncio.Task[Any]

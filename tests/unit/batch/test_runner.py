@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from rusty_agent import AsyncProvider
@@ -75,6 +76,17 @@ async def test_an_argument_that_there_is_not(provider: AsyncProvider, tmp_path: 
 async def test_the_blocking_face_is_no_provider_here(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="provider"):
         await run_batch(["a"], tmp_path / "out.jsonl", object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("session", [False, True])
+async def test_a_closed_provider_throws_nothing_away(tmp_path: Path, session: bool) -> None:
+    (tmp_path / "out.jsonl").write_text("what was there")
+    given = aiohttp.ClientSession() if session else None
+    closed = AsyncProvider("m", api_key="test-key-12345", base_url="http://127.0.0.1:9/v1", session=given)
+    await (given.close() if given is not None else closed.aclose())
+    with pytest.raises(ValueError, match="closed: make another one"):
+        await run_batch(["a"], tmp_path / "out.jsonl", closed, fresh=True)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.jsonl", "what was there")]
 
 
 def test_signals_need_the_main_thread(provider: AsyncProvider, tmp_path: Path) -> None:
