@@ -15,12 +15,11 @@ from typing import Any, Literal, TypeAlias
 from attrs import define, evolve, field
 
 from ..errors import BatchError
-from ..wire.codec import dumps
 from .files import Files, remove
 from .foreign import refuse_foreign
 from .index import Index, repair, scan
 from .manifest import Manifest
-from .rows import BadLine, Checked, Row, parse_new, parse_row
+from .rows import BadLine, Checked, Row, as_bytes, parse_new, parse_row
 from .source import FileSource, open_source
 from .template import Template
 
@@ -155,13 +154,10 @@ def _found_good(before: Manifest | None, sha256: str, template: str | None, deli
 
 
 def _digest(rows: Sequence[Any]) -> tuple[str, int]:
-    """The SHA-256 of rows as JSON, in hexadecimal, and how many bytes that takes; of what is no row, as it is shown."""
+    """The SHA-256 of rows, in hexadecimal, and how many bytes they take."""
     digest, size = hashlib.sha256(), 0
     for row in rows:
-        try:
-            data = dumps(row)
-        except ValueError:
-            data = repr(row).encode("utf-8", "replace")
+        data = as_bytes(row)
         digest.update(data + b"\n")
         size += len(data) + 1
     return digest.hexdigest(), size

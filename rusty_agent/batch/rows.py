@@ -33,6 +33,7 @@ __all__ = [
     "BadLine",
     "Checked",
     "Row",
+    "as_bytes",
     "parse_line",
     "parse_new",
     "parse_row",
@@ -77,7 +78,7 @@ class Row:
     @property
     def mark(self) -> str:
         """What it asks, in eight characters: by these a row without a name is known again, or found to be another."""
-        return f"{crc32(dumps(self.parameters)):08x}"
+        return f"{crc32(as_bytes(self.parameters)):08x}"
 
 
 @define
@@ -132,6 +133,14 @@ class Checked:
         self.bad_count += 1
         if len(self.bad) < KEPT_BAD:
             self.bad.append(bad)
+
+
+def as_bytes(value: Any) -> bytes:
+    """A value as JSON, to know it again; what has no such form, and so is no good row, is nothing."""
+    try:
+        return dumps(value)
+    except ValueError:
+        return b""
 
 
 def parse_line(data: bytes, line: int, *, template: Template | None = None, check: bool = True) -> Row | BadLine:

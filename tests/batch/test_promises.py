@@ -798,6 +798,16 @@ async def test_answers_are_not_given_to_other_rows(place: Place, options: dict[s
     assert sorted(ids(place.output)) == ["1", "2", "3", "4", "5"]
 
 
+async def test_a_row_that_is_none_any_more_where_another_was_answered(place: Place) -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    await place.run(iter(["a", "b"]))
+    rows = ("a", {"prompt": "b", "response_format": deep})
+    with pytest.raises(BatchError, match="Line 2 of the input is not the one that was answered"):
+        await place.run(rows, on_bad_line="skip", allow_changed=True)
+
+
 async def test_names_given_later_do_not_take_the_answers_of_other_lines(place: Place) -> None:
     await place.run([{"prompt": "water"}, {"prompt": "bread"}])
     crossed = [{"custom_id": "2", "prompt": "water"}, {"custom_id": "1", "prompt": "bread"}]
