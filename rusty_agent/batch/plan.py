@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence, Sized
+from io import IOBase
 from itertools import islice
 from os import PathLike
 from typing import Any, Literal, TypeAlias
@@ -67,6 +68,13 @@ def check_source(source: Source, template: str | None) -> None:
     known = isinstance(source, str | PathLike | Iterable | AsyncIterable)
     if not known or isinstance(source, bytes | bytearray | Mapping):
         raise ValueError(f"source must be a path, '-' or an iterable of rows, not {type(source).__name__}")
+    if type(source).__name__ == "DataFrame":  # of any library: only pandas and polars can be iterated over so
+        raise ValueError(
+            'a DataFrame gives its columns, not its rows: take source=frame.to_dict("records") of pandas, '
+            "frame.to_dicts() of polars"
+        )
+    if isinstance(source, IOBase):  # whose lines would be sent as prompts, with their JSON
+        raise ValueError("source is an open file: give its path, '-' for standard input, or an iterable of rows")
     if template is not None:
         Template(template)
 

@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,25 @@ async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(
 @pytest.mark.parametrize("source", [7, None, b"a path", bytearray(b"a path"), {"prompt": "one"}])
 async def test_what_is_no_source(provider: AsyncProvider, tmp_path: Path, source: Any) -> None:
     with pytest.raises(ValueError, match="source must be a path, '-' or an iterable of rows, not"):
+        await run_batch(source, tmp_path / "out.jsonl", provider)
+    assert list(tmp_path.iterdir()) == []
+
+
+class DataFrame:
+    """As that of pandas: it gives the names of its columns."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [(DataFrame(), r"to_dict\(\"records\"\)"), (StringIO('{"prompt": "one"}\n'), "source is an open file")],
+)
+async def test_what_would_give_other_things_than_its_rows(
+    provider: AsyncProvider, tmp_path: Path, source: Any, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
         await run_batch(source, tmp_path / "out.jsonl", provider)
     assert list(tmp_path.iterdir()) == []
 
