@@ -177,7 +177,7 @@ class Job:
         """Send nothing more; wait for what is under way, and say so: it may take a while."""
         sent = self._run.tally.snapshot().in_flight  # of the rows under way, others wait for their turn
         if sent and self._run.stopped is None and self._settings.progress != "json":  # which a program reads
-            said = f"interrupted: waiting for {sent:,} rows under way, {DRAIN_SECONDS:.0f} s at most"
+            said = f"interrupted: waiting for {sent:,} row{'s' * (sent != 1)} under way, {DRAIN_SECONDS:.0f} s at most"
             say(f"{said}; once more stops at once")
         self._stop("interrupt", "it was interrupted; the same command goes on from here.")
 

@@ -243,8 +243,9 @@ def bad_lines_said(checked: Checked) -> str:
     """What is wrong with the input, in words."""
     shown = "\n".join(f"  line {bad.line}: {bad.reason}" for bad in checked.bad[:_SHOWN])
     more = f"\n  … and {checked.bad_count - _SHOWN:,} more" if checked.bad_count > _SHOWN else ""
+    are = "is no request" if checked.bad_count == 1 else "are no requests"
     return (
-        f"{checked.bad_count:,} of the input's lines are no requests; nothing was sent.\n{shown}{more}\n"
+        f"{checked.bad_count:,} of the input's lines {are}; nothing was sent.\n{shown}{more}\n"
         'Mend them, or leave them out with on_bad_line="skip" (--on-bad-line skip).'
     )
 

@@ -218,7 +218,7 @@ def _estimates(checked: Checked, price: Price | None) -> list[str]:
         f"bad lines: {checked.bad_count:,}",
         f"prompt tokens: about {prompt:,} (a token for four characters)",
         f"answer tokens: at most {answers:,}"
-        + (f" and those of {unbounded:,} rows without max_tokens" * bool(unbounded)),
+        + (f" and those of {unbounded:,} row{'s' * (unbounded != 1)} without max_tokens" * bool(unbounded)),
     ]
     if price is not None:
         least, most = price.cost(prompt, 0), price.cost(prompt, answers)
@@ -236,7 +236,7 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     if result.failed_earlier:
         parts.append(f"{result.failed_earlier:,} failed for good earlier (--retry-permanent tries them again)")
     if result.skipped:
-        parts.append(f"{result.skipped:,} were answered earlier")
+        parts.append(f"{result.skipped:,} {'was' if result.skipped == 1 else 'were'} answered earlier")
     if result.bad_lines:
         parts.append(f"{result.bad_lines:,} bad line{'s' * (result.bad_lines != 1)} left out")
     if result.cost is not None:

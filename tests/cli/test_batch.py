@@ -85,6 +85,7 @@ def test_exit_2_when_rows_failed(command: Command, server: FaultServer) -> None:
     assert ended.code == 2
     assert "1 answered, 1 failed for good earlier (--retry-permanent tries them again), 18 were answered" in ended.err
     assert command.run("--retry-permanent", "--progress", "off").code == 0
+    assert command.run("--limit", "1", "--progress", "off").err.endswith(" 0 answered, 1 was answered earlier\n")
 
 
 @pytest.mark.parametrize(
@@ -279,8 +280,8 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     write_rows(command.input, [{"prompt": "a"}, 7])
     ended = command.run("--dry-run", "--price", "1,1")
     assert ended.code == 1
-    assert "answer tokens: at most 0 and those of 1 rows without max_tokens" in ended.out
-    assert "line 2" in ended.err
+    assert "answer tokens: at most 0 and those of 1 row without max_tokens" in ended.out
+    assert ended.err.startswith("1 of the input's lines is no request; nothing was sent.\n  line 2: ")
     assert command.run("--dry-run", "--on-bad-line", "skip").code == 0
     assert os.listdir(command.input.parent) == ["in.jsonl"]
     assert not server.requests
