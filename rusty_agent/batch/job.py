@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,12 +44,12 @@ __all__ = ["BatchResult", "Job", "JobSettings", "is_closed", "outlast"]
 T = TypeVar("T")
 
 
-async def outlast(running: asyncio.Future[T], *, cancel: bool = False) -> None:
+async def outlast(running: asyncio.Future[T], *, on_cancel: Callable[[], object] = lambda: None) -> None:
     """Wait until it is done, however often the waiting is cancelled: what it uses must not be given up before.
 
     Args:
         running: What is under way.
-        cancel: Whether the first cancellation is to reach it.
+        on_cancel: Called at the first cancellation.
 
     Raises:
         asyncio.CancelledError: The waiting was cancelled. What came of `running` is of no interest then.
@@ -58,8 +59,8 @@ async def outlast(running: asyncio.Future[T], *, cancel: bool = False) -> None:
         try:
             await asyncio.wait([running])
         except asyncio.CancelledError as error:
-            if cancel and cancelled is None:
-                running.cancel()
+            if cancelled is None:
+                on_cancel()
             cancelled = error
     if cancelled is not None:
         if not running.cancelled():
@@ -167,7 +168,7 @@ class Job:
             self._results = self._open(settings.files.output, closing)
             self._errors = self._open(settings.files.errors, closing)
             task = self._task = asyncio.ensure_future(self._work_off())
-            await outlast(task, cancel=True)  # what is done is kept
+            await outlast(task, on_cancel=task.cancel)  # what is done is kept
             if not task.cancelled():
                 task.result()
             elif self._run.stopped is None:  # by neither us nor the caller: not all of it was done

@@ -90,6 +90,7 @@ def make_plan(
     fresh: bool = False,
     retry_permanent: bool = False,
     allow_changed: bool = False,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> Plan:
     """Check the input, and find out what is left to do. The batch's lock is held.
 
@@ -100,6 +101,7 @@ def make_plan(
         files: The batch's files.
         parameters: What the answers depend on, for the manifest; that of the template is added.
         template: As `run_batch`'s, and so on.
+        given_up: As `open_source`'s.
 
     Raises:
         BatchError: The input has bad lines, it or the parameters have changed, or a file cannot be used.
@@ -110,7 +112,7 @@ def make_plan(
     now = Manifest(None, None, None, {**parameters, "template": template})
     rows = checked = total = None
     if isinstance(source, str | PathLike):
-        rows = open_source(source, template=made, spool_folder=files.output.parent)
+        rows = open_source(source, template=made, spool_folder=files.output.parent, given_up=given_up)
         if rows.delimiter is not None:
             now = evolve(now, parameters={**now.parameters, "delimiter": rows.delimiter})
         sha256, size = rows.digest()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -127,6 +128,7 @@ async def run_batch(
         refuse_foreign_report(report)
     with signals, Lock(settings.files.lock):
         started = time.time()
+        given_up = threading.Event()
         plan = await _to_its_end(
             make_plan,
             source,
@@ -138,6 +140,8 @@ async def run_batch(
             fresh=fresh,
             retry_permanent=retry_permanent,
             allow_changed=allow_changed,
+            given_up=given_up.is_set,
+            on_cancel=given_up.set,
         )
         signals.begin()
         await job.run(source, plan)
@@ -182,9 +186,11 @@ def _described(provider: AsyncProvider, parameters: Parameters) -> dict[str, Any
     return {"model": provider.model, "url": str(provider._url.with_query(None)), **given}
 
 
-async def _to_its_end(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+async def _to_its_end(
+    function: Callable[..., T], *arguments: Any, on_cancel: Callable[[], object] = lambda: None, **options: Any
+) -> T:
     """Run what blocks in a thread. A cancellation waits for its end: the thread needs the lock until then."""
     loop = asyncio.get_running_loop()  # whose future is no task: nobody else finds it and cancels it
     running = loop.run_in_executor(None, partial(function, *arguments, **options))
-    await outlast(running)
+    await outlast(running, on_cancel=on_cancel)
     return running.result()

@@ -19,7 +19,7 @@ import threading
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from os import PathLike
@@ -43,12 +43,17 @@ MAX_LINE_BYTES = 64 * 2**20
 _BLOCK = 2**18
 _BOM = b"\xef\xbb\xbf"
 _LOOK_EVERY = 1000  # lines
+_ASK_SECONDS = 0.1
 _GZIP = b"\x1f\x8b"
 _PROMPT_COLUMN = Template("{prompt}")
 
 
 def open_source(
-    source: str | PathLike[str], *, template: Template | None = None, spool_folder: str | PathLike[str] | None = None
+    source: str | PathLike[str],
+    *,
+    template: Template | None = None,
+    spool_folder: str | PathLike[str] | None = None,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> FileSource:
     """The source of rows for a path, or for standard input.
 
@@ -57,18 +62,20 @@ def open_source(
             else is lines of JSON. Gzip is recognised by its first bytes.
         template: Makes the prompts from the columns. A table without one needs a column `prompt`.
         spool_folder: Where to put what cannot be read twice. Default: the system's folder for temporary files.
+        given_up: Asked while that is waited for, which may be for ever: whether nobody wants it any more.
 
     Raises:
-        BatchError: It cannot be read.
+        BatchError: It cannot be read, or was given up.
     """
     if source == "-":
-        stdin: BinaryIO | None = getattr(sys.stdin, "buffer", None)
+        stdin = getattr(sys.stdin, "buffer", None)
         if stdin is None or stdin.closed:
             raise BatchError("standard input is closed: redirect a file into it, or name the file instead of -")
-        return FileSource(Path("standard input"), template, _spooled(stdin, "standard input", spool_folder))
+        return FileSource(Path("standard input"), template, _spooled(stdin, "standard input", spool_folder, given_up))
     path = Path(source)
     with _open(path) as file:
-        return FileSource(path, template, None if file.seekable() else _spooled(file, str(path), spool_folder))
+        spool = None if file.seekable() else _spooled(file, str(path), spool_folder, given_up)
+        return FileSource(path, template, spool)
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -80,17 +87,13 @@ def _open(path: Path) -> io.BufferedReader:
         ) from error
 
 
-def _spooled(file: BinaryIO, name: str, folder: str | PathLike[str] | None) -> BinaryIO:
+def _spooled(file: Any, name: str, folder: str | PathLike[str] | None, given_up: Callable[[], bool]) -> BinaryIO:
     """A copy of what cannot be read twice."""
     try:
         with ExitStack() as on_failure:
             spool = on_failure.enter_context(tempfile.TemporaryFile(dir=folder))
-            read: Callable[[int], bytes | None] = file.read
-            while (data := read(_BLOCK)) != b"":
-                if data is None:  # standard input is non-blocking, and nothing is there yet
-                    select.select([file], [], [])
-                else:
-                    spool.write(data)
+            while data := _next_block(file, name, given_up):
+                spool.write(data)
             spool.flush()
             on_failure.pop_all()
             return spool
@@ -100,6 +103,16 @@ def _spooled(file: BinaryIO, name: str, folder: str | PathLike[str] | None) -> B
             f"{name} cannot be copied to {where}, which is needed to read it twice: {error.strerror or error}. "
             "Make room there, or save it as a file and name that."
         ) from error
+
+
+def _next_block(file: Any, name: str, given_up: Callable[[], bool]) -> bytes:
+    """What comes next, or nothing at the end. A thread that waits in `read` could not be told that it waits in vain."""
+    with suppress(OSError, ValueError):  # no descriptor, or Windows, where only sockets can be asked
+        while not select.select([file], [], [], _ASK_SECONDS)[0]:
+            if given_up():
+                raise BatchError(f"{name} was given up before its end.")
+    data: bytes = file.read1(_BLOCK)
+    return data
 
 
 class _SpoolReader(io.RawIOBase):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -189,6 +191,19 @@ async def test_cancellations_keep_the_lock_until_the_planning_has_ended(
         await running
     with Lock(tmp_path / "out.lock"):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes cannot be waited for")
+async def test_a_cancellation_waits_for_no_end_of_standard_input(
+    provider: AsyncProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb") as stdin, os.fdopen(theirs, "wb", 0) as writing:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stdin))
+        writing.write(b'"a"\n')
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(run_batch("-", tmp_path / "out.jsonl", provider), 0.2)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.lock"]
 
 
 async def test_the_manifest_holds_what_answers_depend_on_and_no_secret(provider: AsyncProvider, tmp_path: Path) -> None:

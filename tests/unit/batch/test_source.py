@@ -375,7 +375,9 @@ def test_an_interrupted_copy_leaves_nothing_open(tmp_path: Path, monkeypatch: py
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(closed=False, read=interrupt)))
+    monkeypatch.setattr(
+        sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(closed=False, read1=interrupt, fileno=interrupt))
+    )
     with pytest.raises(KeyboardInterrupt):  # a file left open would be a ResourceWarning, which is an error
         open_source("-", spool_folder=tmp_path)
 
