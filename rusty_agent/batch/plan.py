@@ -109,58 +109,55 @@ def make_plan(
     """
     made = None if template is None else Template(template)
     before = None if fresh else Manifest.load(files.manifest)
-    now = Manifest(None, None, None, {**parameters, "template": template})
-    rows = checked = total = None
+    told = {**parameters, "template": template}
+    rows = None
     if isinstance(source, str | PathLike):
         rows = open_source(source, template=made, spool_folder=files.output.parent, given_up=given_up)
-        if rows.delimiter is not None:
-            now = evolve(now, parameters={**now.parameters, "delimiter": rows.delimiter})
-        sha256, size = rows.digest()
-        total = _found_good(before, sha256, template, rows.delimiter)
-        if total is None:
-            checked = rows.check(limit=limit)
-            total = checked.rows
-        good = checked is None or not (checked.bad_count or limit)
-        now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total if good else None)
+        now, found = _look_at_file(rows, before, told, limit)
+        total: int | None = found.rows
+    elif isinstance(source, Sequence):  # which can be read twice, and so be known again
+        now, found = Manifest(*_digest(source), len(source), told), _checked(source, made, limit)
+        total = found.rows
     else:
+        now, found = Manifest(None, None, None, told), Checked()
         total = len(source) if isinstance(source, Sized) else None
-        if isinstance(source, Sequence):  # which can be read twice, and so be known again
-            sha256, size = _digest(source)
-            now = evolve(now, input_sha256=sha256, input_bytes=size, rows=total)
-            checked = _checked(source, made, limit)
-            total = checked.rows
-    changed = before is not None and before.input_sha256 != now.input_sha256
     if before is not None and not allow_changed:
         _refuse_changes(files, before.changes(now))
-    found = checked or Checked()
     if on_bad_line == "fail" and found.bad_count:
         raise BatchError(bad_lines_said(found))
     refuse_foreign(files)
-    doubtful = not fresh and (before is None or changed)
+    unlike = before is None or before.input_sha256 != now.input_sha256
     once = now.input_sha256 is None
-    index = scan(files, retry_permanent=retry_permanent, keep_marks=doubtful or once)
-    retold = before is not None and before.parameters.get("template") != template  # so that marks say nothing
-    if doubtful and (index.done or index.permanent):
-        given = _parsed(rows, source, made)
-        _refuse_to_guess(index, given, lambda: before is not None and retold and _continues(before, rows or source))
+    retold = before if before is not None and before.parameters.get("template") != template else None
+    index = scan(files, retry_permanent=retry_permanent, keep_marks=not fresh and (unlike or once))
     if fresh:
         index = _begin_anew(files)
+    elif unlike and (index.done or index.permanent):
+        _refuse_others(rows or source, made, index, retold)
     repair(files, index)
     if index.done or index.failed:
-        now = evolve(now, moved=before is None or before.moved or changed or once)
+        now = evolve(now, moved=unlike or once or (before is not None and before.moved))
     now.save(files.manifest)
     if total is not None and limit is not None:
         total = min(limit, total)
-    known, index.marks = index.marks if once and not retold else None, {}  # they are large
+    known, index.marks = index.marks if once and retold is None else None, {}  # they are large
     return Plan(rows, index, total, made, found.bad_count, found.repeated, now.moved, known)
 
 
-def _found_good(before: Manifest | None, sha256: str, template: str | None, delimiter: str | None) -> int | None:
-    """How many rows the input has, if an earlier run has read it the same way and found all of it good."""
-    if before is None or before.input_sha256 != sha256:
-        return None
-    read = before.parameters.get("template"), before.parameters.get("delimiter")
-    return before.rows if read == (template, delimiter) else None
+def _look_at_file(
+    rows: FileSource, before: Manifest | None, parameters: dict[str, Any], limit: int | None
+) -> tuple[Manifest, Checked]:
+    """What a file is, and what its rows are; not looked at if an earlier run, reading alike, has found all good."""
+    if rows.delimiter is not None:
+        parameters = {**parameters, "delimiter": rows.delimiter}
+    now = Manifest(*rows.digest(), None, parameters)
+    read_alike = before is not None and all(
+        before.parameters.get(name) == parameters.get(name) for name in ("template", "delimiter")
+    )
+    if before is not None and read_alike and before.rows is not None and before.input_sha256 == now.input_sha256:
+        return evolve(now, rows=before.rows), Checked(rows=before.rows)
+    found = rows.check(limit=limit)
+    return evolve(now, rows=None if found.bad_count or limit else found.rows), found
 
 
 def _digest(rows: Sequence[Any]) -> tuple[str, int]:
@@ -173,19 +170,19 @@ def _digest(rows: Sequence[Any]) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _refuse_to_guess(index: Index, given: Iterable[Row | BadLine], continues: Callable[[], bool]) -> None:
+def _refuse_others(source: Any, template: Template | None, index: Index, retold: Manifest | None) -> None:
     """Rows without a name are known by their line: where another row stands there now, none is known any more.
 
     So is a name that is the number of a line which was answered when it had none. Marks say nothing where the template
-    has changed; then the input may only have grown.
+    has changed, since what was run is `retold`; then the input may only have grown.
     """
     answered = index.done | index.permanent
-    for row in given:
+    for row in _parsed(source, template):
         if isinstance(row, BadLine) or row.custom_id not in answered:
             continue
         answered.remove(row.custom_id)  # a later one with the same name is a bad line
         if is_another(row, index.marks):
-            if continues():
+            if retold is not None and _continues(retold, source):
                 return
             raise moved(row.line)
 
@@ -204,10 +201,10 @@ def moved(line: int) -> BatchError:
     )
 
 
-def _parsed(rows: FileSource | None, source: Any, template: Template | None) -> Iterable[Row | BadLine]:
+def _parsed(source: Any, template: Template | None) -> Iterable[Row | BadLine]:
     """The rows of what can be read more than once; of anything else none."""
-    if rows is not None:
-        return rows.rows()
+    if isinstance(source, FileSource):
+        return source.rows()
     if isinstance(source, Sequence):
         return (parse_row(value, line, template=template, check=False) for line, value in enumerate(source, 1))
     return ()

@@ -221,7 +221,7 @@ async def test_an_input_that_changes_while_it_is_worked_on_is_told(place: Place,
     place.server.answer(change)
     with pytest.raises(BatchError, match="changed while it was read"):
         await place.run(rows, concurrency=1)
-    with pytest.raises(BatchError, match=r"the input changed|no requests"):
+    with pytest.raises(BatchError, match=r"the input changed|no request"):
         await place.run()
 
 
@@ -883,7 +883,7 @@ async def test_a_table_whose_name_tells_another_form_is_looked_at_anew(place: Pl
     place.input = place.input.rename(place.input.with_suffix(".csv"))
     with pytest.raises(BatchError, match="parameter delimiter"):
         await place.run()
-    with pytest.raises(BatchError, match="no requests"):
+    with pytest.raises(BatchError, match="no request;"):
         await place.run(allow_changed=True)
 
 
