@@ -138,8 +138,7 @@ class Job:
             Exception: What the source raised, or the progress function.
         """
         settings = self._settings
-        self._index = plan.index
-        self._bad_lines = plan.bad_lines
+        self._plan = plan
         if not plan.index.done:
             self._rule.hopeless_after = HOPELESS_AFTER
         self._feed = Feed(
@@ -190,17 +189,8 @@ class Job:
 
     def sum_up(self, started: float, report: str | Path | None) -> BatchResult:
         """Make the files tidy; write the summary, and the report if there is to be one."""
-        files, tally, feed, stopped = self._settings.files, self._run.tally, self._feed, self._run.stopped
-        drop_superseded(files, self._index.done)
-        tried = feed.skipped + feed.failed_earlier + tally.snapshot().finished
-        all_tried = tally.total is not None and tried >= tally.total and feed.bad_lines >= self._bad_lines
-        if stopped is not None and stopped.reason in ("budget", "interrupt") and all_tried:
-            stopped = None  # there was nothing left to be stopped
-        if stopped is None:
-            self._count_passed()
-            tally.total = tried
-            if self._settings.sort:
-                sort_output(files, feed.lines)
+        files, tally = self._settings.files, self._run.tally
+        stopped = self._tidy_up()
         told = summary(
             tally,
             model=self._provider.model,
@@ -208,14 +198,13 @@ class Job:
             started=started,
             ended=time.time(),
             stopped=None if stopped is None else stopped.reason,
-            bad_lines=feed.bad_lines,
+            bad_lines=self._feed.bad_lines,
             finish_reasons=self._finish_reasons,
-            input=feed.name,
+            input=self._feed.name,
             output=str(files.output),
         )
         now = tally.snapshot()
-        idle = stopped is None and not now.finished
-        kept = idle and self._is_summed_up(told)
+        kept = stopped is None and not now.finished and self._is_summed_up(told)
         if report is not None and not (kept and Path(report).exists()):
             replace_atomically(Path(report), [report_html(told, tally).encode("utf-8", "replace")])
         if not kept:  # last: a kill before it leaves the one of an earlier run, which does not cover this one
@@ -226,12 +215,26 @@ class Job:
             failed=now.failed,
             skipped=now.skipped - now.failed_earlier,
             failed_earlier=now.failed_earlier,
-            bad_lines=feed.bad_lines,
+            bad_lines=self._feed.bad_lines,
             stopped=None if stopped is None else stopped.reason,
             message=None if stopped is None else stopped.message,
             cost=now.cost,
             summary=told,
         )
+
+    def _tidy_up(self) -> RunStoppedError | None:
+        """Leave in the files what counts, and count it; what stopped the run, if it was stopped before its end."""
+        files, tally, feed, stopped = self._settings.files, self._run.tally, self._feed, self._run.stopped
+        drop_superseded(files, self._plan.index.done)
+        tried = feed.skipped + feed.failed_earlier + tally.snapshot().finished
+        all_tried = tally.total is not None and tried >= tally.total and feed.bad_lines >= self._plan.bad_lines
+        if stopped is not None and not (stopped.reason in ("budget", "interrupt") and all_tried):
+            return stopped
+        self._count_passed()
+        tally.total = tried
+        if self._settings.sort:
+            sort_output(files, feed.lines)
+        return None  # also where there was nothing left to be stopped
 
     def _is_summed_up(self, told: dict[str, Any]) -> bool:
         """Whether the summary that is there covers all that this run has found done: then it tells more."""
@@ -272,8 +275,8 @@ class Job:
             if settings.sync == "row":
                 await self._errors.commit()
             raise
-        if self._index.failed:  # only then can it have an error line from before
-            self._index.done.add(row.custom_id)
+        if self._plan.index.failed:  # only then can it have an error line from before
+            self._plan.index.done.add(row.custom_id)
         reason = result.finish_reason
         self._finish_reasons[reason] = self._finish_reasons.get(reason, 0) + 1
         self._spend(result.usage)
