@@ -84,19 +84,16 @@ class Index:
         done: Every `custom_id` with a result in the output.
         permanent: Every other one whose last error is permanent; none if those are to be tried again.
         failed: How many rows have errors and no result.
-        damaged: Lines of both files that are no lines of a batch, and errors in the output.
-        duplicates: Lines of both files whose row has another line, which counts.
-        useless_results: Where the damaged lines and the duplicates of the output start.
-        useless_errors: The same of the errors file; and its lines about bad lines of the input, since each run looks
-            for those anew and writes down what it finds.
+        useless_results: Where the lines of the output start that are no results of a batch, or have an earlier one of
+            the same row.
+        useless_errors: Where the lines of the errors file start that are damaged, overtaken, or about bad lines of the
+            input, since each run looks for those anew and writes down what it finds.
         marks: As those of `Failures`, of the rows in both files; those with a result count first.
     """
 
     done: set[str] = field(factory=set)
     permanent: set[str] = field(factory=set)
     failed: int = 0
-    damaged: int = 0
-    duplicates: int = 0
     useless_results: array[int] = field(factory=_starts)
     useless_errors: array[int] = field(factory=_starts)
     marks: dict[str, str] = field(factory=dict)
@@ -115,27 +112,23 @@ def scan(files: Files, *, retry_permanent: bool = False, keep_marks: bool = Fals
     """
     index = Index()
     begun = files.manifest.exists()  # it is written before any line
-    done, useless = index.done, index.useless_results
+    done, useless, damaged = index.done, index.useless_results, 0
     for start, _, line in read_lines(files.output):
         told = identify(line)
         if told is None or told.failed:
-            index.damaged += 1
+            damaged += 1
         elif told.custom_id not in done:
             done.add(told.custom_id)
             if keep_marks:
                 _keep_mark(told, index.marks)
             continue
-        else:
-            index.duplicates += 1
         useless.append(start)
-    _expect_ours(files.output, begun, good=len(done), damaged=index.damaged)
+    _expect_ours(files.output, begun, good=len(done), damaged=damaged)
     failures = survey(files.errors, keep_marks=keep_marks)
     index.marks = {**failures.marks, **index.marks}
     _expect_ours(files.errors, begun, good=len(failures.last) + len(failures.bad_lines), damaged=failures.damaged)
     if failures.results:  # which would be dropped as if they were errors
         raise BatchError(f"{files.errors} holds answers, so it is left alone. Name another output, or move it away.")
-    index.damaged += failures.damaged
-    index.duplicates += len(failures.useless) - failures.damaged
     index.useless_errors = failures.useless + failures.bad_lines
     for custom_id, place in failures.last.items():
         if custom_id not in done:

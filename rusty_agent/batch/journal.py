@@ -60,7 +60,6 @@ class Journal:
         self._on_error = on_error
         self._buffer: list[bytes] = []
         self._buffered = 0  # bytes in _buffer
-        self._written = 0  # lines
         self._unsynced = 0  # lines that no sync, begun or done, covers
         self._durable = 0  # bytes from the file's beginning; what an earlier run left may not be
         self._timer: asyncio.TimerHandle | None = None
@@ -75,11 +74,6 @@ class Journal:
             raise BatchError(
                 f"{path} cannot be opened for writing: {error.strerror or error}. Name an output where you may write."
             ) from error
-
-    @property
-    def lines(self) -> int:
-        """Lines appended since opening, without those that a failure kept from the file."""
-        return self._written + len(self._buffer)
 
     @property
     def size(self) -> int:
@@ -160,7 +154,6 @@ class Journal:
             count, done = self._cut_back(data[:done].tobytes())
             self._fail(error)
         self._size += done
-        self._written += count
         self._unsynced += count
         self._plan_sync()
 

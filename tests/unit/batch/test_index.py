@@ -11,16 +11,20 @@ from hypothesis import strategies as st
 
 from rusty_agent.batch import index as module
 from rusty_agent.batch.files import Files
-from rusty_agent.batch.index import read_lines, repair, scan
+from rusty_agent.batch.index import Index, read_lines, repair, scan
 from rusty_agent.errors import BatchError
 
 from .lines import HOLE, batch, failure, refusal, result, unsynced
 
 
+def useless(index: Index) -> int:
+    return len(index.useless_results) + len(index.useless_errors)
+
+
 def test_nothing_yet(tmp_path: Path) -> None:
     for files in (batch(tmp_path), batch(tmp_path, [], [])):
         index = scan(files)
-        assert (index.done, index.permanent, index.failed, index.damaged) == (set(), set(), 0, 0)
+        assert (index.done, index.permanent, index.failed, useless(index)) == (set(), set(), 0, 0)
         assert repair(files, index) == 0
 
 
@@ -41,7 +45,7 @@ def test_done_failed_and_failed_for_good(tmp_path: Path) -> None:
     index = scan(files)
     assert index.done == {"a", "é", "later"}
     assert index.permanent == {"c", "e"}
-    assert (index.failed, index.damaged, index.duplicates) == (4, 0, 2)
+    assert (index.failed, useless(index)) == (4, 2)
     assert scan(files, retry_permanent=True).permanent == set()
     assert scan(files, retry_permanent=True).failed == 4
 
@@ -71,12 +75,12 @@ def test_holes_are_dropped_and_nothing_else(tmp_path: Path, hole: bytes) -> None
     files = batch(tmp_path, [result("a"), hole, result("b"), hole], [hole, failure("c")])
     files.manifest.touch()
     index = scan(files)
-    assert (index.done, index.failed, index.damaged, index.duplicates) == ({"a", "b"}, 1, 3, 0)
+    assert (index.done, index.failed, useless(index)) == ({"a", "b"}, 1, 3)
     assert repair(files, index) == 3
     assert files.output.read_bytes() == result("a") + b"\n" + result("b") + b"\n"
     assert files.errors.read_bytes() == failure("c") + b"\n"
     assert repair(files, index) == 0  # what the index knew of places is spent
-    assert scan(files).damaged == 0
+    assert useless(scan(files)) == 0
 
 
 def test_the_first_result_and_the_last_error_stay(tmp_path: Path) -> None:
@@ -86,7 +90,7 @@ def test_the_first_result_and_the_last_error_stay(tmp_path: Path) -> None:
         [failure("c"), failure("d"), failure("c", permanent=True)],
     )
     index = scan(files)
-    assert (index.damaged, index.duplicates) == (0, 3)
+    assert useless(index) == 3
     assert repair(files, index) == 3
     assert files.output.read_bytes() == result("a", text="first") + b"\n" + result("b") + b"\n"
     assert files.errors.read_bytes() == failure("d") + b"\n" + failure("c", permanent=True) + b"\n"
@@ -96,7 +100,7 @@ def test_bad_lines_of_the_input_are_no_rows_and_are_forgotten(tmp_path: Path) ->
     kept = failure("bad line 2", permanent=True)
     files = batch(tmp_path, [], [refusal(2), kept, refusal(3)])
     index = scan(files)
-    assert (index.permanent, index.failed, index.damaged, index.duplicates) == ({"bad line 2"}, 1, 0, 0)
+    assert (index.permanent, index.failed, useless(index)) == ({"bad line 2"}, 1, 2)
     assert repair(files, index) == 2
     assert files.errors.read_bytes() == kept + b"\n"
 
@@ -114,7 +118,7 @@ def test_a_torn_tail_is_no_line(tmp_path: Path) -> None:
     with files.output.open("ab") as file:
         file.write(result("b"))  # whole but for its newline, and yet it will be cut off
     index = scan(files)
-    assert (index.done, index.damaged) == ({"a"}, 0)
+    assert (index.done, useless(index)) == ({"a"}, 0)
 
 
 @pytest.mark.parametrize("tail", [b"", b"tail without an end"])
@@ -129,7 +133,7 @@ def test_a_line_beyond_the_cap_is_damage_and_is_not_held(
     with files.output.open("ab") as file:
         file.write(tail * 100)
     index = scan(files)
-    assert (index.done, index.damaged) == ({"a", "b"}, 1)
+    assert (index.done, useless(index)) == ({"a", "b"}, 1)
     ends = [(start, end) for start, end, _ in read_lines(files.output)]
     assert ends[1] == (ends[0][1], ends[0][1] + len(long) + 1) == (ends[0][1], ends[2][0])
     assert max(len(line) for _, _, line in read_lines(files.output)) < 1000
@@ -159,11 +163,12 @@ def test_repairing_keeps_each_row_once_and_changes_no_verdict(
     with files.output.open("ab") as file:
         file.write(tail.replace(b"\n", b" "))
     before = scan(files)
+    expected = useless(before)
     with unsynced():
         dropped = repair(files, before)
-    assert dropped == before.damaged + before.duplicates
+    assert dropped == expected
     after = scan(files)
-    assert (after.damaged, after.duplicates) == (0, 0)
+    assert useless(after) == 0
     assert (after.done, after.permanent, after.failed) == (before.done, before.permanent, before.failed)
     assert len(list(read_lines(files.output))) == len(after.done)
     assert len(list(read_lines(files.output))) + len(list(read_lines(files.errors))) + dropped == (
@@ -210,7 +215,7 @@ def test_lines_of_others_among_ours_are_left_alone_unless_a_batch_has_begun(
         scan(files)
     assert path.read_bytes() == before
     files.manifest.touch()
-    assert scan(files).damaged == 1
+    assert useless(scan(files)) == 1
 
 
 @pytest.mark.parametrize("data", [b"", b'{"id":"batch_r', b"{", HOLE, b'{"id":\0\0\0', result("a")])
