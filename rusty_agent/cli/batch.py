@@ -229,10 +229,9 @@ def _estimates(checked: Checked, price: Price | None) -> list[str]:
 
 def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     parts = [f"{result.done:,} answered"]
-    failed = result.failed + result.failed_earlier
     if result.failed:
         kinds = result.summary["failures"]
-        parts.append(f"{result.failed:,} failed" + (f" (most: {max(kinds, key=kinds.get)})" if kinds else ""))
+        parts.append(f"{result.failed:,} failed (most: {max(kinds, key=kinds.get)})")
     if result.failed_earlier:
         parts.append(f"{result.failed_earlier:,} failed for good earlier (--retry-permanent tries them again)")
     if result.skipped:
@@ -242,7 +241,7 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     if result.cost is not None:
         parts.append(f"${result.cost:,.4f}")
     said = ", ".join(parts)
-    if failed or result.bad_lines:
+    if result.failed or result.failed_earlier or result.bad_lines:
         from pathlib import Path
 
         from ..batch.files import Files
