@@ -128,19 +128,19 @@ def make_plan(
     refuse_foreign(files)
     unlike = before is None or before.input_sha256 != now.input_sha256
     once = now.input_sha256 is None
-    retold = before if before is not None and before.parameters.get("template") != template else None
+    retold = before is not None and (before.retold or before.parameters.get("template") != template)
     index = scan(files, retry_permanent=retry_permanent, keep_marks=not fresh and (unlike or once))
     if fresh:
         index = _begin_anew(files)
     elif unlike and (index.done or index.permanent):
-        _refuse_others(rows or source, made, index, retold)
+        _refuse_others(rows or source, made, index, before if retold else None)
     repair(files, index)
     if index.done or index.failed:
-        now = evolve(now, moved=unlike or once or (before is not None and before.moved))
+        now = evolve(now, moved=unlike or once or (before is not None and before.moved), retold=retold)
     now.save(files.manifest)
     if total is not None and limit is not None:
         total = min(limit, total)
-    known, index.marks = index.marks if once and retold is None else None, {}  # they are large
+    known, index.marks = index.marks if once and not retold else None, {}  # they are large
     return Plan(rows, index, total, made, found.bad_count, found.repeated, now.moved, known)
 
 
@@ -174,7 +174,7 @@ def _refuse_others(source: Any, template: Template | None, index: Index, retold:
     """Rows without a name are known by their line: where another row stands there now, none is known any more.
 
     So is a name that is the number of a line which was answered when it had none. Marks say nothing where the template
-    has changed, since what was run is `retold`; then the input may only have grown.
+    has changed since they were answered; then the input may only have grown since the run before, `retold`.
     """
     answered = index.done | index.permanent
     for row in _parsed(source, template):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from rusty_agent import Limits, RetryPolicy
 from rusty_agent.batch.job import Job
 from rusty_agent.batch.lock import Lock
+from rusty_agent.batch.runner import run_batch
 from rusty_agent.errors import BatchError
 from rusty_agent.progress.tally import Progress
 from rusty_agent.testing import Answer, Hang, Received, answer, error, stream
@@ -306,6 +307,24 @@ async def test_another_template_is_checked_anew(place: Place) -> None:
     with pytest.raises(BatchError, match=r"line 2: the template needs the column 'b'"):
         await place.run(template="{b}", allow_changed=True)
     assert asked(place.server) == ["x", "z"]
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+async def test_rows_may_be_appended_after_the_template_has_changed(
+    place: Place, kind: Callable[[list[dict[str, str]]], Any]
+) -> None:
+    async def run(template: str, *columns: str) -> tuple[int, int]:
+        rows = kind([{"x": column} for column in columns])
+        async with place.provider() as llm:
+            result = await run_batch(rows, place.output, llm, template=template, allow_changed=True)
+        return result.skipped, result.done
+
+    assert await run("old {x}", "a", "b") == (0, 2)
+    assert await run("new {x}", "a", "b") == (2, 0)
+    assert await run("new {x}", "a", "b", "c") == (2, 1)
+    if kind is list:
+        with pytest.raises(BatchError, match="is not the one that was answered"):
+            await run("new {x}", "b", "c", "d", "e")
 
 
 async def test_fresh_throws_away_what_is_there(place: Place) -> None:
