@@ -109,18 +109,10 @@ def make_plan(
     """
     made = None if template is None else Template(template)
     before = None if fresh else Manifest.load(files.manifest)
-    told = {**parameters, "template": template}
     rows = None
     if isinstance(source, str | PathLike):
         rows = open_source(source, template=made, spool_folder=files.output.parent, given_up=given_up)
-        now, found = _look_at_file(rows, before, told, limit)
-        total: int | None = found.rows
-    elif isinstance(source, Sequence):  # which can be read twice, and so be known again
-        now, found = Manifest(*_digest(source), len(source), told), _checked(source, made, limit)
-        total = found.rows
-    else:
-        now, found = Manifest(None, None, None, told), Checked()
-        total = len(source) if isinstance(source, Sized) else None
+    now, found, total = _look(rows or source, before, {**parameters, "template": template}, made, limit)
     if before is not None and not allow_changed:
         _refuse_changes(files, before.changes(now))
     if on_bad_line == "fail" and found.bad_count:
@@ -138,10 +130,31 @@ def make_plan(
     if index.done or index.failed:
         now = evolve(now, moved=unlike or once or (before is not None and before.moved), retold=retold)
     now.save(files.manifest)
-    if total is not None and limit is not None:
-        total = min(limit, total)
-    known, index.marks = index.marks if once and not retold else None, {}  # they are large
-    return Plan(rows, index, total, made, found.bad_count, found.repeated, now.moved, known)
+    marks = index.marks if once and not retold else None
+    index.marks = {}  # they are large
+    return Plan(
+        rows,
+        index,
+        total if total is None or limit is None else min(limit, total),
+        template=made,
+        bad_lines=found.bad_count,
+        repeated=found.repeated,
+        moved=now.moved,
+        marks=marks,
+    )
+
+
+def _look(
+    source: Any, before: Manifest | None, parameters: dict[str, Any], template: Template | None, limit: int | None
+) -> tuple[Manifest, Checked, int | None]:
+    """What is to be run, what a look at its rows has found if they can be read twice, and how many there are."""
+    if isinstance(source, FileSource):
+        now, found = _look_at_file(source, before, parameters, limit)
+    elif isinstance(source, Sequence):
+        now, found = Manifest(*_digest(source), len(source), parameters), _checked(source, template, limit)
+    else:
+        return Manifest(None, None, None, parameters), Checked(), len(source) if isinstance(source, Sized) else None
+    return now, found, found.rows
 
 
 def _look_at_file(
