@@ -614,7 +614,13 @@ async def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(place: Place
     assert (result.done, result.skipped) == (6, 4)
 
 
-async def test_a_provider_that_is_closed_meanwhile_stops_the_run_and_fails_no_row(place: Place) -> None:
+@pytest.mark.parametrize(
+    "answered", [said(), Answer((Hang(),)), answer([b"{", Hang()], framing="chunked")], ids=["all", "nothing", "a part"]
+)
+async def test_a_provider_that_is_closed_meanwhile_stops_the_run_and_fails_no_row(
+    place: Place, answered: Answer
+) -> None:
+    place.server.answer(answered)
     provider = place.provider()
 
     async def rows() -> AsyncIterator[dict[str, str]]:
