@@ -110,9 +110,9 @@ def _notes(summary: dict[str, Any]) -> Iterable[str]:
     if summary["stopped"]:
         yield f"The run was stopped before its last row: {summary['stopped']}"
     if summary["truncated"]:
-        yield f"{summary['truncated']:,} answers were cut off at their limit of tokens (finish reason “length”)."
+        yield f"Answers cut off at their limit of tokens (finish reason “length”): {summary['truncated']:,}."
     if summary["rows"]["bad_lines"]:
-        yield f"{summary['rows']['bad_lines']:,} lines of the input are no rows and were left out."
+        yield f"Lines of the input that are no rows and were left out: {summary['rows']['bad_lines']:,}."
 
 
 def _figures(summary: dict[str, Any]) -> Iterable[tuple[str, str, bool]]:
