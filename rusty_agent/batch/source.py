@@ -87,7 +87,9 @@ def _open(path: Path) -> io.BufferedReader:
         ) from error
 
 
-def _spooled(file: Any, name: str, folder: str | PathLike[str] | None, given_up: Callable[[], bool]) -> BinaryIO:
+def _spooled(
+    file: io.BufferedReader, name: str, folder: str | PathLike[str] | None, given_up: Callable[[], bool]
+) -> BinaryIO:
     """A copy of what cannot be read twice."""
     try:
         with ExitStack() as on_failure:
@@ -105,14 +107,13 @@ def _spooled(file: Any, name: str, folder: str | PathLike[str] | None, given_up:
         ) from error
 
 
-def _next_block(file: Any, name: str, given_up: Callable[[], bool]) -> bytes:
+def _next_block(file: io.BufferedReader, name: str, given_up: Callable[[], bool]) -> bytes:
     """What comes next, or nothing at the end. A thread that waits in `read` could not be told that it waits in vain."""
     with suppress(OSError, ValueError):  # no descriptor, or Windows, where only sockets can be asked
         while not select.select([file], [], [], _ASK_SECONDS)[0]:
             if given_up():
                 raise BatchError(f"{name} was given up before its end.")
-    data: bytes = file.read1(_BLOCK)
-    return data
+    return file.read1(_BLOCK)
 
 
 class _SpoolReader(io.RawIOBase):
