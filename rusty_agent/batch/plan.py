@@ -173,7 +173,7 @@ def _look_at_file(
     return evolve(now, rows=None if found.bad_count or limit else found.rows), found
 
 
-def _digest(rows: Sequence[Any]) -> tuple[str, int]:
+def _digest(rows: Iterable[Any]) -> tuple[str, int]:
     """The SHA-256 of rows, in hexadecimal, and how many bytes they take."""
     digest, size = hashlib.sha256(), 0
     for row in rows:
@@ -229,7 +229,7 @@ def _continues(before: Manifest, source: Any) -> bool:
         return False
     if isinstance(source, FileSource):
         return source.continues(before.input_sha256, before.input_bytes)
-    return before.rows is not None and _digest(source[: before.rows])[0] == before.input_sha256
+    return before.rows is not None and _digest(islice(source, before.rows))[0] == before.input_sha256
 
 
 def _checked(rows: Sequence[Any], template: Template | None, limit: int | None) -> Checked:
