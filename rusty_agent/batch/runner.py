@@ -106,21 +106,23 @@ async def run_batch(
     """
     provider = checked_kind(provider, AsyncProvider, "provider")
     settings = JobSettings(
-        Files.of(Path(output)),
-        None if price is None else Price.of(price),
-        budget_usd,
-        sync,
-        stream,
-        sort,
-        on_bad_line,
-        limit,
-        concurrency,
-        progress,
-        dict(parameters),
+        files=Files.of(Path(output)),
+        price=None if price is None else Price.of(price),
+        budget_usd=budget_usd,
+        sync=sync,
+        stream=stream,
+        sort=sort,
+        on_bad_line=on_bad_line,
+        limit=limit,
+        concurrency=concurrency,
+        progress=progress,
+        common=dict(parameters),
     )
-    longest_wait = _check(settings, provider)
+    _check(settings, provider)
+    # This refuses parameters that no request can have.
+    policy = provider._requests.prepare("", whole=True, streamed=stream, **parameters).policy
     check_source(source, template)
-    job = Job(settings, provider, StopRule(max_failures, max_error_rate, longest_wait))
+    job = Job(settings, provider, StopRule(max_failures, max_error_rate, policy.max_retry_after))
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
     refuse_overwriting(settings.files, read, report)  # before the lock: its file is written, too
@@ -148,12 +150,8 @@ async def run_batch(
         return await _to_its_end(job.sum_up, started, report)  # which no signal cuts short
 
 
-def _check(settings: JobSettings, provider: AsyncProvider) -> float:
-    """Refuse what cannot be right before any file is touched: else every row would have to say it.
-
-    Returns:
-        For how many seconds a row may be made to wait by an endpoint.
-    """
+def _check(settings: JobSettings, provider: AsyncProvider) -> None:
+    """Refuse what cannot be right before any file is touched: else every row would have to say it."""
     if is_closed(provider):
         raise ValueError("the provider, or the session that it was given, is closed: make another one")
     for name, value, kind in (("sync", settings.sync, Sync), ("on_bad_line", settings.on_bad_line, OnBadLine)):
@@ -175,8 +173,6 @@ def _check(settings: JobSettings, provider: AsyncProvider) -> float:
     check_names(settings.common, Parameters.__annotations__, "run_batch")
     checked_concurrency(settings.concurrency)
     make_display(settings.progress, Tally())
-    prepared = provider._requests.prepare("", whole=True, streamed=settings.stream, **settings.common)
-    return prepared.policy.max_retry_after
 
 
 def _described(provider: AsyncProvider, parameters: Parameters) -> dict[str, Any]:
