@@ -41,7 +41,6 @@ class Feed:
         lines: The lines of the rows so far, by `custom_id`; None where they are not kept.
         expected_skips: How many rows will be passed over, as far as can be told beforehand: nothing can of a limit's
             rows, of an input that has changed, or of rows that come one by one.
-        name: What the source is called, or None.
     """
 
     def __init__(
@@ -67,7 +66,6 @@ class Feed:
         self.lines: dict[str, int] | None = {} if keep_lines else None
         known = len(plan.index.done) + len(plan.index.permanent)
         self.expected_skips = 0 if plan.moved or limit is not None else known  # it may lie beyond the limit
-        self.name = None if plan.rows is None else plan.rows.name
 
     @asynccontextmanager
     async def rows(self) -> AsyncIterator[Inputs]:

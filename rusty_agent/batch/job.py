@@ -189,7 +189,7 @@ class Job:
 
     def sum_up(self, started: float, report: str | Path | None) -> BatchResult:
         """Make the files tidy; write the summary, and the report if there is to be one."""
-        files, tally = self._settings.files, self._run.tally
+        files, rows, tally = self._settings.files, self._plan.rows, self._run.tally
         stopped = self._tidy_up()
         told = summary(
             tally,
@@ -200,7 +200,7 @@ class Job:
             stopped=None if stopped is None else stopped.reason,
             bad_lines=self._feed.bad_lines,
             finish_reasons=self._finish_reasons,
-            input=self._feed.name,
+            input=None if rows is None else rows.name,
             output=str(files.output),
         )
         now = tally.snapshot()

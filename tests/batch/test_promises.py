@@ -792,6 +792,7 @@ async def test_the_report_and_the_summary_lie_beside_the_output(place: Place, tm
     outside = page.replace("http://127.0.0.1", "").replace("http://www.w3.org/2000/svg", "")
     assert not [word for word in ("http://", "https://", "src=", "@import") if word in outside]
     assert loads_strict((tmp_path / "out.summary.json").read_bytes()) == loads_strict(dumps(result.summary))
+    assert (result.summary["input"], result.summary["output"]) == (str(place.input), str(place.output))
     assert result.summary["rows"] == {
         "total": 3,
         "done": 3,
