@@ -121,6 +121,7 @@ class Job:
 
     def __init__(self, settings: JobSettings, provider: AsyncProvider, rule: StopRule) -> None:
         self._settings = settings
+        self._files = Files.of(settings.files.output.absolute())  # the working folder may change meanwhile
         self._provider = provider
         self._rule = rule
         self._run_id = secrets.token_hex(8)
@@ -164,8 +165,8 @@ class Job:
         if self._feed.expected_skips:
             self._run.tally.failed_earlier = len(plan.index.permanent)
         async with AsyncExitStack() as closing:
-            self._results = self._open(settings.files.output, closing)
-            self._errors = self._open(settings.files.errors, closing)
+            self._results = self._open(self._files.output, closing)
+            self._errors = self._open(self._files.errors, closing)
             task = self._task = asyncio.ensure_future(self._work_off())
             await outlast(task, on_cancel=task.cancel)  # what is done is kept
             if not task.cancelled():
@@ -187,9 +188,9 @@ class Job:
         if self._task is not None:
             self._task.cancel()
 
-    def sum_up(self, started: float, report: str | Path | None) -> BatchResult:
+    def sum_up(self, started: float, report: Path | None) -> BatchResult:
         """Make the files tidy; write the summary, and the report if there is to be one."""
-        files, rows, tally = self._settings.files, self._plan.rows, self._run.tally
+        rows, tally = self._plan.rows, self._run.tally
         stopped = self._tidy_up()
         told = summary(
             tally,
@@ -201,14 +202,14 @@ class Job:
             bad_lines=self._feed.bad_lines,
             finish_reasons=self._finish_reasons,
             input=None if rows is None else rows.name,
-            output=str(files.output),
+            output=str(self._settings.files.output),
         )
         now = tally.snapshot()
         kept = stopped is None and not now.finished and self._is_summed_up(told)
-        if report is not None and not (kept and Path(report).exists()):
-            replace_atomically(Path(report), [report_html(told, tally).encode("utf-8", "replace")])
+        if report is not None and not (kept and report.exists()):
+            replace_atomically(report, [report_html(told, tally).encode("utf-8", "replace")])
         if not kept:  # last: a kill before it leaves the one of an earlier run, which does not cover this one
-            replace_atomically(files.summary, [dumps(told), b"\n"])
+            replace_atomically(self._files.summary, [dumps(told), b"\n"])
         return BatchResult(
             total=now.total,
             done=now.done,
@@ -224,7 +225,7 @@ class Job:
 
     def _tidy_up(self) -> RunStoppedError | None:
         """Leave in the files what counts, and count it; what stopped the run, if it was stopped before its end."""
-        files, tally, feed, stopped = self._settings.files, self._run.tally, self._feed, self._run.stopped
+        files, tally, feed, stopped = self._files, self._run.tally, self._feed, self._run.stopped
         drop_superseded(files, self._plan.index.done)
         tried = feed.skipped + feed.failed_earlier + tally.snapshot().finished
         all_tried = tally.total is not None and tried >= tally.total and feed.bad_lines >= self._plan.bad_lines
@@ -239,7 +240,7 @@ class Job:
     def _is_summed_up(self, told: dict[str, Any]) -> bool:
         """Whether the summary that is there covers all that this run has found done: then it tells more."""
         try:
-            return covers(loads(self._settings.files.summary.read_bytes()), told)
+            return covers(loads(self._files.summary.read_bytes()), told)
         except (OSError, ValueError):
             return False
 

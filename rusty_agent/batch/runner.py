@@ -126,8 +126,7 @@ async def run_batch(
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
     refuse_overwriting(settings.files, read, report)  # before the lock: its file is written, too
-    if report is not None:
-        refuse_foreign_report(report)
+    page = None if report is None else _page(report)
     with signals, Lock(settings.files.lock):
         started = time.time()
         given_up = threading.Event()
@@ -147,7 +146,7 @@ async def run_batch(
         )
         signals.begin()
         await job.run(source, plan)
-        return await _to_its_end(job.sum_up, started, report)  # which no signal cuts short
+        return await _to_its_end(job.sum_up, started, page)  # which no signal cuts short
 
 
 def _check(settings: JobSettings, provider: AsyncProvider) -> None:
@@ -173,6 +172,12 @@ def _check(settings: JobSettings, provider: AsyncProvider) -> None:
     check_names(settings.common, Parameters.__annotations__, "run_batch")
     checked_concurrency(settings.concurrency)
     make_display(settings.progress, Tally())
+
+
+def _page(report: str | Path) -> Path:
+    """Where the report is to be written, whatever becomes of the working folder; it replaces nothing but a report."""
+    refuse_foreign_report(report)
+    return Path(report).absolute()
 
 
 def _described(provider: AsyncProvider, parameters: Parameters) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -801,6 +802,25 @@ async def test_the_report_and_the_summary_lie_beside_the_output(place: Place, tm
         "failed_earlier": 0,
         "bad_lines": 0,
     }
+
+
+async def test_all_files_lie_in_one_folder_though_the_working_folder_changes(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def rows() -> Iterator[str]:
+        yield "a"
+        os.chdir(elsewhere)
+        yield "b"
+
+    async with place.provider() as llm:
+        await run_batch(rows(), "out.jsonl", llm, report="report.html")
+    names = {path.name for path in tmp_path.iterdir()} - {"elsewhere"}
+    assert names == {"out.jsonl", "out.lock", "out.manifest.json", "out.summary.json", "report.html"}
+    assert list(elsewhere.iterdir()) == []
 
 
 async def test_an_answer_that_cannot_be_written_is_a_failure_and_no_crash(place: Place) -> None:
