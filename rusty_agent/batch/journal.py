@@ -43,7 +43,7 @@ class Journal:
     have dropped what it could not write and report success the second time.
 
     Args:
-        path: The file.
+        path: The file; absolute, if the working folder may change.
         sync: When lines become durable.
         on_error: Called once, on the loop, when the file cannot be written any more.
 
@@ -55,7 +55,6 @@ class Journal:
         self, path: Path, sync: Sync = "group", *, on_error: Callable[[BatchError], object] | None = None
     ) -> None:
         self._path = path
-        self._place = path.absolute()  # the working folder may change
         self._sync: Sync = sync
         self._on_error = on_error
         self._buffer: list[bytes] = []
@@ -202,7 +201,7 @@ class Journal:
         """See whether what is written can still be found under the file's name."""
         held = os.fstat(self._number)
         try:
-            there = os.stat(self._place)
+            there = os.stat(self._path)
             found = (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino) and held.st_size >= self._size
         except OSError:  # gone, or its folder is out of reach
             found = False
