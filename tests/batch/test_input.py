@@ -1,0 +1,254 @@
+"""What a batch reads: bad lines, iterables, limits, tables; and what it sorts by."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from rusty_agent.errors import BatchError
+from rusty_agent.progress.tally import Progress
+from rusty_agent.testing import Answer, Received, error
+
+from .runs import Place, asked, by_prompt, ids, prompt, read, said, simple
+
+BAD = [{"prompt": "a"}, {"prompt": 7}, {"x": 1}, {"custom_id": "1", "prompt": "b"}, {"prompt": "c", "max_tokens": -1}]
+
+
+async def test_bad_lines_duplicates_and_wrong_types_are_told_with_their_numbers_before_anything_is_sent(
+    place: Place,
+) -> None:
+    with pytest.raises(BatchError) as refused:
+        await place.run(BAD)
+    said = str(refused.value)
+    assert said.startswith("4 of the input's lines are no requests; nothing was sent.")
+    assert "line 2: prompt must be a string, not int" in said
+    assert "line 3: the object has neither prompt nor messages" in said
+    assert "line 4: line 1 has the same custom_id, '1'" in said
+    assert "line 5: max_tokens must be at least 1" in said
+    assert not place.server.requests
+    assert not place.output.exists()
+
+
+async def test_bad_lines_that_are_skipped_are_written_down_once_over_several_runs(place: Place) -> None:
+    place.server.answer(error(500))
+    first = await place.run([*BAD, {"prompt": "d"}], on_bad_line="skip")
+    assert (first.failed, first.bad_lines, first.total) == (2, 4, 2)
+    place.server.answer(said())
+    second = await place.run(on_bad_line="skip")
+    assert (second.done, second.bad_lines, second.total) == (2, 4, 2)
+    assert sorted(ids(place.output)) == ["1", "6"]
+    assert sorted(ids(place.errors)) == ["bad line 2", "bad line 3", "bad line 4", "bad line 5"]
+    written = {line["x_rusty"]["line"]: line["error"] for line in read(place.errors)}
+    assert written[4] == {"code": "bad_line", "message": "an earlier line has the same custom_id"}
+    assert asked(place.server) == ["a", "a", "d", "d"]
+    with pytest.raises(BatchError, match="4 of the input's lines"):  # what was skipped once is still no request
+        await place.run()
+
+
+async def test_a_bad_line_that_was_mended_is_written_down_no_more(place: Place) -> None:
+    named = {"custom_id": "bad line 2", "prompt": "x"}
+    place.server.answer(by_prompt({"x": error(400)}))
+    first = await place.run([named, 7, 8], on_bad_line="skip")
+    assert (first.failed, ids(place.errors)) == (1, ["bad line 2", "bad line 3", "bad line 2"])
+    second = await place.run([named, {"prompt": "b"}, 8], on_bad_line="skip", allow_changed=True)
+    assert (second.done, second.failed_earlier, second.bad_lines) == (1, 1, 1)
+    assert sorted(ids(place.errors)) == ["bad line 2", "bad line 3"]
+    await place.run([named, {"prompt": "b"}], allow_changed=True)
+    [left] = read(place.errors)
+    assert (left["custom_id"], left["x_rusty"]["kind"]) == ("bad line 2", "BadRequestError")
+
+
+@pytest.mark.parametrize("how", ["cut", "grown", "overwritten"])
+async def test_an_input_that_changes_while_it_is_worked_on_is_told(place: Place, how: str) -> None:
+    rows = simple(40)
+
+    def change(request: Received) -> Answer:
+        data = place.input.read_bytes()
+        if len(place.server.requests) == 1:
+            changed = {
+                "cut": data[: data.index(b"\n") + 1],
+                "grown": data + b'{"prompt": "mo',
+                "overwritten": data[::-1],
+            }
+            place.input.write_bytes(changed[how])
+        return said()
+
+    place.server.answer(change)
+    with pytest.raises(BatchError, match="changed while it was read"):
+        await place.run(rows, concurrency=1)
+    with pytest.raises(BatchError, match=r"the input changed|no request"):
+        await place.run()
+
+
+async def test_a_stop_before_the_last_bad_line_is_one(place: Place) -> None:
+    budget: dict[str, Any] = {"price": (1e6, 1e6), "budget_usd": 1.0, "on_bad_line": "skip"}
+    stopped = await place.run([*simple(1), {"no": "prompt"}], concurrency=1, **budget)
+    assert (stopped.done, stopped.bad_lines, stopped.stopped) == (1, 0, "budget")
+    ended = await place.run(**budget)
+    assert (ended.skipped, ended.bad_lines, ended.stopped) == (1, 1, None)
+
+
+async def test_bad_rows_of_a_list_are_none_of_all(place: Place) -> None:
+    seen: list[Progress] = []
+    rows = ("a", 7, "c")
+    assert (await place.run(rows, on_bad_line="skip", progress=seen.append)).total == 2
+    assert seen[-1].total == 2
+
+
+async def test_bad_lines_beyond_the_limit_are_found_when_the_limit_goes(place: Place) -> None:
+    await place.run([*simple(2), "", {"prompt": 7}], limit=2)
+    with pytest.raises(BatchError, match="line 4: prompt must be a string"):
+        await place.run()
+    assert len(place.server.requests) == 2
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "asynchronous"])
+async def test_rows_from_an_iterable(place: Place, kind: str) -> None:
+    rows: list[Any] = ["one", {"prompt": "two", "custom_id": "b"}, [{"role": "user", "content": "three"}]]
+
+    async def each() -> AsyncIterator[Any]:
+        for row in rows:
+            yield row
+
+    def source() -> Any:
+        return {"list": tuple(rows), "generator": iter(rows), "asynchronous": each()}[kind]
+
+    place.server.answer(by_prompt({"two": error(500)}))
+    first = await place.run(source())
+    assert (first.done, first.failed, first.total) == (2, 1, 3)
+    place.server.answer(said())
+    second = await place.run(source())
+    assert (second.done, second.skipped, second.total) == (1, 2, 3)
+    assert sorted(ids(place.output)) == ["1", "3", "b"]
+    assert (await place.run(source(), limit=2)).total == 2
+
+
+async def test_rows_of_an_iterable_in_another_order_are_not_passed_over(place: Place) -> None:
+    await place.run(iter(["a", "b"]))
+    with pytest.raises(BatchError, match="Line 1 of the input is not the one that was answered"):
+        await place.run(iter(["b", "a"]))
+    named = [{"custom_id": name, "prompt": name} for name in "xy"]
+    assert (await place.run(iter(["a", "b", *named]))).done == 2
+    place.output.unlink()
+    assert (await place.run(iter(named))).done == 2
+    assert (await place.run(iter(named[::-1]))).skipped == 2
+    assert asked(place.server) == ["a", "b", "x", "x", "y", "y"]
+
+
+async def test_a_bad_row_of_an_iterable_ends_the_run_or_is_skipped(place: Place) -> None:
+    rows = ("one", 7, "three", {"prompt": "four", "custom_id": "1"})
+    with pytest.raises(BatchError, match=r"Row 2 of the source is no request: .*What was done until here is kept"):
+        await place.run(iter(rows))
+    assert ids(place.output) == ["1"]
+    result = await place.run(iter(rows), on_bad_line="skip")
+    assert (result.done, result.skipped, result.bad_lines, result.total) == (1, 1, 2, 2)
+    assert sorted(ids(place.errors)) == ["bad line 2", "bad line 4"]
+    assert "custom_id '1' was used before" in place.errors.read_text()
+
+
+async def test_bad_rows_of_a_list_are_told_before_anything_is_sent(place: Place) -> None:
+    rows = ("one", 7, "three", {"prompt": "four", "custom_id": "1"})
+    with pytest.raises(BatchError) as caught:
+        await place.run(rows)
+    assert place.server.requests == []
+    assert "2 of the input's lines are no requests" in str(caught.value)
+    assert "line 2: " in str(caught.value)
+    assert "line 4: custom_id '1' was used before" in str(caught.value)
+    assert (await place.run(rows, limit=1)).done == 1  # what is beyond the limit is none of this run's
+    assert (await place.run(rows, on_bad_line="skip")).bad_lines == 2
+
+
+async def test_no_more_is_taken_from_an_iterable_than_the_limit(place: Place) -> None:
+    taken = []
+
+    def source() -> Iterator[str]:
+        for number in range(5):
+            taken.append(number)
+            yield f"r{number}"
+
+    assert (await place.run(source(), limit=2, concurrency=1)).total == 2
+    assert taken == [0, 1]
+
+
+async def test_what_an_iterable_raises_comes_out_and_what_was_done_is_kept(place: Place) -> None:
+    def source() -> Iterator[str]:
+        yield "a"
+        raise LookupError("the database is gone")
+
+    with pytest.raises(LookupError, match="the database is gone"):
+        await place.run(source())
+    assert ids(place.output) == ["1"]
+
+
+async def test_sorting_at_the_end(place: Place) -> None:
+    def script(request: Received) -> Answer:
+        number = int(prompt(request)[1:])
+        return error(400) if number % 5 == 0 else said(f"{number}")
+
+    place.server.answer(script)
+    rows = simple(40)
+    await place.run(rows, concurrency=16, limit=20)
+    await place.run(concurrency=16, sort=True)
+    assert [line["x_rusty"]["line"] for line in read(place.output)] == [n + 1 for n in range(40) if n % 5]
+    assert ids(place.errors) == [f"r{n}" for n in range(0, 40, 5)]
+
+
+@pytest.mark.parametrize("sorted_at", [2, 3])
+async def test_sorting_by_the_input_as_it_is_now(place: Place, sorted_at: int) -> None:
+    """`a` stood in line 1 when it was answered."""
+    before = [{"custom_id": name, "prompt": name} for name in "ab"]
+    now = [{"custom_id": name, "prompt": name} for name in "zyab"]
+    await place.run(before)
+    await place.run(now, allow_changed=True, sort=sorted_at == 2)
+    if sorted_at == 3:
+        await place.run(now, sort=True)
+    assert ids(place.output) == ["z", "y", "a", "b"]
+
+
+async def test_sorting_by_an_iterator_as_it_is_now(place: Place) -> None:
+    rows = simple(4)
+    await place.run(iter(rows))
+    await place.run(iter(rows[::-1]), sort=True)
+    assert ids(place.output) == ["r3", "r2", "r1", "r0"]
+
+
+async def test_sorting_the_first_rows_of_an_input_that_was_turned_round(place: Place) -> None:
+    rows = [{"custom_id": name, "prompt": name} for name in "abcdef"]
+    await place.run(rows, concurrency=1)
+    await place.run(rows[::-1], allow_changed=True, sort=True, limit=3)
+    assert ids(place.output) == ["f", "e", "d", "a", "b", "c"]  # where the others stand was not looked at
+    await place.run(rows[::-1], sort=True)
+    assert ids(place.output) == [*"fedcba"]
+
+
+async def test_gzipped_tables_with_a_template(place: Place) -> None:
+    table = place.input.with_name("words.csv.gz")
+    table.write_bytes(gzip.compress(b"word,id\nsea,1\nsky,2\n"))
+    result = await place.run(table, template="Translate {word}", system_prompt="French")
+    assert result.done == 2
+    assert asked(place.server) == ["Translate sea", "Translate sky"]
+    lines = sorted(read(place.output), key=lambda line: line["custom_id"])
+    assert [line["x_rusty"]["fields"] for line in lines] == [{"word": "sea", "id": "1"}, {"word": "sky", "id": "2"}]
+    assert place.server.requests[0].json["messages"][0] == {"role": "system", "content": "French"}
+
+
+async def test_what_a_row_says_wins_over_what_holds_for_all(place: Place) -> None:
+    rows = [{"prompt": "a", "temperature": 0.1, "extra_body": {"top_k": 1}}, {"prompt": "b", "extra_body": {"x": 1}}]
+    await place.run(rows, temperature=0.9, extra_body={"top_k": 5})
+    sent = {prompt(request): request.json for request in place.server.requests}
+    assert (sent["a"]["temperature"], sent["a"]["top_k"]) == (0.1, 1)
+    assert (sent["b"]["temperature"], sent["b"]["top_k"], sent["b"]["x"]) == (0.9, 5, 1)
+
+
+async def test_a_table_whose_name_tells_another_form_is_looked_at_anew(place: Place) -> None:
+    place.input = place.input.with_name("in.tsv")
+    place.input.write_text("prompt\na,b\n")
+    assert (await place.run()).done == 1
+    place.input = place.input.rename(place.input.with_suffix(".csv"))
+    with pytest.raises(BatchError, match="parameter delimiter"):
+        await place.run()
+    with pytest.raises(BatchError, match="no request;"):
+        await place.run(allow_changed=True)

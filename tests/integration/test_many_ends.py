@@ -1,0 +1,281 @@
+"""How a run of many prompts ends: by its last item, by leaving, closing, failing, or a rule."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from typing import Any
+
+import pytest
+
+from rusty_agent import (
+    AsyncProvider,
+    AuthenticationError,
+    BadRequestError,
+    Limits,
+    MapItem,
+    Progress,
+    Provider,
+    RetryPolicy,
+    RunStoppedError,
+)
+from rusty_agent.testing import Answer, FaultServer, Received, error
+
+from .faces import KEY, AsyncFace, Face
+from .prompts import echo, gather, items
+
+Serve = Callable[..., FaultServer]
+
+
+def test_the_first_error_ends_gather_and_what_is_under_way(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    provider = face.provider(server)
+    with pytest.raises(BadRequestError) as caught:
+        gather(face, provider, ["hang 0", "a", "bad 2", "hang 3"])
+    assert caught.value.__notes__ == ["This was prompt 2 of gather."]
+    for request in server.wait_for(4):
+        if b"hang" in request.body:
+            assert request.gone.wait(1)
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_a_wrong_key_stops_the_run_at_once(face: Face, serve: Serve, many: bool) -> None:
+    server = serve(error(401, "wrong key"))
+    provider = face.provider(server)
+    prompts = [f"p{number}" for number in range(500)]
+    if many:
+        results = gather(face, provider, prompts, concurrency=8, return_exceptions=True)
+        kinds = [type(result) for result in results]
+        assert set(kinds) == {AuthenticationError, RunStoppedError}
+        assert len(results) == 500
+        assert all(len(traceback.extract_tb(result.__traceback__)) < 20 for result in results)  # one error, many times
+        assert kinds.count(AuthenticationError) == len(server.requests) <= 8
+    else:
+        with pytest.raises(RunStoppedError, match="refuses the key") as caught:
+            items(face, provider, prompts, concurrency=8)
+        assert caught.value.reason == "authentication"
+        assert isinstance(caught.value.__cause__, AuthenticationError)
+        assert len(server.requests) <= 8
+
+
+def test_a_used_up_quota_stops_the_run_and_is_not_retried(face: Face, serve: Serve) -> None:
+    server = serve(error(429, "pay", code="insufficient_quota"))
+    with pytest.raises(RunStoppedError, match="nothing left to spend"):
+        items(face, face.provider(server), (f"p{number}" for number in range(100)), concurrency=4)
+    assert len(server.requests) <= 4
+
+
+def test_a_stopped_run_does_not_sit_out_its_waits(face: Face, serve: Serve) -> None:
+    def script(request: Received) -> Answer:
+        busy = request.json["messages"][-1]["content"] == "busy"
+        return error(429, "wait", headers={"retry-after": "30"}) if busy else error(401, "wrong key")
+
+    began = time.monotonic()
+    with pytest.raises(RunStoppedError, match="refuses the key"):
+        items(face, face.provider(serve(script)), ["busy", "key", "busy"], concurrency=3, ordered=False)
+    assert time.monotonic() - began < 10
+
+
+def test_too_many_failures_stop_the_run_after_what_is_done(face: Face, serve: Serve) -> None:
+    seen: list[MapItem] = []
+    provider = face.provider(serve(echo))
+    prompts = [*["a"] * 10, *["bad"] * 5, *["b"] * 500]
+    if isinstance(face, AsyncFace):
+
+        async def main() -> None:
+            async for item in provider.map(prompts, concurrency=4, max_failures=2):
+                seen.append(item)  # noqa: PERF401 - the error must find the others there
+
+        with pytest.raises(RunStoppedError, match="max_failures"):
+            face.run(main)
+    else:
+        with pytest.raises(RunStoppedError, match="max_failures"):
+            seen.extend(provider.map(prompts, concurrency=4, max_failures=2))
+    assert [item.index for item in seen] == list(range(len(seen)))
+    assert 13 <= len(seen) < 40
+    assert all((item.result is None) != (item.error is None) for item in seen)
+
+
+def test_leaving_early_closes_what_is_under_way(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    prompts = (f"hang {number}" if number else "a" for number in range(100))
+    found = items(face, face.provider(server), prompts, 1, concurrency=8, ordered=False)
+    assert [item.input for item in found] == ["a"]
+    for request in server.wait_for(1):
+        if b"hang" in request.body:
+            assert request.gone.wait(1)
+
+
+async def test_a_run_whose_reading_was_cancelled_does_not_end(serve: Serve) -> None:
+    """As in a loop that shows a sign of life whenever nothing has come for a while."""
+    async with AsyncProvider("m", api_key=KEY, base_url=serve(echo).url) as llm:
+        items = llm.map(["one", "two", "hang"], concurrency=1)
+        assert [(await anext(items)).index, (await anext(items)).index] == [0, 1]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(items), 0.1)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="before its end"):
+                await anext(items)
+        await items.aclose()
+        left = llm.map(["one"])
+        await left.aclose()
+        with pytest.raises(RuntimeError, match="before its end"):
+            await anext(left)
+
+
+def test_a_run_that_was_left_or_stopped_does_not_end(serve: Serve) -> None:
+    provider = Provider("m", api_key=KEY, base_url=serve(echo).url)
+    items: Any = provider.map(["one", "two"], concurrency=1)
+    assert next(items).index == 0
+    items.close()
+    with pytest.raises(RuntimeError, match="before its end"):
+        next(items)
+    items = provider.map(["one"])
+    assert [item.index for item in items] == [0]
+    items.close()  # it had ended
+    assert list(items) == []
+    stopped = provider.map(["bad one", "two"], concurrency=1, max_failures=0)
+    with pytest.raises(RunStoppedError):
+        list(stopped)
+    with pytest.raises(RuntimeError, match="before its end"):
+        next(stopped)
+
+
+def test_closing_a_blocking_run_that_another_thread_reads(serve: Serve) -> None:
+    server = serve(echo)
+    items: Any = Provider("m", api_key=KEY, base_url=server.url).map(["one", "hang", "two"], ordered=False)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(list, items)
+        hanging = next(request for request in server.wait_for(3) if b"hang" in request.body)
+        time.sleep(0.1)
+        with pytest.raises(RuntimeError, match="read by another thread"):
+            next(items)
+        assert not reading.done()
+        items.close()
+        with pytest.raises(RuntimeError, match="before its end"):
+            reading.result(2)
+    assert hanging.gone.wait(2)
+
+
+def test_the_items_of_a_run_do_not_copy(face: Face, serve: Serve) -> None:
+    run = face.provider(serve(echo)).map(["one", "two"])
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied"):
+            duplicate(run)
+
+
+def test_the_items_of_a_blocking_run_are_a_generator(serve: Serve) -> None:
+    items = Provider("m", api_key=KEY, base_url=serve(echo).url).map(["one", "two"], concurrency=1)
+    assert isinstance(items, Generator)
+    assert next(items).index == 0
+    with pytest.raises(LookupError, match="mine"):
+        items.throw(LookupError("mine"))
+    with pytest.raises(RuntimeError, match="before its end"):
+        next(items)
+
+
+async def test_closing_a_run_that_another_task_reads_is_refused(serve: Serve) -> None:
+    async with AsyncProvider("m", api_key=KEY, base_url=serve(echo).url) as llm:
+        items: Any = llm.map(["slow", "two"])
+
+        async def read() -> list[int]:
+            return [item.index async for item in items]
+
+        reading = asyncio.ensure_future(read())
+        await asyncio.sleep(0.05)
+        for leave in (items.aclose, lambda: items.athrow(LookupError())):
+            with pytest.raises(RuntimeError, match="read by another task"):
+                await leave()
+        assert await reading == [0, 1]
+
+
+def test_an_iterator_that_fails(face: Face, serve: Serve) -> None:
+    def prompts() -> Iterator[str]:
+        yield from ("a", "b")
+        raise LookupError("no more")
+
+    seen = []
+    provider = face.provider(serve(echo))
+    with pytest.raises(LookupError, match="no more"):
+        seen += items(face, provider, prompts())
+    assert seen == []
+
+
+def test_an_iterator_that_fails_with_the_end_of_another_does_not_end(face: Face, serve: Serve) -> None:
+    def prompts() -> Iterator[str]:
+        yield from ("a", "b")
+        raise StopAsyncIteration
+
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+        items(face, face.provider(serve(echo)), prompts())
+
+
+async def test_nothing_is_left_behind(serve: Serve) -> None:
+    async with AsyncProvider("m", api_key=KEY, base_url=serve(echo).url, limits=Limits(in_flight=4)) as provider:
+        async for item in provider.map((f"p{number}" for number in range(100)), concurrency="auto"):
+            if item.index == 50:
+                break
+        await asyncio.sleep(0.01)
+        (door,) = provider._limiters.values()
+        assert (door.in_flight, door._line.waiting, provider._calls) == (0, {}, set())
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_cancelling_gather_gives_everything_back(serve: Serve) -> None:
+    server = serve(echo)
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url) as provider:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await provider.gather([f"hang {number}" for number in range(50)], concurrency=10)
+        (door,) = provider._limiters.values()
+        assert (door.in_flight, provider._calls) == (0, set())
+        for request in server.wait_for(10):
+            assert request.gone.wait(1)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("how", ["gather", "map", "prompts"])
+def test_whoever_exits_in_a_blocking_run_ends_that_run_only(serve: Serve, how: str, kind: type[BaseException]) -> None:
+    """In a task of the background loop, which would end with it, and with all calls of other threads."""
+    server = serve(echo)
+
+    def leave(_: object) -> None:
+        raise kind
+
+    async def prompts() -> AsyncIterator[str]:
+        yield "hang"
+        await asyncio.to_thread(server.wait_for, 2)
+        leave(None)
+
+    provider = Provider("m", api_key=KEY, base_url=server.url)
+    leaving = Provider("m", api_key=KEY, base_url=server.url, retry=RetryPolicy(on_attempt=leave))
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(provider.generate_text, "slow")
+        server.wait_for(1)
+        with pytest.raises(kind):
+            if how == "gather":
+                leaving.gather(["hang", "a", "b"])
+            else:
+                list(provider.map(prompts()) if how == "prompts" else leaving.map(["hang", "a", "b"]))
+        assert other.result(5) == "slow"
+    assert provider.gather(["a", "b"]) == ["a", "b"]
+    for request in server.requests:
+        assert b"hang" not in request.body or request.gone.wait(2)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_whoever_exits_while_progress_is_told_ends_the_blocking_run(serve: Serve, kind: type[BaseException]) -> None:
+    def leave(_: Progress) -> None:
+        raise kind
+
+    provider = Provider("m", api_key=KEY, base_url=serve(echo).url)
+    with pytest.raises(kind):
+        for _ in provider.map(repeat("endless"), progress=leave):
+            pass
+    assert provider.generate_text("on") == "on"

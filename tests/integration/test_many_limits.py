@@ -1,0 +1,163 @@
+"""Many prompts at the door: limits, refusals, and endpoints that are away for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from rusty_agent import APIConnectionError, AsyncProvider, Limits, Progress, RateLimitError, RetryPolicy, Timeout
+from rusty_agent.testing import Answer, FaultServer, Pause, Received, error
+
+from .faces import KEY, Face
+from .prompts import echo, gather
+
+Serve = Callable[..., FaultServer]
+
+
+def test_limits_hold_for_all_calls_of_a_provider(face: Face, serve: Serve) -> None:
+    """A pace of 50 a second, 5 of which may come early: 20 calls take 0.3 s."""
+    server = serve(echo)
+    provider = face.provider(server, limits=Limits(requests_per_minute=3000))
+    began = time.monotonic()
+    gather(face, provider, ["a"] * 10)
+    for _ in range(10):
+        face.generate(provider)
+    assert time.monotonic() - began >= 0.25
+
+
+def test_waiting_for_a_turn_is_not_counted_as_the_calls_time(face: Face, serve: Serve) -> None:
+    provider = face.provider(serve(echo), limits=Limits(requests_per_minute=600), timeout=Timeout(total=0.3))
+    results = gather(face, provider, ["a"] * 8, include_usage=True)  # the last one waits 0.6 s
+    assert all(result.duration < 0.3 for result in results)
+
+
+def test_a_stream_holds_its_place_until_it_ends(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    provider = face.provider(server, limits=Limits(in_flight=1))
+    assert face.stream(provider, "ab").text == "ab"
+    assert face.stream(provider, "hello", limit=1).text == "h"
+    assert face.generate(provider, "c") == "c"  # the stream that was left has given its place back
+
+
+def test_refusals_for_rate_cost_neither_the_retries_nor_the_row(face: Face, serve: Serve) -> None:
+    """Six refusals in a row, with two retries allowed: a call that stands in line is sent back, and gets through."""
+    refusal = error(429, "later", headers={"retry-after-ms": "10"})
+    server = serve(*[refusal] * 6, echo)
+    provider = face.provider(server, retry=RetryPolicy(max_retries=2, base_delay=0.001))
+    (result,) = gather(face, provider, ["a"], include_usage=True)
+    assert (result.text, result.attempts) == ("a", 7)
+    server.answer(*[refusal] * 6, echo)
+    with pytest.raises(RateLimitError):
+        face.generate(provider)  # a single call without limits is not that patient
+    server.answer(*[refusal] * 6, echo)
+    with pytest.raises(RateLimitError):
+        gather(face, provider, ["a"], retry=RetryPolicy(max_retries=0))
+
+
+def test_a_server_that_restarts_costs_no_prompt(face: Face, serve: Serve) -> None:
+    """With two retries within 20 ms: what cannot even be sent waits for its return."""
+
+    def slow(request: Received) -> Answer:
+        return Answer((Pause(0.005), *echo(request).steps))
+
+    first = FaultServer(slow)
+    returned: list[FaultServer] = []
+
+    def restart() -> None:
+        first.wait_for(50)
+        first.stop()
+        time.sleep(0.5)
+        returned.append(FaultServer(slow, port=first.port).__enter__())
+
+    with first:
+        provider = face.provider(first, retry=RetryPolicy(max_retries=2, base_delay=0.01))
+        restarting = threading.Thread(target=restart)
+        restarting.start()
+        try:
+            assert gather(face, provider, ["a"] * 200, concurrency=8) == ["a"] * 200
+        finally:
+            restarting.join()
+            for server in returned:
+                server.stop()
+        assert len(returned[0].requests) >= 100
+
+
+@pytest.mark.parametrize("status", [502, 503])
+def test_a_gateway_whose_server_restarts_costs_no_prompt(status: int, face: Face) -> None:
+    """With two retries within 20 ms, as if there were no gateway."""
+    away: list[float] = []
+
+    def through_a_gateway(request: Received) -> Answer:
+        if len(server.requests) == 50:
+            away.append(time.monotonic())
+        if away and time.monotonic() - away[0] < 0.5:
+            return error(status)
+        return Answer((Pause(0.005), *echo(request).steps))
+
+    server = FaultServer(through_a_gateway)
+    with server:
+        provider = face.provider(server, retry=RetryPolicy(max_retries=2, base_delay=0.01))
+        assert gather(face, provider, ["a"] * 200, concurrency=8) == ["a"] * 200
+        assert len(server.requests) > 220
+
+
+def test_rows_have_their_retries_whatever_became_of_others(face: Face, serve: Serve) -> None:
+    """A single call may run out of a provider's budget; a run would fail most of its rows in a moment's outage."""
+    server = serve(*[error(500)] * 12, echo)
+    provider = face.provider(server, retry=RetryPolicy(max_retries=3, base_delay=0.001, budget=5))
+    assert gather(face, provider, ["a"] * 12, concurrency=12) == ["a"] * 12
+
+
+def test_a_call_by_itself_does_not_wait_for_a_server_to_return(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    provider = face.provider(server, limits=Limits(in_flight=2), retry=RetryPolicy(max_retries=2, base_delay=0.001))
+    assert face.generate(provider, "a") == "a"
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(APIConnectionError) as caught:
+        face.generate(provider, "b")
+    assert caught.value.attempts <= 3
+    assert time.monotonic() - began < 2
+
+
+def test_a_server_that_never_was_there_is_not_waited_for(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    provider = face.provider(server, retry=RetryPolicy(max_retries=2, base_delay=0.001))
+    server.stop()
+    began = time.monotonic()
+    errors = gather(face, provider, ["a"] * 20, return_exceptions=True)
+    assert {(type(error), error.attempts, error.sent) for error in errors} == {(APIConnectionError, 3, False)}
+    assert time.monotonic() - began < 2
+
+
+def test_a_refused_parameter_is_learned_once(face: Face, serve: Serve) -> None:
+    def picky(request: Received) -> Answer:
+        if "seed" in request.json:
+            return error(400, "Unsupported parameter: seed", param="seed")
+        return echo(request)
+
+    results = gather(face, face.provider(serve(picky)), ["a", "b"], seed=1, include_usage=True, concurrency=1)
+    assert all("seed" in result.warnings[0] for result in results)
+
+
+async def test_progress_tells_of_its_own_run(serve: Serve) -> None:
+    server = serve(echo)
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url) as provider:
+        other = asyncio.ensure_future(provider.gather([f"hang {number}" for number in range(3)]))
+        await asyncio.to_thread(server.wait_for, 3)
+        told: list[Progress] = []
+        await provider.gather(["a"], progress=told.append)
+        assert (told[-1].done, told[-1].in_flight) == (1, 0)
+        other.cancel()
+        await asyncio.wait([other])
+
+
+def test_every_loop_has_a_door_of_its_own(serve: Serve) -> None:
+    provider = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url, limits=Limits(in_flight=2))
+    for _ in range(3):
+        assert asyncio.run(provider.gather(["a", "b", "c"])) == ["a", "b", "c"]
+    assert len(provider._limiters) == 1
