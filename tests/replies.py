@@ -96,3 +96,27 @@ def chunk(content: Any = None, /, *, finish: str | None = None, index: int = 0, 
         "model": "m",
         "choices": [{"index": index, "delta": delta, "finish_reason": finish}],
     }
+
+
+BOM = b"\xef\xbb\xbf"
+
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+
+COUNTED = Usage(1, 2, 3, raw=USAGE)
+
+DOCUMENT = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": USAGE,
+}
+
+
+def replay_every_way(body: bytes, **options: Any) -> Outcome:
+    """Replay the body whole, byte by byte and at every split; all are the same."""
+    whole = replay([body], **options)
+    assert replay(in_bytes(body), **options) == whole
+    for pieces in in_two(body):
+        assert replay(pieces, **options) == whole
+    return whole

@@ -5,17 +5,35 @@ In: README.md and docs/*.md. Out: values to test. Never touched: the pages thems
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
 from attrs import define
 
-__all__ = ["PAGES", "ROOT", "Block", "anchors", "blocks", "commands", "examples", "links", "prose"]
+__all__ = [
+    "DOCS",
+    "PAGES",
+    "README",
+    "ROOT",
+    "Block",
+    "anchors",
+    "blocks",
+    "commands",
+    "compiled",
+    "examples",
+    "links",
+    "page",
+    "prose",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 _FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 _OUTPUT = re.compile(r"# ->(?: (.*)|$)", re.MULTILINE)
@@ -127,3 +145,16 @@ def anchors(page: Path) -> set[str]:
             name = f"{slug}-{number}"
         found.add(name)
     return found
+
+
+def page(name: str) -> str:
+    """The text of a page of `docs`."""
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def compiled(block: Block) -> CodeType:
+    """The block's code, `await` allowed at the top level, with the page's line numbers."""
+    code: CodeType = compile(
+        "\n" * block.line + block.code, str(block.page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+    )
+    return code

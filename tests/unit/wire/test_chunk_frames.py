@@ -1,0 +1,127 @@
+"""Chunks that differ from the last in their text only are decoded once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rusty_agent.wire.chunks import ChunkDecoder, Delta
+from tests.replies import chunk
+
+from .decoding import choice_of, decode
+
+TEXTS = ["a", "b", "c", 'say "hi"', "a\\b", "a\nb", "é世😀", '"', '"content": "x"', "\x7f\u2028", "}]}", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        lambda at: {},
+        lambda at: {"created": at},
+        lambda at: {"created": at // 3},
+        lambda at: {"obfuscation": "x" * at},
+        lambda at: {"model": "content"},
+        lambda at: {"system_fingerprint": '"content": "x"'},
+    ],
+    ids=["nothing", "always", "now-and-then", "in-length", "content-as-value", "content-in-value"],
+)
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" , ", " : ")], ids=repr)
+def test_text_of_chunks_that_differ_in(fields: Any, ascii_only: bool, separators: tuple[str, str]) -> None:
+    texts = TEXTS * 3
+    chunks = [{**chunk(text), **fields(at)} for at, text in enumerate(texts)]
+    events = [json.dumps(item, ensure_ascii=ascii_only, separators=separators).encode() for item in chunks]
+    assert decode(*events)[0] == texts
+
+
+class _Counting(ChunkDecoder):
+    """Counts the chunks that were decoded in full."""
+
+    decoded = 0
+
+    def decode(self, data: bytes, out: list[Delta]) -> None:
+        self.decoded += 1
+        super().decode(data, out)
+
+
+def _decoded(*chunks: dict[str, Any]) -> int:
+    decoder = _Counting()
+    out: list[Delta] = []
+    for item in chunks:
+        decoder.decode_all([json.dumps(item, separators=(",", ":")).encode()], out)
+    assert len(out) == len(chunks)
+    return decoder.decoded
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "a"},
+        {"role": "assistant", "content": "a"},
+        {"content": "a", "reasoning_content": None, "tool_calls": []},
+        {"role": "assistant", "content": None, "reasoning_content": "a"},
+        {"content": "", "reasoning": "a"},
+        {"thinking": "a"},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("padded", [False, True])
+def test_chunks_that_differ_in_their_text_only_are_decoded_once(delta: dict[str, Any], padded: bool) -> None:
+    padding = [{"obfuscation": "x7Zq"[: at % 5]} if padded else {} for at in range(50)]
+    assert _decoded(*[{"id": "i", **choice_of(delta=delta), **padding[at]} for at in range(50)]) == 1
+
+
+@pytest.mark.parametrize("key", ["obfuscation", "p"])
+@pytest.mark.parametrize("padding", ["", "x7Zq", "x y", 'x"}', 5, {"a": 1}])
+def test_padding_is_no_news_and_nowhere_kept(key: str, padding: Any) -> None:
+    chunks = [{**chunk(text), key: "abc"} for text in "ab"] + [{**chunk("c"), key: padding}, {**chunk("d"), key: "a"}]
+    out, decoder = decode(*(json.dumps(item, separators=(",", ":")).encode() for item in chunks))
+    assert out == ["a", "b", "c", "d"]
+    assert decoder.meta.get(key) == (None if isinstance(padding, str) else padding)
+
+
+def test_what_only_looks_like_padding() -> None:
+    plain = [json.dumps({**chunk(text), "p": "x"}, separators=(",", ":")).encode() for text in "abc"]
+    begin = plain[0].removesuffix(b'x"}')
+    odd = begin + b'x","choices":[{"delta":{"content":"z"}}],"q":"y"}'  # what stands last in an object counts
+    assert decode(*plain, odd, *plain)[0][3] == "z"
+
+
+def test_learning_stops_where_it_does_not_pay_and_goes_on_where_it_does() -> None:
+    clock = [{**chunk("a"), "created": second} for second in range(50)]
+    assert _decoded(*clock) == 50
+    assert _decoded(*clock, *[chunk("b")] * 9) == 59  # no chunk is looked at for long
+    assert _decoded(*(item for item in clock for _ in range(3))) == 50  # one of each three
+
+
+def test_content_that_is_not_the_text() -> None:
+    """Nothing is learnt from a chunk in which it is not clear where the text stands."""
+    plain = json.dumps({"provider": {"content": "a"}, **chunk("a")}).encode()
+    other = plain.replace(b'"a"', b'"b"', 1)
+    assert decode(plain, plain, plain, other, other)[0] == ["a"] * 5
+
+
+def test_a_key_spelt_with_an_escape_is_not_overlooked() -> None:
+    plain = [b'{"choices":[{"delta":{"content":"%b","c\\u006fntent":"z"}}]}' % text for text in (b"a", b"z", b"c")]
+    assert decode(b'{"choices":[{"delta":{"content":"x"}}]}', *plain)[0] == ["x", "z", "z", "z"]
+
+
+def test_a_chunk_that_only_looks_like_those_before() -> None:
+    plain = [json.dumps(chunk(text)).encode() for text in "abc"]
+    begin, end = plain[0].split(b'"a"')
+    for middle, expected in [
+        (b'""', []),
+        (b"null", []),
+        (b' "d" ', ["d"]),
+        (b'"d", "role": "assistant"', ["d"]),
+        (b'["d"]', ["d"]),
+        (b'"d"}, "finish_reason": "stop", "x": {"y": 1', ["d"]),
+        (b'"\\ud83d"', ["\ufffd"]),
+        (b'"\xff"', ["\ufffd"]),
+    ]:
+        out, decoder = decode(*plain, begin + middle + end)
+        assert [item for item in out if isinstance(item, str)] == ["a", "b", "c", *expected]
+        assert decoder.error is None
+    assert decode(*plain, begin[:-1] + end)[1].error is not None

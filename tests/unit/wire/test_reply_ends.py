@@ -1,0 +1,217 @@
+"""How an answer ends: finish reasons, end marks, broken connections, and how long more is waited for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rusty_agent import errors
+from rusty_agent.types import Finish, ToolCall, UsageUpdate
+from rusty_agent.wire.reply import TAIL_SECONDS, ReplyDecoder
+from tests.replies import BOM, COUNTED, USAGE, chunk, replay, replay_every_way, sse
+
+
+def test_an_end_mark_alone_is_a_finish() -> None:  # Ollama sends `finish_reason: null` to the end
+    outcome = replay_every_way(sse(chunk("Hi")))
+    assert (outcome.deltas, outcome.error) == (["Hi", Finish(None)], None)
+    assert replay_every_way(sse()).deltas == [Finish(None)]
+
+
+def test_usage_after_the_finish() -> None:
+    outcome = replay_every_way(sse(chunk("Hi"), chunk(finish="stop"), {"choices": [], "usage": USAGE}))
+    assert outcome.deltas == ["Hi", UsageUpdate(COUNTED), Finish("stop")]
+    assert outcome.usage == COUNTED
+
+
+@pytest.mark.parametrize("broken", [None, errors.APIConnectionError("Broken.")], ids=["cut", "broken"])
+def test_a_choice_that_has_not_begun_is_missing(broken: errors.RustyAgentError | None) -> None:
+    body = sse(chunk("a"), chunk(finish="stop"), done=False)
+    assert replay([body], choices=2, broken=broken).error is not None
+    assert replay([body], choices=1, broken=broken).error is None
+    assert replay([body + b"data: [DONE]\n\n"], choices=2, broken=broken).error is None  # it may not know of `n`
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_broken_connection(finished: bool) -> None:
+    """It matters only before the finish; what waited for its other half comes out."""
+    broken = errors.APITimeoutError("Too slow.", limit="idle", seconds=1.0)
+    chunks = [chunk("Hi"), *([chunk(finish="stop")] if finished else []), chunk("\ud83d")]
+    body = sse(*(json.dumps(item).encode() for item in chunks), done=False)
+    outcome = replay([body], broken=broken)
+    assert outcome.text == "Hi\ufffd"
+    assert outcome.error is (None if finished else broken)
+    assert broken.partial_text == ("" if finished else "Hi\ufffd")
+    for start in (b"", b"{"):
+        assert replay([start], broken=broken).error is broken
+
+
+@pytest.mark.parametrize("missing", [1, 2], ids=["blank-line", "line-end"])
+@pytest.mark.parametrize("last", [b"[DONE]", chunk(finish="stop"), chunk("!", finish="stop")], ids=str)
+def test_a_broken_connection_after_an_event_that_lacks_its_end(last: Any, missing: int) -> None:
+    broken = errors.APIConnectionError("Broken.")
+    body = sse(chunk("Hi"), last, done=False)[:-missing]
+    assert replay([body], broken=broken).error is None
+    for outcome in (replay([body[:-4]], broken=broken), replay([body + b"data"], broken=broken)):
+        assert (outcome.text, outcome.error) in (("Hi", broken), (outcome.text, None))
+    assert replay([body[:-4]], broken=broken).error is broken
+
+
+def test_a_broken_connection_leaves_a_cut_event_unread() -> None:
+    broken = errors.APIConnectionError("Broken.")
+    outcome = replay([sse(chunk("Hi"), chunk("there"), done=False)[:-5]], broken=broken)
+    assert (outcome.text, outcome.error) == ("Hi", broken)
+
+
+@pytest.mark.parametrize("half", [{"content": "a\ud83d"}, {"reasoning": "a\ud83d"}], ids=repr)
+@pytest.mark.parametrize("last", [b'{"error":"m"}', b"{broken", b"x" * 300], ids=["error", "malformed", "too-long"])
+def test_what_waited_for_its_other_half_comes_before_an_error(half: dict[str, str], last: bytes) -> None:
+    item = json.dumps({"choices": [{"delta": half}]}).encode()
+    outcome = replay_every_way(sse(item, last, done=False), max_bytes=256)
+    assert outcome.error is not None
+    assert outcome.text + (outcome.reasoning or "") == "a\ufffd"
+
+
+def test_half_a_character_in_arguments_is_told_once() -> None:
+    call = {"index": 0, "id": "i", "function": {"name": "f", "arguments": "\ud83d"}}
+    item = json.dumps({"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": "stop"}]}).encode()
+    assert replay_every_way(sse(item)).tool_calls == [ToolCall("i", "f", "\ufffd")]
+
+
+def test_settled_once_every_choice_has_its_reason() -> None:
+    decoder = ReplyDecoder(choices=2)
+    settled = []
+    for item in (chunk("a"), chunk("b", index=1), chunk(finish="stop"), chunk(finish="stop", index=1)):
+        decoder.feed(sse(item, done=False))
+        settled.append(decoder.tail)
+    assert settled == [0, 0, 0, TAIL_SECONDS]
+    assert not decoder.ended
+
+
+@pytest.mark.parametrize(
+    ("chunks", "tails"),
+    [
+        ([chunk("", finish="stop")], [0]),  # Ollama, before a model thinks (open-webui#23921)
+        ([chunk("", finish="stop"), chunk(reasoning="hm"), chunk(finish="stop")], [0, 0, 0]),
+        ([chunk("a"), chunk(finish="stop"), chunk("b"), chunk(finish="stop")], [0, 5, 0, 0]),
+        ([chunk("a", finish="stop"), chunk("b", finish="stop")], [120, 0]),
+        ([chunk("a"), chunk("b", finish="stop"), {"choices": [], "usage": USAGE}], [0, 120, 120]),
+        ([chunk("a"), chunk(finish="tool_calls"), chunk("b")], [0, 120, 0]),  # LiteLLM calls some tools itself
+        ([chunk("a"), chunk(finish="null"), chunk("b"), chunk(finish="stop")], [0, 0, 0, 5]),
+    ],
+)
+def test_how_long_more_is_waited_for_after_a_finish_reason(chunks: list[dict[str, Any]], tails: list[float]) -> None:
+    """One that may have come early does not end an answer soon, but pings do not hold it open for ever either."""
+    decoder = ReplyDecoder()
+    seen = []
+    for item in chunks:
+        decoder.feed(sse(item, done=False))
+        seen.append(decoder.tail)
+    assert seen == tails
+
+
+@pytest.mark.parametrize(
+    ("chunks", "whole", "reason"),
+    [
+        ([chunk("a", finish="stop"), chunk("b", finish="stop")], [True, False], "stop"),
+        ([chunk("a"), chunk(finish="length"), chunk("b")], [False, False], "length"),
+        ([chunk("a"), chunk(finish="stop"), chunk("b"), chunk(finish="length")], [True, False], "length"),
+        ([chunk("a"), chunk(finish="stop"), chunk("")], [True, True], "stop"),
+        ([chunk("a"), chunk(finish="stop"), {"choices": [{"text": "b"}]}], [False, False], "stop"),
+    ],
+)
+def test_what_a_finish_reason_that_came_early_is_worth(
+    chunks: list[dict[str, Any]], whole: list[bool], reason: str
+) -> None:
+    """By itself it makes an answer whole that ends after it, and none that breaks off; with an end mark it is told."""
+    broken = errors.StreamInterruptedError("broken")
+    ends = [replay([sse(*chunks, done=False)], broken=error) for error in (None, broken)]
+    assert [end.error is None for end in ends] == whole
+    assert replay([sse(*chunks)]).finish_reason == reason
+
+
+@pytest.mark.parametrize("junk", [b"DONE", b"[done]", b'"[DONE]"', b"<html>", b"[1]"])
+def test_junk_after_the_finish_is_an_end_mark(junk: bytes) -> None:
+    assert replay([sse(chunk("a"), chunk(finish="stop"), junk, done=False)]).error is None
+    assert type(replay([sse(chunk("a"), junk, done=False)]).error) is errors.ResponseError
+    early = [chunk("a", finish="stop"), chunk("b", finish="stop")]
+    assert type(replay([sse(*early, junk, done=False)]).error) is errors.ResponseError
+    wrong = {"error": {"message": "m"}}
+    assert type(replay([sse(chunk("a"), chunk(finish="stop"), wrong, done=False)]).error) is errors.APIStatusError
+
+
+STRANGE = {"text": "boom", "odd": 7}
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "says"),
+    [
+        (sse(chunk("Hi"), STRANGE), errors.APIStatusError, "boom"),
+        (sse(chunk("Hi"), STRANGE, {"type": "ping"}), errors.APIStatusError, "boom"),
+        (sse(chunk("Hi"), STRANGE, chunk("!")), None, ""),
+        (sse(chunk("Hi"), STRANGE, {"usage": USAGE, "odd": 1}), None, ""),
+        (sse(chunk("Hi"), STRANGE, {"choices": [], "odd": 1}), None, ""),
+        (sse(chunk("Hi"), chunk(finish="stop"), STRANGE), None, ""),
+        (sse(STRANGE), errors.APIStatusError, "boom"),
+        (sse({"usage": USAGE}), errors.ResponseError, "no choices"),
+        (sse({"choices": [], "id": "a"}), errors.ResponseError, "no choices"),
+        (sse(), None, ""),
+        (sse(chunk("Hi"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", errors.StreamInterruptedError, "Bad Gat"),
+        (sse(chunk("Hi"), chunk(finish="stop"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", None, ""),
+        (sse(chunk("Hi"), done=False) + b"data: [DONE] \n\n</html>\n", None, ""),
+        (sse(chunk("Hi")) + b"data: {}\n\nbye\nbye\n", None, ""),
+        (b"warming up\n\n" + sse(chunk(reasoning="hm")), errors.StreamInterruptedError, "warming up"),
+        *(
+            (sse(chunk("Hi"), done=False) + b"data: " + mark + b"\n\nbye\n", None, "")
+            for mark in (b"[DONE]\0", b"data: [DONE]", BOM + b"[DONE]")
+        ),
+    ],
+)
+def test_an_end_mark_is_not_believed_after_what_is_no_answer(
+    body: bytes, error: type[errors.RustyAgentError] | None, says: str
+) -> None:
+    outcome = replay_every_way(body)
+    assert (type(outcome.error) if outcome.error else None) is error
+    assert says in str(outcome.error or "")
+
+
+@pytest.mark.parametrize("reason", ["None", "none", "not_finished", "FINISH_REASON_UNSPECIFIED", "null"])
+def test_a_finish_reason_that_is_none(reason: str) -> None:
+    outcome = replay_every_way(sse(chunk("Hi", finish=reason), chunk("!", finish=reason), done=False))
+    assert isinstance(outcome.error, errors.StreamInterruptedError)
+    assert replay_every_way(sse(chunk("Hi", finish=reason))).finish_reason is None
+
+
+@pytest.mark.parametrize("broken", [errors.APIConnectionError("broken"), None], ids=["broken", "ended"])
+def test_a_finish_reason_alone_is_no_answer_that_may_break(broken: errors.RustyAgentError | None) -> None:
+    body = sse(chunk("", finish="stop"), done=False)  # Ollama's, before a model thinks
+    assert replay([body], broken=broken).error is broken
+
+
+@pytest.mark.parametrize("broken", [None, errors.StreamInterruptedError("broken")], ids=["ended", "broken"])
+def test_one_chunk_without_its_stream_is_a_cut_stream(broken: errors.RustyAgentError | None) -> None:
+    for text in ("Hi", ""):
+        line = json.dumps(chunk(text, role="assistant")).encode()
+        for end in (b"", b"\n"):
+            outcome = replay([line + end], broken=broken)
+            assert outcome.text == text
+            assert isinstance(outcome.error, errors.StreamInterruptedError)
+    whole = replay([json.dumps(chunk("Hi", finish="stop")).encode()], broken=broken)
+    assert (whole.text, whole.error) == ("Hi", None)
+
+
+def test_lines_behind_the_end_mark_say_nothing() -> None:
+    outcome = replay_every_way(sse(chunk("a")) + b"stats 12ms\n\n</pre>\n")
+    assert (outcome.text, outcome.finish_reason, outcome.error) == ("a", None, None)
+
+
+@pytest.mark.parametrize(
+    "reason", [{"type": "abort", "message": "oom"}, {"type": "stop", "matched": 2}, {"no": "type"}]
+)
+def test_finish_reasons_that_are_objects(reason: dict[str, Any]) -> None:
+    last = chunk()
+    last["choices"][0]["finish_reason"] = reason
+    outcome = replay_every_way(sse(chunk("Hi"), last))
+    assert outcome.finish_reason == reason.get("type")
+    assert isinstance(outcome.error, errors.APIStatusError) is (reason.get("type") == "abort")

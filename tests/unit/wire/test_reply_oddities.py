@@ -1,0 +1,248 @@
+"""What only some endpoints send: things told twice, errors that are none, litter, odd kinds of values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rusty_agent import errors
+from rusty_agent.types import TextDelta, ToolCall
+from rusty_agent.wire.reply import ReplyDecoder
+from tests.replies import BOM, COUNTED, DOCUMENT, USAGE, chunk, replay, replay_every_way, sse
+
+SAID = {"role": "assistant", "content": "Hi"}
+
+SAID_IN_PARTS = {"type": "text", "text": "Hi"}
+
+
+def _beside(*pieces: tuple[str, str]) -> list[dict[str, Any]]:
+    """Deltas, each beside a message that tells all that has come so far."""
+    return [{"delta": {"content": piece}, "message": {"content": so_far}} for piece, so_far in pieces]
+
+
+@pytest.mark.parametrize(
+    ("choices", "text"),
+    [
+        # a message beside empty deltas is all that has come so far
+        ([{"delta": {"content": ""}, "message": SAID}] * 2, "Hi"),
+        (_beside(("", "H"), ("", "Hi"), ("", "Hi")), "Hi"),
+        ([{"delta": {"content": ""}, "message": {"content": [SAID_IN_PARTS]}}] * 2, "Hi"),
+        # … though text comes in pieces later (Perplexity)
+        (_beside(("", ""), ("Hi", "Hi"), ("", "Hi")), "Hi"),
+        (_beside(("", "H"), ("i", "Hi"), ("", "Hi")), "Hi"),
+        # and so is a text
+        ([{"delta": {"content": "H"}}, {"delta": {"content": "i"}}, {"delta": {}, "text": "Hi"}], "Hi"),
+        ([{"delta": {"content": "Hi"}}, {"delta": {"content": ""}, "text": "</s>"}], "Hi"),
+        ([{"delta": {"content": text}, "text": text} for text in ("\ud83d", "\ude00")], "😀"),
+        # what did not come in pieces is taken from it
+        ([{"delta": {"reasoning": "hm"}}, {"delta": {}, "message": {**SAID, "reasoning": "hm"}}], "Hi"),
+        ([{"delta": {"reasoning": "hm"}}, {"message": {**SAID, "reasoning": "hm"}}], "Hi"),
+    ],
+)
+def test_what_is_told_once_more_is_told_once(choices: list[dict[str, Any]], text: str) -> None:
+    items = [{"choices": [choice]} for choice in choices]
+    outcome = replay_every_way(sse(*(json.dumps(item).encode() for item in items), chunk(finish="stop")))
+    assert (outcome.text, outcome.error, outcome.reasoning) in ((text, None, None), (text, None, "hm"))
+
+
+def test_a_text_that_only_the_last_message_tells_while_another_choice_speaks() -> None:
+    thought = {"choices": [{"index": 1, "delta": {"reasoning": "hm"}}]}
+    last = {"choices": [{"index": 1, "delta": {}, "message": SAID, "finish_reason": "stop"}]}
+    reply = ReplyDecoder(choices=2)
+    deltas = reply.feed(sse(chunk("H"), thought, chunk("i"), last, chunk(finish="stop")))
+    assert TextDelta("Hi", 1) in deltas
+
+
+def test_calls_that_only_the_last_message_tells() -> None:
+    call = {"index": 0, "id": "i", "function": {"name": "f", "arguments": "{}"}}
+    last = {"choices": [{"delta": {}, "message": {**SAID, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    outcome = replay_every_way(sse(chunk("Hi"), last))
+    assert (outcome.text, outcome.tool_calls) == ("Hi", [ToolCall("i", "f", "{}")])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"choices": [{"delta": {"content": ""}}], "error": {"code": 0, "message": "None", "metadata": {"raw": "boom"}}},
+        {"choices": [], "error": {"code": 0, "message": "", "type": "server_error"}},
+        {"code": 10014, "message": "output is sensitive", "choices": [{"delta": {"content": ""}}]},
+        {"code": 10014, "message": "output is sensitive", "choices": []},
+    ],
+    ids=repr,
+)
+def test_an_error_beside_choices(error: dict[str, Any]) -> None:
+    outcome = replay_every_way(sse(chunk("Hi"), error))
+    assert isinstance(outcome.error, errors.APIStatusError)
+    assert outcome.error.partial_text == "Hi"
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"error": {"code": 0, "message": ""}},
+        {"error": {"code": "success", "message": ""}},
+        {"code": 0, "message": "Success", "sid": "s"},
+        {"code": "Success", "message": "Success"},
+        {"detail": {"queue": 1}},
+        {"detail": "ok"},
+    ],
+    ids=repr,
+)
+def test_what_is_no_error_beside_choices(nothing: dict[str, Any]) -> None:
+    first, last = {"choices": [], **nothing}, {"choices": [], "usage": USAGE, **nothing}
+    outcome = replay_every_way(sse(first, chunk("Hi"), chunk(finish="stop"), last))
+    assert (outcome.text, outcome.error, outcome.usage) == ("Hi", None, COUNTED)
+
+
+NOTHING = {"message": None, "code": None, "type": None, "param": None}
+
+FINE = [NOTHING, {"code": "", "message": ""}, {"code": 0, "message": "success"}, {}]
+
+
+@pytest.mark.parametrize("error", FINE, ids=repr)
+def test_an_error_that_says_nothing_is_none_beside_the_counts(error: dict[str, Any]) -> None:
+    """Of servers that send one with each chunk, the one with the counts has it too, and no choices."""
+    chunks = [chunk("Hi"), chunk(finish="stop"), {"choices": [], "usage": USAGE}]
+    outcome = replay_every_way(sse(*(item | {"error": error} for item in chunks)))
+    assert (outcome.text, outcome.finish_reason, outcome.usage, outcome.error) == ("Hi", "stop", COUNTED, None)
+
+
+def test_details_of_an_answer_that_has_begun_are_no_error() -> None:
+    detail = {"choices": [], "detail": {"latency": 3}}
+    assert replay_every_way(sse(chunk("Hi"), chunk(finish="stop"), detail)).error is None
+    for odd in ({"detail": {"latency": 3}}, detail | {"detail": "boom"}, {"error": NOTHING}):
+        assert replay_every_way(sse(chunk("Hi"), odd)).error is not None
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": {"role": "assistant", "content": ""}, "message": {"role": "assistant", "content": "Hi"}},
+        {"delta": {"role": "assistant"}, "text": "Hi"},
+        {"delta": "Hi"},
+        {"message": "Hi"},
+    ],
+    ids=repr,
+)
+def test_text_is_found_wherever_a_choice_has_it(choice: dict[str, Any]) -> None:
+    item = {"choices": [{"index": 0, "finish_reason": "stop"} | choice]}
+    for body in (sse(item), json.dumps(item).encode()):
+        outcome = replay_every_way(body)
+        assert (outcome.text, outcome.error) == ("Hi", None)
+
+
+@pytest.mark.parametrize("start", [b"<!DOCTYPE html>", b"<html>", b"\n<HTML lang=en>"])
+def test_a_page_that_shows_a_stream_is_no_answer(start: bytes) -> None:
+    outcome = replay_every_way(start + b"\n<pre>\n" + sse(chunk("Example"), chunk(finish="stop")) + b"</pre></html>")
+    assert isinstance(outcome.error, errors.ResponseError)
+    assert (outcome.text, "HTML" in str(outcome.error)) == ("", True)
+
+
+def test_what_php_says_in_front_of_a_stream_does_not_matter() -> None:
+    outcome = replay_every_way(b"<br />\n<b>Warning</b>: x\n\n" + sse(chunk("Hi"), chunk(finish="stop")))
+    assert (outcome.text, outcome.error) == ("Hi", None)
+
+
+@pytest.mark.parametrize("lead", ["data: ", "data:", "\ufeff", "\0 ", "data: \ufeff"])
+def test_what_was_made_an_event_twice_is_one(lead: str) -> None:
+    lines = [json.dumps(chunk("Hi")), json.dumps(chunk(finish="stop")), "[DONE]"]
+    body = "".join(f"data: {lead}{line}\n\n" for line in lines).encode()
+    outcome = replay_every_way(body)
+    assert (outcome.text, outcome.finish_reason, outcome.error) == ("Hi", "stop", None)
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\n", b"\r\n\r\n", b""])
+@pytest.mark.parametrize("lead", [b"", b": ping\n\n", sse(chunk("Hi"), done=False)], ids=["first", "ping", "text"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["object", "list"])
+def test_an_error_in_several_lines(lead: bytes, end: bytes, wrapped: bool) -> None:
+    told: Any = {"error": {"code": 503, "message": "data: boom"}}
+    body = lead + json.dumps([told] if wrapped else told, indent=2).encode() + end
+    outcome = replay_every_way(body)
+    assert isinstance(outcome.error, errors.ServerError)
+    assert "data: boom" in outcome.error.message
+    if end:
+        assert str(replay([body + b"data: [DONE]\n\n"]).error) == str(outcome.error)
+
+
+def test_only_the_first_line_of_an_events_data_has_its_field() -> None:
+    told = json.dumps(chunk("Hi"), indent=1).encode()
+    outcome = replay_every_way(b"data: " + told + b"\n: a comment\n\n" + sse(chunk("!"), chunk(finish="stop")))
+    assert (outcome.text, outcome.error) == ("Hi!", None)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [b"event: status\ndata: ok\n\n", b"event: keep_alive\ndata: ok\n\n", b"data: ping\n\n", b"data: Keep-Alive\n\n"],
+)
+def test_words_that_are_signs_of_life(event: bytes) -> None:
+    outcome = replay_every_way(sse(chunk("Hi"), done=False) + event + sse(chunk("!"), chunk(finish="stop")))
+    assert (outcome.text, outcome.error) == ("Hi!", None)
+
+
+def test_plain_text_is_no_answer() -> None:
+    outcome = replay_every_way(b"Internal Server Error")
+    assert isinstance(outcome.error, errors.ResponseError)
+    assert "neither JSON nor an event stream: 'Internal Server Error'" in outcome.error.message
+
+
+def test_malformed_data_of_an_event_of_another_kind_is_not_passed_over() -> None:
+    outcome = replay_every_way(
+        sse(chunk("Hi"), done=False) + b'event: chunk\ndata: {"choices": [{"del\n\n' + sse(chunk("!"))
+    )
+    assert (outcome.text, type(outcome.error)) == ("Hi", errors.ResponseError)
+
+
+@pytest.mark.parametrize("litter", [b" ", b"\0", b"\t  ", BOM], ids=repr)
+def test_what_a_heartbeat_leaves_in_front_of_an_event_costs_no_text(litter: bytes) -> None:
+    event = sse(chunk("b"), done=False)
+    outcome = replay_every_way(sse(chunk("a"), done=False) + litter + event + sse(chunk("c"), chunk(finish="stop")))
+    assert (outcome.text, outcome.error) == ("abc", None)
+
+
+def test_choices_are_told_apart_by_their_places_where_several_were_asked_for() -> None:
+    both = {"choices": [{"message": {"content": text}, "finish_reason": "stop"} for text in ("one", "two")]}
+    apart = replay([json.dumps(both).encode()], choices=2)
+    assert (apart.text, TextDelta("two", 1) in apart.deltas) == ("one", True)
+    call = {"id": "a", "function": {"name": "f", "arguments": "{}"}}  # Copilot splits an answer of Claude's like this
+    split = {"choices": [both["choices"][0], {"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    joined = replay([json.dumps(split).encode()])
+    assert (joined.text, joined.tool_calls) == ("one", [ToolCall("a", "f", "{}")])
+
+
+@pytest.mark.parametrize("kind", [float, str])
+def test_indexes_of_other_kinds(kind: Any) -> None:
+    indexes = [kind(n) for n in (0, 1)]
+    items = [
+        {"choices": [{"index": index, "delta": {"content": text}}]} for index, text in zip(indexes, "ab", strict=True)
+    ]
+    outcome = replay_every_way(sse(*items, chunk(finish="stop"), chunk(finish="stop", index=1)), choices=2)
+    assert (outcome.text, TextDelta("b", 1) in outcome.deltas, outcome.error) == ("a", True, None)
+
+
+@pytest.mark.parametrize("error", [{}, {"message": "", "code": None, "type": ""}, {"code": 0, "message": ""}], ids=repr)
+def test_an_error_that_says_nothing_is_none_beside_choices(error: dict[str, Any]) -> None:
+    assert replay([json.dumps({**DOCUMENT, "error": error}).encode()]).text == "Hi"
+    chunks = [{**chunk("Hi"), "error": error}, chunk(finish="stop")]
+    assert replay_every_way(sse(*chunks)).text == "Hi"
+    within = chunk("Hi")
+    within["choices"][0]["error"] = error
+    assert replay_every_way(sse(within, chunk(error=error), chunk(finish="stop"))).text == "Hi"
+
+
+def test_a_status_of_minimax_counts_beside_choices() -> None:
+    told = {**chunk("half"), "base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}}
+    error = replay_every_way(sse(told)).error
+    assert isinstance(error, errors.APIStatusError)
+    assert error.partial_text == "half"
+    fine = {**chunk("whole", finish="stop"), "base_resp": {"status_code": 0, "status_msg": ""}}
+    assert replay_every_way(sse(fine)).error is None
+
+
+@pytest.mark.parametrize("key", ["audio", "images"])
+def test_media_are_content(key: str) -> None:
+    media = {"choices": [{"index": 0, "delta": {key: [{"data": "AAAA"}]}}]}
+    assert replay([sse(media, done=False)]).has_content
+    for other in (chunk(annotations=[1]), {"choices": [], "x": 1}, {"choices": [1]}):
+        assert not replay([sse(other, done=False)]).has_content

@@ -1,0 +1,75 @@
+"""The quick ways through a stream are taken, and say the same as the slow one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rusty_agent.types import Finish
+from rusty_agent.wire.chunks import Delta
+from rusty_agent.wire.frame import frame_of
+from rusty_agent.wire.reply import ReplyDecoder
+from tests.replies import chunk, replay, sse
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "frames"),
+    [(["a"], 0), (["a", ""], 1), (["a", "b"], 1), (["a", "b", "c"], 1), (["ab"], 1), (["abc", "d"], 1)],
+)
+def test_a_frame_is_made_once_more_texts_come(
+    arrivals: list[str], frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first text does not wait for it, and an answer that comes at once with one piece of text has none."""
+    made = []
+
+    def counted(*sample: Any) -> Any:
+        made.append(sample)
+        return frame_of(*sample)
+
+    monkeypatch.setattr("rusty_agent.wire.chunks.frame_of", counted)
+    bodies = [sse(*map(chunk, texts), done=False) for texts in arrivals]
+    bodies[0] = sse(chunk("", role="assistant"), done=False) + bodies[0]
+    bodies[-1] += sse(chunk(finish="stop"))
+    decoder = ReplyDecoder()
+    deltas = [delta for body in bodies for delta in decoder.feed(body)]
+    assert deltas == [*"".join(arrivals), Finish("stop")]
+    assert len(made) == frames
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 7])
+def test_of_tokens_that_come_a_few_at_once_nearly_none_goes_the_long_way(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first, from which is learned what they have in common."""
+    long_way = 0
+    feed = ReplyDecoder._feed
+
+    def counted(self: ReplyDecoder, data: bytes) -> list[Delta]:
+        nonlocal long_way
+        long_way += 1
+        return feed(self, data)
+
+    def event(word: str) -> bytes:
+        return sse(
+            {"id": "x", "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}, done=False
+        )
+
+    monkeypatch.setattr(ReplyDecoder, "_feed", counted)
+    decoder = ReplyDecoder()
+    words = [f"word {number} \N{SNOWMAN}\n" for number in range(49)]
+    for start in range(0, 49, at_once):
+        arrival = words[start : start + at_once]
+        assert decoder.feed(b"".join(map(event, arrival))) == arrival
+    assert (decoder.assembler.text, long_way) == ("".join(words), 1)
+    held_back = decoder.feed(b'data: {"id":')  # in the middle of an event nothing is told by its first bytes
+    assert decoder.feed(event("a") * at_once) == held_back == []
+
+
+@pytest.mark.parametrize("odd", ["1", '""', "x", '"a","b"', "null"])
+def test_arrivals_that_only_look_like_texts(odd: str) -> None:
+    """Between the bytes that plain events have in common stands something else than a text."""
+    event = b'data: {"choices":[{"index":0,"delta":{"content":%b}}]}\n\n'
+    plain, other = event % b'"a"', event % odd.encode()
+    for arrivals in ([plain, other], [plain, plain + other], [plain, other + plain], [plain, plain + other + plain]):
+        assert replay(arrivals) == replay([b"".join(arrivals)])
