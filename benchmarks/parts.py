@@ -125,7 +125,7 @@ PARTS: dict[str, Part] = {
         columns={"share": "of the possible throughput"},
         clients=["raw", "plain", "tuned", "ours", "ours-gc", "ours-workers", "openai", "openai-aiohttp", "litellm"],
         redrawn=True,
-        quick=2,
+        quick=4,
         note="ours is `map`, with its limits and its count of failures; ours-workers the bare calls, as the others. "
         "What `raw` lacks of the possible throughput is taken by the endpoint's timer and the system.",
     ),
@@ -154,7 +154,7 @@ PARTS: dict[str, Part] = {
             "100,000 prompts": {"work": "many", "count": 100_000, "in_flight": 64},
         },
         clients=["raw", "tuned", "tuned-gc", "ours", "ours-gc"],
-        quick=10,
+        quick=25,
     ),
 }
 

@@ -310,6 +310,8 @@ def main(arguments: list[str]) -> None:
             asyncio.run(listen(Rows))
         case ["job", kind, settings]:
             JOBS[kind](json.loads(settings))
+        case _ if not PARTS.keys() >= set(arguments):
+            sys.exit(f"usage: python -m benchmarks.ray [{' | '.join(PARTS)}] …")
         case _:
             for name in arguments or PARTS:
                 print(f"{name}: {PARTS[name].__doc__}", flush=True)
