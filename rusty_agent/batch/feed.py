@@ -12,7 +12,8 @@ from contextlib import aclosing, asynccontextmanager, closing
 from typing import Any, TypeGuard
 
 from ..errors import BatchError
-from ..net.gather import PAUSE, Inputs
+from ..net.gather import PAUSE
+from ..parameters import Inputs
 from .plan import OnBadLine, Plan, Source, is_another, moved
 from .rows import REPEATED, BadLine, Row, parse_new
 from .source import FileSource

@@ -46,13 +46,7 @@ def refuse_foreign_report(page: str | os.PathLike[str]) -> None:
     Raises:
         BatchError: It is there, and neither empty nor a report; or it cannot be read.
     """
-    try:
-        with open(page, "rb") as file:
-            beginning = file.read(_TITLE_BYTES)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise BatchError(f"{page} cannot be read: {error.strerror or error}. Give the permission.") from error
+    beginning = _read(page, _TITLE_BYTES)
     if beginning and not is_report(beginning):
         raise BatchError(
             f"{page}, where the report is to be written, exists and is no report, so it is left alone. Name another "
@@ -68,13 +62,22 @@ def _refuse_shared(path: Path, manifest: Path) -> None:
 
 def _is_ours(path: Path, fields: set[str]) -> bool:
     """Whether a batch may have written it, which is true of what is missing, or what a loss of power has emptied."""
-    try:
-        data = path.read_bytes()
-        told = loads(data) if data.strip(b"\0") else dict.fromkeys(fields)
-    except FileNotFoundError:
+    data = _read(path)
+    if not data.strip(b"\0"):
         return True
-    except OSError as error:
-        raise BatchError(f"{path} cannot be read: {error.strerror or error}. Give the permission.") from error
+    try:
+        told = loads(data)
     except ValueError:
         return False
     return isinstance(told, dict) and told.keys() >= fields
+
+
+def _read(path: str | os.PathLike[str], size: int = -1) -> bytes:
+    """The beginning of a file, or all of it; nothing if it is missing."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise BatchError(f"{path} cannot be read: {error.strerror or error}. Give the permission.") from error

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from ..parameters import Inputs
 from ..types import MapItem
 
-__all__ = ["PAUSE", "Inputs", "Stop", "Work", "spread", "work_off"]
+__all__ = ["PAUSE", "Stop", "Work", "spread", "work_off"]
 
 Work: TypeAlias = Callable[[Any], Awaitable[Any]]
 

@@ -6,7 +6,8 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -34,7 +35,10 @@ def test_a_variable_that_is_no_proxy_is_named(
     assert not server.requests
 
 
-def test_https_to_a_port_of_plain_http(face: Face) -> None:
+@contextmanager
+def plain_http() -> Iterator[str]:
+    """A host and port where whoever wants TLS gets an answer in the clear."""
+
     def refuse() -> None:
         connection, _ = listener.accept()
         with connection:
@@ -46,9 +50,13 @@ def test_https_to_a_port_of_plain_http(face: Face) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         refusing = threading.Thread(target=refuse)
         refusing.start()
-        with pytest.raises(APIConnectionError, match="may speak plain http"):
-            face.generate(face.provider(f"https://127.0.0.1:{listener.getsockname()[1]}/v1"))
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
         refusing.join()
+
+
+def test_https_to_a_port_of_plain_http(face: Face) -> None:
+    with plain_http() as address, pytest.raises(APIConnectionError, match="may speak plain http"):
+        face.generate(face.provider(f"https://{address}/v1"))
 
 
 def test_a_handshake_that_the_server_ends_says_so(face: Face) -> None:
@@ -99,21 +107,10 @@ def test_a_proxy_whose_name_is_unknown_is_named(face: Face, monkeypatch: pytest.
 
 
 def test_a_proxy_whose_certificate_is_wrong_is_named(face: Face) -> None:
-    def answer_in_the_clear() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(1)
-            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            while connection.recv(65536):
-                pass
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        answering = threading.Thread(target=answer_in_the_clear)
-        answering.start()
-        proxy = f"127.0.0.1:{listener.getsockname()[1]}"
+    with plain_http() as proxy:
+        provider = face.provider("http://127.0.0.1:1/v1", proxy=f"https://{proxy}")
         with pytest.raises(APIConnectionError, match=rf"No secure connection to the proxy {proxy}: \[SSL: "):
-            face.generate(face.provider("http://127.0.0.1:1/v1", proxy=f"https://{proxy}"))
-        answering.join()
+            face.generate(provider)
 
 
 @pytest.mark.parametrize(("status", "attempts"), [(407, 1), (403, 1), (429, 2), (503, 2)])

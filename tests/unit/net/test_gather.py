@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.net.gather import PAUSE, Inputs, Stop, spread, work_off
+from rusty_agent.net.gather import PAUSE, Stop, spread, work_off
+from rusty_agent.parameters import Inputs
 from rusty_agent.types import MapItem
 
 

@@ -60,13 +60,19 @@ def test_whoever_stops_waiting_takes_no_place() -> None:
     on(main, in_flight=1)
 
 
+async def whose_turn_has_come(door: Limiter) -> tuple[Caller, asyncio.Task[Permit]]:
+    """One who waits, and does not know yet that it has been let in."""
+    caller = Caller()
+    first = await door.acquire(caller, 0)
+    waiting = asyncio.ensure_future(door.acquire(caller, 0))
+    await settle()
+    first.release()
+    return caller, waiting
+
+
 def test_a_permit_that_comes_in_the_moment_of_a_cancellation_goes_back() -> None:
     async def main(door: Limiter) -> None:
-        caller = Caller()
-        first = await door.acquire(caller, 0)
-        waiting = asyncio.ensure_future(door.acquire(caller, 0))
-        await settle()
-        first.release()  # its turn has come, but it does not know yet
+        _, waiting = await whose_turn_has_come(door)
         waiting.cancel()
         await settle()
         assert waiting.cancelled()
@@ -97,11 +103,7 @@ def test_a_stopped_caller_is_turned_away_and_others_are_not() -> None:
 
 def test_a_caller_that_is_stopped_in_the_moment_of_its_turn() -> None:
     async def main(door: Limiter) -> None:
-        caller = Caller()
-        first = await door.acquire(caller, 0)
-        waiting = asyncio.ensure_future(door.acquire(caller, 0))
-        await settle()
-        first.release()  # its turn has come, but it does not know yet
+        caller, waiting = await whose_turn_has_come(door)
         door.stop(caller, RunStoppedError("enough"))
         await settle()
         assert isinstance(waiting.exception(), RunStoppedError)
