@@ -223,15 +223,18 @@ def _fields(body: Any) -> dict[str, Any]:
     message, cause = _message(next(filter(None, said), None)), _cause(error)
     if cause not in message:
         message = f"{message}: {cause}" if message else cause
-    kind = error.get("type") or outer.get("error_type")
     code = next((error[name] for name in _CODES if error.get(name) is not None), None)
-    param = error.get("param")
     return {
         "message": message,
-        "code": code if isinstance(code, str | int) and not isinstance(code, bool) else None,
-        "type": kind if isinstance(kind, str) else None,
-        "param": param if isinstance(param, str) else None,
+        "code": code if isinstance(code, int) and not isinstance(code, bool) else _name(code),
+        "type": _name(error.get("type") or outer.get("error_type")),
+        "param": _name(error.get("param")),
     }
+
+
+def _name(value: Any) -> str | None:
+    """A name; None for what stands for nothing, as LiteLLM and gateways written in Go say it."""
+    return value if isinstance(value, str) and value not in ("", "None", "<nil>") else None
 
 
 def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -147,6 +147,16 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
         400,
         ("reasoning_effort", None),
     ),
+    "LiteLLM's proxy": (
+        openai("litellm.UnsupportedParamsError: x does not support parameters: ['seed'], for model=m", "None", "400"),
+        400,
+        ("seed", None),
+    ),
+    "a gateway in Go": (
+        openai("Unsupported parameter: 'seed' is not supported with this model.", ""),
+        400,
+        ("seed", None),
+    ),
     "a number that is not the value": (openai("seed 10 times unsupported: Unknown parameter"), 400, ("seed", None)),
     "Groq": (openai("'seed' : property 'seed' is unsupported, did you mean 'user'?"), 400, ("seed", None)),
 }
