@@ -25,7 +25,8 @@ A bad argument is a plain `ValueError` that names the argument; it is raised bef
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,16 +61,39 @@ and 530 are Cloudflare's for an origin in trouble; 529 is Anthropic's «overload
 """
 
 
-QUOTA_CODES = frozenset({"insufficient_quota", "exceeded_current_quota_error"})
-"""The codes, or types, of a quota that is used up, which no waiting brings back: OpenAI's and Moonshot's."""
+_SPENT = (
+    r"insufficient[ _]?(user[ _])?(quota|balance|credit|fund)|balance is insufficient|exceeded_current_quota_error"
+    r"|billing_(not_active|hard_limit)|(run out of|used all|have any)( available)? credits|credit balance is too low"
+    r"|spend(ing)?[ _]limit|budget_exceeded|arrearage|overdue.?(balance|payment|error)|余额不足"
+)
+_TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
 
 
-def may_pass(status: int, names: Iterable[str | int | None], headers: Mapping[str, str]) -> bool:
-    """Whether an error of this status, of these names (code and type), may pass by itself; the endpoint may say so."""
+def is_spent(status: int, *said: object) -> bool:
+    """Whether an error says that there is nothing left to spend, which no waiting brings back.
+
+    Few say 402. Others say 429 (OpenAI, Moonshot, xAI, Z.ai, LiteLLM), 400 (Anthropic, DashScope), 403 (gateways), 412
+    (Fireworks) or 500 (MiniMax), and some of them in words alone. Gemini's words for a full minute, «You exceeded your
+    current quota, please check your plan and billing details», are none of these.
+
+    Args:
+        status: The HTTP status.
+        said: The code, the type and the message.
+    """
+    return status == 402 or re.search(_SPENT, " ".join(map(str, said)), re.IGNORECASE) is not None
+
+
+def may_pass(error: APIStatusError, headers: Mapping[str, str]) -> bool:
+    """Whether an error may pass by itself; the endpoint may say so.
+
+    A request too large for the limit by the minute will be so the next time.
+    """
     asked = headers.get("x-should-retry", "").lower()
     if asked in ("true", "false"):
         return asked == "true"
-    return status in RETRIED_STATUSES and QUOTA_CODES.isdisjoint(names)
+    if error.status_code not in RETRIED_STATUSES or _TOO_LARGE in error.message.lower():
+        return False
+    return not is_spent(error.status_code, error.code, error.type, error.message)
 
 
 class RustyAgentError(Exception):
@@ -165,7 +189,7 @@ class APIStatusError(RustyAgentError, RuntimeError):
         self.body = body
         self.retry_after = retry_after
         self.headers = dict(headers or {})
-        self.retryable = may_pass(status_code, (code, type), self.headers)
+        self.retryable = may_pass(self, self.headers)
 
 
 class BadRequestError(APIStatusError):

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from .config import checked_count
-from .errors import QUOTA_CODES, APIStatusError, AuthenticationError, RunStoppedError, RustyAgentError
+from .errors import APIStatusError, AuthenticationError, RunStoppedError, RustyAgentError, is_spent
 from .net.absence import OVERLOADED, tells_of_absence
 from .net.caller import Caller
 from .net.gather import Stop, spread, work_off
@@ -103,10 +103,10 @@ class StopRule:
         """Count one that has failed; the error to stop the run with, if that is called for."""
         self._latest.append(True)
         self.failed += 1
+        if isinstance(error, APIStatusError) and is_spent(error.status_code, error.code, error.type, error.message):
+            return self.stop("quota", f"the account has nothing left to spend. {error}")
         if isinstance(error, AuthenticationError):
             return self.stop("authentication", f"the endpoint refuses the key. {error}")
-        if isinstance(error, APIStatusError) and (error.status_code == 402 or QUOTA_CODES & {error.code, error.type}):
-            return self.stop("quota", f"the account has nothing left to spend. {error}")
         asked = error.retry_after if isinstance(error, APIStatusError) and error.status_code in OVERLOADED else None
         if asked is not None and asked > self._max_retry_after:
             return self.stop("quota", f"the endpoint asks to wait for {asked:,.0f} s. {error}")

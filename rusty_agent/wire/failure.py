@@ -11,11 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .. import errors
+from . import wait
 from .codec import dumps, loads_answer, mend
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "in_band",
     "is_error",
     "printable",
-    "retry_after",
     "status_error",
     "told",
 ]
@@ -51,7 +49,6 @@ _CODES = ("code", "status_code", "statusCode", "http_status_code", "error_code")
 _FINE = frozenset({"0", "200", "ok", "success", "none"})  # what gateways say where all is well
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 _MAX_EXCERPT = 200
-_TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
 
 _NAMES = {
     name: status
@@ -81,8 +78,6 @@ them (`InternalServerError`, `ThrottlingException`), are the same words in anoth
 _CAPITAL = r"(?<=[a-z])(?=[A-Z])"
 _NO_NAME = r"(_?(error|exception))?(\..*)?$"  # what says no more than that it is an error, or more than is to be known
 
-_SECONDS = r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*"  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
-
 _HINTS = {
     401: "Check the API key.",
     402: "The account has no credit left.",
@@ -107,7 +102,9 @@ def status_error(status: int, headers: Mapping[str, str], body: bytes, *, now: f
         decoded: Any = loads_answer(bare) if bare else None
     except ValueError:
         decoded = body.decode("utf-8", "replace")
-    return _build(status, decoded, _hint(status, headers), retry_after=retry_after(headers, now), headers=headers)
+    error = _build(status, decoded, headers)
+    heed(error, headers, now)
+    return error
 
 
 def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
@@ -125,15 +122,23 @@ def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
     words = [re.sub(_CAPITAL, "_", value[:_MAX_EXCERPT]).lower() for value in told if isinstance(value, str)]
     names = [_NAMES[name] for word in words if (name := re.sub(_NO_NAME, "", word, count=1)) in _NAMES]
     status = next(iter(numbers + names), 200)
-    return _build(status, chunk, "", otherwise)
+    return _build(status, chunk, otherwise=otherwise)
 
 
 def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -> None:
-    """Take what the answer's headers say of trying again into an error that stood in its body; as `status_error`."""
-    asked = retry_after(headers, now)
-    if asked is not None:
-        error.retry_after = asked
-    error.retryable = _may_pass(error, headers)
+    """Take into an error what its answer's headers and its own words say of trying again.
+
+    Args:
+        error: The error, which may have stood inside an answer.
+        headers: The answer's, with lower-case names.
+        now: As for `status_error`.
+    """
+    error.retryable = errors.may_pass(error, headers)
+    error.retry_after = wait.in_headers(headers, now)
+    if error.retry_after is None:
+        error.retry_after = wait.in_object(_objects(error.body)[1], now)
+    if error.retry_after is None and error.status_code == 429:
+        error.retry_after = wait.in_words(error.message)
 
 
 def is_error(body: Any) -> bool:
@@ -178,25 +183,19 @@ def told(error: Any) -> Any:
     return error if said else None
 
 
-def _build(status: int, decoded: Any, hint: str, otherwise: str = "", **more: Any) -> errors.APIStatusError:
+def _build(
+    status: int, decoded: Any, headers: Mapping[str, str] | None = None, otherwise: str = ""
+) -> errors.APIStatusError:
     decoded = mend(decoded)
     fields = _fields(decoded)
     message = fields.pop("message") or otherwise
     said = printable(message) if message or any(fields.values()) else as_it_is(decoded)
     where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
+    spent = errors.is_spent(status, fields["code"], fields["type"], said)
+    hint = "" if headers is None else _hint(402 if spent else status, headers)
     text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
-    error = kind(text, status_code=status, body=decoded, **fields, **more)
-    if error.retry_after is None:
-        error.retry_after = _retry_info(decoded)
-    error.retryable = _may_pass(error, error.headers)
-    return error
-
-
-def _may_pass(error: errors.APIStatusError, headers: Mapping[str, str]) -> bool:
-    """Whether trying again may help; a request too large for the limit by the minute will be so the next time."""
-    may_pass = errors.may_pass(error.status_code, (error.code, error.type), headers)
-    return may_pass and _TOO_LARGE not in error.message.lower()
+    return kind(text, status_code=status, body=decoded, headers=headers, **fields)
 
 
 def _bare(body: bytes) -> bytes:
@@ -303,48 +302,3 @@ def printable(text: str, limit: int = _MAX_MESSAGE) -> str:
 def excerpt(data: bytes) -> str:
     """The beginning of offending bytes, fit for a message."""
     return repr(printable(data[: 2 * _MAX_EXCERPT].decode("utf-8", "replace"), _MAX_EXCERPT))
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after` as seconds or as an HTTP date.
-
-    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. A date is told by the endpoint's clock, and so is the
-    answer's own `Date` (§6.6.1): the time between them counts. None for what is missing, negative or no number.
-    """
-    value = _positive(headers.get("retry-after-ms"))
-    if value is not None:
-        return value / 1000
-    text = headers.get("retry-after")
-    value = _positive(text)
-    if value is not None or text is None:
-        return value
-    until, said = _moment(text), _moment(headers.get("date"))
-    return None if until is None else max(0.0, until - (now if said is None else said))
-
-
-def _retry_info(body: Any) -> float | None:
-    """Seconds that an error of Google's asks to wait: Gemini sends no header.
-
-    https://cloud.google.com/apis/design/errors, `RetryInfo`.
-    """
-    details = _objects(body)[1].get("details")
-    for detail in details if isinstance(details, list) else []:
-        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
-        if isinstance(delay, str) and delay.endswith("s"):
-            return _positive(delay[:-1])
-    return None
-
-
-def _moment(text: str | None) -> float | None:
-    """An HTTP date, in seconds since 1970."""
-    try:
-        date = parsedate_to_datetime(text or "")
-        if date.tzinfo is None:  # no zone, or `-0000`: HTTP's dates are in UTC (RFC 9110 §5.6.7), not in local time
-            date = date.replace(tzinfo=UTC)
-        return date.timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-
-
-def _positive(text: str | None) -> float | None:
-    return float(text) if text is not None and re.fullmatch(_SECONDS, text) else None

@@ -21,6 +21,8 @@ from typing import TypeAlias
 
 from attrs import define
 
+from .wait import DURATION, in_seconds
+
 __all__ = ["RateLimits"]
 
 _UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0, "month": 2592000.0}
@@ -34,8 +36,6 @@ _FIELD = r"(\w+)=\"?([\w.-]*)"
 _MOST = 200  # characters of a value that are looked at
 _THOUSANDS = r"\s*\d{1,3}(,\d{3}){1,4}\s*"
 _NAME = r"^(?:x-|anthropic-)?ratelimit(?:bysize)?-(.+)$"
-_DURATION = r"(\d{1,15}(?:\.\d{1,15})?)(ms|h|m|s|d)"
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AGREES = 0.25  # how far two estimates of a rate may differ
 _ROUGH = 10.0  # a reset of fewer whole seconds may be rounded too much to compute with
 
@@ -157,8 +157,7 @@ def _number(value: str) -> float | None:
 def _seconds(value: str) -> float | None:
     """`6m0s`, `12ms`, `1.5`; None for moments in time, whose clock is the server's."""
     text = value[:_MOST].strip()
-    parts = re.findall(_DURATION, text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if re.fullmatch(f"({DURATION})+", text):
+        return in_seconds(text)
     number = _number(text)
     return number if number is not None and number < 10 * 86400 else None

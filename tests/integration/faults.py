@@ -621,6 +621,12 @@ STATUS: Sequence[Fault] = (
         says="boom",
     ),
     Fault(
+        "Status 429 for an account without credit, told in words",
+        body({"error": {"message": "Insufficient balance. Please recharge.", "code": "1113"}}, status=429),
+        ra.RateLimitError,
+        says="no credit left",
+    ),
+    Fault(
         "Status 401 with a body that cannot be decompressed",
         body(b"\x00garbage\xff", status=401, headers={"Content-Encoding": "br"}),
         ra.AuthenticationError,

@@ -142,3 +142,47 @@ def test_statuses_that_may_pass(status: int) -> None:
 def test_statuses_that_stay(status: int) -> None:
     assert not errors.APIStatusError("m", status_code=status).retryable
     assert errors.APIStatusError("m", status_code=status, headers={"x-should-retry": "true"}).retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (402, ("m",)),
+        (429, ("insufficient_quota", None, "m")),
+        (429, (None, "exceeded_current_quota_error", "Your account is suspended, please check your plan")),
+        (429, ("billing_not_active", "billing_not_active", "Your account is not active")),
+        (400, ("billing_hard_limit_reached", "invalid_request_error", "Billing hard limit has been reached")),
+        (429, ("1113", None, "Insufficient balance or no resource package. Please recharge.")),
+        (429, ("1113", None, "余额不足或无可用资源包,请充值。")),
+        (500, (None, "api_error", "insufficient balance (1008)")),
+        (429, (None, "insufficient_balance_error", "m")),
+        (429, ("Some resource has been exhausted", None, "has used all available credits or reached its limit")),
+        (403, ("permission-denied", None, "Your newly created team doesn't have any credits or licenses yet.")),
+        (403, ("x", None, "You have run out of credits or need a Grok subscription.")),
+        (412, ("PRECONDITION_FAILED", "error", "Account x is suspended, possibly due to the monthly spending limit")),
+        (400, (None, "invalid_request_error", "Your credit balance is too low to access the Anthropic API.")),
+        (400, ("Arrearage", "Arrearage", "Access denied, please make sure your account is in good standing.")),
+        (403, ("AccountOverdueError", "Forbidden", "because your account has an overdue balance.")),
+        (429, ("429", "budget_exceeded", "ExceededBudget: User x has exceeded their budget")),
+        (403, ("insufficient_user_quota", "v_api_error", "user quota is not enough")),
+        (403, (30001, None, "Sorry, your account balance is insufficient")),
+    ],
+)
+def test_nothing_is_left_to_spend(status: int, said: tuple[object, ...]) -> None:
+    assert errors.is_spent(status, *said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "You exceeded your current quota, please check your plan and billing details. Please retry in 33.5s.",
+        "Rate limit reached on tokens per day (TPD). Upgrade today at https://console.groq.com/settings/billing",
+        "Rate limit reached. You can increase your rate limit by adding a payment method to your account",
+        "Rate limit exceeded: free-models-per-min. Add 10 credits to unlock more",
+        "token_quota_exceeded too_many_tokens_error Tokens per minute limit exceeded",
+        "insufficient capacity, try again",
+    ],
+)
+def test_a_full_minute_is_no_spent_account(said: str) -> None:
+    assert not errors.is_spent(429, None, None, said)
+    assert errors.RateLimitError(said, status_code=429).retryable

@@ -61,6 +61,8 @@ def test_old_failures_are_forgotten_by_the_rate() -> None:
     [
         (AuthenticationError("no", status_code=401), "authentication"),
         (RateLimitError("no", status_code=429, code="insufficient_quota"), "quota"),
+        (RateLimitError("Insufficient balance. Please recharge.", status_code=429, code="1113"), "quota"),
+        (AuthenticationError("Insufficient balance", status_code=401), "quota"),
         (APIStatusError("no", status_code=402), "quota"),
         (RateLimitError("no", status_code=429), None),
         (RateLimitError("no", status_code=429, retry_after=100.0), None),

@@ -12,7 +12,7 @@ import pytest
 
 from rusty_agent import errors
 from rusty_agent.wire.codec import dumps
-from rusty_agent.wire.failure import excerpt, heed, in_band, is_error, printable, retry_after, status_error
+from rusty_agent.wire.failure import excerpt, heed, in_band, is_error, printable, status_error
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 TRY = "The endpoint failed; trying again later may help."
@@ -366,7 +366,7 @@ def test_what_may_stand_around_the_json_of_an_error(body: bytes) -> None:
 def test_an_error_with_control_characters_as_they_are() -> None:
     error = _error(429, b'{"error": {"message": "a\n\tb", "code": "insufficient_quota"}}')
     assert (error.message, error.code, error.retryable) == (
-        "HTTP 429: a b. Send fewer requests, or wait.",
+        "HTTP 429: a b. The account has no credit left.",
         "insufficient_quota",
         False,
     )
@@ -374,7 +374,7 @@ def test_an_error_with_control_characters_as_they_are() -> None:
 
 def test_an_error_in_the_form_of_an_event() -> None:
     error = _error(429, b'data: {"error": {"message": "m", "code": "insufficient_quota"}}\n\n')
-    assert (error.message, error.retryable) == ("HTTP 429: m. Send fewer requests, or wait.", False)
+    assert (error.message, error.retryable) == ("HTTP 429: m. The account has no credit left.", False)
 
 
 @pytest.mark.parametrize(
@@ -471,7 +471,6 @@ def somewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 @pytest.mark.usefixtures("somewhere")
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers, NOW) == seconds
     assert status_error(429, headers, b"", now=NOW).retry_after == seconds
 
 

@@ -1,0 +1,92 @@
+"""What an endpoint says of waiting → seconds.
+
+In: headers, or an error's object and its words. Out: seconds, or nothing. Never touched: how long is waited.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+__all__ = ["DURATION", "in_headers", "in_object", "in_seconds", "in_words"]
+
+_SECONDS = r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*"  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+DURATION = r"(\d{1,15}(?:\.\d{1,15})?)(ms|h|m|s|d)"
+"""A part of `6m0s` or `12ms`."""
+
+_WORDS = rf"\b(?:again|retry|wait) (?:in |after |for )?((?:{DURATION})+|\d{{1,9}}(?:\.\d+)? [smhd](?:ec|in|our|ay))"
+_RESET = r"1[0-9]{9}(?:[0-9]{3})?"  # since 1970, in seconds or, as OpenRouter says it, in milliseconds
+
+
+def in_headers(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after` as seconds or as an HTTP date.
+
+    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. A date is told by the endpoint's clock, and so is the
+    answer's own `Date` (§6.6.1): the time between them counts. None for what is missing, negative or no number.
+
+    Args:
+        headers: With lower-case names.
+        now: The wall clock in seconds since 1970.
+    """
+    value = _positive(headers.get("retry-after-ms"))
+    if value is not None:
+        return value / 1000
+    text = headers.get("retry-after")
+    value = _positive(text)
+    if value is not None or text is None:
+        return value
+    until, said = _moment(text), _moment(headers.get("date"))
+    return None if until is None else max(0.0, until - (now if said is None else said))
+
+
+def in_object(error: Mapping[str, Any], now: float) -> float | None:
+    """Seconds that an error's object asks to wait: Google's `RetryInfo`, or the headers that OpenRouter quotes.
+
+    Gemini sends no header: https://cloud.google.com/apis/design/errors. OpenRouter tells when a limit is over, be it by
+    the minute or by the day.
+    """
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else []:
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and delay.endswith("s"):
+            return _positive(delay[:-1])
+    metadata = error.get("metadata")
+    headers = metadata.get("headers") if isinstance(metadata, dict) else None
+    reset = headers.get("X-RateLimit-Reset") if isinstance(headers, dict) else None
+    if re.fullmatch(_RESET, str(reset)) is None:
+        return None
+    return max(0.0, float(str(reset)[:10]) - now)
+
+
+def in_words(message: str) -> float | None:
+    """Seconds that the words of a 429 ask to wait: «Please try again in 1m9.7s», «Please retry after 45 seconds».
+
+    OpenAI does not always send the header, and gateways hand on what was said to them without it.
+    """
+    found = re.search(_WORDS, message, re.IGNORECASE)
+    return None if found is None else in_seconds(re.sub(r" (.).*", r"\1", found[1].lower()))
+
+
+def in_seconds(duration: str) -> float:
+    """`6m0s`, `12ms`, in seconds."""
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(DURATION, duration))
+
+
+def _moment(text: str | None) -> float | None:
+    """An HTTP date, in seconds since 1970."""
+    try:
+        date = parsedate_to_datetime(text or "")
+        if date.tzinfo is None:  # no zone, or `-0000`: HTTP's dates are in UTC (RFC 9110 §5.6.7), not in local time
+            date = date.replace(tzinfo=UTC)
+        return date.timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _positive(text: str | None) -> float | None:
+    return float(text) if text is not None and re.fullmatch(_SECONDS, text) else None

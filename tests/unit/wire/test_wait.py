@@ -1,0 +1,69 @@
+"""What endpoints say of waiting, beside the headers: those are tested with the errors that they come with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rusty_agent.wire.codec import dumps
+from rusty_agent.wire.failure import heed, in_band, status_error
+from rusty_agent.wire.wait import in_object, in_words
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("Limit 300000, Used 286751, Requested 16144. Please try again in 579ms. Visit https://x", 0.579),
+        ("Used 0, Requested ~12903. Please try again in 50.597142857s.", 50.597142857),
+        ("on tokens per day (TPD): Limit 100000. Please try again in 9m38.016s. Need more?", 578.016),
+        ("exceeded token rate limit. Please retry after 86400 seconds. Please contact", 86_400.0),
+        ("Please retry in 33.5s.", 33.5),
+        ("exceeded for UserByModelByDay. Please wait 41265 seconds before retrying", 41_265.0),
+        ("max request concurrency: 3, please try again after 1 seconds", 1.0),
+        ("Try again in 1 minute", 60.0),
+        ("Try again in 6h0m0s", 21_600.0),
+        ("Please try again in 7 days", 604_800.0),
+        ("Please try again later.", None),
+        ("wait 5", None),
+        ("Limit 3 s", None),
+    ],
+)
+def test_words(message: str, seconds: float | None) -> None:
+    assert in_words(message) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_words_count_for_a_429_alone_and_after_the_headers() -> None:
+    body = dumps({"error": {"message": "Please try again in 20s."}})
+    assert status_error(429, {}, body, now=NOW).retry_after == 20
+    assert status_error(429, {"retry-after": "3"}, body, now=NOW).retry_after == 3
+    assert status_error(503, {}, body, now=NOW).retry_after is None
+    inside = in_band({"error": {"message": "Please try again in 20s.", "code": 429}})
+    heed(inside, {}, NOW)
+    assert inside.retry_after == 20
+
+
+@pytest.mark.parametrize(
+    ("reset", "seconds"),
+    [
+        ("1800000060000", 60.0),
+        (1800000060000, 60.0),
+        ("1800000060", 60.0),
+        ("1700000000000", 0.0),
+        ("60", None),
+        ("soon", None),
+        (None, None),
+    ],
+)
+def test_openrouter_tells_when_a_limit_is_over(reset: Any, seconds: float | None) -> None:
+    headers = {"X-RateLimit-Limit": "50", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    error = {"message": "Rate limit exceeded: free-models-per-day", "code": 429, "metadata": {"headers": headers}}
+    assert in_object(error, NOW) == seconds
+    assert status_error(429, {}, dumps({"error": error, "user_id": "u"}), now=NOW).retry_after == seconds
+
+
+@pytest.mark.parametrize("metadata", [None, "m", {"headers": None}, {"headers": ["h"]}, {"raw": "x"}])
+def test_metadata_without_headers(metadata: Any) -> None:
+    assert in_object({"metadata": metadata}, NOW) is None
