@@ -25,9 +25,13 @@ _OPTIONAL = frozenset(
     | {"service_tier", "store", "metadata", "user", "safety_identifier", "prompt_cache_key", "verbosity"}
 )
 
-# Where nothing but the default is taken, as of the o-series' `temperature` and of Kimi's, leaving the parameter out is
-# what the endpoint asks for.
-_DEFAULT_ONLY = r"only (the default|(temperature=)?[\d.]+ is (allowed|supported))"
+# How a request lets the model think, under the names of OpenAI, OpenRouter, Anthropic, Qwen, vLLM and Gemini. Many take
+# `temperature` and `logprobs` without thinking only, and do not say so (GPT-5.2: «is not supported with this model»).
+_THINKING = ("reasoning_effort", "reasoning", "thinking", "enable_thinking", "chat_template_kwargs", "extra_body")
+
+# Where nothing but the default is taken, as of the o-series' `temperature`, Kimi's, and Claude's while it thinks,
+# leaving the parameter out is what the endpoint asks for.
+_DEFAULT_ONLY = r"only (the default|(temperature=)?[\d.]+ is (allowed|supported)|be set to [\d.]+)|must be unset"
 
 # Compiled when an endpoint refuses something, which most never do: all together take a millisecond.
 _REFUSAL = (
@@ -98,21 +102,21 @@ def _named(message: str, name: str) -> re.Match[str] | None:
         if name.endswith("_penalty"):
             pattern += r"|\bpenalty is not enabled"
     else:
-        mark = r"""['"`]|body(\.| -> )|(parameter|argument|field|property|supplied):? |: """
+        mark = r"""['"`[]|body(\.| -> )|(parameter|argument|field|property|supplied):? |: """
         pattern = rf"({mark}){name}(?!\w)|(?<!\w){name}(: |=)"
     return re.search(pattern, message, re.IGNORECASE)
 
 
 class Refusals:
-    """What one endpoint is known to refuse, by model."""
+    """What one endpoint is known to refuse, by model, and by how that is to think."""
 
     def __init__(self) -> None:
         self._changes: dict[str, dict[str, str | None]] = {}
 
     def known(self, body: Mapping[str, Any]) -> dict[str, str | None]:
-        """The changes that requests for this body's model need."""
-        model = body.get("model")
-        return self._changes.setdefault(model if isinstance(model, str) else "", {})
+        """The changes that requests like this one need."""
+        thinking = re.sub(r"\d+", "", repr([body.get(name) for name in _THINKING]))  # budgets are many
+        return self._changes.setdefault(f"{body.get('model')} {thinking}", {})
 
     def __bool__(self) -> bool:
         """Whether anything is known."""

@@ -157,6 +157,23 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
         400,
         ("seed", None),
     ),
+    "Claude while it thinks": (
+        openai(
+            "`temperature` may only be set to 1 when thinking is enabled or in adaptive mode. Please consult our docs"
+        ),
+        400,
+        ("temperature", None),
+    ),
+    "Claude while it thinks, of another": (
+        openai("`top_p` must be unset when thinking is enabled."),
+        400,
+        ("top_p", None),
+    ),
+    "Bedrock's older models": (
+        {"message": "Malformed input request: #: extraneous key [seed] is not permitted, please reformat your input"},
+        400,
+        ("seed", None),
+    ),
     "a number that is not the value": (openai("seed 10 times unsupported: Unknown parameter"), 400, ("seed", None)),
     "Groq": (openai("'seed' : property 'seed' is unsupported, did you mean 'user'?"), 400, ("seed", None)),
 }
@@ -219,6 +236,14 @@ LEFT_ALONE = {
     "a value that is not supported": (openai("'reasoning_effort' does not support 'low' with this model"), 400),
     "a number in brackets": (openai("max_tokens (5) is not supported", "max_tokens"), 400),
     "a number behind an equals sign": (openai("temperature=0.5 is not allowed"), 400),
+    "tokens that thinking leaves none of": (
+        openai("`max_tokens` must be greater than `thinking.budget_tokens`. Please consult our documentation"),
+        400,
+    ),
+    "one of two": (
+        openai("`temperature` and `top_p` cannot both be specified for this model. Please use only one."),
+        400,
+    ),
     "a long prompt": (openai("This model's maximum context length is 10 tokens"), 400),
 }
 
@@ -267,7 +292,32 @@ def test_remembered_for_the_model_once_it_worked() -> None:
     assert len(second.lines) == 2
     assert Adaptation(refusals, {**BODY, "model": "other"}).lines == []
     assert Adaptation(refusals, {"model": "m"}).lines == []
-    assert Adaptation(refusals, {"model": ["odd"]}).lines == []
+    assert Adaptation(refusals, {**BODY, "model": ["odd"]}).lines == []
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"reasoning_effort": "none"},
+        {"thinking": {"type": "disabled"}},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+    ],
+    ids=repr,
+)
+def test_what_is_refused_while_the_model_thinks_may_be_sent_when_it_does_not(how: dict[str, Any]) -> None:
+    refusals = Refusals()
+    thinking = Adaptation(refusals, BODY)
+    assert thinking.refused(no_such("temperature"))
+    thinking.worked()
+    assert "temperature" in Adaptation(refusals, {**BODY, **how}).body
+    assert "temperature" not in Adaptation(refusals, {**BODY, "seed": 2}).body
+
+
+def test_budgets_of_thinking_are_no_ways_to_think() -> None:
+    refusals = Refusals()
+    first = {"model": "m", "thinking": {"budget_tokens": 1024}}
+    assert refusals.known(first) is refusals.known({"model": "m", "thinking": {"budget_tokens": 2048}})
+    assert refusals.known(first) is not refusals.known({**first, "model": "m2"})
 
 
 def test_gemini_refuses_both_penalties_with_the_same_words() -> None:
