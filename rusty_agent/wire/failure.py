@@ -59,7 +59,7 @@ _NAMES = {
         403: "permission permission_denied",
         404: "not_found model_not_found",
         429: "rate_limit rate_limit_exceeded rate_limited request_limit_exceeded throttling too_many_requests"
-        " resource_exhausted insufficient_quota",
+        " resource_exhausted insufficient_quota rate_limit_reached 1002 1039",
         500: "api internal internal_server server",
         503: "service_unavailable temporarily_unavailable unavailable",
         504: "deadline_exceeded timeout",
@@ -70,9 +70,9 @@ _NAMES = {
 """The status that an error's code or type stands for where an answer that had begun can have none: OpenAI's codes
 (https://platform.openai.com/docs/guides/error-codes), Anthropic's types (https://docs.anthropic.com/en/api/errors),
 Google's (https://cloud.google.com/apis/design/errors), Databricks' (`TEMPORARILY_UNAVAILABLE`), TGI's `overloaded`,
-Moonshot's `engine_overloaded_error`, Volcengine's `ServerOverloaded`. Names of classes, as vLLM, LiteLLM and AWS send
-them (`InternalServerError`, `ThrottlingException`), are the same words in another case; and some go on behind a dot
-(DashScope's `Throttling.RateQuota`).
+Moonshot's `engine_overloaded_error` and `rate_limit_reached_error`, Volcengine's `ServerOverloaded`, MiniMax's 1002 and
+1039. Names of classes, as vLLM, LiteLLM and AWS send them (`InternalServerError`, `ThrottlingException`), are the same
+words in another case; and some go on behind a dot (DashScope's `Throttling.RateQuota`).
 """
 
 _CAPITAL = r"(?<=[a-z])(?=[A-Z])"
@@ -119,7 +119,7 @@ def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
     fields = _fields(chunk)
     told = [fields["code"], _objects(chunk)[1].get("status"), fields["type"]]
     numbers = [int(str(value)) for value in told[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
-    words = [re.sub(_CAPITAL, "_", value[:_MAX_EXCERPT]).lower() for value in told if isinstance(value, str)]
+    words = [re.sub(_CAPITAL, "_", str(value)[:_MAX_EXCERPT]).lower() for value in told]
     names = [_NAMES[name] for word in words if (name := re.sub(_NO_NAME, "", word, count=1)) in _NAMES]
     status = next(iter(numbers + names), 200)
     return _build(status, chunk, otherwise=otherwise)
@@ -277,7 +277,7 @@ def _message(value: Any, depth: int = 4) -> str:
     if isinstance(value, str):
         page = value[:4096]
         if re.match(r"\s*<(!doctype|html|head|body)", page, re.IGNORECASE):
-            title = re.search(r"<title[^>]*>([^<]*)", page, re.IGNORECASE)
+            title = re.search(r"<(?:title|h1)[^>]*>([^<]*)", page, re.IGNORECASE)  # HAProxy's have no title
             return f"an HTML page{f' titled «{title[1].strip()}»' if title else ''}"
         return value
     if isinstance(value, list) and depth:

@@ -45,10 +45,10 @@ def in_headers(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def in_object(error: Mapping[str, Any], now: float) -> float | None:
-    """Seconds that an error's object asks to wait: Google's `RetryInfo`, or the headers that OpenRouter quotes.
+    """Seconds that an error's object asks to wait: in Google's `RetryInfo`, or in OpenRouter's `metadata`.
 
-    Gemini sends no header: https://cloud.google.com/apis/design/errors. OpenRouter tells when a limit is over, be it by
-    the minute or by the day.
+    Gemini sends no header: https://cloud.google.com/apis/design/errors. OpenRouter tells the seconds, or, in headers
+    that it quotes, when a limit is over, be it by the minute or by the day.
     """
     details = error.get("details")
     for detail in details if isinstance(details, list) else []:
@@ -56,11 +56,13 @@ def in_object(error: Mapping[str, Any], now: float) -> float | None:
         if isinstance(delay, str) and delay.endswith("s"):
             return _positive(delay[:-1])
     metadata = error.get("metadata")
-    headers = metadata.get("headers") if isinstance(metadata, dict) else None
-    reset = headers.get("X-RateLimit-Reset") if isinstance(headers, dict) else None
-    if re.fullmatch(_RESET, str(reset)) is None:
+    if not isinstance(metadata, dict):
         return None
-    return max(0.0, float(str(reset)[:10]) - now)
+    headers = metadata.get("headers")
+    reset = str(headers.get("X-RateLimit-Reset")) if isinstance(headers, dict) else ""
+    if re.fullmatch(_RESET, reset):
+        return max(0.0, float(reset[:10]) - now)
+    return _positive(str(metadata.get("retry_after_seconds")))
 
 
 def in_words(message: str) -> float | None:

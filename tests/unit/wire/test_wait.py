@@ -64,6 +64,11 @@ def test_openrouter_tells_when_a_limit_is_over(reset: Any, seconds: float | None
     assert status_error(429, {}, dumps({"error": error, "user_id": "u"}), now=NOW).retry_after == seconds
 
 
+def test_openrouter_tells_the_seconds_of_an_upstream_limit() -> None:
+    metadata = {"raw": "x is rate-limited upstream", "retry_after_seconds": 11, "retry_after_seconds_raw": 10.918}
+    assert in_object({"metadata": metadata}, NOW) == 11
+
+
 @pytest.mark.parametrize("metadata", [None, "m", {"headers": None}, {"headers": ["h"]}, {"raw": "x"}])
 def test_metadata_without_headers(metadata: Any) -> None:
     assert in_object({"metadata": metadata}, NOW) is None
