@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rusty_agent.errors import ResponseError, RustyAgentError
 from rusty_agent.types import Finish, UsageUpdate
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
-from rusty_agent.wire.failure import retry_after, status_error
+from rusty_agent.wire.failure import status_error
+from rusty_agent.wire.wait import in_headers
 from tests.property.strategies import chunks, cut, loose_texts, plain_chunks, plain_documents, values
 from tests.replies import Outcome, in_bytes, replay
 
@@ -196,7 +197,7 @@ def test_any_failure(status: int, headers: dict[str, str], body: bytes) -> None:
     assert error.status_code == status
     for text in _strings([error.args, error.body, error.code, error.type, error.param, error.message]):
         text.encode()
-    wait = retry_after(headers, 0.0)
+    wait = in_headers(headers, 0.0)
     assert wait is None or 0 <= wait < float("inf")
 
 
