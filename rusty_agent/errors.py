@@ -66,21 +66,23 @@ _SPENT = (
     r"|billing_(not_active|hard_limit)|(run out of|used all|have any)( available)? credits|credit balance is too low"
     r"|spend(ing)?[ _]limit|budget_exceeded|arrearage|overdue.?(balance|payment|error)|余额不足"
 )
+_ABOUT_ACCOUNTS = frozenset({401, 403, 412, 429})
 _TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
 
 
-def is_spent(status: int, *said: object) -> bool:
+def is_spent(status: int, code: object, type: object, message: str) -> bool:
     """Whether an error says that there is nothing left to spend, which no waiting brings back.
 
     Few say 402. Others say 429 (OpenAI, Moonshot, xAI, Z.ai, LiteLLM), 400 (Anthropic, DashScope), 403 (gateways), 412
     (Fireworks) or 500 (MiniMax), and some of them in words alone. Gemini's words for a full minute, «You exceeded your
-    current quota, please check your plan and billing details», are none of these.
-
-    Args:
-        status: The HTTP status.
-        said: The code, the type and the message.
+    current quota, please check your plan and billing details», are none of these. Where the status is not about
+    accounts, words count only at the beginning: what stands behind them may be quoted from the prompt.
     """
-    return status == 402 or re.search(_SPENT, " ".join(map(str, said)), re.IGNORECASE) is not None
+    found = re.search(_SPENT, f"{code} {type}", re.IGNORECASE)
+    if status in _ABOUT_ACCOUNTS:
+        found = found or re.search(_SPENT, message, re.IGNORECASE)
+    found = found or re.match(rf"(HTTP \d+: )?(your )?({_SPENT})", message, re.IGNORECASE)
+    return status == 402 or found is not None
 
 
 def may_pass(error: APIStatusError, headers: Mapping[str, str]) -> bool:

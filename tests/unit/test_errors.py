@@ -147,7 +147,7 @@ def test_statuses_that_stay(status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (402, ("m",)),
+        (402, (None, None, "m")),
         (429, ("insufficient_quota", None, "m")),
         (429, (None, "exceeded_current_quota_error", "Your account is suspended, please check your plan")),
         (429, ("billing_not_active", "billing_not_active", "Your account is not active")),
@@ -168,8 +168,16 @@ def test_statuses_that_stay(status: int) -> None:
         (403, (30001, None, "Sorry, your account balance is insufficient")),
     ],
 )
-def test_nothing_is_left_to_spend(status: int, said: tuple[object, ...]) -> None:
-    assert errors.is_spent(status, *said)
+def test_nothing_is_left_to_spend(status: int, said: tuple[object, object, str]) -> None:
+    code, kind, message = said
+    assert errors.is_spent(status, code, kind, message)
+    assert errors.is_spent(status, code, kind, f"HTTP {status}: {message}")
+
+
+@pytest.mark.parametrize("status", [400, 422, 500, 503])
+def test_words_of_a_prompt_that_an_error_quotes_say_nothing_of_the_account(status: int) -> None:
+    message = f"HTTP {status}: Failed to parse input: «the payment failed for insufficient funds»"
+    assert not errors.is_spent(status, None, "invalid_request_error", message)
 
 
 @pytest.mark.parametrize(
