@@ -51,7 +51,6 @@ class Manifest:
         parameters: What all rows share and what the answers depend on: model, URL, sampling, template, …; without keys.
         version: The library's version, for people: a newer one may go on with the batch.
         moved: Whether the input has changed since the batch began: what was answered before may stand elsewhere now.
-        retold: Whether the template has: what was answered before may have been asked in other words.
         parameters_digest: The SHA-256 of the parameters as JSON with sorted keys, in hexadecimal.
 
     Raises:
@@ -64,7 +63,6 @@ class Manifest:
     parameters: dict[str, Any] = field(converter=_canonical)
     version: str = __version__
     moved: bool = False
-    retold: bool = False
     parameters_digest: str = field(init=False)
 
     @parameters_digest.default
@@ -87,7 +85,6 @@ class Manifest:
                 parameters=dict(told["parameters"]),
                 version=str(told["version"]),
                 moved=told.get("moved") is True,
-                retold=told.get("retold") is True,
             )
         except FileNotFoundError:
             return None

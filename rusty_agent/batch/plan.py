@@ -120,17 +120,16 @@ def make_plan(
     refuse_foreign(files)
     unlike = before is None or before.input_sha256 != now.input_sha256
     once = now.input_sha256 is None
-    retold = before is not None and (before.retold or before.parameters.get("template") != template)
     index = scan(files, retry_permanent=retry_permanent, keep_marks=not fresh and (unlike or once))
     if fresh:
         index = _begin_anew(files)
     elif unlike and (index.done or index.permanent):
-        _refuse_others(rows or source, made, index, before if retold else None)
+        _refuse_others(rows or source, made, index)
     repair(files, index)
     if index.done or index.failed:
-        now = evolve(now, moved=unlike or once or (before is not None and before.moved), retold=retold)
+        now = evolve(now, moved=unlike or once or (before is not None and before.moved))
     now.save(files.manifest)
-    marks = index.marks if once and not retold else None
+    marks = index.marks if once else None
     index.marks = {}  # they are large
     return Plan(
         rows,
@@ -183,11 +182,10 @@ def _digest(rows: Iterable[Any]) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _refuse_others(source: Any, template: Template | None, index: Index, retold: Manifest | None) -> None:
+def _refuse_others(source: Any, template: Template | None, index: Index) -> None:
     """Rows without a name are known by their line: where another row stands there now, none is known any more.
 
-    So is a name that is the number of a line which was answered when it had none. Marks say nothing where the template
-    has changed since they were answered; then the input may only have grown since the run before, `retold`.
+    So is a name that is the number of a line which was answered when it had none.
     """
     answered = index.done | index.permanent
     for row in _parsed(source, template):
@@ -195,8 +193,6 @@ def _refuse_others(source: Any, template: Template | None, index: Index, retold:
             continue
         answered.remove(row.custom_id)  # a later one with the same name is a bad line
         if is_another(row, index.marks):
-            if retold is not None and _continues(retold, source):
-                return
             raise moved(row.line)
 
 
@@ -208,9 +204,10 @@ def is_another(row: Row, known: Mapping[str, str]) -> bool:
 def moved(line: int) -> BatchError:
     """The error for a line where another row stands now."""
     return BatchError(
-        f"Line {line} of the input is not the one that was answered: lines were put in, taken out or changed, "
-        "and rows without a custom_id are known by their line, so nobody can tell which of them are answered. Give "
-        "the rows a custom_id and name another output; or throw away what is there with fresh=True (--fresh)."
+        f"Line {line} of the input is not the one that was answered: lines were put in, taken out or changed, or the "
+        "template takes other columns; and rows without a custom_id are known by their line, so nobody can tell which "
+        "of them are answered. Give the rows a custom_id and name another output; or throw away what is there with "
+        "fresh=True (--fresh)."
     )
 
 
@@ -221,15 +218,6 @@ def _parsed(source: Any, template: Template | None) -> Iterable[Row | BadLine]:
     if isinstance(source, Sequence):
         return (parse_row(value, line, template=template, check=False) for line, value in enumerate(source, 1))
     return ()
-
-
-def _continues(before: Manifest, source: Any) -> bool:
-    """Whether the input begins with what an earlier run has read."""
-    if before.input_sha256 is None or before.input_bytes is None:
-        return False
-    if isinstance(source, FileSource):
-        return source.continues(before.input_sha256, before.input_bytes)
-    return before.rows is not None and _digest(islice(source, before.rows))[0] == before.input_sha256
 
 
 def _checked(rows: Sequence[Any], template: Template | None, limit: int | None) -> Checked:

@@ -67,6 +67,7 @@ class Row:
         parameters: Keyword arguments of `generate_text`.
         fields: What else the line held, to be carried through.
         named: Whether the input has its name, which it then keeps when lines before it are put in or taken out.
+        columns: The fields that a template has made its prompt of; None where there was none.
     """
 
     line: int
@@ -74,11 +75,16 @@ class Row:
     parameters: dict[str, Any]
     fields: dict[str, Any]
     named: bool = field(default=False, eq=False)
+    columns: tuple[str, ...] | None = field(default=None, eq=False)
 
     @property
     def mark(self) -> str:
-        """What it asks, in eight characters: by these a row without a name is known again, or found to be another."""
-        return f"{crc32(as_bytes(self.parameters)):08x}"
+        """What it asks, in eight characters: by these a row without a name is known again, or found to be another.
+
+        A template may put it into other words: what counts is what it takes from the row.
+        """
+        asked = self.parameters if self.columns is None else {name: self.fields[name] for name in self.columns}
+        return f"{crc32(as_bytes(asked)):08x}"
 
 
 @define
@@ -194,7 +200,9 @@ def parse_new(value: Any, line: int, seen: set[str], *, template: Template | Non
 def _templated(value: Any, line: int, template: Template) -> Row:
     if not isinstance(value, dict):
         raise ValueError(f"the template needs an object with columns, not {_kind(value)}")
-    return _named(value, line, {"prompt": template.render(value)}, dict(value))
+    row = _named(value, line, {"prompt": template.render(value)}, dict(value))
+    row.columns = template.columns
+    return row
 
 
 def _row(value: Any, line: int) -> Row:

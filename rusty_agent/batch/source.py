@@ -162,19 +162,14 @@ class FileSource:
         Raises:
             BatchError: It cannot be read.
         """
+        digest, size = hashlib.sha256(), 0
+        view = memoryview(bytearray(_BLOCK))
         with self._raw() as file:
             self._stamp = _stamp(file)
-            sha256, size, _ = _sha256(file)
-        return sha256, size
-
-    def continues(self, sha256: str, size: int) -> bool:
-        """Whether what this begins with is another input, in whole lines: its digest in hexadecimal, and its bytes."""
-        with self._raw() as file:
-            packed = file.peek(2).startswith(_GZIP)
-            found, count, last = _sha256(file, size)
-            border = last + file.read(1)
-        whole = count == size and (b"\n" in border or b"\r" in border or len(border) < 2)
-        return whole and not packed and found == sha256
+            while count := file.readinto(view):
+                digest.update(view[:count])
+                size += count
+        return digest.hexdigest(), size
 
     def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
         """The rows in their order, one at a time; blank lines are left out.
@@ -288,17 +283,6 @@ class FileSource:
         except ValueError as error:
             said = str(error) if self._template else str(error).replace("the template", "without a template a table", 1)
             raise BatchError(printable(f"{self.name}: {said}")) from None
-
-
-def _sha256(file: io.BufferedReader, most: int | None = None) -> tuple[str, int, bytes]:
-    """The SHA-256 of a file from here on, or of so many bytes: in hexadecimal; how many there are; the last of them."""
-    digest, size, last = hashlib.sha256(), 0, b""
-    view = memoryview(bytearray(_BLOCK))
-    while count := file.readinto(view if most is None else view[: most - size]):
-        digest.update(view[:count])
-        size += count
-        last = bytes(view[count - 1 : count])
-    return digest.hexdigest(), size, last
 
 
 def _stamp(file: io.BufferedReader) -> tuple[int, ...] | None:

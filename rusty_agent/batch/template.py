@@ -23,6 +23,7 @@ class Template:
 
     Attributes:
         text: The template as it was given.
+        columns: The names that it uses, each once, sorted.
 
     Raises:
         ValueError: It is no text; a brace stands alone, or holds more than a column's name; or there is no column.
@@ -30,6 +31,7 @@ class Template:
 
     text: str
     _parts: tuple[tuple[str, str | None], ...] = field(init=False, repr=False, eq=False)
+    columns: tuple[str, ...] = field(init=False, repr=False, eq=False)
 
     @_parts.default
     def _parse(self) -> tuple[tuple[str, str | None], ...]:
@@ -46,10 +48,9 @@ class Template:
             raise ValueError(f"template: {self.text!r} names no column, so every row would ask the same: {{column}}")
         return tuple((literal, column) for literal, column, _, _ in parts)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names that the template uses, each once, in its order."""
-        return tuple(dict.fromkeys(column for _, column in self._parts if column is not None))
+    @columns.default
+    def _named(self) -> tuple[str, ...]:
+        return tuple(sorted({column for _, column in self._parts if column is not None}))
 
     def require(self, columns: Iterable[str]) -> None:
         """Check that there are all the columns that the template uses.

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from rusty_agent.batch.lines import error_line, is_permanent, refusal_line, result_line
-from rusty_agent.batch.rows import BadLine, Row
+from rusty_agent.batch.rows import BadLine, Row, parse_row
+from rusty_agent.batch.template import Template
 from rusty_agent.errors import (
     APIConnectionError,
     APIStatusError,
@@ -192,6 +193,17 @@ def test_a_line_that_is_no_request() -> None:
     assert value["custom_id"] == "bad line 9"
     assert (value["response"], value["error"]) == (None, {"code": "bad_line", "message": "not JSON"})
     assert value["x_rusty"] == {"line": 9, "attempts": 0, "permanent": True, "kind": "BadLine"}
+
+
+def test_a_template_may_say_it_in_other_words() -> None:
+    def mark(text: str, value: dict[str, str]) -> str:
+        row = parse_row(value, 1, template=Template(text) if text else None)
+        assert isinstance(row, Row)
+        return row.mark
+
+    assert mark("{a} in {b}", {"a": "x", "b": "y"}) == mark("into {b}: {a}", {"b": "y", "a": "x", "c": "z"})
+    assert mark("{a}", {"a": "x"}) != mark("{a}", {"a": "y"})
+    assert mark("say {prompt}", {"prompt": "x"}) == mark("", {"prompt": "x"})
 
 
 def test_a_row_without_a_name_is_known_by_what_it_asks() -> None:

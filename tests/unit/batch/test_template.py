@@ -33,8 +33,8 @@ def test_render(text: str, row: dict[str, Any], prompt: str) -> None:
     assert Template(text).render(row) == prompt
 
 
-def test_columns_are_named_once_in_their_order() -> None:
-    assert Template("{b} {{c}} {a} {b}").columns == ("b", "a")
+def test_columns_are_named_once() -> None:
+    assert Template("{b} {{c}} {a} {b}").columns == ("a", "b")
 
 
 @pytest.mark.parametrize(
