@@ -14,9 +14,10 @@ from typing import Any, TypeGuard
 from ..errors import BatchError
 from ..net.gather import PAUSE
 from ..parameters import Inputs
-from .plan import OnBadLine, Plan, Source, is_another, moved
-from .rows import REPEATED, BadLine, Row, parse_new
-from .source import FileSource
+from .check import REPEATED, Input
+from .plan import Plan, is_another, moved
+from .rows import BadLine, Row, parse_new
+from .settings import Settings, Source
 
 __all__ = ["Feed"]
 
@@ -27,19 +28,17 @@ class Feed:
     """Gives what is left, and counts the rest.
 
     Args:
-        source: What the caller gave; iterated over if it is no file.
+        source: What the caller gave; iterated over if the plan has no input that can be read again.
         plan: What is to be done.
-        on_bad_line: Whether what is no row ends the feed; of a file the plan has decided that.
-        limit: How many to take from the beginning of the source, bad ones included; None for all.
+        settings: What the batch was told: where the plan has such an input it has decided about bad lines.
         refuse: Called with what is no row.
         passed: Called when a row was passed over; not where `expected_skips` tells beforehand.
-        keep_lines: Whether to keep the lines of the rows.
 
     Attributes:
         skipped: Rows passed over so far, because earlier runs have answered them.
         failed_earlier: Rows passed over so far, because they failed for good in earlier runs.
         bad_lines: Lines so far that are no rows.
-        lines: The lines of the rows so far, by `custom_id`; None where they are not kept.
+        lines: The lines of the rows so far, by `custom_id`; None where no sorting needs them.
         expected_skips: How many rows will be passed over, as far as can be told beforehand: nothing can of a limit's
             rows, of an input that has changed, or of rows that come one by one.
     """
@@ -48,25 +47,23 @@ class Feed:
         self,
         source: Source,
         plan: Plan,
+        settings: Settings,
         *,
-        on_bad_line: OnBadLine,
-        limit: int | None,
         refuse: Callable[[BadLine], object],
         passed: Callable[[], object] = lambda: None,
-        keep_lines: bool = False,
     ) -> None:
         self._source: Any = source
         self._plan = plan
-        self._on_bad_line = on_bad_line
-        self._limit = limit
+        self._settings = settings
+        self._limit = settings.limit
         self._refuse = refuse
         self._passed = passed
         self.skipped = 0
         self.failed_earlier = 0
         self.bad_lines = 0
-        self.lines: dict[str, int] | None = {} if keep_lines else None
+        self.lines: dict[str, int] | None = {} if settings.sort and plan.moved else None
         known = len(plan.index.done) + len(plan.index.permanent)
-        self.expected_skips = 0 if plan.moved or limit is not None else known  # it may lie beyond the limit
+        self.expected_skips = 0 if plan.moved or settings.limit is not None else known  # it may lie beyond the limit
 
     @asynccontextmanager
     async def rows(self) -> AsyncIterator[Inputs]:
@@ -84,7 +81,7 @@ class Feed:
 
     def _left(self) -> Generator[Row | object, None, None]:
         passed = 0
-        for taken in self._of_values() if self._plan.rows is None else self._of_file(self._plan.rows):
+        for taken in self._of_values() if self._plan.rows is None else self._of_input(self._plan.rows):
             if self._is_left(taken):
                 yield taken
                 continue
@@ -125,7 +122,7 @@ class Feed:
             self._passed()
         return False
 
-    def _of_file(self, rows: FileSource) -> Iterator[Row | BadLine]:
+    def _of_input(self, rows: Input) -> Iterator[Row | BadLine]:
         repeated = self._plan.repeated
         for taken in rows.rows(limit=self._limit, check=self._plan.bad_lines > 0):
             yield BadLine(taken.line, REPEATED) if taken.line in repeated else taken
@@ -138,8 +135,8 @@ class Feed:
                 return
 
     def _checked(self, value: Any, line: int, seen: set[str]) -> Row | BadLine:
-        given = parse_new(value, line, seen, template=self._plan.template)
-        if isinstance(given, BadLine) and self._on_bad_line == "fail":
+        given = parse_new(value, line, seen, template=self._settings.template)
+        if isinstance(given, BadLine) and self._settings.on_bad_line == "fail":
             raise BatchError(
                 f"Row {given.line} of the source is no request: {given.reason}. Mend it, or leave such rows out "
                 'with on_bad_line="skip". What was done until here is kept; the same call goes on from there.'

@@ -21,9 +21,8 @@ from attrs import define
 
 from ..errors import APIConnectionError, BatchError, LocalModelError, RunStoppedError, RustyAgentError
 from ..net.caller import Caller
-from ..parameters import Concurrency, merged
-from ..progress.show import ProgressOption, say
-from ..progress.tally import Price
+from ..parameters import merged
+from ..progress.show import say
 from ..provider import AsyncProvider
 from ..run import HOPELESS_AFTER, Run, StopRule
 from ..types import GenerateResult, Usage
@@ -31,15 +30,16 @@ from ..wire.codec import dumps, loads
 from .feed import Feed
 from .files import Files, replace_atomically
 from .finish import drop_superseded, sort_output
-from .journal import Journal, Sync
+from .journal import Journal
 from .lines import error_line, refusal_line, result_line
-from .plan import OnBadLine, Plan, Source
+from .plan import Plan
 from .report import report_html
 from .rows import BadLine, Row
+from .settings import Settings, Source
 from .signals import DRAIN_SECONDS
 from .summary import covers, summary
 
-__all__ = ["BatchResult", "Job", "JobSettings", "is_closed", "outlast"]
+__all__ = ["BatchResult", "Job", "is_closed", "outlast"]
 
 T = TypeVar("T")
 
@@ -99,27 +99,10 @@ class BatchResult:
     summary: dict[str, Any]
 
 
-@define(frozen=True)
-class JobSettings:
-    """What holds for the whole batch; see `run_batch`. `common` are the parameters of all rows."""
-
-    files: Files
-    price: Price | None
-    budget_usd: float | None
-    sync: Sync
-    stream: bool
-    sort: bool
-    on_bad_line: OnBadLine
-    limit: int | None
-    concurrency: Concurrency
-    progress: ProgressOption
-    common: dict[str, Any]
-
-
 class Job:
     """One run of a batch."""
 
-    def __init__(self, settings: JobSettings, provider: AsyncProvider, rule: StopRule) -> None:
+    def __init__(self, settings: Settings, provider: AsyncProvider, rule: StopRule) -> None:
         self._settings = settings
         self._files = Files.of(settings.files.output.absolute())  # the working folder may change meanwhile
         self._provider = provider
@@ -142,15 +125,7 @@ class Job:
         self._plan = plan
         if not plan.index.done:
             self._rule.hopeless_after = HOPELESS_AFTER
-        self._feed = Feed(
-            source,
-            plan,
-            on_bad_line=settings.on_bad_line,
-            limit=settings.limit,
-            refuse=self._write_refusal,
-            passed=self._count_passed,
-            keep_lines=settings.sort and plan.moved,
-        )
+        self._feed = Feed(source, plan, settings, refuse=self._write_refusal, passed=self._count_passed)
         self._run = Run(
             self._answer,
             self._provider._limiter,

@@ -1,4 +1,4 @@
-"""One line of the input → one request, or what is wrong with the line; and what they all add up to.
+"""One line of the input → one request, or what is wrong with the line.
 
 In: a line's bytes, or its decoded value. Out: a `Row`, or a `BadLine`; nothing that stands in a line raises. Never
 touched: files, and whether the endpoint will like the request.
@@ -14,37 +14,25 @@ The forms of a line are told apart one by one, so a file may mix them:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from json import JSONDecodeError
 from typing import Any
 from zlib import crc32
 
-from attrs import Factory, define, field
+from attrs import define, field
 
-from ..parameters import merged
 from ..wire.codec import dumps, join_surrogates, loads, loads_strict, with_long_numbers
 from ..wire.failure import printable
 from ..wire.request import PARAMETERS, build_body, encode_body
 from .template import Template
 
 __all__ = [
-    "KEPT_BAD",
-    "REPEATED",
     "BadLine",
-    "Checked",
     "Row",
     "as_bytes",
     "parse_line",
     "parse_new",
     "parse_row",
-    "prompt_characters",
 ]
-
-KEPT_BAD = 1000
-"""Bad lines that are kept to be shown."""
-
-REPEATED = "an earlier line has the same custom_id"
-"""What is wrong with a line that cannot be told more about: which one it is."""
 
 _MAX_REASON = 300  # characters; a thousand bad lines must fit on a screen that scrolls
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
@@ -98,47 +86,6 @@ class BadLine:
 
     line: int
     reason: str = field(converter=_shown)
-
-
-@define
-class Checked:
-    """What a look at the whole input found.
-
-    Attributes:
-        common: Arguments that hold for all rows, and are counted with each.
-        rows: Good rows.
-        bad: The first thousand bad lines.
-        bad_count: All of them.
-        repeated: Lines of rows whose `custom_id` an earlier row has; bad ones, too.
-        prompt_characters: Characters of text in all rows.
-        rows_with_max_tokens: Rows that say how many tokens the answer may have.
-        max_tokens: The sum of what they say.
-    """
-
-    common: Mapping[str, Any] = Factory(dict)
-    rows: int = 0
-    bad: list[BadLine] = Factory(list)
-    bad_count: int = 0
-    repeated: set[int] = Factory(set)
-    prompt_characters: int = 0
-    rows_with_max_tokens: int = 0
-    max_tokens: int = 0
-
-    def add(self, row: Row) -> None:
-        """Count a good row."""
-        parameters = merged(self.common, row.parameters) if self.common else row.parameters
-        self.rows += 1
-        self.prompt_characters += prompt_characters(parameters)
-        tokens = _asked_tokens(parameters)
-        if tokens is not None:
-            self.rows_with_max_tokens += 1
-            self.max_tokens += tokens
-
-    def add_bad(self, bad: BadLine) -> None:
-        """Count a bad line, and keep it if it is one of the first."""
-        self.bad_count += 1
-        if len(self.bad) < KEPT_BAD:
-            self.bad.append(bad)
 
 
 def as_bytes(value: Any) -> bytes:
@@ -300,29 +247,3 @@ def _kind(value: Any) -> str:
         return "null" if value is None else "true or false"
     kinds = {str: "a string", list: "a list", dict: "an object", int: "a number", float: "a number"}
     return kinds.get(type(value), type(value).__name__)
-
-
-def prompt_characters(parameters: Mapping[str, Any]) -> int:
-    """How many characters of text a checked row sends, to estimate its tokens; images and the like count nothing."""
-    count = len(parameters.get("system_prompt") or "")
-    messages = parameters.get("messages")
-    if not messages:
-        return count + len(parameters["prompt"])
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            count += len(content)
-        elif isinstance(content, list):
-            texts = (part.get("text") for part in content if isinstance(part, dict))
-            count += sum(len(text) for text in texts if isinstance(text, str))
-    return count
-
-
-def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
-    """The most tokens that a row lets its answer, or all of several, have; None where it does not say."""
-    extra = parameters.get("extra_body") or {}
-    choices = extra.get("n")
-    for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):
-        if isinstance(given, int) and not isinstance(given, bool):
-            return given * max(choices, 1) if isinstance(choices, int) else given
-    return None

@@ -10,28 +10,26 @@ that was killed at any moment goes on with the same call.
 from __future__ import annotations
 
 import asyncio
-import math
-import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar, Unpack, get_args
+from typing import Any, TypeVar, Unpack
 
-from ..config import checked_count, checked_kind
-from ..parameters import Concurrency, Parameters, check_names
-from ..progress.show import ProgressOption, make_display
-from ..progress.tally import Price, Tally
+from ..config import checked_kind
+from ..parameters import Concurrency, Parameters
+from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
-from ..run import StopRule, checked_concurrency
+from ..run import StopRule
 from .files import Files, refuse_overwriting
 from .foreign import refuse_foreign_report
-from .job import BatchResult, Job, JobSettings, is_closed, outlast
+from .job import BatchResult, Job, is_closed, outlast
 from .journal import Sync
 from .lock import Lock
-from .plan import OnBadLine, Source, check_source, make_plan
+from .plan import make_plan
+from .settings import OnBadLine, Settings, Source, check_source
 from .signals import Signals
 
 __all__ = ["BatchResult", "run_batch"]
@@ -105,23 +103,28 @@ async def run_batch(
         TypeError: There is no such argument.
     """
     provider = checked_kind(provider, AsyncProvider, "provider")
-    settings = JobSettings(
+    settings = Settings(
         files=Files.of(Path(output)),
-        price=None if price is None else Price.of(price),
+        concurrency=concurrency,
+        template=template,
+        limit=limit,
+        on_bad_line=on_bad_line,
+        fresh=fresh,
+        retry_permanent=retry_permanent,
+        allow_changed=allow_changed,
+        price=price,
         budget_usd=budget_usd,
         sync=sync,
-        stream=stream,
         sort=sort,
-        on_bad_line=on_bad_line,
-        limit=limit,
-        concurrency=concurrency,
+        stream=stream,
         progress=progress,
         common=dict(parameters),
     )
-    _check(settings, provider)
+    if is_closed(provider):
+        raise ValueError("the provider, or the session that it was given, is closed: make another one")
     # This refuses parameters that no request can have.
     policy = provider._requests.prepare("", whole=True, streamed=stream, **parameters).policy
-    check_source(source, template)
+    check_source(source)
     job = Job(settings, provider, StopRule(max_failures, max_error_rate, policy.max_retry_after))
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
@@ -133,45 +136,14 @@ async def run_batch(
         plan = await _to_its_end(
             make_plan,
             source,
-            settings.files,
+            settings,
             _described(provider, parameters),
-            template=template,
-            limit=limit,
-            on_bad_line=on_bad_line,
-            fresh=fresh,
-            retry_permanent=retry_permanent,
-            allow_changed=allow_changed,
             given_up=given_up.is_set,
             on_cancel=given_up.set,
         )
         signals.begin()
         await job.run(source, plan)
         return await _to_its_end(job.sum_up, started, page)  # which no signal cuts short
-
-
-def _check(settings: JobSettings, provider: AsyncProvider) -> None:
-    """Refuse what cannot be right before any file is touched: else every row would have to say it."""
-    if is_closed(provider):
-        raise ValueError("the provider, or the session that it was given, is closed: make another one")
-    for name, value, kind in (("sync", settings.sync, Sync), ("on_bad_line", settings.on_bad_line, OnBadLine)):
-        if value not in get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")
-    if settings.limit is not None:
-        checked_count(settings.limit, "limit")
-        if settings.limit > sys.maxsize:
-            raise ValueError(f"limit must be at most {sys.maxsize}, not {settings.limit}: None means all rows")
-    if settings.budget_usd is not None:
-        if settings.price is None:
-            raise ValueError("budget_usd needs price: without it nobody knows what is spent")
-        number = isinstance(settings.budget_usd, int | float) and not isinstance(settings.budget_usd, bool)
-        if not number or not 0 < settings.budget_usd < math.inf:
-            raise ValueError(f"budget_usd must be a positive number of USD, not {settings.budget_usd!r}")
-    for name in ("prompt", "messages"):
-        if settings.common.get(name) is not None:
-            raise ValueError(f"{name} belongs to the rows: what is given here holds for all of them")
-    check_names(settings.common, Parameters.__annotations__, "run_batch")
-    checked_concurrency(settings.concurrency)
-    make_display(settings.progress, Tally())
 
 
 def _page(report: str | Path) -> Path:

@@ -1,7 +1,7 @@
-"""A file of requests → rows, as often as they are wanted: once to check them all, once to send them.
+"""A file of requests, or a list → rows, as often as they are wanted: once to check them all, once to send them.
 
-In: the path of lines of JSON or of a table (CSV, TSV), gzipped or not; or standard input. Out: rows one at a time,
-what is wrong with the others, the input's fingerprint. Never touched: the file itself, the network, the output.
+In: the path of lines of JSON or of a table (CSV, TSV), gzipped or not; or standard input; or values. Out: rows one at
+a time, what is wrong with the others, the input's fingerprint. Never touched: the file itself, the network, the output.
 
 What cannot be read twice (a pipe, standard input) is first put into a temporary file that has no name.
 """
@@ -18,7 +18,7 @@ import tempfile
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import islice
@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import BatchError
 from ..wire.failure import printable
-from .rows import KEPT_BAD, REPEATED, BadLine, Checked, Row, parse_line, parse_row
+from .check import Input
+from .rows import BadLine, Row, as_bytes, parse_line, parse_row
 from .table import Readable, records
 from .template import Template
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["MAX_LINE_BYTES", "FileSource", "open_source"]
+__all__ = ["MAX_LINE_BYTES", "FileSource", "ListSource", "open_source"]
 
 MAX_LINE_BYTES = 64 * 2**20
 """The longest line; of a table the longest record, in characters. Room for images, far below what memory holds."""
@@ -137,13 +138,28 @@ class _SpoolReader(io.RawIOBase):
         return len(data)
 
 
-class FileSource:
-    """A file of requests; `open_source` makes it.
+class ListSource(Input):
+    """Rows that the caller has in memory, in any sequence."""
 
-    Attributes:
-        name: The input's name, for messages.
-        delimiter: What stands between the columns of a table; None of lines of JSON.
-    """
+    def __init__(self, values: Sequence[Any], template: Template | None) -> None:
+        self._values = values
+        self._template = template
+
+    def digest(self) -> tuple[str, int]:
+        digest, size = hashlib.sha256(), 0
+        for value in self._values:
+            data = as_bytes(value)
+            digest.update(data + b"\n")
+            size += len(data) + 1
+        return digest.hexdigest(), size
+
+    def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
+        for line, value in enumerate(islice(self._values, limit), 1):
+            yield parse_row(value, line, template=self._template, check=check)
+
+
+class FileSource(Input):
+    """A file of requests; `open_source` makes it."""
 
     def __init__(self, path: Path, template: Template | None, spool: BinaryIO | None) -> None:
         self.name = str(path)
@@ -157,11 +173,6 @@ class FileSource:
             weakref.finalize(self, spool.close)
 
     def digest(self) -> tuple[str, int]:
-        """The SHA-256 of the input's bytes as they are, in hexadecimal, and how many there are.
-
-        Raises:
-            BatchError: It cannot be read.
-        """
         digest, size = hashlib.sha256(), 0
         view = memoryview(bytearray(_BLOCK))
         with self._raw() as file:
@@ -172,16 +183,6 @@ class FileSource:
         return digest.hexdigest(), size
 
     def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
-        """The rows in their order, one at a time; blank lines are left out.
-
-        Args:
-            limit: How many to read at most, bad lines included. Default: all.
-            check: Make the checks that the requests would meet; a bad one becomes a `BadLine`.
-
-        Raises:
-            BatchError: The input cannot be read on: gzip data that is damaged or cut, a table without the columns
-                that are needed; or it is not what was digested any more.
-        """
         line = 0
         try:
             with self._raw() as raw, _unpacked(raw) as file:
@@ -196,54 +197,10 @@ class FileSource:
                 f"{self.name} cannot be read on after line {line}: {error}. It may be damaged or cut: make it again."
             ) from error
 
-    def check(self, *, limit: int | None = None, common: Mapping[str, Any] | None = None) -> Checked:
-        """Look at every row, or the first `limit`, before any is sent; count tokens with what is `common` to all.
-
-        A `custom_id` that an earlier row has makes a bad line.
-
-        Raises:
-            BatchError: As `rows`; or the input changed meanwhile.
-        """
-        checked = Checked(common or {})
-        seen: set[str] = set()
-        repeated: dict[int, str] = {}  # where in `checked.bad` → the custom_id
-        for row in self.rows(limit=limit, check=True):
-            if isinstance(row, BadLine):
-                checked.add_bad(row)
-            elif row.custom_id in seen:
-                if checked.bad_count < KEPT_BAD:
-                    repeated[checked.bad_count] = row.custom_id
-                checked.repeated.add(row.line)
-                checked.add_bad(BadLine(row.line, REPEATED))
-            else:
-                seen.add(row.custom_id)
-                checked.add(row)
-        del seen  # it is large, and the lines are to be read again for what it does not know
-        if repeated:
-            first = self._first_lines(set(repeated.values()), limit)
-            for position, custom_id in repeated.items():
-                line = checked.bad[position].line
-                reason = f"line {first[custom_id]} has the same custom_id, {custom_id!r}"
-                checked.bad[position] = BadLine(line, reason)
-        return checked
-
-    def _first_lines(self, ids: set[str], limit: int | None) -> dict[str, int]:
-        """Where each of these ids stands first."""
-        first: dict[str, int] = {}
-        for row in self.rows(limit=limit, check=True):
-            if isinstance(row, Row) and row.custom_id in ids and row.custom_id not in first:
-                first[row.custom_id] = row.line
-                if len(first) == len(ids):
-                    return first
-        raise self._changed()
-
     def _look(self, file: io.BufferedReader) -> None:
         """See whether the file is still what was digested: what is sent is to be what was checked."""
         if self._stamp is not None and _stamp(file) != self._stamp:
             raise self._changed()
-
-    def _changed(self) -> BatchError:
-        return BatchError(f"{self.name} changed while it was read. Begin again when whatever writes it is done.")
 
     def _raw(self) -> io.BufferedReader:
         if self._spool is None:

@@ -22,7 +22,7 @@ from .ask import check_endpoint, log_to_stderr, request_parameters
 from .output import UsageError, complain, one_line
 
 if TYPE_CHECKING:
-    from ..batch.rows import Checked
+    from ..batch.check import Checked
     from ..batch.runner import BatchResult
     from ..progress.tally import Price
     from ..provider import AsyncProvider

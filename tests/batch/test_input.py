@@ -156,7 +156,7 @@ async def test_bad_rows_of_a_list_are_told_before_anything_is_sent(place: Place)
     assert place.server.requests == []
     assert "2 of the input's lines are no requests" in str(caught.value)
     assert "line 2: " in str(caught.value)
-    assert "line 4: custom_id '1' was used before" in str(caught.value)
+    assert "line 4: line 1 has the same custom_id, '1'" in str(caught.value)
     assert (await place.run(rows, limit=1)).done == 1  # what is beyond the limit is none of this run's
     assert (await place.run(rows, on_bad_line="skip")).bad_lines == 2
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from rusty_agent.batch import feed as module
 from rusty_agent.batch.feed import Feed
+from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import Index
-from rusty_agent.batch.plan import OnBadLine, Plan
+from rusty_agent.batch.plan import Plan
 from rusty_agent.batch.rows import BadLine, Row
+from rusty_agent.batch.settings import OnBadLine, Settings
 from rusty_agent.batch.source import open_source
 from rusty_agent.errors import BatchError
 from rusty_agent.net.gather import PAUSE
@@ -26,7 +28,8 @@ def feed(
     source: Any, plan: Plan, *, on_bad_line: OnBadLine = "fail", limit: int | None = None
 ) -> tuple[Feed, list[BadLine]]:
     refused: list[BadLine] = []
-    return Feed(source, plan, on_bad_line=on_bad_line, limit=limit, refuse=refused.append), refused
+    settings = Settings(Files.of(Path("out.jsonl")), on_bad_line=on_bad_line, limit=limit)
+    return Feed(source, plan, settings, refuse=refused.append), refused
 
 
 async def all_of(feed: Feed) -> list[Row]:
@@ -63,7 +66,7 @@ def of_file(folder: Path, lines: list[Any], index: Index | None = None) -> Plan:
     path.write_bytes(b"".join(dumps(line) + b"\n" for line in lines))
     rows = open_source(path)
     checked = rows.check()
-    return Plan(rows, index or Index(), checked.rows, None, checked.bad_count, checked.repeated)
+    return Plan(rows, index or Index(), checked.rows, checked.bad_count, checked.repeated)
 
 
 def left(index: set[str], permanent: set[str]) -> Index:

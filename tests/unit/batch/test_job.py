@@ -15,8 +15,9 @@ import pytest
 from rusty_agent import AsyncProvider
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import Index
-from rusty_agent.batch.job import Job, JobSettings
+from rusty_agent.batch.job import Job
 from rusty_agent.batch.plan import Plan
+from rusty_agent.batch.settings import Settings
 from rusty_agent.errors import BatchError
 from rusty_agent.run import StopRule
 from rusty_agent.testing import completion
@@ -40,8 +41,7 @@ class Answering(AsyncProvider):
 
 
 def job(files: Files, provider: AsyncProvider) -> Job:
-    settings = JobSettings(files, None, None, "group", False, False, "fail", None, 4, False, {})
-    return Job(settings, provider, StopRule())
+    return Job(Settings(files, concurrency=4), provider, StopRule())
 
 
 def plan() -> Plan:

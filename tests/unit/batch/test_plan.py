@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from rusty_agent.batch import plan as module
+from rusty_agent.batch.check import Checked, Input
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.manifest import Manifest
 from rusty_agent.batch.plan import Plan, bad_lines_said, make_plan
-from rusty_agent.batch.rows import BadLine, Checked, Row
-from rusty_agent.batch.source import FileSource
+from rusty_agent.batch.rows import BadLine, Row
+from rusty_agent.batch.settings import Settings
 from rusty_agent.errors import BatchError
 from rusty_agent.wire.codec import dumps, loads_strict
 
@@ -33,18 +34,18 @@ def source(tmp_path: Path) -> Path:
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """The limits of the checks that were made."""
     made: list[int | None] = []
-    check = FileSource.check
+    check = Input.check
 
-    def note(self: FileSource, *, limit: int | None = None) -> Checked:
+    def note(self: Input, *, limit: int | None = None) -> Checked:
         made.append(limit)
         return check(self, limit=limit)
 
-    monkeypatch.setattr(FileSource, "check", note)
+    monkeypatch.setattr(Input, "check", note)
     return made
 
 
 def plan(source: Any, files: Files, **options: Any) -> Plan:
-    return make_plan(source, files, {"model": "m"}, **options)
+    return make_plan(source, Settings(files, **options), {"model": "m"})
 
 
 def test_a_good_input_is_checked_once(source: Path, tmp_path: Path, checks: list[int | None]) -> None:
@@ -62,6 +63,14 @@ def test_a_good_input_is_checked_once(source: Path, tmp_path: Path, checks: list
     assert plan(source, files, limit=2).total == 2
     assert plan(source, files, limit=9).total == 3
     assert checks == [None]
+
+
+def test_a_list_that_was_found_good_is_not_looked_at_again(tmp_path: Path, checks: list[int | None]) -> None:
+    files, rows = batch(tmp_path), ["a", {"prompt": "b"}]
+    assert [plan(rows, files).total for _ in range(2)] == [2, 2]
+    assert checks == [None]
+    assert plan([*rows, "c"], files, allow_changed=True).total == 3
+    assert checks == [None, None]
 
 
 def test_a_limited_check_is_no_whole_one(source: Path, tmp_path: Path, checks: list[int | None]) -> None:
@@ -100,8 +109,6 @@ def test_nothing_is_changed_when_something_is_wrong(source: Path, tmp_path: Path
     for fresh in (False, True):
         with pytest.raises(BatchError, match="line 1: not JSON"):
             plan(source, files, fresh=fresh)
-        with pytest.raises(ValueError, match="brace"):
-            plan(source, files, fresh=fresh, template="{")
     assert files.output.read_bytes() == before
     assert not plan_made.exists()
 
@@ -226,7 +233,7 @@ def test_fresh_begins_anew_whatever_was_there(source: Path, tmp_path: Path) -> N
 def test_rows_one_by_one(source: Any, total: int | None, tmp_path: Path) -> None:
     files = batch(tmp_path)
     made = plan(source, files, limit=5)
-    assert (made.rows, made.total) == (None, total)
+    assert (made.rows is None, made.total) == (total is None, total)
     assert plan(source, files, limit=1).total == (total and 1)
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rusty_agent.batch.rows import KEPT_BAD, BadLine, Checked, Row, parse_line, parse_row, prompt_characters
+from rusty_agent.batch.check import KEPT_BAD, Checked, prompt_characters
+from rusty_agent.batch.rows import BadLine, Row, parse_line, parse_row
 from rusty_agent.batch.template import Template
 from rusty_agent.parameters import Parameters
 from rusty_agent.wire.request import PARAMETERS, build_body

@@ -1,0 +1,169 @@
+"""An input that can be read again → what a look at all its rows finds, before any is sent.
+
+In: rows, in their order. Out: how many are good, what is wrong with the others, what they all add up to. Never
+touched: where the rows come from.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attrs import Factory, define
+
+from ..errors import BatchError
+from ..parameters import merged
+from .rows import BadLine, Row
+
+__all__ = ["KEPT_BAD", "REPEATED", "Checked", "Input", "prompt_characters"]
+
+KEPT_BAD = 1000
+"""Bad lines that are kept to be shown."""
+
+REPEATED = "an earlier line has the same custom_id"
+"""What is wrong with a line that cannot be told more about: which one it is."""
+
+
+@define
+class Checked:
+    """What a look at the whole input found.
+
+    Attributes:
+        common: Arguments that hold for all rows, and are counted with each.
+        rows: Good rows.
+        bad: The first thousand bad lines.
+        bad_count: All of them.
+        repeated: Lines of rows whose `custom_id` an earlier row has; bad ones, too.
+        prompt_characters: Characters of text in all rows.
+        rows_with_max_tokens: Rows that say how many tokens the answer may have.
+        max_tokens: The sum of what they say.
+    """
+
+    common: Mapping[str, Any] = Factory(dict)
+    rows: int = 0
+    bad: list[BadLine] = Factory(list)
+    bad_count: int = 0
+    repeated: set[int] = Factory(set)
+    prompt_characters: int = 0
+    rows_with_max_tokens: int = 0
+    max_tokens: int = 0
+
+    def add(self, row: Row) -> None:
+        """Count a good row."""
+        parameters = merged(self.common, row.parameters) if self.common else row.parameters
+        self.rows += 1
+        self.prompt_characters += prompt_characters(parameters)
+        tokens = _asked_tokens(parameters)
+        if tokens is not None:
+            self.rows_with_max_tokens += 1
+            self.max_tokens += tokens
+
+    def add_bad(self, bad: BadLine) -> None:
+        """Count a bad line, and keep it if it is one of the first."""
+        self.bad_count += 1
+        if len(self.bad) < KEPT_BAD:
+            self.bad.append(bad)
+
+
+class Input(ABC):
+    """Rows that can be read as often as they are wanted: once to check them all, once to send them.
+
+    Attributes:
+        name: What it is called, for messages; None where it has no name.
+        delimiter: What stands between the columns of a table; None of what is none.
+    """
+
+    name: str | None = None
+    delimiter: str | None = None
+
+    @abstractmethod
+    def digest(self) -> tuple[str, int]:
+        """The SHA-256 of its bytes in hexadecimal, and how many there are.
+
+        Raises:
+            BatchError: It cannot be read.
+        """
+
+    @abstractmethod
+    def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
+        """The rows in their order, one at a time; blank lines are left out.
+
+        Args:
+            limit: How many to read at most, bad lines included. Default: all.
+            check: Make the checks that the requests would meet; a bad one becomes a `BadLine`.
+
+        Raises:
+            BatchError: It cannot be read on, or is not what was digested any more.
+        """
+
+    def check(self, *, limit: int | None = None, common: Mapping[str, Any] | None = None) -> Checked:
+        """Look at every row, or the first `limit`, before any is sent; count tokens with what is `common` to all.
+
+        A `custom_id` that an earlier row has makes a bad line.
+
+        Raises:
+            BatchError: As `rows`; or the input changed meanwhile.
+        """
+        checked = Checked(common or {})
+        seen: set[str] = set()
+        repeated: dict[int, str] = {}  # where in `checked.bad` → the custom_id
+        for row in self.rows(limit=limit, check=True):
+            if isinstance(row, BadLine):
+                checked.add_bad(row)
+            elif row.custom_id in seen:
+                if checked.bad_count < KEPT_BAD:
+                    repeated[checked.bad_count] = row.custom_id
+                checked.repeated.add(row.line)
+                checked.add_bad(BadLine(row.line, REPEATED))
+            else:
+                seen.add(row.custom_id)
+                checked.add(row)
+        del seen  # it is large, and the lines are to be read again for what it does not know
+        if repeated:
+            first = self._first_lines(set(repeated.values()), limit)
+            for position, custom_id in repeated.items():
+                line = checked.bad[position].line
+                reason = f"line {first[custom_id]} has the same custom_id, {custom_id!r}"
+                checked.bad[position] = BadLine(line, reason)
+        return checked
+
+    def _first_lines(self, ids: set[str], limit: int | None) -> dict[str, int]:
+        """Where each of these ids stands first."""
+        first: dict[str, int] = {}
+        for row in self.rows(limit=limit, check=True):
+            if isinstance(row, Row) and row.custom_id in ids and row.custom_id not in first:
+                first[row.custom_id] = row.line
+                if len(first) == len(ids):
+                    return first
+        raise self._changed()
+
+    def _changed(self) -> BatchError:
+        name = self.name or "The input"
+        return BatchError(f"{name} changed while it was read. Begin again when whatever writes it is done.")
+
+
+def prompt_characters(parameters: Mapping[str, Any]) -> int:
+    """How many characters of text a checked row sends, to estimate its tokens; images and the like count nothing."""
+    count = len(parameters.get("system_prompt") or "")
+    messages = parameters.get("messages")
+    if not messages:
+        return count + len(parameters["prompt"])
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            count += len(content)
+        elif isinstance(content, list):
+            texts = (part.get("text") for part in content if isinstance(part, dict))
+            count += sum(len(text) for text in texts if isinstance(text, str))
+    return count
+
+
+def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
+    """The most tokens that a row lets its answer, or all of several, have; None where it does not say."""
+    extra = parameters.get("extra_body") or {}
+    choices = extra.get("n")
+    for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):
+        if isinstance(given, int) and not isinstance(given, bool):
+            return given * max(choices, 1) if isinstance(choices, int) else given
+    return None

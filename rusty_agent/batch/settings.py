@@ -1,0 +1,100 @@
+"""What `run_batch` is told, checked: one value that planning, feeding and running share.
+
+In: the arguments as the caller gave them. Out: `Settings`, or an error that says which of them cannot be right. Never
+touched: any file. A batch must find out here, or each of its rows would have to say it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import AsyncIterable, Iterable, Mapping
+from io import IOBase
+from os import PathLike
+from typing import Any, Literal, TypeAlias, get_args
+
+from attrs import define, field
+from attrs.converters import optional
+
+from ..config import checked_count
+from ..parameters import Concurrency, Parameters, check_names
+from ..progress.show import ProgressOption, make_display
+from ..progress.tally import Price, Tally
+from ..run import checked_concurrency
+from .files import Files
+from .journal import Sync
+from .template import Template
+
+__all__ = ["OnBadLine", "Settings", "Source", "check_source"]
+
+Source: TypeAlias = str | PathLike[str] | Iterable[Any] | AsyncIterable[Any]
+OnBadLine: TypeAlias = Literal["fail", "skip"]
+
+
+def _price(given: tuple[float, float]) -> Price:
+    return Price.of(given)
+
+
+@define(frozen=True, eq=False, repr=False)
+class Settings:
+    """What holds for the whole batch; see `run_batch`. `common` are the parameters of all rows.
+
+    Raises:
+        ValueError: A value cannot be right.
+        TypeError: There is no such parameter.
+    """
+
+    files: Files
+    concurrency: Concurrency = "auto"
+    template: Template | None = field(default=None, converter=optional(Template))
+    limit: int | None = None
+    on_bad_line: OnBadLine = "fail"
+    fresh: bool = False
+    retry_permanent: bool = False
+    allow_changed: bool = False
+    price: Price | None = field(default=None, converter=optional(_price))
+    budget_usd: float | None = None
+    sync: Sync = "group"
+    sort: bool = False
+    stream: bool = False
+    progress: ProgressOption = False
+    common: Mapping[str, Any] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for name, value, kind in (("sync", self.sync, Sync), ("on_bad_line", self.on_bad_line, OnBadLine)):
+            if value not in get_args(kind):
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")
+        if self.limit is not None:
+            checked_count(self.limit, "limit")
+            if self.limit > sys.maxsize:
+                raise ValueError(f"limit must be at most {sys.maxsize}, not {self.limit}: None means all rows")
+        if self.budget_usd is not None:
+            if self.price is None:
+                raise ValueError("budget_usd needs price: without it nobody knows what is spent")
+            number = isinstance(self.budget_usd, int | float) and not isinstance(self.budget_usd, bool)
+            if not number or not 0 < self.budget_usd < math.inf:
+                raise ValueError(f"budget_usd must be a positive number of USD, not {self.budget_usd!r}")
+        for name in ("prompt", "messages"):
+            if self.common.get(name) is not None:
+                raise ValueError(f"{name} belongs to the rows: what is given here holds for all of them")
+        check_names(self.common, Parameters.__annotations__, "run_batch")
+        checked_concurrency(self.concurrency)
+        make_display(self.progress, Tally())
+
+
+def check_source(source: Source) -> None:
+    """Refuse what is no source, before any file is touched.
+
+    Raises:
+        ValueError: It is none.
+    """
+    known = isinstance(source, str | PathLike | Iterable | AsyncIterable)
+    if not known or isinstance(source, bytes | bytearray | Mapping):
+        raise ValueError(f"source must be a path, '-' or an iterable of rows, not {type(source).__name__}")
+    if type(source).__name__ == "DataFrame":  # of any library: only pandas and polars can be iterated over so
+        raise ValueError(
+            'a DataFrame gives its columns, not its rows: take source=frame.to_dict("records") of pandas, '
+            "frame.to_dicts() of polars"
+        )
+    if isinstance(source, IOBase):  # whose lines would be sent as prompts, with their JSON
+        raise ValueError("source is an open file: give its path, '-' for standard input, or an iterable of rows")
