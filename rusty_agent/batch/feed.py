@@ -139,6 +139,6 @@ class Feed:
         if isinstance(given, BadLine) and self._settings.on_bad_line == "fail":
             raise BatchError(
                 f"Row {given.line} of the source is no request: {given.reason}. Mend it, or leave such rows out "
-                'with on_bad_line="skip". What was done until here is kept; the same call goes on from there.'
+                'with on_bad_line="skip". What was done until here is kept; the same call, without fresh, goes on.'
             )
         return given

@@ -137,7 +137,7 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     except OSError as error:
         raise BatchError(
             f"{path} cannot be written: {error.strerror or error}. Nothing of what it held is lost. Make room or give "
-            "the permission, then run the same command again."
+            "the permission, then run the same command again, without --fresh."
         ) from error
 
 

@@ -155,7 +155,7 @@ class Job:
         if sent and self._run.stopped is None and self._settings.progress != "json":  # which a program reads
             said = f"interrupted: waiting for {sent:,} row{'s' * (sent != 1)} under way, {DRAIN_SECONDS:.0f} s at most"
             say(f"{said}; once more stops at once")
-        self._stop("interrupt", "it was interrupted; the same command goes on from here.")
+        self._stop("interrupt", "it was interrupted; the same call, without fresh, goes on from here.")
 
     def abandon(self) -> None:
         """Wait no longer."""
@@ -243,7 +243,7 @@ class Job:
         except Exception as error:
             if is_closed(self._provider) and isinstance(error, APIConnectionError | LocalModelError):
                 raise self._stop(
-                    "interrupt", "its provider was closed. The same call, with an open one, goes on."
+                    "interrupt", "its provider was closed. The same call, with an open one and without fresh, goes on."
                 ) from error
             if isinstance(error, RustyAgentError) and error.usage is not None:
                 self._spend(error.usage)

@@ -209,7 +209,7 @@ class Journal:
             self._fail(
                 BatchError(
                     f"{self._path} was removed, replaced or cut while it was written: what it held is not there any "
-                    "more. If it was moved, move it back; then run the same command again."
+                    "more. If it was moved, move it back; then run the same command again, without --fresh."
                 )
             )
 
@@ -230,7 +230,7 @@ class Journal:
             reason = getattr(error, "strerror", None) or error
             self._error = BatchError(
                 f"{self._path} cannot be written any more: {reason}. What it holds is kept: mend this (most often by "
-                "making room on the disk), then run the same command again, and it goes on from there."
+                "making room on the disk), then run the same command again, without --fresh, and it goes on from there."
             )
             self._error.__cause__ = error
         if self._on_error is not None:

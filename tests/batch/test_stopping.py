@@ -118,7 +118,10 @@ async def test_a_provider_that_is_closed_meanwhile_stops_the_run_and_fails_no_ro
 
     result = await place.run(rows(), provider=provider)
     assert (result.failed, result.stopped) == (0, "interrupt")
-    assert result.message == "The run was stopped: its provider was closed. The same call, with an open one, goes on."
+    assert (
+        result.message
+        == "The run was stopped: its provider was closed. The same call, with an open one and without fresh, goes on."
+    )
     assert result.done == len(read(place.output)) < 2
     assert not place.errors.exists()
 

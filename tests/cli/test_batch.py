@@ -395,7 +395,7 @@ def test_a_file_that_may_not_grow_ends_with_1_and_the_same_command_goes_on(
     assert ended.code == 1
     assert ended.err.count("\n") == 1
     assert f"{command.output} cannot be written any more: File too large." in ended.err
-    assert "run the same command again, and it goes on from there" in ended.err
+    assert "run the same command again, without --fresh, and it goes on from there" in ended.err
     written = len(ids(command.output))
     assert 0 < written < 20
     sent = len(server.requests)
