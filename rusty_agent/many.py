@@ -179,7 +179,7 @@ class ManyPrompts:
             raise ValueError(f"prompts must be many, such as a list, not one {type(prompts).__name__}")
         method = ManyPrompts.gather if drain else ManyPrompts.map
         check_names(common, ("include_usage", *signature(method).parameters), method.__name__)
-        from .progress.tally import Price  # nobody who asks for one answer at a time pays for counting and showing
+        from .progress.price import Price  # nobody who asks for one answer at a time pays for counting and showing
         from .run import Run, StopRule
 
         prepared = self._requests.prepare("", whole=True, streamed=stream, **common)  # or each item would tell of it

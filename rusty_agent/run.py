@@ -21,8 +21,9 @@ from .net.gather import Stop, spread, work_off
 from .net.limits import Limiter
 from .parameters import Concurrency, Inputs
 from .policy import RetryPolicy
+from .progress.price import Price
 from .progress.show import ProgressOption, make_display
-from .progress.tally import Price, Tally
+from .progress.tally import Tally
 from .types import GenerateResult, MapItem
 
 __all__ = ["HOPELESS_AFTER", "Answer", "Run", "StopRule", "checked_concurrency"]

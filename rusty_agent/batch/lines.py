@@ -19,7 +19,7 @@ from ..errors import (
     RustyAgentError,
     StreamInterruptedError,
 )
-from ..progress.tally import Price
+from ..progress.price import Price
 from ..types import GenerateResult
 from ..wire.codec import dumps
 from .rows import BadLine, Row

@@ -15,8 +15,8 @@ from typing import Any
 from attrs import define
 
 from ..progress.histogram import Histogram
-from ..progress.show import clock, dollars, quantity, seconds
 from ..progress.tally import Sample, Tally
+from ..progress.words import clock, dollars, quantity, seconds
 
 __all__ = ["is_report", "report_html"]
 

@@ -18,8 +18,9 @@ from attrs.converters import optional
 
 from ..config import checked_count
 from ..parameters import Concurrency, Parameters, check_names
+from ..progress.price import Price
 from ..progress.show import ProgressOption, make_display
-from ..progress.tally import Price, Tally
+from ..progress.tally import Tally
 from ..run import checked_concurrency
 from .files import Files
 from .journal import Sync

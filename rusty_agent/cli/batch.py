@@ -24,7 +24,7 @@ from .output import UsageError, complain, one_line
 if TYPE_CHECKING:
     from ..batch.check import Checked
     from ..batch.runner import BatchResult
-    from ..progress.tally import Price
+    from ..progress.price import Price
     from ..provider import AsyncProvider
 
 __all__ = ["batch", "parse_batch"]
@@ -209,7 +209,7 @@ def _dry_run(arguments: argparse.Namespace) -> int:
 
 
 def _estimates(checked: Checked, price: Price | None) -> list[str]:
-    from ..progress.show import dollars
+    from ..progress.words import dollars
 
     prompt, answers = checked.prompt_characters // 4, checked.max_tokens
     unbounded = checked.rows - checked.rows_with_max_tokens
@@ -342,7 +342,7 @@ def _positive(text: str) -> float:
 
 
 def _price(text: str) -> Price:
-    from ..progress.tally import Price
+    from ..progress.price import Price
 
     try:
         return Price.parse(text)

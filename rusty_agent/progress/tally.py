@@ -9,80 +9,21 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
-from attrs import define, field
+from attrs import define
 
 from ..errors import APIStatusError, RustyAgentError
 from ..types import Usage
 from .histogram import Histogram
+from .price import Price
 
-__all__ = ["Price", "Progress", "Sample", "Tally"]
+__all__ = ["Progress", "Sample", "Tally"]
 
 _RECENT_SECONDS = 10.0  # what rates are measured over
 _FEW = 10  # rows in that time: with fewer the time left is judged by the whole run
 _MAX_SAMPLES = 600
 _SAMPLE_SECONDS = 1.0
 _SLACK = 0.1  # seconds: timers are never exact, and a sample left out would leave a gap of two
-_MILLION = 1_000_000
-_MAX_PRICE = 1e9  # USD per million tokens: what it comes to must stay a number
-
-
-def _dollars(_: Any, attribute: Any, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_PRICE:
-        raise ValueError(
-            f"{attribute.name} must be a number of USD per million tokens, at least 0 and at most {_MAX_PRICE:,.0f}, "
-            f"not {value!r}"
-        )
-
-
-@define(frozen=True)
-class Price:
-    """What a model costs.
-
-    Attributes:
-        input: USD per million tokens of the prompt.
-        output: USD per million tokens of the answer.
-
-    Raises:
-        ValueError: A number is negative, or beyond a thousand dollars a token.
-    """
-
-    input: float = field(validator=_dollars)
-    output: float = field(validator=_dollars)
-
-    @classmethod
-    def of(cls, pair: tuple[float, float]) -> Price:
-        """From USD per million tokens of prompts and of answers.
-
-        Raises:
-            ValueError: These are not two numbers of at least 0.
-        """
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise ValueError(f"price must be two numbers, USD per million tokens of prompts and answers, not {pair!r}")
-        try:
-            return cls(*pair)
-        except ValueError as error:
-            raise ValueError(f"price: {error}") from None
-
-    @classmethod
-    def parse(cls, text: str) -> Price:
-        """Read `"INPUT,OUTPUT"`, as in `"0.15,0.60"`.
-
-        Raises:
-            ValueError: The text is not two numbers of at least 0.
-        """
-        try:
-            prompt, completion = (float(part) for part in text.split(","))
-        except ValueError:
-            raise ValueError(
-                f"a price is INPUT,OUTPUT in USD per million tokens, as in 0.15,0.60, not {text!r}"
-            ) from None
-        return cls(prompt, completion)
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What that many tokens cost, in USD."""
-        return (prompt_tokens * self.input + completion_tokens * self.output) / _MILLION
 
 
 @define(frozen=True)

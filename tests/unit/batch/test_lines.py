@@ -18,7 +18,7 @@ from rusty_agent.errors import (
     RustyAgentError,
     StreamInterruptedError,
 )
-from rusty_agent.progress.tally import Price
+from rusty_agent.progress.price import Price
 from rusty_agent.testing import completion
 from rusty_agent.types import GenerateResult, ToolCall, Usage
 from rusty_agent.wire.codec import loads_strict

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rusty_agent.batch.report import report_html
 from rusty_agent.batch.summary import summary
 from rusty_agent.errors import RateLimitError, ServerError
-from rusty_agent.progress.tally import Price, Tally
+from rusty_agent.progress.price import Price
+from rusty_agent.progress.tally import Tally
 from rusty_agent.types import Usage
 
 VOID = {"meta"}

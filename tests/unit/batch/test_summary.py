@@ -10,7 +10,8 @@ import pytest
 from rusty_agent import __version__
 from rusty_agent.batch.summary import covers, summary
 from rusty_agent.errors import APITimeoutError, RateLimitError
-from rusty_agent.progress.tally import Price, Tally
+from rusty_agent.progress.price import Price
+from rusty_agent.progress.tally import Tally
 from rusty_agent.types import Usage
 
 OWNER: dict[str, Any] = {

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rusty_agent.errors import APITimeoutError, RateLimitError, ServerError, StreamInterruptedError
-from rusty_agent.progress.tally import Price, Tally
+from rusty_agent.progress.price import Price
+from rusty_agent.progress.tally import Tally
 from rusty_agent.types import Usage
 
 
