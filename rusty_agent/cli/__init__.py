@@ -85,7 +85,8 @@ def _batch(words: list[str]) -> int:
     # The process is ours, and what is under way is no garbage: to look at it after each 700 objects takes 5 % of a run.
     gc.set_threshold(50_000)
     _leave_in_words()
-    from .batch import batch, parse_batch
+    from .batch import batch
+    from .batch_arguments import parse_batch
 
     arguments = parse_batch(words)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.cli.batch import parse_batch
+from rusty_agent.cli.batch_arguments import parse_batch
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion, error
 from rusty_agent.wire.codec import dumps
 from tests.batch.runs import asked, by_prompt, ids, read, said, simple, write_rows

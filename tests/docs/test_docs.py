@@ -13,7 +13,7 @@ import pytest
 import rusty_agent
 from rusty_agent.batch.rows import Row, parse_row
 from rusty_agent.cli.arguments import parse
-from rusty_agent.cli.batch import parse_batch
+from rusty_agent.cli.batch_arguments import parse_batch
 from rusty_agent.config import Settings
 from rusty_agent.parameters import Options, Parameters, RunParameters
 from rusty_agent.presets import PRESETS

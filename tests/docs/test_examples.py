@@ -12,7 +12,7 @@ import pytest
 
 import rusty_agent
 from rusty_agent.cli.arguments import parse
-from rusty_agent.cli.batch import parse_batch
+from rusty_agent.cli.batch_arguments import parse_batch
 from rusty_agent.testing import FaultServer, Hang, answer, events
 
 from .pages import PAGES, README, ROOT, Block, blocks, commands, compiled, examples
