@@ -23,6 +23,7 @@ from ..errors import APIConnectionError, BatchError, LocalModelError, RunStopped
 from ..net.caller import Caller
 from ..parameters import merged
 from ..progress.show import say
+from ..progress.words import dollars
 from ..provider import AsyncProvider
 from ..run import HOPELESS_AFTER, Run, StopRule
 from ..types import GenerateResult, Usage
@@ -278,7 +279,7 @@ class Job:
         limit = self._provider._limiter().limit  # what is beyond it has not been sent, and will not be
         more = self._under_way + 1 if limit is None else min(self._under_way + 1, limit)
         if self._spent + self._spent / self._told * more > budget:
-            said = f"${self._spent:.4f} are spent, and what is under way will use up the budget of ${budget:g}."
+            said = f"{dollars(self._spent)} are spent, and what is under way will use up the budget of ${budget:g}."
             self._stop("budget", said)
 
     def _count_passed(self) -> None:

@@ -172,6 +172,8 @@ def _estimates(checked: Checked, price: Price | None) -> list[str]:
 
 
 def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
+    from ..progress.words import dollars
+
     parts = [f"{result.done:,} answered"]
     if result.failed:
         kinds = result.summary["failures"]
@@ -183,7 +185,7 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     if result.bad_lines:
         parts.append(f"{result.bad_lines:,} bad line{'s' * (result.bad_lines != 1)} left out")
     if result.cost is not None:
-        parts.append(f"${result.cost:,.4f}")
+        parts.append(dollars(result.cost))
     said = ", ".join(parts)
     if result.failed or result.failed_earlier or result.bad_lines:
         from pathlib import Path

@@ -293,6 +293,7 @@ def test_progress_for_programs(command: Command) -> None:
     assert last == "rusty-agent batch: 20 answered, $0.0002"
     progress = json.loads(shown[-1])
     assert (progress["done"], progress["total"], progress["cost"]) == (20, 20, 0.00016)
+    assert command.run("--fresh", "--price", "0.01,0.01").err.endswith("20 answered, <$0.0001\n")
 
 
 def test_the_report_is_one_page(command: Command, tmp_path: Path) -> None:
