@@ -17,7 +17,7 @@ from ..parameters import Inputs
 from .check import REPEATED, Input
 from .plan import Plan, is_another, moved
 from .rows import BadLine, Row, parse_new
-from .settings import Settings, Source
+from .settings import JobSettings, Source
 
 __all__ = ["Feed"]
 
@@ -47,7 +47,7 @@ class Feed:
         self,
         source: Source,
         plan: Plan,
-        settings: Settings,
+        settings: JobSettings,
         *,
         refuse: Callable[[BadLine], object],
         passed: Callable[[], object] = lambda: None,

@@ -36,7 +36,7 @@ from .lines import error_line, refusal_line, result_line
 from .plan import Plan
 from .report import report_html
 from .rows import BadLine, Row
-from .settings import Settings, Source
+from .settings import JobSettings, Source
 from .signals import DRAIN_SECONDS
 from .summary import covers, summary
 
@@ -103,7 +103,7 @@ class BatchResult:
 class Job:
     """One run of a batch."""
 
-    def __init__(self, settings: Settings, provider: AsyncProvider, rule: StopRule) -> None:
+    def __init__(self, settings: JobSettings, provider: AsyncProvider, rule: StopRule) -> None:
         self._settings = settings
         self._files = Files.of(settings.files.output.absolute())  # the working folder may change meanwhile
         self._provider = provider

@@ -19,7 +19,7 @@ from .foreign import refuse_foreign
 from .index import Index, repair, scan
 from .manifest import Manifest
 from .rows import BadLine, Row
-from .settings import Settings, Source
+from .settings import JobSettings, Source
 from .source import ListSource, open_source
 
 __all__ = ["Plan", "is_another", "make_plan", "moved"]
@@ -54,7 +54,7 @@ class Plan:
 
 def make_plan(
     source: Source,
-    settings: Settings,
+    settings: JobSettings,
     parameters: dict[str, Any],
     *,
     given_up: Callable[[], bool] = lambda: False,

@@ -29,7 +29,7 @@ from .job import BatchResult, Job, is_closed, outlast
 from .journal import Sync
 from .lock import Lock
 from .plan import make_plan
-from .settings import OnBadLine, Settings, Source, check_source
+from .settings import JobSettings, OnBadLine, Source, check_source
 from .signals import Signals
 
 __all__ = ["BatchResult", "run_batch"]
@@ -103,7 +103,7 @@ async def run_batch(
         TypeError: There is no such argument.
     """
     provider = checked_kind(provider, AsyncProvider, "provider")
-    settings = Settings(
+    settings = JobSettings(
         files=Files.of(Path(output)),
         concurrency=concurrency,
         template=template,

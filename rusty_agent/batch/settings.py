@@ -1,6 +1,6 @@
 """What `run_batch` is told, checked: one value that planning, feeding and running share.
 
-In: the arguments as the caller gave them. Out: `Settings`, or an error that says which of them cannot be right. Never
+In: the arguments as the caller gave them. Out: `JobSettings`, or an error that says which of them is wrong. Never
 touched: any file. A batch must find out here, or each of its rows would have to say it.
 """
 
@@ -26,7 +26,7 @@ from .files import Files
 from .journal import Sync
 from .template import Template
 
-__all__ = ["OnBadLine", "Settings", "Source", "check_source"]
+__all__ = ["JobSettings", "OnBadLine", "Source", "check_source"]
 
 Source: TypeAlias = str | PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 OnBadLine: TypeAlias = Literal["fail", "skip"]
@@ -37,7 +37,7 @@ def _price(given: tuple[float, float]) -> Price:
 
 
 @define(frozen=True, eq=False, repr=False)
-class Settings:
+class JobSettings:
     """What holds for the whole batch; see `run_batch`. `common` are the parameters of all rows.
 
     Raises:

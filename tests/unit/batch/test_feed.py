@@ -17,7 +17,7 @@ from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import Index
 from rusty_agent.batch.plan import Plan
 from rusty_agent.batch.rows import BadLine, Row
-from rusty_agent.batch.settings import OnBadLine, Settings
+from rusty_agent.batch.settings import JobSettings, OnBadLine
 from rusty_agent.batch.source import open_source
 from rusty_agent.errors import BatchError
 from rusty_agent.net.gather import PAUSE
@@ -28,7 +28,7 @@ def feed(
     source: Any, plan: Plan, *, on_bad_line: OnBadLine = "fail", limit: int | None = None
 ) -> tuple[Feed, list[BadLine]]:
     refused: list[BadLine] = []
-    settings = Settings(Files.of(Path("out.jsonl")), on_bad_line=on_bad_line, limit=limit)
+    settings = JobSettings(Files.of(Path("out.jsonl")), on_bad_line=on_bad_line, limit=limit)
     return Feed(source, plan, settings, refuse=refused.append), refused
 
 

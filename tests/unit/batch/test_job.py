@@ -17,7 +17,7 @@ from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import Index
 from rusty_agent.batch.job import Job
 from rusty_agent.batch.plan import Plan
-from rusty_agent.batch.settings import Settings
+from rusty_agent.batch.settings import JobSettings
 from rusty_agent.errors import BatchError
 from rusty_agent.run import StopRule
 from rusty_agent.testing import completion
@@ -41,7 +41,7 @@ class Answering(AsyncProvider):
 
 
 def job(files: Files, provider: AsyncProvider) -> Job:
-    return Job(Settings(files, concurrency=4), provider, StopRule())
+    return Job(JobSettings(files, concurrency=4), provider, StopRule())
 
 
 def plan() -> Plan:

@@ -14,7 +14,7 @@ from rusty_agent.batch.files import Files
 from rusty_agent.batch.manifest import Manifest
 from rusty_agent.batch.plan import Plan, bad_lines_said, make_plan
 from rusty_agent.batch.rows import BadLine, Row
-from rusty_agent.batch.settings import Settings
+from rusty_agent.batch.settings import JobSettings
 from rusty_agent.errors import BatchError
 from rusty_agent.wire.codec import dumps, loads_strict
 
@@ -45,7 +45,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
 
 
 def plan(source: Any, files: Files, **options: Any) -> Plan:
-    return make_plan(source, Settings(files, **options), {"model": "m"})
+    return make_plan(source, JobSettings(files, **options), {"model": "m"})
 
 
 def test_a_good_input_is_checked_once(source: Path, tmp_path: Path, checks: list[int | None]) -> None:
