@@ -22,6 +22,7 @@ __all__ = [
     "local_apart",
     "pair",
     "parse",
+    "positive",
     "refuse_unknown",
     "settle_endpoint",
 ]
@@ -41,9 +42,8 @@ standard input:
   "Summarise:" -
 
 environment:
-  RUSTY_AGENT_MODEL                 the model when -m is not given
-  OPENROUTER_API_KEY, OPENAI_API_KEY, ...   the key, by preset
-  RUSTY_AGENT_REQUEST_TIMEOUT_SECS  seconds of silence before giving up, 60 (with --no-stream: for the whole answer)
+  RUSTY_AGENT_MODEL                        the model when -m is not given
+  OPENROUTER_API_KEY, OPENAI_API_KEY, ...  the key, by preset
 
 exit codes:
   0 the answer is whole   1 it is not   2 wrong usage   130 Ctrl-C   141 stdout's reader has left
@@ -72,6 +72,7 @@ class Arguments(argparse.Namespace):
     schema: str | None
     usage: bool
     stream: bool
+    timeout: float | None
     local: str | None
     options: dict[str, Any]
     debug: bool
@@ -102,10 +103,16 @@ def parse(argv: Sequence[str]) -> Arguments:
 def refuse_unknown(left: Sequence[str], parser: Parser) -> None:
     """Refuse options that there are not, by their names only: what follows one may be a key."""
     unknown = [_name(word) for word in left if word.startswith("-") and word not in ("-", "--")]
-    if unknown:
-        key = any("key" in name for name in unknown)
-        hint = ": the key comes from the environment, by default from OPENROUTER_API_KEY" * key
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    if not unknown:
+        return
+    from difflib import get_close_matches
+
+    hint = ""
+    if any("key" in name for name in unknown):
+        hint = ": the key comes from the environment, by default from OPENROUTER_API_KEY"
+    elif near := get_close_matches(unknown[0], parser._option_string_actions, 1, 0.8):
+        hint = f": did you mean {near[0]}?"
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def _name(option: str) -> str:
@@ -170,6 +177,12 @@ def _parser() -> Parser:
     )
     add("--usage", action="store_true", help="tell tokens and times on standard error")
     add("--no-stream", dest="stream", action="store_false", help="wait for the whole answer, then print it")
+    add(
+        "--timeout",
+        type=positive,
+        metavar="SECONDS",
+        help="of silence, or with --no-stream for the whole answer (default 60, with --local 600)",
+    )
     add("--debug", action="store_true", help="show tracebacks and retries on standard error")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
@@ -226,3 +239,14 @@ def pair(text: str) -> tuple[str, Any]:
         return name, loads_exact(value.encode())
     except ValueError:
         return name, value
+
+
+def positive(text: str) -> float:
+    """A positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value

@@ -47,6 +47,7 @@ def prepare(arguments: Arguments) -> Request:
         if not arguments.model:
             raise UsageError("no model: name one with -m, such as -m openai/gpt-4o-mini, or set RUSTY_AGENT_MODEL")
     parameters = request_parameters(arguments)
+    parameters["timeout"] = arguments.timeout
     connect = _connector(arguments)
     return Request(connect, read_prompt(arguments), parameters)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .arguments import Parser, add_endpoint, add_sampling, local_apart, pair, refuse_unknown, settle_endpoint
+from .arguments import Parser, add_endpoint, add_sampling, local_apart, pair, positive, refuse_unknown, settle_endpoint
 
 if TYPE_CHECKING:
     from ..progress.price import Price
@@ -110,7 +110,7 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
     add("--rpm", type=float, metavar="N", help="requests per minute")
     add("--tpm", type=float, metavar="N", help="tokens per minute, prompts and answers")
     add("--max-retries", type=int, default=_MAX_RETRIES, metavar="N", help=f"per row (default {_MAX_RETRIES})")
-    add("--timeout", type=_positive, metavar="SECONDS", help="for a whole row (default 60, with --local 600)")
+    add("--timeout", type=positive, metavar="SECONDS", help="for a whole row (default 60, with --local 600)")
     add("--stream", action="store_true", help="let answers be streamed underneath: measures the first token")
 
 
@@ -131,7 +131,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_stops(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("stops").add_argument
     add("--price", type=_price, metavar="IN,OUT", help="USD per million tokens of prompts and answers")
-    add("--budget-usd", type=_positive, metavar="USD", help="stop before a run has spent this; needs --price")
+    add("--budget-usd", type=positive, metavar="USD", help="stop before a run has spent this; needs --price")
     add("--max-failures", type=int, metavar="N", help="stop when more rows than this have failed")
     add("--max-error-rate", type=float, metavar="SHARE", help="stop when more of the latest 100 rows failed: 0.2")
 
@@ -144,16 +144,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1 (of {_DIGITS} digits at most)")
     return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
 
 
 def _price(text: str) -> Price:

@@ -269,7 +269,7 @@ class Attempt:
         what = "the beginning of the answer" if self._response is None else "the rest of the answer"
         error = APITimeoutError(
             f"Timed out: {what} did not come within {seconds:g} s ({limit} limit). "
-            "Raise it with timeout=Timeout(…) if the endpoint is just slow.",
+            f"Raise it with timeout=Timeout({limit}=…), or --timeout, if the endpoint is just slow.",
             limit=limit,
             seconds=seconds,
         )

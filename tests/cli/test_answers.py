@@ -150,6 +150,8 @@ def test_what_nobody_foresaw_is_one_line_too(tmp_path: Path) -> None:
 
 def test_an_answer_that_never_comes_times_out(server: FaultServer) -> None:
     server.answer(answer([Hang()], content_type=SSE, framing="chunked"))
-    ended = run("--base-url", server.url, "hi", env={**KEY, "RUSTY_AGENT_REQUEST_TIMEOUT_SECS": "0.2"})
-    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
-    assert "Timed out" in ended.err
+    for how in ([], ["--no-stream"]):
+        ended = run("--base-url", server.url, "hi", "--timeout", "0.2", *how)
+        assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert "did not come within 0.2 s" in ended.err
+        assert "(--timeout)" in ended.err
