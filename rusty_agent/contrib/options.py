@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import checked_kind, is_secret, url_secrets
+from ..config import is_secret, url_secrets
 from ..errors import MissingAPIKeyError
 from ..policy import Limits
 from ..provider import AsyncProvider
@@ -27,7 +27,11 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
     Raises:
         ValueError: One holds a secret, or belongs to a process.
     """
-    checked_kind(provider, Mapping, "provider")
+    if not isinstance(provider, dict):  # which can be pickled
+        raise ValueError(
+            f"provider must be a dict of arguments of AsyncProvider, of which each actor makes its own, not "
+            f"{type(provider).__name__}"
+        )
     if "api_key" in provider:
         raise ValueError(
             "provider must not hold api_key: Ray pickles it, and may write it into its logs. Put the key into an "

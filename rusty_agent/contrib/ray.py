@@ -18,7 +18,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from ..batch.rows import BadLine, parse_row
-from ..config import checked_count, checked_kind
+from ..config import checked_count
 from ..errors import RunStoppedError, RustyAgentError
 from ..net.caller import Caller
 from ..parameters import Parameters, check_names, merged
@@ -95,10 +95,15 @@ def generate(
     """
     check_names(options, (*signature(generate).parameters, *_ARGUMENTS), "generate")
     data = _ray_data()
+    if not isinstance(ds, data.Dataset):
+        raise ValueError(
+            f"ds must be a Dataset of Ray, not {type(ds).__name__}: ray.data.from_pandas, from_items, read_parquet "
+            "and the like make one"
+        )
     Limits(rpm, tpm)  # complains of what cannot be divided
     least, most = _pool(actors, limited=rpm is not None or tpm is not None)
     arguments = {
-        "provider": dict(checked_kind(provider, Mapping, "provider")),
+        "provider": provider,
         "prompt": prompt,
         "messages": messages,
         "body": body,

@@ -66,6 +66,11 @@ class Place:
         for column in (self.prompt, self.messages, self.body, self.id):
             if isinstance(column, str) and column not in names:
                 raise ValueError(f"there is no column {column!r}; the columns are: {', '.join(map(repr, names))}")
+        if self.prompt is self.messages is self.body is None and not {"prompt", "messages", "body"} & set(names):
+            raise ValueError(
+                f"the columns are {', '.join(map(repr, names))}: say which one holds the request, with prompt=…, "
+                "messages=… or body=…"
+            )
         if self.id is not None and table.column(self.id).null_count:
             raise ValueError(f"a row has no {self.id!r}, by which the checkpoint is to know it")
 
@@ -110,7 +115,7 @@ class Columns:
         if taken:
             raise ValueError(
                 f"the rows have columns of names that are to be added: {', '.join(map(repr, taken))}. Drop or rename "
-                "them first (Dataset.drop_columns, Dataset.rename_columns), or choose another name for the output."
+                "them first (Dataset.drop_columns, Dataset.rename_columns); output= names the answer's."
             )
 
     def add(self, table: pyarrow.Table, outcomes: Sequence[Outcome]) -> pyarrow.Table:

@@ -181,6 +181,8 @@ async def test_columns_are_checked_before_anything_is_sent() -> None:
             await answered(actor, q=["one"], error=[None])
         with pytest.raises(ValueError, match=r'batch_format="pyarrow".*not dict'):  # Ray's default
             await actor({"q": ["one"]})
+        with pytest.raises(ValueError, match=r"the columns are 'q', 'id': say .* with prompt="):  # else: only errors
+            await answered(Generate(provider=options(server)), q=["one"], id=[1])
         assert server.requests == []
 
 
@@ -201,7 +203,7 @@ GOOD = {"model": "m", "base_url": "http://127.0.0.1:1"}
         ({"provider": GOOD | {"ssl": tls.create_default_context()}}, "ssl, which cannot be pickled.*SSL_CERT_FILE"),
         ({"provider": GOOD | {"api_key_env": "sk-1"}}, "name of an environment variable, and not the key"),
         ({"provider": GOOD | {"api_key_env": 1}}, "name of an environment variable"),
-        ({"provider": "m"}, "provider must be a Mapping, not str"),
+        ({"provider": "m"}, "provider must be a dict of arguments of AsyncProvider.*not str"),
         ({"provider": GOOD | {"modle": "m"}}, "arguments of AsyncProvider.*modle"),
         ({"provider": {"base_url": "http://x"}}, "arguments of AsyncProvider.*model"),
         ({"provider": GOOD | {"base_url": "ftp://x"}}, "base_url"),
@@ -256,6 +258,7 @@ def rays(monkeypatch: pytest.MonkeyPatch) -> None:
     ray.data = data  # type: ignore[attr-defined]
     ray.is_initialized = lambda: True  # type: ignore[attr-defined]
     ray.get_runtime_context = lambda: SimpleNamespace(get_node_id=lambda: "node 1")  # type: ignore[attr-defined]
+    data.Dataset = Dataset  # type: ignore[attr-defined]
     data.ActorPoolStrategy = SimpleNamespace  # type: ignore[attr-defined]
     data.DataContext = SimpleNamespace(get_current=lambda: CONTEXT)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", ray)
@@ -329,6 +332,13 @@ def test_rows_that_were_read_before_the_checkpoint_are_refused(monkeypatch: pyte
     monkeypatch.setattr(CONTEXT, "checkpoint_config", object())
     with pytest.raises(ValueError, match="read before checkpoint"):
         asked()
+
+
+@pytest.mark.usefixtures("rays")
+def test_what_is_no_dataset_is_told() -> None:
+    rows: Any = [{"q": "one"}]
+    with pytest.raises(ValueError, match=r"ds must be a Dataset of Ray, not list: .*from_items"):
+        generate(rows, provider=GOOD, prompt="q")
 
 
 @pytest.mark.usefixtures("rays")
