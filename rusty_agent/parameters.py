@@ -141,14 +141,22 @@ class LocalOptions(TypedDict, total=False):
 
 
 def keeps_secrets(constructor: F) -> F:
-    """Let no frame of ours hold what was given when it is refused: error trackers show the local variables of all."""
+    """Let no frame of ours hold what was given when it is refused: error trackers show the local variables of all.
+
+    An option that there is not is refused in the words of `check_names`.
+    """
 
     @wraps(constructor)
     def construct(*given: Any, **options: Any) -> Any:
         try:
             return constructor(*given, **options)
         except (TypeError, ValueError) as error:
-            refusal = error.with_traceback(_past_ours(error.__traceback__))
+            refusal: Exception = error.with_traceback(_past_ours(error.__traceback__))
+        if constructor.__name__ == "__init__" and "unexpected keyword" in str(refusal):
+            try:
+                check_names(tuple(options), inspect.signature(constructor).parameters, type(given[0]).__name__)
+            except TypeError as unknown:
+                refusal = unknown.with_traceback(None)
         del given, options
         try:
             raise refusal

@@ -243,10 +243,10 @@ def test_unknown_options_are_told_in_the_name_of_what_was_called(kind: Any) -> N
         kind.local(temperature=1)
 
 
-@pytest.mark.parametrize("make", [Provider, Provider.openai])
+@pytest.mark.parametrize("make", [Provider, Provider.openai, AsyncProvider, AsyncProvider.openai])
 @pytest.mark.parametrize(("name", "near"), [("apikey", "api_key"), ("base_uri", "base_url"), ("headrs", "headers")])
 def test_slips_of_the_pen_in_the_names_of_options(make: Any, name: str, near: str) -> None:
-    with pytest.raises(TypeError, match=f"^Provider takes no argument '{name}': did you mean '{near}'"):
+    with pytest.raises(TypeError, match=f"^(Async)?Provider takes no argument '{name}': did you mean '{near}'"):
         make("m", **{name: KEY})
 
 
