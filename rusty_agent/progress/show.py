@@ -273,7 +273,7 @@ def _view(progress: ProgressOption) -> _View | None:
     stderr = _Stderr(sys.stderr)
     if mode == "json":
         return _Json(stderr)
-    if mode == "plain" or not stderr.isatty():
+    if mode == "plain" or not stderr.isatty() or os.environ.get("TERM") == "dumb":  # one that only writes on
         return _Lines(stderr)
     try:
         from tqdm import tqdm

@@ -185,7 +185,8 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal() -> Iterator[Terminal]:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     yield terminal
     terminal.close()
@@ -226,6 +227,15 @@ async def test_a_terminal_is_written_in_place_and_left_clean(
     assert "$6.00 of ~$15.00" in drawn[-1]  # the last line is whole
     assert ("40%|" in drawn[-1]) == (both == "tqdm")
     assert capsys.readouterr().out == ""
+
+
+async def test_a_dumb_terminal_gets_lines(terminal: Terminal, both: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot go back to the beginning of a line, be it in an editor's window."""
+    monkeypatch.setenv("TERM", "dumb")
+    tally = Tally(total=100)
+    async with terminal.display(tally):
+        rows(tally, 10)
+    assert terminal.said().replace("\r\n", "\n").count("\r") == 0
 
 
 async def test_a_terminal_is_redrawn_only_if_something_changed(terminal: Terminal, both: str) -> None:
