@@ -59,7 +59,8 @@ class ManyPrompts:
                 at most `Limits.in_flight` (256 without).
             ordered: Yield in the order of the prompts; up to 16 times `concurrency` answers then wait behind a slow
                 one. False: yield as they finish.
-            **parameters: See `RunParameters`, and `Parameters` for what holds for every prompt.
+            **parameters: See `RunParameters` and `Parameters`, for what holds for every prompt, in
+                `rusty_agent.parameters`.
 
         Yields:
             A `MapItem` for each prompt. An error is a value in it.

@@ -222,7 +222,7 @@ class AsyncProvider(FromPreset, ManyPrompts, Copied):
             include_usage: Return a `GenerateResult` instead of its text.
             stream: Let the endpoint stream the answer underneath. Some stop the model, and the bill, only for
                 streamed requests whose connection closes, and some limit plain requests in time.
-            **parameters: See `Parameters`.
+            **parameters: See `rusty_agent.parameters.Parameters`.
 
         Returns:
             The text, or with `include_usage` the `GenerateResult`.
@@ -252,7 +252,7 @@ class AsyncProvider(FromPreset, ManyPrompts, Copied):
             prompt: The user's message. It or `messages` is required.
             include_usage: Ask the endpoint for token counts at the end of the stream. What it sends unasked is
                 there in any case.
-            **parameters: See `Parameters`.
+            **parameters: See `rusty_agent.parameters.Parameters`.
 
         Returns:
             The stream; reading it raises what `generate_text` raises, and `StreamInterruptedError` if it ends

@@ -92,7 +92,7 @@ async def run_batch(
         report: Write a page with plots there.
         handle_signals: SIGINT and SIGTERM stop the batch: once, wait for what is under way (30 s at most); twice,
             now. Only in the main thread.
-        **parameters: See `Parameters`: what holds for every row that does not say otherwise.
+        **parameters: See `rusty_agent.parameters.Parameters`: what holds for every row that does not say otherwise.
 
     Returns:
         How it went. A run that was stopped, and rows that failed, are no exceptions.
