@@ -190,7 +190,6 @@ class Generate:
         self._parameters = parameters
         self._caller = Caller()
         self._provider: AsyncProvider | None = None
-        self._stopped: RunStoppedError | None = None
         check_names(parameters, _ARGUMENTS, "Generate")
         refuse_secrets(provider, parameters)
         self._options = dict(provider)
@@ -215,8 +214,7 @@ class Generate:
         provider, requests = self._open(), self._place.requests(batch)
         with provider._limiter().adapting(self._limits.in_flight):
             outcomes = await asyncio.gather(*(self._answer(provider, given) for given in requests))
-        if self._stopped is not None:
-            raise self._stopped.with_traceback(None)  # or each batch would make it longer
+        self._caller.check()
         return self._columns.add(batch, outcomes)
 
     def _open(self) -> AsyncProvider:
@@ -230,8 +228,7 @@ class Generate:
     def _abandon(self) -> None:
         """Nobody waits for the answers any more: send nothing, and close what is under way."""
         provider = self._open()
-        self._stopped = self._stopped or self._rule.stop("interrupt", "the program that it was for is gone.")
-        provider._limiter().stop(self._caller, self._stopped)
+        self._stop(provider, self._rule.stop("interrupt", "the program that it was for is gone."))
         self._closing = asyncio.ensure_future(provider.aclose())
 
     async def _answer(self, provider: AsyncProvider, given: Any) -> Outcome:
@@ -246,18 +243,17 @@ class Generate:
         except RunStoppedError as error:
             return error
         except RustyAgentError as error:
-            self._judge(provider, error)
+            if stopped := self._rule.judge(error):
+                self._stop(provider, stopped)
             return error
         except Exception as error:  # of the row itself: nothing was sent
             return error
         self._rule.succeeded()
         return result
 
-    def _judge(self, provider: AsyncProvider, error: RustyAgentError) -> None:
-        stopped = self._rule.judge(error)
-        if stopped is not None and self._stopped is None:
-            self._stopped = stopped
-            provider._limiter().stop(self._caller, stopped)
+    def _stop(self, provider: AsyncProvider, error: RunStoppedError) -> None:
+        if self._caller.stopped is None:
+            provider._limiter().stop(self._caller, error)
 
 
 _ARGUMENTS = (*signature(Generate).parameters, *Parameters.__annotations__)

@@ -118,7 +118,7 @@ async def test_a_key_of_no_use_ends_the_job(status: int, fields: dict[str, Any],
         again, *_ = errors = await asyncio.gather(*batches, return_exceptions=True)
         assert isinstance(again, RunStoppedError)
         assert errors == [again] * 3
-        assert len(list(walk_tb(again.__traceback__))) == 2, "each batch makes the traceback longer"
+        assert len(list(walk_tb(again.__traceback__))) == 3, "each batch makes the traceback longer"
 
 
 async def test_an_error_rate_ends_the_job_when_asked_to() -> None:
