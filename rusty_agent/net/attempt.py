@@ -150,21 +150,30 @@ class Attempt:
         """
         response, decoder, watchdog = self._response, self.decoder, self._watchdog
         assert response is not None
-        content = response.content
+        content, inflater = response.content, self._inflater
         whole = content.is_eof()
-        if not whole:
+        if inflater is not None and inflater.more:
             watchdog.waiting()
-        try:
-            data = content.read_nowait() if whole else await content.readany()
-        except NETWORK_ERRORS as error:
-            deltas = self._feed(salvage(response))
-            deltas += decoder.close(await self._broken(error, response))
+            await asyncio.sleep(0)  # a small body may make much work: between two blocks it is the others' turn
+            deltas = decoder.close(self._interruption()) if self._is_over() else self._inflate(b"", content.at_eof())
         else:
-            self.received += len(data)
-            if self._inflater is not None:
-                deltas = self._feed(data, last=whole or content.at_eof())
+            if not whole:
+                watchdog.waiting()
+            try:
+                data = content.read_nowait() if whole else await content.readany()
+            except NETWORK_ERRORS as error:
+                data = salvage(response)
+                if not data:
+                    deltas = decoder.close(await self._broken(error, response))
+                else:
+                    deltas = decoder.feed(data) if inflater is None else self._inflate(data, False)
             else:
-                deltas = decoder.feed_last(data) if whole or content.at_eof() else decoder.feed(data)
+                self.received += len(data)
+                last = whole or content.at_eof()
+                if inflater is not None:
+                    deltas = self._inflate(data, last)
+                else:
+                    deltas = decoder.feed_last(data) if last else decoder.feed(data)
         if self.began is None and decoder.has_content:
             self.began = monotonic()
         if decoder.ended:
@@ -175,19 +184,15 @@ class Attempt:
             watchdog.settle(decoder.tail)
         return deltas
 
-    def _feed(self, data: bytes, *, last: bool = False) -> list[Delta]:
-        """The deltas of bytes that may be compressed."""
-        decoder = self.decoder
-        deltas: list[Delta] = []
-        broken = None
+    def _inflate(self, data: bytes, last: bool) -> list[Delta]:
+        """The deltas of a block of what these bytes, or those before them, hold."""
+        decoder, inflater = self.decoder, self._inflater
+        assert inflater is not None
         try:
-            for block in [data] if self._inflater is None else self._inflater.feed(data, last=last):
-                deltas += decoder.feed(block)
-                if decoder.ended:  # or a small body could make work without end
-                    break
+            deltas = decoder.feed(inflater.feed(data, last=last))
         except ResponseError as error:
-            broken, last = error, True
-        return deltas + decoder.close(broken) if last else deltas
+            return decoder.close(error)
+        return deltas + decoder.close() if last and not inflater.more else deltas
 
     def close(self) -> None:
         """Give the exchange up: the connection closes now. Callable from anywhere on the loop, at any time."""
@@ -253,7 +258,7 @@ class Attempt:
 
     async def _broken(self, error: BaseException, response: Response) -> RustyAgentError:
         """The connection ended before the answer did: by the clock, by `close()`, or by itself."""
-        if self._watchdog.expired is not None or self._closed or self._transport.closed:
+        if self._is_over():
             return self._interruption()
         broken = network_error(error, self._exchange.url)
         if isinstance(broken, APIConnectionError) and (self._exchange.streamed or self.decoder.streamed):
@@ -261,6 +266,10 @@ class Attempt:
                 f"{broken.message} The stream had not finished: what arrived is in partial_text."
             )
         return await self._transport.diagnose(broken, response.url)
+
+    def _is_over(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self._watchdog.expired is not None or self._closed or self._transport.closed
 
     def _interruption(self) -> RustyAgentError:
         if self._watchdog.expired is None:
@@ -290,10 +299,9 @@ def _inflated(inflater: Inflater, data: bytes) -> bytes:
     """As much of an error's body as can be read: its status says enough."""
     body = b""
     try:
-        for block in inflater.feed(data, last=True):
-            body += block
-            if len(body) >= failure.MAX_ERROR_BYTES:
-                break
+        body = inflater.feed(data, last=True)
+        while inflater.more and len(body) < failure.MAX_ERROR_BYTES:
+            body += inflater.feed(b"", last=True)
     except ResponseError:
         pass
     return body

@@ -10,14 +10,13 @@ say that they did (envoyproxy/ai-gateway#2554, agentgateway#1620): then the body
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 from ..errors import ResponseError
 
 __all__ = ["Inflater", "inflater_for"]
 
-_BLOCK_BYTES = 2**18
+_BLOCK_BYTES = 2**16
 _HEAD_BYTES = 8  # by which to tell what is compressed from what is not: few such bytes are all text
 _GZIP = b"\x1f\x8b"
 _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -40,32 +39,35 @@ class Inflater:
 
     Args:
         encoding: What to undo. Of anything else nothing can be read.
+
+    Attributes:
+        more: The bytes taken so far hold more than was given: `feed` gives it without further ones.
     """
 
     def __init__(self, encoding: str) -> None:
+        self.more = False
         self._encoding = encoding
-        self._head: bytes | None = b""  # what came before it was clear what this is, then None
-        self._behind = b""  # the first bytes behind the end
+        self._known = False  # it is clear what this is
+        self._held = b""  # bytes whose turn has not come
         self._stream: Any = None  # of zlib, or None: it is not compressed
 
-    def feed(self, data: bytes, *, last: bool = False) -> Iterator[bytes]:
-        """Take the next bytes, or the last; give what they hold.
+    def feed(self, data: bytes, *, last: bool = False) -> bytes:
+        """Take the next bytes, or the last; give a block of what they hold.
 
         Raises:
             ResponseError: They cannot be undone.
         """
-        if self._head is not None:
-            data = self._head + data
+        data, self._held = self._held + data, b""
+        if not self._known:
             if len(data) < _HEAD_BYTES and not last:
-                self._head = data
-                return
-            self._head = None
+                self._held = data
+                return b""
+            self._known = True
             self._stream = self._begin(data)
         if self._stream is None:
-            yield data
-            return
+            return data
         try:
-            yield from self._undo(data)
+            return self._undo(data)
         except zlib.error as error:
             raise self._failed(str(error)) from None
 
@@ -79,22 +81,20 @@ class Inflater:
             wbits = -15
         return zlib.decompressobj(wbits)
 
-    def _undo(self, data: bytes) -> Iterator[bytes]:
-        stream = self._stream
-        while True:
-            if stream.eof:
-                data = self._behind = self._behind + data
-                if not data.startswith(_GZIP):  # else one member follows another (RFC 1952 §2.2)
-                    self._behind = data[: len(_GZIP)]
-                    return
-                stream, self._behind = zlib.decompressobj(31), b""
-                self._stream = stream
-            block = stream.decompress(data, _BLOCK_BYTES)
-            if block:
-                yield block
-            data = stream.unused_data if stream.eof else stream.unconsumed_tail
-            if not data and len(block) < _BLOCK_BYTES:
-                return
+    def _undo(self, data: bytes) -> bytes:
+        block = b""
+        if not self._stream.eof:
+            block = self._stream.decompress(data, _BLOCK_BYTES)
+            data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+        self._held = data
+        self.more = bool(data) or len(block) == _BLOCK_BYTES
+        if self._stream.eof:
+            self.more = data.startswith(_GZIP)  # one member follows another (RFC 1952 §2.2)
+            if self.more:
+                self._stream = zlib.decompressobj(31)
+            else:
+                self._held = data[: len(_GZIP)]
+        return block
 
     def _failed(self, why: str) -> ResponseError:
         return ResponseError(f"The answer cannot be decompressed (Content-Encoding: {self._encoding}): {why}.")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from time import monotonic
 
 import pytest
 
-from rusty_agent import AsyncProvider
+from rusty_agent import APITimeoutError, AsyncProvider, RetryPolicy, StreamInterruptedError, Timeout
 from rusty_agent.testing import Answer, FaultServer, answer
 from rusty_agent.testing.answers import chunk, event
 from rusty_agent.wire.sse import MAX_EVENT_BYTES
 
+from .faces import Face
 from .scripts import run
 
 Serve = Callable[..., FaultServer]
@@ -85,6 +88,41 @@ def test_memory_is_bounded(serve: Serve, name: str) -> None:
     error, grown = ended.out.split()
     assert error in ("ResponseError", "StreamInterruptedError", "APIConnectionError", "BadRequestError")
     assert int(grown) <= 2 * CAP // 2**20 + 32, f"{name}: {grown} MiB"
+
+
+def compressed(*blocks: bytes) -> Answer:
+    head = HEAD + b"Content-Encoding: gzip\r\n\r\n"
+    return Answer((head, gzip.compress(b"".join(blocks))), close=True)
+
+
+def test_a_small_body_that_makes_much_work_leaves_limits_in_force(face: Face, serve: Serve) -> None:
+    server = serve(compressed(b": x\n\n" * 2**23))  # 40 KB, for which a loop was held for many seconds
+    provider = face.provider(server, timeout=Timeout(total=0.2), retry=RetryPolicy(max_retries=0))
+    began = monotonic()
+    failure = face.stream(provider).failure
+    assert isinstance(failure, APITimeoutError)
+    assert failure.limit == "total"
+    assert monotonic() - began < 3
+
+
+async def test_a_small_body_that_makes_much_work_leaves_turns_to_others(serve: Serve) -> None:
+    llm = AsyncProvider("m", api_key="k" * 8, base_url=serve(compressed(b"\n" * 2**23)).url)
+    reading = asyncio.ensure_future(llm.generate_text("hi", retry=RetryPolicy(max_retries=0)))
+    turns = 0
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert isinstance(reading.exception(), StreamInterruptedError)
+    assert turns > 2**23 // 2**16
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_large_body_that_was_compressed(face: Face, serve: Serve, cut: int) -> None:
+    pieces = [event(chunk({"content": f"{n} "})) for n in range(10_000)]
+    server = serve(compressed(*pieces, event(chunk({}, "stop")) * (1 - cut)))
+    read = face.stream(face.provider(server))
+    assert read.text == "".join(f"{n} " for n in range(10_000))
+    assert isinstance(read.error, StreamInterruptedError if cut else type(None))
 
 
 DEFAULT = MAX_EVENT_BYTES // 2**20  # MiB

@@ -94,7 +94,8 @@ def final_error(message: str) -> errors.APIConnectionError:
 
 
 def salvage(response: Response) -> bytes:
-    """What had arrived when the connection broke: aiohttp raises before it hands its buffer out."""
-    buffer = getattr(response.content, "_buffer", None)
-    offset = getattr(response.content, "_buffer_offset", 0)
-    return b"".join(buffer)[offset:] if buffer else b""
+    """Take what had arrived when the connection broke: aiohttp raises before it hands its buffer out."""
+    buffer = getattr(response.content, "_buffer", None) or []
+    data = b"".join(buffer)
+    buffer.clear()
+    return data

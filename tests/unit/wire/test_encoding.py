@@ -24,8 +24,15 @@ def _raw_deflate(data: bytes) -> bytes:
 
 def _undone(encoding: str, pieces: list[bytes]) -> bytes:
     inflater = Inflater(encoding)
-    blocks = [block for piece in pieces for block in inflater.feed(piece)]
-    return b"".join([*blocks, *inflater.feed(b"", last=True)])
+    blocks = [block for piece in pieces for block in _blocks(inflater, piece)]
+    return b"".join([*blocks, *_blocks(inflater, b"", last=True)])
+
+
+def _blocks(inflater: Inflater, data: bytes, *, last: bool = False) -> list[bytes]:
+    blocks = [inflater.feed(data, last=last)]
+    while inflater.more:
+        blocks.append(inflater.feed(b"", last=last))
+    return blocks
 
 
 @pytest.mark.parametrize(
@@ -94,9 +101,9 @@ def test_no_bytes_raise_anything_else(data: bytes, encoding: str) -> None:
 
 def test_blocks_are_bounded() -> None:
     inflater = Inflater("gzip")
-    sizes = [len(block) for block in inflater.feed(gzip.compress(bytes(5 * 2**20)))]
+    sizes = [len(block) for block in _blocks(inflater, gzip.compress(bytes(5 * 2**20)))]
     assert sum(sizes) == 5 * 2**20
-    assert max(sizes) == 2**18
+    assert max(sizes) == 2**16
 
 
 def test_a_body_of_no_bytes() -> None:
