@@ -218,12 +218,11 @@ class _View(Generic[T]):
     No generator: one that has raised would look like the end to whoever reads on.
     """
 
-    __slots__ = ("_advance", "_stream", "_used")
+    _used = False  # also where Ctrl-C has kept the constructor from its end
 
     def __init__(self, stream: TextStream, advance: Callable[[], T]) -> None:
         self._stream = stream
         self._advance = advance
-        self._used = False
 
     def __iter__(self) -> Self:
         return self
