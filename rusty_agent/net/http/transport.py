@@ -77,7 +77,7 @@ class Transport:
 
     def __del__(self) -> None:
         """Not by `weakref.finalize`: through the loops it would keep alive what a loop left pending at its end."""
-        close_later(self._sessions)
+        close_later(getattr(self, "_sessions", {}))  # Ctrl-C may have kept the constructor from its end
 
     async def post(
         self,
