@@ -24,6 +24,7 @@ __all__ = [
     "Concurrency",
     "Connection",
     "FromPreset",
+    "FromPresetWithSession",
     "Inputs",
     "Message",
     "Messages",
@@ -211,14 +212,18 @@ def shows(parameters: type) -> Callable[[F], F]:
 class FromPreset:
     """The constructors of presets, which both faces share."""
 
-    def __init__(self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[Options]) -> None:
+    def __init__(
+        self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[SharedOptions]
+    ) -> None:
         # What a class that takes part must accept. No docstring: `help()` would show it for theirs.
         raise TypeError(f"{type(self).__name__} has no constructor")
 
     @classmethod
     @keeps_secrets
     @shows(SharedOptions)
-    def from_preset(cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+    def from_preset(
+        cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[SharedOptions]
+    ) -> Self:
         """A provider for one of `PRESETS`: its URL, its key variable, what is known of its oddities.
 
         Args:
@@ -236,23 +241,40 @@ class FromPreset:
     @classmethod
     @keeps_secrets
     @shows(SharedOptions)
-    def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+    def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[SharedOptions]) -> Self:
         """A provider for OpenAI; the key's variable is `OPENAI_API_KEY`. Options as the constructor's."""
         return cls.from_preset("openai", model, api_key=api_key, **options)
 
     @classmethod
     @keeps_secrets
     @shows(SharedOptions)
-    def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+    def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[SharedOptions]) -> Self:
         """A provider for Anthropic; the key's variable is `ANTHROPIC_API_KEY`. Options as the constructor's."""
         return cls.from_preset("anthropic", model, api_key=api_key, **options)
 
     @classmethod
     @keeps_secrets
     @shows(SharedOptions)
-    def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self:
+    def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[SharedOptions]) -> Self:
         """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
         return cls.from_preset("openrouter", model, api_key=api_key, **options)
+
+
+class FromPresetWithSession(FromPreset):
+    """The same for the face that takes a `session` besides."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def from_preset(
+            cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[Options]
+        ) -> Self: ...
+        @classmethod
+        def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self: ...
+        @classmethod
+        def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self: ...
+        @classmethod
+        def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self: ...
 
 
 def check_names(options: Iterable[str], known: Collection[str], taker: str) -> None:

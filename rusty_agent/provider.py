@@ -34,7 +34,7 @@ from .net.guard import drop_closed
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
 from .net.retry import RetryBudget
 from .outcome import Outcome
-from .parameters import FromPreset, LocalOptions, Parameters, check_names, keeps_secrets, shows
+from .parameters import FromPresetWithSession, LocalOptions, Parameters, check_names, keeps_secrets, shows
 from .policy import Limits, RetryPolicy, Timeout
 from .presets import Preset, find_preset
 from .requests import Common, Prepared, Requests
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncProvider"]
 
 
-class AsyncProvider(FromPreset, ManyPrompts, Copied):
+class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
     """Generates and streams text from one model of one OpenAI-compatible endpoint, on asyncio.
 
     One provider serves any number of calls at once, from any event loop, one after another or at the same time:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 from typing import assert_type
 
+from aiohttp import ClientSession
+
 from rusty_agent import (
     AsyncProvider,
     AsyncTextStream,
@@ -87,3 +89,15 @@ class Own(AsyncProvider):
 
 
 assert_type(Own.openrouter("m"), Own)
+
+
+def sessions(session: ClientSession) -> None:
+    assert_type(AsyncProvider("m", session=session), AsyncProvider)
+    assert_type(AsyncProvider.openai("m", session=session, timeout=5), AsyncProvider)
+    assert_type(AsyncProvider.from_preset("groq", "m", session=session), AsyncProvider)
+    assert_type(Provider.openai("m", timeout=5), Provider)
+    Provider("m", session=session)  # type: ignore[call-arg]
+    Provider.openai("m", session=session)  # type: ignore[call-arg]
+    Provider.anthropic("m", session=session)  # type: ignore[call-arg]
+    Provider.openrouter("m", session=session)  # type: ignore[call-arg]
+    Provider.from_preset("groq", "m", session=session)  # type: ignore[call-arg]
