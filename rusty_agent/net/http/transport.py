@@ -102,15 +102,15 @@ class Transport:
         timeout = _client_timeout(connect, self._bounded)
         redirects = resent = 0
         task = asyncio.current_task(loop)
-        connector = session.connector
-        dialing = connector.dialing if isinstance(connector, Connector) else {}
+        pool = session.connector if isinstance(session.connector, Connector) else None  # a session's own tells nothing
+        dialing = {} if pool is None else pool.dialing
         if not self.queues:
             sending()
         while True:
-            dialed = dialing[task] = Dialing(sending, anew=resent > 0, made=self._given is not None)
+            dialed = dialing[task] = Dialing(sending, anew=resent > 0, made=pool is None)
             failure: errors.RustyAgentError | None = None
             try:
-                response = await self._send(session, url, headers, body, timeout)
+                response = await self._send(session, pool, url, headers, body, timeout)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 fresh = dialed.made or isinstance(error, aiohttp.ClientConnectorError)
                 if not (fresh or resent or self.closed):
@@ -135,14 +135,19 @@ class Transport:
             redirects, url = redirects + 1, target
 
     def _send(
-        self, session: ClientSession, url: URL, headers: Headers, body: bytes, timeout: aiohttp.ClientTimeout
+        self,
+        session: ClientSession,
+        pool: Connector | None,
+        url: URL,
+        headers: Headers,
+        body: bytes,
+        timeout: aiohttp.ClientTimeout,
     ) -> Awaitable[Response]:
         proxy = self._proxy(url)
-        connector = session.connector
         # Of a large body over TLS only aiohttp's own writer knows whether all has left.
         session_way = proxy is not None or (url.scheme == "https" and len(body) >= _LARGE)
-        if isinstance(connector, Connector) and not session_way:
-            return connector.target(session, url).post(connector, headers, body, timeout)
+        if pool is not None and not session_way:
+            return pool.target(session, url).post(pool, headers, body, timeout)
         return session.post(
             url,
             data=body if len(body) < _LARGE else io.BytesIO(body),
