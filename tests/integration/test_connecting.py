@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -133,6 +133,41 @@ async def test_a_proxy_that_refuses_for_good_is_not_asked_again(status: int, att
     assert asked == attempts
     assert not caught.value.sent
     assert ("user:password@" in str(caught.value)) == (status == 407)
+
+
+@pytest.mark.parametrize(
+    ("answered", "said"),
+    [
+        (b"", "Cannot connect to .*: Server disconnected"),
+        (b"\x05\xff\r\n\r\n", "Cannot connect to .*: Bad status line"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "Cannot connect to .*: "),
+        (None, "No connection to .* within 0.2 s"),
+    ],
+    ids=["nothing", "no HTTP", "a tunnel that ends", "silence"],
+)
+async def test_a_proxy_that_makes_no_connection_is_named(answered: bytes | None, said: str) -> None:
+    left = asyncio.Event()
+
+    async def fail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if answered is None:
+            await reader.read()
+        else:
+            writer.write(answered)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        left.set()
+
+    async with await asyncio.start_server(fail, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        options: dict[str, Any] = {"timeout": Timeout(connect=0.2), "retry": RetryPolicy(max_retries=0)}
+        llm = AsyncProvider("m", api_key=KEY, base_url="https://127.0.0.1:1/v1", proxy=f"http://{address}", **options)
+        with pytest.raises(APIConnectionError, match=said) as caught:
+            await llm.generate_text("hi")
+        await left.wait()
+    assert f"127.0.0.1:1 through the proxy {address}" in str(caught.value)
+    assert not caught.value.sent
 
 
 async def test_waiting_for_a_connection_of_a_full_session_is_no_failure_to_connect(serve: Serve) -> None:

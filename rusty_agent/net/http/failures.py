@@ -25,14 +25,27 @@ NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 _HTTP_ERROR = r"<\w+: 400, message=['\"](.*?)\.?['\"]>"  # aiohttp's, which no server has sent
 
+_CHECK_PROXY = "proxy, or the environment if trust_env is set"
+
 _NO_TLS = "wrong.version.number|record.layer"  # what OpenSSL says of an answer that is no TLS at all
 
 
-def network_error(error: BaseException, url: URL, *, connect: float | None = None) -> errors.RustyAgentError:
-    """The error of ours for one of aiohttp's, or of the operating system's, on the way to `url`."""
+def network_error(
+    error: BaseException, url: URL, *, connect: float | None = None, proxy: URL | None = None
+) -> errors.RustyAgentError:
+    """The error of ours for one of aiohttp's, or of the operating system's, on the way to `url`.
+
+    Args:
+        error: What was raised.
+        url: Where the request goes.
+        connect: The limit for connecting, in seconds.
+        proxy: What a connection should have been made through, if it was not.
+    """
     peer, said, check = _address(url.host, url.port), _said(error), "base_url and that the server runs"
     if isinstance(error, aiohttp.ClientConnectorError) and (error.host, error.port) != (url.raw_host, url.port):
-        peer, check = f"the proxy {_address(error.host, error.port)}", "proxy, or the environment if trust_env is set"
+        peer, check = f"the proxy {_address(error.host, error.port)}", _CHECK_PROXY
+    elif proxy is not None and not isinstance(error, aiohttp.ClientHttpProxyError):
+        peer, check = f"{peer} through the proxy {_address(proxy.host, proxy.port)}", _CHECK_PROXY
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         said = f"No connection to {peer} within {connect} s. Is the host up and reachable?"
         return _not_sent(errors.APITimeoutError(said, limit="connect", seconds=connect))
@@ -44,7 +57,7 @@ def network_error(error: BaseException, url: URL, *, connect: float | None = Non
         return final_error(f"No secure connection to {peer}: {said}. {advice}")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _refused_by_proxy(error.status, peer)
-    if isinstance(error, aiohttp.ClientConnectorError):
+    if isinstance(error, aiohttp.ClientConnectorError) or (proxy and isinstance(error, NETWORK_ERRORS)):
         return _not_sent(errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check {check}."))
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return errors.APIConnectionError(f"{peer} closed the connection without an answer.")

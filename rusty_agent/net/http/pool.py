@@ -44,14 +44,16 @@ class Dialing:
         sending: Called when a request that may have had to wait has its connection.
         anew: It must be a new connection.
         made: It is one, or nobody knows.
+        failed: It could not be made.
     """
 
-    __slots__ = ("anew", "made", "sending")
+    __slots__ = ("anew", "failed", "made", "sending")
 
     def __init__(self, sending: Callable[[], None], *, anew: bool, made: bool) -> None:
         self.sending = sending
         self.anew = anew
         self.made = made
+        self.failed = False
 
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
@@ -207,8 +209,11 @@ class Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        self._dialing().made = True
-        return await super()._create_connection(*args, **kwargs)
+        dialing = self._dialing()
+        dialing.made = dialing.failed = True
+        connection = await super()._create_connection(*args, **kwargs)
+        dialing.failed = False
+        return connection
 
     def _dialing(self) -> Dialing:
         return self.dialing[asyncio.current_task(self._home)]

@@ -117,9 +117,9 @@ class Transport:
                     resent = 1
                     logger.debug("a kept connection was dead: the request is sent again")
                     continue
-                failure = self._error(error, url, connect)
+                failure = self._error(error, url, connect, dialed)
             except (*NETWORK_ERRORS, ValueError, RuntimeError) as error:
-                failure = self._error(error, url, connect)
+                failure = self._error(error, url, connect, dialed)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
                 raise error.with_traceback(None) from None  # aiohttp's frames hold the headers
             finally:
@@ -231,10 +231,11 @@ class Transport:
         proxy = proxies.get(kind)
         return proxy and checked_proxy(proxy, f"the environment's {kind}_proxy")
 
-    def _error(self, error: Exception, url: URL, connect: float | None) -> errors.RustyAgentError:
+    def _error(self, error: Exception, url: URL, connect: float | None, dialed: Dialing) -> errors.RustyAgentError:
         if self.closed:
             return errors.APIConnectionError("The provider was closed while the request was under way.")
-        return network_error(error, url, connect=connect)
+        proxy = self._proxy(url) if dialed.failed else None
+        return network_error(error, url, connect=connect, proxy=URL(proxy) if proxy else None)
 
 
 def proxies_of_environment() -> list[str]:
