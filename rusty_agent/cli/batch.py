@@ -39,7 +39,7 @@ def batch(arguments: argparse.Namespace) -> int:
         ValueError: An argument cannot be right.
     """
     from ..errors import BatchError
-    from ..sync.bridge import new_loop
+    from ..sync.loop import new_loop
 
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if arguments.debug:

@@ -24,7 +24,8 @@ from ..many import CUT_SHORT, RunItems
 from ..parameters import Concurrency, Inputs, RunParameters, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
-from .bridge import Crossing, Handover, LoopThread, loop_thread
+from .bridge import Crossing, Handover, run
+from .thread import LoopThread, loop_thread
 
 __all__ = ["ManyPrompts"]
 
@@ -192,7 +193,7 @@ class ManyPrompts:
         """
         if _is_taken_here(prompts):
             prompts = list(prompts)
-        return loop_thread().run(
+        return run(
             partial(
                 self._core.gather,
                 prompts,

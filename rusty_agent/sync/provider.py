@@ -17,9 +17,10 @@ from ..parameters import Connection, FromPreset, LocalOptions, Parameters, check
 from ..presets import Preset
 from ..provider import AsyncProvider
 from ..types import GenerateResult
-from .bridge import loop_thread
+from .bridge import run
 from .many import ManyPrompts
 from .stream import TextStream
+from .thread import loop_thread
 
 __all__ = ["Provider"]
 
@@ -75,7 +76,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         check_names(options, LocalOptions.__annotations__, f"{cls.__name__}.local")
         provider = cls.__new__(cls)
         provider._core = AsyncProvider.local(model_path, **options)
-        loop_thread().run(provider._core.__aenter__)
+        run(provider._core.__aenter__)
         return provider
 
     @property
@@ -120,9 +121,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         **parameters: Unpack[Parameters],
     ) -> str | GenerateResult:
         """Generate a whole answer, and wait for it; see `AsyncProvider.generate_text`."""
-        return loop_thread().run(
-            partial(self._core.generate_text, prompt, include_usage=include_usage, stream=stream, **parameters)
-        )
+        return run(partial(self._core.generate_text, prompt, include_usage=include_usage, stream=stream, **parameters))
 
     @shows(Parameters)
     def stream_text(
@@ -137,7 +136,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
     def close(self) -> None:
         """Close all connections now, for good; calls under way in other threads end with `APIConnectionError`."""
         if not sys.is_finalizing():  # else they are closed already
-            loop_thread().run(self._core.aclose)
+            run(self._core.aclose)
 
     def __enter__(self) -> Self:
         return self

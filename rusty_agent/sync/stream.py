@@ -19,7 +19,8 @@ from ..outcome import Outcome, all_was_given
 from ..stream import AsyncTextStream
 from ..types import GenerateResult, StreamEvent, TextDelta
 from ..wire.delta import Delta
-from .bridge import Crossing, Handover, LoopThread
+from .bridge import Crossing, Handover
+from .thread import LoopThread
 
 __all__ = ["TextStream"]
 

@@ -287,7 +287,7 @@ def test_the_blocking_face_closes_too(serve: Serve) -> None:
         gc.collect()
 
     def by_garbage_on_the_loop() -> None:
-        from rusty_agent.sync.bridge import loop_thread
+        from rusty_agent.sync.thread import loop_thread
 
         box = [blocking.stream_text("hi")]
         assert next(box[0]) == "a"
@@ -386,7 +386,7 @@ def test_closing_a_blocking_stream_while_more_arrives_is_no_end(serve: Serve, mo
 
 def test_closing_a_blocking_stream_before_its_first_step(serve: Serve) -> None:
     """The loop stands still, so that the stream is closed before it has begun; its reader must not wait for ever."""
-    from rusty_agent.sync.bridge import loop_thread
+    from rusty_agent.sync.thread import loop_thread
 
     go_on = loop_thread().hold()
     opened = Provider("m", api_key="k" * 8, base_url=serve(STARTED).url).stream_text("hi")

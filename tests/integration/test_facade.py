@@ -17,7 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rusty_agent import AttemptReport, Provider, RetryPolicy
-from rusty_agent.sync.bridge import Crossing, loop_thread, new_loop
+from rusty_agent.sync.bridge import Crossing
+from rusty_agent.sync.loop import new_loop
+from rusty_agent.sync.thread import loop_thread
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, stream
 from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
@@ -136,7 +138,7 @@ def test_uvloop_is_left_out_where_it_is_missing_or_threads_are_greenlets(serve: 
         serve().url,
         """
         print(Provider("m", base_url=URL).generate_text("hi"))
-        loop = sys.modules["rusty_agent.sync.bridge"].loop_thread().loop
+        loop = sys.modules["rusty_agent.sync.thread"].loop_thread().loop
         print(type(loop).__bases__[-1].__module__.split(".")[0])
         """,
         before=before,
@@ -352,7 +354,6 @@ def test_ctrl_c_while_the_loop_begins_leaves_one(serve: Serve, when: str) -> Non
         serve().url,
         f"""
         import threading
-        from rusty_agent.sync import bridge
         start = threading.Thread.start
         def interrupted(thread):
             if {when!r} == "after":
@@ -381,7 +382,7 @@ def test_a_loop_that_breaks_down_is_replaced(serve: Serve, call: str) -> None:
         f"""
         import threading
         threading.excepthook = lambda _: None  # shows what has ended a thread
-        loop = sys.modules["rusty_agent.sync.bridge"].loop_thread().loop
+        loop = sys.modules["rusty_agent.sync.thread"].loop_thread().loop
         def break_down(*_):
             raise OSError("bad descriptor")
         def soon():
