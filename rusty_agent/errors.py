@@ -62,11 +62,15 @@ and 530 are Cloudflare's for an origin in trouble; 529 is Anthropic's «overload
 
 
 _SPENT = (
-    r"insufficient[ _]?(user[ _])?(quota|balance|credit|fund)|balance is insufficient|exceeded_current_quota_error"
-    r"|billing_(not_active|hard_limit)|(run out of|used all|have any)( available)? credits|credit balance is too low"
-    r"|spend(ing)?[ _]limit|budget_exceeded|arrearage|overdue.?(balance|payment|error)|余额不足"
+    r"insufficient[ _]?(user[ _])?(quota|balance|credit|fund)s?(?![a-z])|balance is insufficient"
+    r"|exceeded_current_quota_error|exceeded your current quota.{,199}openai\.com|billing_(not_active|hard_limit)"
+    r"|(run out of|used all|have any)( available)? credits|credit balance is too low|key limit exceeded"
+    r"|(monthly spend(ing)? |spend(ing)?_)(limit|cap)|reached your specified API usage limits|budget_exceeded|arrear"
+    r"|overdue.?(balance|payment|error)|余额不足|欠费"
 )
 _ABOUT_ACCOUNTS = frozenset({401, 403, 412, 429})
+_FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account) )*"  # gateways quote others, and JSON
+_FULL_MINUTE = "#token-limit"  # DashScope's, with the code, type and words of OpenAI's quota, but for their link
 _TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
 
 
@@ -76,13 +80,13 @@ def is_spent(status: int, code: object, type: object, message: str) -> bool:
     Few say 402. Others say 429 (OpenAI, Moonshot, xAI, Z.ai, LiteLLM), 400 (Anthropic, DashScope), 403 (gateways), 412
     (Fireworks) or 500 (MiniMax), and some of them in words alone. Gemini's words for a full minute, «You exceeded your
     current quota, please check your plan and billing details», are none of these. Where the status is not about
-    accounts, words count only at the beginning: what stands behind them may be quoted from the prompt.
+    accounts, words count only at the beginning of what somebody says: others may be quoted from the prompt.
     """
-    found = re.search(_SPENT, f"{code} {type}", re.IGNORECASE)
-    if status in _ABOUT_ACCOUNTS:
-        found = found or re.search(_SPENT, message, re.IGNORECASE)
-    found = found or re.match(rf"(HTTP \d+: )?(your )?({_SPENT})", message, re.IGNORECASE)
-    return status == 402 or found is not None
+    if status == 402 or _FULL_MINUTE in message:
+        return status == 402
+    first = "" if status in _ABOUT_ACCOUNTS else _FIRST_WORDS
+    said = re.search(_SPENT, f"{code} {type}", re.IGNORECASE)
+    return (said or re.search(f"{first}({_SPENT})", message, re.IGNORECASE)) is not None
 
 
 def may_pass(error: APIStatusError, headers: Mapping[str, str]) -> bool:

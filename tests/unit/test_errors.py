@@ -166,6 +166,37 @@ def test_statuses_that_stay(status: int) -> None:
         (429, ("429", "budget_exceeded", "ExceededBudget: User x has exceeded their budget")),
         (403, ("insufficient_user_quota", "v_api_error", "user quota is not enough")),
         (403, (30001, None, "Sorry, your account balance is insufficient")),
+        (429, (429, None, "Your project has exceeded its monthly spending cap. Please go to AI Studio")),
+        (429, ("1113", None, "您的账户已欠费，请充值后重试")),
+        (
+            429,
+            (
+                "429",
+                None,
+                "litellm.RateLimitError: OpenAIException - You exceeded your current quota, please check "
+                "your plan and billing details. For more, read https://platform.openai.com/docs/guides/error-codes",
+            ),
+        ),
+        (
+            400,
+            (
+                "400",
+                None,
+                'litellm.BadRequestError: AnthropicException - {"type":"error","error":{"type":'
+                '"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}',
+            ),
+        ),
+        (
+            400,
+            (None, "invalid_request_error", "You have reached your specified API usage limits. You will regain access"),
+        ),
+        (403, (403, None, "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys")),
+        (400, (400, None, "Provider returned error: insufficient_quota")),
+        (
+            500,
+            ("500", None, 'APIError: OpenrouterException - {\\"error\\":{\\"message\\":\\"Insufficient credits\\"}}'),
+        ),
+        (200, (1008, None, "The endpoint reported an error inside its answer: insufficient balance")),
     ],
 )
 def test_nothing_is_left_to_spend(status: int, said: tuple[object, object, str]) -> None:
@@ -176,8 +207,23 @@ def test_nothing_is_left_to_spend(status: int, said: tuple[object, object, str])
 
 @pytest.mark.parametrize("status", [400, 422, 500, 503])
 def test_words_of_a_prompt_that_an_error_quotes_say_nothing_of_the_account(status: int) -> None:
-    message = f"HTTP {status}: Failed to parse input: «the payment failed for insufficient funds»"
-    assert not errors.is_spent(status, None, "invalid_request_error", message)
+    for said in (
+        "Failed to parse input: «the payment failed for insufficient funds»",
+        "Invalid 'messages[0]': {'content': 'Insufficient funds'}",
+        'Invalid: {"messages":[{"content":"Your balance is insufficient"}]}',
+        "insufficient fundamentals",
+    ):
+        assert not errors.is_spent(status, None, "invalid_request_error", f"HTTP {status}: {said}")
+
+
+@pytest.mark.parametrize("host", ["help.aliyun.com/zh", "www.alibabacloud.com/help/en"])
+@pytest.mark.parametrize(
+    "said", ["You exceeded your current quota, please check your plan", "Allocated quota exceeded"]
+)
+def test_a_full_minute_that_dashscope_calls_a_used_up_quota(said: str, host: str) -> None:
+    said = f"{said}. For details, see: https://{host}/model-studio/error-code#token-limit"
+    quota = {"code": "insufficient_quota", "type": "insufficient_quota"}
+    assert errors.RateLimitError(said, status_code=429, **quota).retryable  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +235,7 @@ def test_words_of_a_prompt_that_an_error_quotes_say_nothing_of_the_account(statu
         "Rate limit exceeded: free-models-per-min. Add 10 credits to unlock more",
         "token_quota_exceeded too_many_tokens_error Tokens per minute limit exceeded",
         "insufficient capacity, try again",
+        "Rate limit reached. Raise your spending limit for more requests per minute",
     ],
 )
 def test_a_full_minute_is_no_spent_account(said: str) -> None:
