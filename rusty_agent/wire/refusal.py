@@ -25,9 +25,10 @@ _OPTIONAL = frozenset(
     | {"service_tier", "store", "metadata", "user", "safety_identifier", "prompt_cache_key", "verbosity"}
 )
 
-# How a request lets the model think, under the names of OpenAI, OpenRouter, Anthropic, Qwen, vLLM and Gemini. Many take
-# `temperature` and `logprobs` without thinking only, and do not say so (GPT-5.2: «is not supported with this model»).
-_THINKING = ("reasoning_effort", "reasoning", "thinking", "enable_thinking", "chat_template_kwargs", "extra_body")
+# How a request lets the model think, under the names of OpenAI, OpenRouter, Anthropic and Qwen, which vLLM's templates
+# have too. Many take `temperature` and `logprobs` without thinking only, and do not say so (GPT-5.2: «is not supported
+# with this model»).
+_THINKING = ("reasoning_effort", "reasoning", "thinking", "enable_thinking")
 
 # Where nothing but the default is taken, as of the o-series' `temperature`, Kimi's, and Claude's while it thinks,
 # leaving the parameter out is what the endpoint asks for.
@@ -115,7 +116,10 @@ class Refusals:
 
     def known(self, body: Mapping[str, Any]) -> dict[str, str | None]:
         """The changes that requests like this one need."""
-        thinking = re.sub(r"\d+", "", repr([body.get(name) for name in _THINKING]))  # budgets are many
+        kwargs = body.get("chat_template_kwargs")  # which may hold whole documents beside
+        places = [body, kwargs] if isinstance(kwargs, dict) else [body]
+        said = repr([place.get(name) for place in places for name in _THINKING])
+        thinking = re.sub(r"\d+", "", said)  # budgets are many
         return self._changes.setdefault(f"{body.get('model')} {thinking}", {})
 
     def __bool__(self) -> bool:

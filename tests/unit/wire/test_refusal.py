@@ -320,6 +320,14 @@ def test_budgets_of_thinking_are_no_ways_to_think() -> None:
     assert refusals.known(first) is not refusals.known({**first, "model": "m2"})
 
 
+def test_documents_for_a_template_are_no_ways_to_think() -> None:
+    refusals = Refusals()
+    first = {"model": "m", "chat_template_kwargs": {"documents": ["a"], "enable_thinking": True}}
+    for kwargs, same in [({"documents": ["b"], "enable_thinking": True}, True), ({"documents": ["a"]}, False)]:
+        assert (refusals.known(first) is refusals.known({"model": "m", "chat_template_kwargs": kwargs})) is same
+    assert refusals.known({"model": "m", "chat_template_kwargs": "odd"}) is refusals.known({"model": "m"})
+
+
 def test_gemini_refuses_both_penalties_with_the_same_words() -> None:
     body = {"model": "m", "frequency_penalty": 0.5, "presence_penalty": 0.5, "seed": 1}
     adaptation = Adaptation(Refusals(), body)
