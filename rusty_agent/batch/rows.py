@@ -21,8 +21,8 @@ from zlib import crc32
 from attrs import define, field
 
 from ..wire.codec import dumps, join_surrogates, loads, loads_strict, with_long_numbers
-from ..wire.failure import printable
 from ..wire.request import PARAMETERS, build_body, encode_body
+from ..wire.words import printable
 from .template import Template
 
 __all__ = [

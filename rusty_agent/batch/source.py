@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import BatchError
-from ..wire.failure import printable
+from ..wire.words import printable
 from .check import Input
 from .rows import BadLine, Row, as_bytes, parse_line, parse_row
 from .table import Readable, records

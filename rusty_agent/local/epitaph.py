@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 from ..errors import LocalModelError
-from ..wire.failure import printable
+from ..wire.words import printable
 
 __all__ = ["epitaph"]
 

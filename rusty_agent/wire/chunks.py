@@ -20,6 +20,7 @@ from .frame import NO_FRAME, Frame, frame_of
 from .plain import FAILURES, KINDS, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import Event, bared
 from .usage import find_usage
+from .words import excerpt
 
 __all__ = ["ChunkDecoder", "Delta"]
 
@@ -236,7 +237,7 @@ class ChunkDecoder:
 
     def _refuse(self, data: bytes, what: str) -> None:
         self.junk = True
-        said = f"The stream holds an event that is {what}: {failure.excerpt(data)}"
+        said = f"The stream holds an event that is {what}: {excerpt(data)}"
         self.error = ResponseError(said, body=bytes(data[:2048]))
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ResponseError
-from . import failure
 from .codec import loads_answer
+from .words import excerpt
 
 __all__ = ["is_bare", "is_page", "is_piece", "is_whole", "unreadable"]
 
@@ -48,7 +48,7 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
     """The error of a body that is no JSON; one that was `cut` may be whole the next time."""
     what = "an HTML page" if body.startswith(b"<") else "not JSON"
     more = "It was cut off before its end." if cut else "Check that base_url names the API itself."
-    error = ResponseError(f"The answer is {what}: {failure.excerpt(body)}. {more}", body=body[:2048])
+    error = ResponseError(f"The answer is {what}: {excerpt(body)}. {more}", body=body[:2048])
     error.retryable = cut
     return error
 

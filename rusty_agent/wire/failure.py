@@ -15,24 +15,13 @@ from typing import Any
 
 from .. import errors
 from . import wait
-from .codec import dumps, loads_answer, mend
+from .codec import loads_answer, mend
+from .words import as_it_is, printable, words
 
-__all__ = [
-    "MAX_ERROR_BYTES",
-    "as_it_is",
-    "excerpt",
-    "heed",
-    "in_band",
-    "is_error",
-    "printable",
-    "status_error",
-    "told",
-]
+__all__ = ["MAX_ERROR_BYTES", "heed", "in_band", "is_error", "status_error", "told"]
 
 MAX_ERROR_BYTES = 64 * 2**10
 """How much of an error's body is read and kept."""
-
-_MAX_MESSAGE = 1000
 
 _BY_STATUS = {
     400: errors.BadRequestError,
@@ -44,11 +33,10 @@ _BY_STATUS = {
 }
 
 _INNER = ("error", "errors", "base_resp")  # where the object that describes an error may be
-_MESSAGES = ("message", "Message", "error_msg", "error_message", "msg", "status_msg", "title")  # AWS; Baidu; RFC 9457
 _CODES = ("code", "status_code", "statusCode", "http_status_code", "error_code")
 _FINE = frozenset({"0", "200", "ok", "success", "none"})  # what gateways say where all is well
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
-_MAX_EXCERPT = 200
+_MAX_NAME = 200
 
 _NAMES = {
     name: status
@@ -119,7 +107,7 @@ def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
     fields = _fields(chunk)
     told = [fields["code"], _objects(chunk)[1].get("status"), fields["type"]]
     numbers = [int(str(value)) for value in told[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
-    words = [re.sub(_CAPITAL, "_", str(value)[:_MAX_EXCERPT]).lower() for value in told]
+    words = [re.sub(_CAPITAL, "_", str(value)[:_MAX_NAME]).lower() for value in told]
     names = [_NAMES[name] for word in words if (name := re.sub(_NO_NAME, "", word, count=1)) in _NAMES]
     status = next(iter(numbers + names), 200)
     return _build(status, chunk, otherwise=otherwise)
@@ -154,33 +142,29 @@ def is_error(body: Any) -> bool:
     status = body.get("base_resp")
     if isinstance(status, dict) and status.get("status_code"):
         return True
-    coded = any(body.get(name) and str(body[name]).lower() not in _FINE for name in _CODES)
-    message = body.get("message") or body.get("msg")
     error, detail, choices = body.get("error"), body.get("detail"), body.get("choices")
-    if choices:
-        return bool(told(error)) or (coded and bool(message) and isinstance(message, str))
     if isinstance(choices, list):
-        error = told(error)
-        detail = detail if isinstance(detail, str) and detail.lower() not in _FINE else None
-    if error or detail or body.get("object") == "error" or body.get("type") == "error":
+        error, detail = told(error), words(detail)
+    message = body.get("message") or body.get("msg")
+    has_words = bool(message) and isinstance(message, str)
+    if error or (has_words and not all(_is_fine(body.get(name)) for name in _CODES)):
         return True
-    if body.get("error_code") or body.get("status") == "error":
+    if choices:
+        return False
+    if "error" in (body.get("object"), body.get("type"), body.get("status")) or body.get("success") is False:
         return True
-    if message:
-        alone = isinstance(message, str) and body.keys() <= _MESSAGE_ALONE
-        return coded or alone or body.get("success") is False
-    return bool(body.get("errors"))
+    alone = has_words and body.keys() <= _MESSAGE_ALONE
+    return alone or not all(map(_is_fine, (detail, body.get("error_code"), body.get("errors"))))
 
 
 def told(error: Any) -> Any:
-    """What stands where an error may; None where it is an object that says nothing (some send one with each chunk)."""
-    if not isinstance(error, dict):
-        return error
-    said = {name: value for name, value in error.items() if value}
-    if str(said.get("code", 0)).lower() in _FINE and str(said.get("message", "ok")).lower() in _FINE:
-        said.pop("code", None)
-        said.pop("message", None)
-    return error if said else None
+    """What stands where an error may; None where it says nothing, as some send one with each chunk."""
+    return None if all(map(_is_fine, error.values() if isinstance(error, dict) else [error])) else error
+
+
+def _is_fine(value: Any) -> bool:
+    """Whether it says nothing, or that all is well."""
+    return not value or (isinstance(value, str | int) and str(value).lower() in _FINE)
 
 
 def _build(
@@ -215,11 +199,7 @@ def _hint(status: int, headers: Mapping[str, str]) -> str:
 def _fields(body: Any) -> dict[str, Any]:
     """message, code, type and param, wherever this body has them."""
     outer, error = _objects(body)
-    inner = outer.get("error")
-    said = [error.get("message"), inner if isinstance(inner, str | list) else None, outer.get("message")]
-    said += [outer.get("detail"), error.get("detail"), *map(error.get, _MESSAGES)]
-    said += [outer.get("errors"), outer.get("text"), None if outer else body]
-    message, cause = _message(next(filter(None, said), None)), _cause(error)
+    message, cause = words(error) or words(outer or body), _cause(error)
     if cause not in message:
         message = f"{message}: {cause}" if message else cause
     code = next((error[name] for name in _CODES if error.get(name) is not None), None)
@@ -252,17 +232,7 @@ def _cause(error: dict[str, Any]) -> str:
     if isinstance(raw, str):
         with suppress(ValueError):  # not JSON: words, or a page
             raw = loads_answer(raw.encode())
-    return _message(raw)
-
-
-def as_it_is(body: Any) -> str:
-    """What a body holds that has neither words for people nor a name that is known."""
-    if not (body if isinstance(body, list) else isinstance(body, dict) and any(body.values())):
-        return ""
-    try:
-        return printable(dumps(body).decode(), _MAX_EXCERPT)
-    except ValueError:  # nested too deeply
-        return ""
+    return words(raw)
 
 
 def _object(value: Any) -> dict[str, Any] | None:
@@ -270,35 +240,3 @@ def _object(value: Any) -> dict[str, Any] | None:
     if isinstance(value, list) and value:
         value = value[0]
     return value if isinstance(value, dict) else None
-
-
-def _message(value: Any, depth: int = 4) -> str:
-    """Words from a string, an HTML page, or the list of complaints that FastAPI and Mistral send."""
-    if isinstance(value, str):
-        page = value[:4096]
-        if re.match(r"\s*<(!doctype|html|head|body)", page, re.IGNORECASE):
-            title = re.search(r"<(?:title|h1)[^>]*>([^<]*)", page, re.IGNORECASE)  # HAProxy's have no title
-            return f"an HTML page{f' titled «{title[1].strip()}»' if title else ''}"
-        return value
-    if isinstance(value, list) and depth:
-        return "; ".join(filter(None, (_message(item, depth - 1) for item in value[:8])))
-    if isinstance(value, dict) and depth:
-        said = (value.get(name) for name in ("msg", "message", "detail", "error"))
-        text = _message(next(filter(None, said), None), depth - 1)
-        where = value.get("loc")
-        if isinstance(where, list):
-            return f"{'.'.join(str(step) for step in where if isinstance(step, str | int))}: {text}"
-        return text
-    return ""
-
-
-def printable(text: str, limit: int = _MAX_MESSAGE) -> str:
-    """One line, capped, in which control characters are escaped, so that it cannot steer a terminal."""
-    text = " ".join(text[: limit * 2].split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-    return text if len(text) <= limit else text[:limit] + "…"
-
-
-def excerpt(data: bytes) -> str:
-    """The beginning of offending bytes, fit for a message."""
-    return repr(printable(data[: 2 * _MAX_EXCERPT].decode("utf-8", "replace"), _MAX_EXCERPT))

@@ -20,6 +20,7 @@ from .document import is_bare, is_page, is_piece, is_whole, unreadable
 from .frame import NO_FRAME
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
+from .words import as_it_is, excerpt
 
 __all__ = ["ReplyDecoder", "has_content"]
 
@@ -267,7 +268,7 @@ class ReplyDecoder:
             self._fail(self._cut(), out)
         elif not chunks.choices or is_bare(value):
             what = "no message" if chunks.choices else "no choices"
-            self._fail(ResponseError(f"The answer holds {what}: {failure.excerpt(body)}", body=body[:2048]), out)
+            self._fail(ResponseError(f"The answer holds {what}: {excerpt(body)}", body=body[:2048]), out)
         else:
             self._end(out)
         return self._deliver(out)
@@ -303,12 +304,12 @@ class ReplyDecoder:
         chunks = self._chunks
         odd = self._sse.odd if self._sse is not None else b""
         if odd and not (chunks.choices or chunks.meta):
-            said = failure.excerpt(odd)
+            said = excerpt(odd)
             return ResponseError(f"The answer is neither JSON nor an event stream: {said}.", body=odd)
         said = "The stream ended before its finish: what arrived is in partial_text, and it is not the whole answer."
         if odd:
-            said += f" One of its lines was {failure.excerpt(odd)}."
-        elif last := failure.as_it_is(chunks.strange):  # an error, perhaps, in a form that nobody knows
+            said += f" One of its lines was {excerpt(odd)}."
+        elif last := as_it_is(chunks.strange):  # an error, perhaps, in a form that nobody knows
             said += f" Its last event was {last}."
         return StreamInterruptedError(said)
 

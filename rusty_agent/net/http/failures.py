@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from ... import errors
-from ...wire.failure import printable
+from ...wire.words import printable
 from .direct import Response
 
 __all__ = ["NETWORK_ERRORS", "final_error", "network_error", "salvage"]

@@ -12,7 +12,7 @@ import pytest
 
 from rusty_agent import errors
 from rusty_agent.wire.codec import dumps
-from rusty_agent.wire.failure import excerpt, heed, in_band, is_error, printable, status_error
+from rusty_agent.wire.failure import heed, in_band, is_error, status_error
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 TRY = "The endpoint failed; trying again later may help."
@@ -236,30 +236,6 @@ def test_a_page_made_to_be_slow() -> None:
     error = in_band({"error": {"message": page}})
     assert time.process_time() - started < 1
     assert error.message == "The endpoint reported an error inside its answer: an HTML page."
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain", "plain"),
-        (" two \n lines\t", "two lines"),
-        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
-        ("\u202eevil\u200b", "\\u202eevil\\u200b"),
-        ("half \ud83d", "half \\ud83d"),
-        ("é世😀", "é世😀"),
-        ("x" * 1000, "x" * 1000),
-        ("x" * 1001, "x" * 1000 + "…"),
-        ("\x00" * 1000, "\\x00" * 250 + "…"),
-    ],
-    ids=["plain", "lines", "control", "bidi", "half", "unicode", "fits", "capped", "capped-after-escaping"],
-)
-def test_printable(text: str, shown: str) -> None:
-    assert printable(text) == shown
-
-
-def test_excerpt() -> None:
-    assert excerpt(b"a\n'b'\xff\x1b") == repr("a 'b'\ufffd\\x1b")
-    assert excerpt(b"x" * 500) == repr("x" * 200 + "…")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""What endpoints say → words that are safe to print: capped, on one line, without control characters.
+
+In: a decoded value, text or bytes. Out: text. Never touched: what they mean.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .codec import dumps
+
+__all__ = ["as_it_is", "excerpt", "printable", "words"]
+
+_MAX_MESSAGE = 1000
+_MAX_EXCERPT = 200
+_MAX_DEPTH = 5  # as deep as Mistral's complaints stand
+
+_SAYING: tuple[str, ...] = ("message", "detail", "msg", "error", "errors", "error_message", "text")
+_SAYING += ("Message", "error_msg", "status_msg", "title")  # AWS, Baidu, MiniMax, RFC 9457
+
+
+def words(value: Any, depth: int = _MAX_DEPTH) -> str:
+    """What a string, an HTML page, a list of complaints (FastAPI, Mistral) or an object that holds one of them says."""
+    if isinstance(value, str):
+        page = value[:4096]
+        if re.match(r"\s*<(!doctype|html|head|body)", page, re.IGNORECASE):
+            title = re.search(r"<(?:title|h1)[^>]*>([^<]*)", page, re.IGNORECASE)  # HAProxy's have no title
+            return f"an HTML page{f' titled «{title[1].strip()}»' if title else ''}"
+        return value
+    if isinstance(value, list) and depth:
+        return "; ".join(filter(None, (words(item, depth - 1) for item in value[:8])))
+    if isinstance(value, dict) and depth:
+        said = (words(value.get(name), depth - 1) for name in _SAYING)
+        text = next(filter(None, said), "")
+        where = value.get("loc")
+        if isinstance(where, list):
+            return f"{'.'.join(str(step) for step in where if isinstance(step, str | int))}: {text}"
+        return text
+    return ""
+
+
+def as_it_is(body: Any) -> str:
+    """What a body holds that has neither words for people nor a name that is known."""
+    if not (body if isinstance(body, list) else isinstance(body, dict) and any(body.values())):
+        return ""
+    try:
+        return printable(dumps(body).decode(), _MAX_EXCERPT)
+    except ValueError:  # nested too deeply
+        return ""
+
+
+def printable(text: str, limit: int = _MAX_MESSAGE) -> str:
+    """One line, capped, in which control characters are escaped, so that it cannot steer a terminal."""
+    text = " ".join(text[: limit * 2].split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def excerpt(data: bytes) -> str:
+    """The beginning of offending bytes, fit for a message."""
+    return repr(printable(data[: 2 * _MAX_EXCERPT].decode("utf-8", "replace"), _MAX_EXCERPT))
