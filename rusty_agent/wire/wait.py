@@ -19,7 +19,10 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = r"(\d{1,15}(?:\.\d{1,15})?)(ms|h|m|s|d)"
 """A part of `6m0s` or `12ms`."""
 
-_WORDS = rf"\b(?:again|retry|wait) (?:in |after |for )?((?:{DURATION})+|\d{{1,9}}(?:\.\d+)? [smhd](?:ec|in|our|ay))"
+_WORDS = (
+    r"\b(?:again|retry|wait)(?: in| after| for)?:? (?:about |approximately )?"
+    rf"((?:{DURATION})+|\d{{1,9}}(?:\.\d+)? [smhd](?:\b|ec|in|our|ay))"
+)
 _RESET = r"1[0-9]{9}(?:[0-9]{3})?"  # since 1970, in seconds or, as OpenRouter says it, in milliseconds
 
 
