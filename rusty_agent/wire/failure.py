@@ -105,10 +105,10 @@ def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
         otherwise: What to say if it holds no message.
     """
     fields = _fields(chunk)
-    told = [fields["code"], _objects(chunk)[1].get("status"), fields["type"]]
-    numbers = [int(str(value)) for value in told[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
-    words = [re.sub(_CAPITAL, "_", str(value)[:_MAX_NAME]).lower() for value in told]
-    names = [_NAMES[name] for word in words if (name := re.sub(_NO_NAME, "", word, count=1)) in _NAMES]
+    said = [fields["code"], _objects(chunk)[1].get("status"), fields["type"]]
+    numbers = [int(str(value)) for value in said[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
+    spelt = [re.sub(_CAPITAL, "_", str(value)[:_MAX_NAME]).lower() for value in said]
+    names = [_NAMES[name] for one in spelt if (name := re.sub(_NO_NAME, "", one, count=1)) in _NAMES]
     status = next(iter(numbers + names), 200)
     return _build(status, chunk, otherwise=otherwise)
 
@@ -144,7 +144,7 @@ def is_error(body: Any) -> bool:
         return True
     error, detail, choices = body.get("error"), body.get("detail"), body.get("choices")
     if isinstance(choices, list):
-        error, detail = told(error), words(detail)
+        error, detail = told(error), detail if isinstance(detail, str) else None
     message = body.get("message") or body.get("msg")
     has_words = bool(message) and isinstance(message, str)
     if error or (has_words and not all(_is_fine(body.get(name)) for name in _CODES)):

@@ -627,6 +627,12 @@ STATUS: Sequence[Fault] = (
         says="no credit left",
     ),
     Fault(
+        "Status 429 for a full minute that is called a used-up quota (DashScope)",
+        body({"error": {"message": "see: error-code#token-limit", "code": "insufficient_quota"}}, status=429),
+        ra.RateLimitError,
+        attempts=3,
+    ),
+    Fault(
         "Status 401 with a body that cannot be decompressed",
         body(b"\x00garbage\xff", status=401, headers={"Content-Encoding": "br"}),
         ra.AuthenticationError,
