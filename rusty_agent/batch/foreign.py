@@ -10,14 +10,13 @@ import os
 from pathlib import Path
 
 from ..errors import BatchError
-from ..wire.codec import loads
 from .files import Files
+from .manifest import is_manifest
 from .report import is_report
+from .summary import is_summary
 
 __all__ = ["refuse_foreign", "refuse_foreign_report"]
 
-_MANIFEST = {"version", "input_sha256", "parameters"}
-_SUMMARY = {"version", "started", "rows"}
 _TITLE_BYTES = 2**16  # a page's title lies within these
 
 
@@ -27,8 +26,9 @@ def refuse_foreign(files: Files) -> None:
     Raises:
         BatchError: One is there, or is shared; or one cannot be read.
     """
-    for path, fields in ((files.manifest, _MANIFEST), (files.summary, _SUMMARY)):
-        if not _is_ours(path, fields):
+    for path, is_ours in ((files.manifest, is_manifest), (files.summary, is_summary)):
+        data = _read(path)
+        if data.strip(b"\0") and not is_ours(data):  # zeros are what a loss of power may leave
             raise BatchError(
                 f"{path} exists and was not written by a batch, so it is left alone. Name another output, or move it "
                 "away."
@@ -56,20 +56,8 @@ def refuse_foreign_report(page: str | os.PathLike[str]) -> None:
 
 def _refuse_shared(path: Path, manifest: Path) -> None:
     """Refuse a file that another batch writes, whose manifest that would be."""
-    if manifest.exists() and _is_ours(manifest, _MANIFEST):
+    if is_manifest(_read(manifest)):
         raise BatchError(f"{path} belongs to another batch, whose manifest is {manifest}. Name another output.")
-
-
-def _is_ours(path: Path, fields: set[str]) -> bool:
-    """Whether a batch may have written it, which is true of what is missing, or what a loss of power has emptied."""
-    data = _read(path)
-    if not data.strip(b"\0"):
-        return True
-    try:
-        told = loads(data)
-    except ValueError:
-        return False
-    return isinstance(told, dict) and told.keys() >= fields
 
 
 def _read(path: str | os.PathLike[str], size: int = -1) -> bytes:

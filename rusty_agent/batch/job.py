@@ -27,7 +27,7 @@ from ..progress.words import dollars
 from ..provider import AsyncProvider
 from ..run import HOPELESS_AFTER, Run, StopRule
 from ..types import GenerateResult, Usage
-from ..wire.codec import dumps, loads
+from ..wire.codec import dumps
 from .feed import Feed
 from .files import Files, replace_atomically
 from .finish import drop_superseded, sort_output
@@ -181,11 +181,12 @@ class Job:
             output=str(self._settings.files.output),
         )
         now = tally.snapshot()
-        kept = stopped is None and not now.finished and self._is_summed_up(told)
+        path = self._files.summary
+        kept = stopped is None and not now.finished and path.exists() and covers(path.read_bytes(), told)
         if report is not None and not (kept and report.exists()):
             replace_atomically(report, [report_html(told, tally).encode("utf-8", "replace")])
         if not kept:  # last: a kill before it leaves the one of an earlier run, which does not cover this one
-            replace_atomically(self._files.summary, [dumps(told), b"\n"])
+            replace_atomically(path, [dumps(told), b"\n"])
         return BatchResult(
             total=now.total,
             done=now.done,
@@ -212,13 +213,6 @@ class Job:
         if self._settings.sort:
             sort_output(files, feed.lines)
         return None  # also where there was nothing left to be stopped
-
-    def _is_summed_up(self, told: dict[str, Any]) -> bool:
-        """Whether the summary that is there covers all that this run has found done: then it tells more."""
-        try:
-            return covers(loads(self._files.summary.read_bytes()), told)
-        except (OSError, ValueError):
-            return False
 
     async def _work_off(self) -> None:
         try:

@@ -19,7 +19,7 @@ from ..errors import BatchError
 from ..wire.codec import dumps, loads_strict
 from .files import replace_atomically
 
-__all__ = ["Manifest"]
+__all__ = ["Manifest", "is_manifest"]
 
 _SHOWN_CHARACTERS = 60  # of a value in a sentence
 _EXACT = 2**53  # below it a whole number is the same as a float
@@ -121,6 +121,11 @@ class Manifest:
         if self.input_sha256 is None:
             return f"{rows}, from no file"
         return f"{rows}, {self.input_bytes:,} bytes, sha256 {self.input_sha256[:12]}…"
+
+
+def is_manifest(data: bytes) -> bool:
+    """Whether such a file holds these bytes."""
+    return b'"input_sha256"' in data and b'"parameters_digest"' in data
 
 
 def _expect(value: Any, kind: type) -> Any:

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from .. import __version__
 from ..progress.histogram import Histogram
 from ..progress.tally import Tally
+from ..wire.codec import loads
 
-__all__ = ["covers", "summary"]
+__all__ = ["covers", "is_summary", "summary"]
 
 _PERCENTILES = (50, 90, 95, 99)
 
@@ -90,17 +91,20 @@ def summary(
     }
 
 
-def covers(earlier: Any, later: dict[str, Any]) -> bool:
-    """Whether a summary from a file tells of a run to its end, and of every row that a later one has passed over."""
+def is_summary(data: bytes) -> bool:
+    """Whether a file with these bytes holds one."""
+    return b'"rows_per_second"' in data and b'"failure_latency_s"' in data
+
+
+def covers(data: bytes, later: dict[str, Any]) -> bool:
+    """Whether a file's summary is of a run that came to its end, with every row that a later one has passed over."""
     try:
-        ended = earlier["stopped"] is None
+        earlier = loads(data)
         rows = earlier["rows"]
-        answered = rows["done"] + rows["skipped"] - rows["failed_earlier"]
-        tried = rows["done"] + rows["skipped"] + rows["failed"]
-    except (TypeError, KeyError):  # another version's
+        tried = rows["done"] + rows["failed"] + rows["skipped"]
+        return earlier["stopped"] is None and bool(tried >= later["rows"]["skipped"])
+    except (ValueError, TypeError, KeyError):  # another version's, or what a loss of power has left
         return False
-    now = later["rows"]
-    return ended and tried >= now["skipped"] and answered >= now["skipped"] - now["failed_earlier"]
 
 
 def _iso(moment: float) -> str:

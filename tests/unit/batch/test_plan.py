@@ -222,7 +222,7 @@ def test_a_line_that_was_not_ended_has_changed(end: str, right: bool, tmp_path: 
 def test_fresh_begins_anew_whatever_was_there(source: Path, tmp_path: Path) -> None:
     files = batch(tmp_path, [result("1")], [failure("2", permanent=True)])
     files.manifest.write_bytes(HOLE)  # as a loss of power may leave it
-    files.summary.write_text('{"version": "0", "started": "", "rows": {}}')
+    files.summary.write_text('{"rows_per_second": 0, "failure_latency_s": null}')
     made = plan(source, files, fresh=True)
     assert (made.index.done, made.index.permanent) == (set(), set())
     assert not any(path.exists() for path in (files.output, files.errors, files.summary))

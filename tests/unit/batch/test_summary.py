@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from rusty_agent import __version__
-from rusty_agent.batch.summary import covers, summary
+from rusty_agent.batch.summary import covers, is_summary, summary
 from rusty_agent.errors import APITimeoutError, RateLimitError
 from rusty_agent.progress.price import Price
 from rusty_agent.progress.tally import Tally
 from rusty_agent.types import Usage
+from rusty_agent.wire.codec import dumps
 
 OWNER: dict[str, Any] = {
     "model": "gpt-4o-mini",
@@ -83,10 +84,14 @@ def test_it_is_json_to_the_letter() -> None:
         assert json.loads(json.dumps(whole, allow_nan=False)) == whole
 
 
-@pytest.mark.parametrize("earlier", [None, [], {}, {"stopped": None, "rows": {}}, {"stopped": None, "rows": 3}])
-def test_what_is_no_summary_covers_nothing(earlier: Any) -> None:
+@pytest.mark.parametrize(
+    "earlier", [b"", b"\0\0", b"null", b"[]", b"{}", b'{"stopped":null,"rows":{}}', b'{"stopped":null,"rows":3}']
+)
+def test_what_is_no_summary_covers_nothing(earlier: bytes) -> None:
     whole = summary(run(), **OWNER)
-    assert covers(whole, whole)
+    assert is_summary(dumps(whole))
+    assert covers(dumps(whole), whole)
+    assert not is_summary(earlier)
     assert not covers(earlier, whole)
 
 
