@@ -10,12 +10,12 @@ loop, run it in a thread.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .files import Files, remove, replace_atomically
-from .index import Told, drop_lines, identify, read_lines, survey
+from .index import Index, Told, drop_lines, identify, read_lines, scan_errors
 from .lines import BAD_LINE
 
 __all__ = ["drop_superseded", "sort_output"]
@@ -24,27 +24,22 @@ _PLACE_BITS = 48  # of a sort key: which line of the file it is; above them stan
 _UNNUMBERED = 2**63
 
 
-def drop_superseded(files: Files, done: Container[str]) -> int:
+def drop_superseded(files: Files, done: set[str]) -> None:
     """Leave in the errors file only the last line of each row that has no result; remove the file if none is left.
 
     Args:
         files: The batch's files, whose lock is held.
         done: Every `custom_id` that has a result.
 
-    Returns:
-        How many lines were dropped, damaged ones among them.
-
     Raises:
         BatchError: The file cannot be read or replaced; it is whole.
     """
-    failures = survey(files.errors)
-    overtaken = [place >> 1 for custom_id, place in failures.last.items() if custom_id in done]
-    useless = {*failures.useless, *overtaken}
-    if len(overtaken) == len(failures.last) and not failures.bad_lines:
+    index = Index(done)
+    scan_errors(files.errors, index)
+    if not index.failed and not index.bad_lines:
         remove(files.errors)
-    elif useless:
-        drop_lines(files.errors, useless)
-    return len(useless)
+    elif index.useless_errors:
+        drop_lines(files.errors, frozenset(index.useless_errors))
 
 
 def sort_output(files: Files, moved: Mapping[str, int] | None = None) -> None:

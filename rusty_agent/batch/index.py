@@ -24,7 +24,6 @@ from .lines import BAD_LINE, ID_PREFIX
 
 __all__ = [
     "MAX_LINE_BYTES",
-    "Failures",
     "Index",
     "Told",
     "drop_lines",
@@ -32,7 +31,7 @@ __all__ = [
     "read_lines",
     "repair",
     "scan",
-    "survey",
+    "scan_errors",
 ]
 
 MAX_LINE_BYTES = 256 * 2**20
@@ -55,28 +54,6 @@ def _starts() -> array[int]:
 
 
 @define
-class Failures:
-    """What an errors file holds.
-
-    Attributes:
-        last: Of each row's `custom_id`, where its last line starts in the file, times two; plus one if it says
-            permanent.
-        damaged: Lines that say nothing.
-        results: Lines that tell of no failure: another batch, or somebody, has put them there.
-        useless: Where the lines start that are damaged, or overtaken by a later line of the same row.
-        bad_lines: Where the lines start that tell of bad lines of the input: no rows, whatever they are called.
-        marks: Of rows without a name of their own: what they asked, by `custom_id`, see `Row.mark`; if it is kept.
-    """
-
-    last: dict[str, int] = field(factory=dict)
-    damaged: int = 0
-    results: int = 0
-    useless: array[int] = field(factory=_starts)
-    bad_lines: array[int] = field(factory=_starts)
-    marks: dict[str, str] = field(factory=dict)
-
-
-@define
 class Index:
     """What a batch finds when it begins.
 
@@ -86,9 +63,10 @@ class Index:
         failed: How many rows have errors and no result.
         useless_results: Where the lines of the output start that are no results of a batch, or have an earlier one of
             the same row.
-        useless_errors: Where the lines of the errors file start that are damaged, overtaken, or about bad lines of the
-            input, since each run looks for those anew and writes down what it finds.
-        marks: As those of `Failures`, of the rows in both files; those with a result count first.
+        useless_errors: Where the lines of the errors file start that are damaged, or overtaken by a result or a later
+            error of the same row.
+        bad_lines: Where those start that tell of bad lines of the input: no rows, whatever they are called.
+        marks: Of rows without a name of their own: what they asked, by `custom_id`, see `Row.mark`; if it is kept.
     """
 
     done: set[str] = field(factory=set)
@@ -96,6 +74,7 @@ class Index:
     failed: int = 0
     useless_results: array[int] = field(factory=_starts)
     useless_errors: array[int] = field(factory=_starts)
+    bad_lines: array[int] = field(factory=_starts)
     marks: dict[str, str] = field(factory=dict)
 
 
@@ -111,59 +90,72 @@ def scan(files: Files, *, retry_permanent: bool = False, keep_marks: bool = Fals
         BatchError: A file cannot be read, or holds something else: it would be damaged by going on.
     """
     index = Index()
+    done, useless = index.done, index.useless_results
     begun = files.manifest.exists()  # it is written before any line
-    done, useless, damaged = index.done, index.useless_results, 0
-    for start, _, line in read_lines(files.output):
-        told = identify(line)
-        if told is None or told.failed:
-            damaged += 1
-        elif told.custom_id not in done:
-            done.add(told.custom_id)
-            if keep_marks:
-                _keep_mark(told, index.marks)
+    for start, told in _lines_of(files.output, useless, begun, results=True):
+        if told.custom_id in done:
+            useless.append(start)
             continue
-        useless.append(start)
-    _expect_ours(files.output, begun, good=len(done), damaged=damaged)
-    failures = survey(files.errors, keep_marks=keep_marks)
-    index.marks = {**failures.marks, **index.marks}
-    _expect_ours(files.errors, begun, good=len(failures.last) + len(failures.bad_lines), damaged=failures.damaged)
-    if failures.results:  # which would be dropped as if they were errors
-        raise BatchError(f"{files.errors} holds answers, so it is left alone. Name another output, or move it away.")
-    index.useless_errors = failures.useless + failures.bad_lines
-    for custom_id, place in failures.last.items():
-        if custom_id not in done:
-            index.failed += 1
-            if place & 1 and not retry_permanent:
-                index.permanent.add(custom_id)
+        done.add(told.custom_id)
+        if keep_marks:
+            _keep_mark(told, index.marks)
+    scan_errors(files.errors, index, begun=begun, keep_marks=keep_marks)
+    index.useless_errors += index.bad_lines  # each run looks for those anew, and writes down what it finds
+    if retry_permanent:
+        index.permanent.clear()
     return index
 
 
-def survey(errors: Path, *, keep_marks: bool = False) -> Failures:
-    """Read an errors file.
+def scan_errors(errors: Path, index: Index, *, begun: bool = True, keep_marks: bool = False) -> None:
+    """Read an errors file into an index that knows what is done.
 
     Raises:
-        BatchError: It cannot be read.
+        BatchError: As `scan`.
     """
-    failures = Failures()
-    for start, _, line in read_lines(errors):
-        found = identify(line)
-        if found is None:
-            failures.damaged += 1
-            failures.useless.append(start)
-            continue
-        custom_id, facts, failed = found
-        if keep_marks:
-            _keep_mark(found, failures.marks)
-        if not failed and "kind" not in facts:
-            failures.results += 1
+    last: dict[str, int] = {}  # where a row's last line starts, times two; plus one if it says permanent
+    for start, told in _lines_of(errors, index.useless_errors, begun):
+        custom_id, facts, failed = told
+        if not failed and "kind" not in facts:  # which would be dropped as if it were an error
+            raise BatchError(f"{errors} holds answers, so it is left alone. Name another output, or move it away.")
         if facts.get("kind") == BAD_LINE:
-            failures.bad_lines.append(start)
-            continue
-        earlier = failures.last.get(custom_id)
-        if earlier is not None:
-            failures.useless.append(earlier >> 1)
-        failures.last[custom_id] = start << 1 | (facts.get("permanent") is True)
-    return failures
+            index.bad_lines.append(start)
+        elif custom_id in index.done:
+            index.useless_errors.append(start)
+        else:
+            if custom_id in last:
+                index.useless_errors.append(last[custom_id] >> 1)
+            last[custom_id] = start << 1 | (facts.get("permanent") is True)
+            if keep_marks:
+                _keep_mark(told, index.marks)
+    index.failed = len(last)
+    index.permanent = {custom_id for custom_id, place in last.items() if place & 1}
+
+
+def _lines_of(path: Path, useless: array[int], begun: bool, *, results: bool = False) -> Iterator[tuple[int, Told]]:
+    """What a batch's lines say, and where each starts; damaged ones, and errors among results, go to `useless`.
+
+    Raises:
+        BatchError: No batch has written it: repairing it, or cutting off its tail, would destroy it.
+    """
+    good = damaged = 0
+    for start, _, line in read_lines(path):
+        told = identify(line)
+        if told is None or (results and told.failed):
+            damaged += 1
+            useless.append(start)
+        else:
+            good += 1
+            yield start, told
+    if not path.exists() or (good and (begun or not damaged)):
+        return
+    with path.open("rb") as file:
+        beginning = file.read(len(_BEGINNING))
+    # A crash may have torn it, or made holes.
+    if (damaged and not begun) or not _BEGINNING.startswith(beginning.rstrip(b"\0")):
+        raise BatchError(
+            f"{path} exists and holds {'not only lines' if good else 'no line'} of a batch, so it is left alone. "
+            "Name another output, or move it away."
+        )
 
 
 def repair(files: Files, index: Index) -> int:
@@ -248,17 +240,3 @@ def identify(line: bytes) -> Told | None:
 def _keep_mark(told: Told, marks: dict[str, str]) -> None:
     if isinstance(mark := told.facts.get("mark"), str):
         marks[told.custom_id] = mark
-
-
-def _expect_ours(path: Path, begun: bool, *, good: int, damaged: int) -> None:
-    """Refuse a file that no batch has written: repairing it, or cutting off its tail, would destroy it."""
-    if not path.exists() or (good and (begun or not damaged)):
-        return
-    with path.open("rb") as file:
-        beginning = file.read(len(_BEGINNING))
-    # A crash may have torn it, or made holes.
-    if (damaged and not begun) or not _BEGINNING.startswith(beginning.rstrip(b"\0")):
-        raise BatchError(
-            f"{path} exists and holds {'not only lines' if good else 'no line'} of a batch, so it is left alone. "
-            "Name another output, or move it away."
-        )

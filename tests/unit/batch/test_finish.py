@@ -30,25 +30,25 @@ def lines(path: Path) -> list[bytes]:
 def test_errors_that_a_result_or_a_later_error_has_overtaken_go(tmp_path: Path) -> None:
     kept = [failure("b", 2), failure("c", 3, permanent=True)]
     files = batch(tmp_path, [], [failure("a"), failure("c"), kept[0], failure("a"), HOLE, kept[1]])
-    assert drop_superseded(files, {"a", "z"}) == 4
+    drop_superseded(files, {"a", "z"})
     assert lines(files.errors) == kept
     before = files.errors.stat().st_ino
-    assert drop_superseded(files, {"a"}) == 0
+    drop_superseded(files, {"a"})
     assert files.errors.stat().st_ino == before
 
 
 def test_bad_lines_stay_whatever_rows_are_called(tmp_path: Path) -> None:
     files = batch(tmp_path, [], [failure("bad line 2"), refusal(2)])
-    assert drop_superseded(files, {"bad line 2"}) == 1
+    drop_superseded(files, {"bad line 2"})
     assert lines(files.errors) == [refusal(2)]
-    assert drop_superseded(files, {"bad line 2"}) == 0
+    drop_superseded(files, {"bad line 2"})
     assert lines(files.errors) == [refusal(2)]
 
 
-@pytest.mark.parametrize(("errors", "dropped"), [([failure("a"), failure("a")], 2), ([], 0), (None, 0)])
-def test_an_errors_file_without_errors_goes(tmp_path: Path, errors: list[bytes] | None, dropped: int) -> None:
+@pytest.mark.parametrize("errors", [[failure("a"), failure("a")], [], None])
+def test_an_errors_file_without_errors_goes(tmp_path: Path, errors: list[bytes] | None) -> None:
     files = batch(tmp_path, [], errors)
-    assert drop_superseded(files, {"a"}) == dropped
+    drop_superseded(files, {"a"})
     assert os.listdir(tmp_path) == ["out.jsonl"]
 
 
