@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str], out: Output) -> int:
     try:
-        return _batch(words[1:]) if words[:1] == ["batch"] else _answer(words, out)
+        return _batch(words[1:], out) if words[:1] == ["batch"] else _answer(words, out)
     finally:
         out.flush()  # what `out` did not write itself, such as the help, may not fit where it goes
 
@@ -81,7 +81,7 @@ def _answer(words: list[str], out: Output) -> int:
         return ask(arguments, request, out)
 
 
-def _batch(words: list[str]) -> int:
+def _batch(words: list[str], out: Output) -> int:
     # The process is ours, and what is under way is no garbage: to look at it after each 700 objects takes 5 % of a run.
     gc.set_threshold(50_000)
     _leave_in_words()
@@ -90,9 +90,11 @@ def _batch(words: list[str]) -> int:
 
     arguments = parse_batch(words)
     try:
-        return batch(arguments)
+        return batch(arguments, out)
     except KeyboardInterrupt:  # before the first request: the batch handles the signal itself from then on
         return _INTERRUPTED
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if arguments.debug:
             _show_traceback()

@@ -18,7 +18,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from .ask import check_endpoint, log_to_stderr, request_parameters
-from .output import UsageError, complain, one_line
+from .output import Output, UsageError, complain, one_line
 
 if TYPE_CHECKING:
     from ..batch.check import Checked
@@ -31,7 +31,7 @@ __all__ = ["batch"]
 _LOCAL_AT_ONCE = 4
 
 
-def batch(arguments: argparse.Namespace) -> int:
+def batch(arguments: argparse.Namespace, out: Output) -> int:
     """Run the batch; return the exit code.
 
     Raises:
@@ -45,7 +45,7 @@ def batch(arguments: argparse.Namespace) -> int:
     if arguments.debug:
         log_to_stderr()
     if arguments.dry_run:
-        return _dry_run(arguments)
+        return _dry_run(arguments, out)
     if arguments.local is None:
         check_endpoint(arguments.preset, arguments.base_url)
         arguments.model = arguments.model or _model_of_rows(arguments)
@@ -136,7 +136,7 @@ def _model_of_rows(arguments: argparse.Namespace) -> str:
     return first
 
 
-def _dry_run(arguments: argparse.Namespace) -> int:
+def _dry_run(arguments: argparse.Namespace, out: Output) -> int:
     """Check the input, count, estimate; nothing is sent and nothing is written."""
     from ..batch.plan import bad_lines_said
     from ..batch.source import open_source
@@ -145,8 +145,7 @@ def _dry_run(arguments: argparse.Namespace) -> int:
     template = None if arguments.template is None else Template(arguments.template)
     common: dict[str, Any] = {**request_parameters(arguments)}
     checked = open_source(arguments.input, template=template).check(limit=arguments.limit, common=common)
-    for line in _estimates(checked, arguments.price):
-        print(line)
+    out.write("".join(f"{line}\n" for line in _estimates(checked, arguments.price)))
     if checked.bad_count:
         complain(bad_lines_said(checked))
     return 1 if checked.bad_count and arguments.on_bad_line == "fail" else 0

@@ -148,12 +148,13 @@ def test_a_full_disk(server: FaultServer) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["batch", "--help"], ["batch", "{rows}", "--dry-run"]])
-def test_a_full_disk_for_what_is_no_answer(tmp_path: Path, words: list[str]) -> None:
+@pytest.mark.parametrize("env", [KEY, {**KEY, "PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+def test_a_full_disk_for_what_is_no_answer(tmp_path: Path, words: list[str], env: dict[str, str]) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('"hi"\n')
     output = ["-o", str(tmp_path / "out.jsonl")] if "--dry-run" in words else []
     with open("/dev/full", "wb") as full:
-        ended = run(*(word.format(rows=rows) for word in words), *output, stdout=full)
+        ended = run(*(word.format(rows=rows) for word in words), *output, stdout=full, env=env)
     assert (ended.code, ended.err.count("\n")) == (1, 1)
     assert ended.err.endswith("error: standard output: No space left on device\n")
 
