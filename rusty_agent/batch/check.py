@@ -140,7 +140,10 @@ class Input(ABC):
 
     def _changed(self) -> BatchError:
         name = self.name or "The input"
-        return BatchError(f"{name} changed while it was read. Begin again when whatever writes it is done.")
+        return BatchError(
+            f"{name} changed while it was read. Begin again when whatever writes it is done; if rows of it were sent, "
+            "with allow_changed=True (--allow-changed): their answers are kept."
+        )
 
 
 def prompt_characters(parameters: Mapping[str, Any]) -> int:

@@ -74,6 +74,12 @@ class Files:
             summary=output.with_name(f"{start}summary.json"),
         )
 
+    def remove_halves(self) -> None:
+        """Remove what a kill has left of results or errors that were being replaced: it may be large."""
+        for beside in map(_beside, (self.output, self.errors)):
+            if beside.exists():
+                remove(beside)
+
 
 def refuse_overwriting(
     files: Files, source: str | os.PathLike[str] | None, report: str | os.PathLike[str] | None

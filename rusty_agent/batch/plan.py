@@ -98,6 +98,7 @@ def make_plan(
         index = _begin_anew(files)
     elif unlike and rows is not None and (index.done or index.permanent):
         _refuse_others(rows, index)
+    files.remove_halves()
     repair(files, index)
     if index.done or index.failed:
         now = evolve(now, moved=unlike or rows is None or (before is not None and before.moved))

@@ -219,6 +219,15 @@ def test_a_line_that_was_not_ended_has_changed(end: str, right: bool, tmp_path: 
             plan(path, files, allow_changed=True)
 
 
+def test_what_a_kill_has_left_of_a_file_that_was_replaced_goes(source: Path, tmp_path: Path) -> None:
+    files = batch(tmp_path)
+    halves = [path.with_name(f"{path.name}.rusty-agent.tmp") for path in (files.output, files.errors)]
+    for half in halves:
+        half.write_bytes(HOLE)
+    plan(source, files)
+    assert not any(half.exists() for half in halves)
+
+
 def test_fresh_begins_anew_whatever_was_there(source: Path, tmp_path: Path) -> None:
     files = batch(tmp_path, [result("1")], [failure("2", permanent=True)])
     files.manifest.write_bytes(HOLE)  # as a loss of power may leave it
