@@ -18,8 +18,8 @@ from .rows import BadLine, Row
 
 __all__ = ["KEPT_BAD", "REPEATED", "Checked", "Input", "prompt_characters"]
 
-KEPT_BAD = 1000
-"""Bad lines that are kept to be shown."""
+KEPT_BAD = 20
+"""Bad lines that are kept to be shown: as many as fit on a screen."""
 
 REPEATED = "an earlier line has the same custom_id"
 """What is wrong with a line that cannot be told more about: which one it is."""
@@ -32,7 +32,7 @@ class Checked:
     Attributes:
         common: Arguments that hold for all rows, and are counted with each.
         rows: Good rows.
-        bad: The first thousand bad lines.
+        bad: The first bad lines, `KEPT_BAD` at most.
         bad_count: All of them.
         repeated: Lines of rows whose `custom_id` an earlier row has; bad ones, too.
         prompt_characters: Characters of text in all rows.

@@ -158,24 +158,18 @@ def _lines_of(path: Path, useless: array[int], begun: bool, *, results: bool = F
         )
 
 
-def repair(files: Files, index: Index) -> int:
+def repair(files: Files, index: Index) -> None:
     """Drop what is of no use: damaged lines, results of a row but its first, errors of a row but its last.
 
     Nothing else may have changed the files since the scan, and no journal may be open on them.
 
-    Returns:
-        How many lines were dropped.
-
     Raises:
         BatchError: A file cannot be replaced; both are whole.
     """
-    dropped = 0
     for path, useless in ((files.output, index.useless_results), (files.errors, index.useless_errors)):
         if useless:
             drop_lines(path, frozenset(useless))
-            dropped += len(useless)
             del useless[:]  # those places mean something else now
-    return dropped
 
 
 def drop_lines(path: Path, starts: Container[int]) -> None:

@@ -24,8 +24,6 @@ from .source import ListSource, open_source
 
 __all__ = ["Plan", "is_another", "make_plan", "moved"]
 
-_SHOWN = 20  # bad lines in an error
-
 
 @define
 class Plan:
@@ -170,8 +168,9 @@ def _begin_anew(files: Files) -> Index:
 
 def bad_lines_said(checked: Checked) -> str:
     """What is wrong with the input, in words."""
-    shown = "\n".join(f"  line {bad.line}: {bad.reason}" for bad in checked.bad[:_SHOWN])
-    more = f"\n  … and {checked.bad_count - _SHOWN:,} more" if checked.bad_count > _SHOWN else ""
+    shown = "\n".join(f"  line {bad.line}: {bad.reason}" for bad in checked.bad)
+    left = checked.bad_count - len(checked.bad)
+    more = f"\n  … and {left:,} more" if left else ""
     are = "is no request" if checked.bad_count == 1 else "are no requests"
     return (
         f"{checked.bad_count:,} of the input's lines {are}; nothing was sent.\n{shown}{more}\n"

@@ -34,7 +34,7 @@ __all__ = [
     "parse_row",
 ]
 
-_MAX_REASON = 300  # characters; a thousand bad lines must fit on a screen that scrolls
+_MAX_REASON = 300  # characters; many bad lines must fit on a screen
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
 _MOVED = frozenset({"custom_id", "model"})  # used too, but under other names
 _ENVELOPE = frozenset({"custom_id", "method", "url", "body"})

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.batch import plan as module
-from rusty_agent.batch.check import Checked, Input
+from rusty_agent.batch.check import KEPT_BAD, Checked, Input
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.manifest import Manifest
 from rusty_agent.batch.plan import Plan, bad_lines_said, make_plan
@@ -248,9 +247,9 @@ def test_rows_one_by_one(source: Any, total: int | None, tmp_path: Path) -> None
 
 def test_only_some_bad_lines_are_shown() -> None:
     checked = Checked()
-    for line in range(1, module._SHOWN + 6):
+    for line in range(1, KEPT_BAD + 6):
         checked.add_bad(BadLine(line, f"reason {line}"))
     said = bad_lines_said(checked).splitlines()
     assert said[0] == "25 of the input's lines are no requests; nothing was sent."
     assert said[1] == "  line 1: reason 1"
-    assert said[module._SHOWN + 1] == "  … and 5 more"
+    assert said[KEPT_BAD + 1] == "  … and 5 more"
