@@ -219,6 +219,8 @@ class SSEDecoder:
         self._odd_first = False
         if bare != line and bare.partition(b":")[0] in _FIELDS:
             self._line(bare, events)
+        elif any(field.startswith(line) for field in _FIELDS):
+            pass  # the body was cut here
         elif not self.odd and not self._over:
             self._over = any(bared(event) == b"[DONE]" for event in events)  # nothing counts that comes behind it
             self.odd = b"" if self._over else line[:2048]

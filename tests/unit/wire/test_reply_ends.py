@@ -64,6 +64,14 @@ def test_a_broken_connection_leaves_a_cut_event_unread() -> None:
     assert (outcome.text, outcome.error) == ("Hi", broken)
 
 
+def test_a_stream_that_is_cut_is_cut_wherever_that_is() -> None:
+    body = b"id: 1\nevent: x\n" + sse(chunk("Hi"), chunk("!"), done=False) + b"retry: 5\n"
+    for end in range(len(body)):
+        error = replay([body[:end]]).error
+        assert isinstance(error, errors.StreamInterruptedError)
+        assert "One of its lines" not in error.message
+
+
 @pytest.mark.parametrize("half", [{"content": "a\ud83d"}, {"reasoning": "a\ud83d"}], ids=repr)
 @pytest.mark.parametrize("last", [b'{"error":"m"}', b"{broken", b"x" * 300], ids=["error", "malformed", "too-long"])
 def test_what_waited_for_its_other_half_comes_before_an_error(half: dict[str, str], last: bytes) -> None:
