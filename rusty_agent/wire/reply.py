@@ -343,6 +343,7 @@ def _is_content(delta: Delta) -> bool:
     if not isinstance(delta, RawChunk):
         return not isinstance(delta, UsageUpdate | Finish)
     try:
-        return not MEDIA_KEYS.isdisjoint(delta.data["choices"][0]["delta"])
-    except (KeyError, IndexError, TypeError):
+        choice = delta.data["choices"][0]
+        return any(map((choice.get("delta") or choice["message"]).get, MEDIA_KEYS))
+    except (KeyError, IndexError, TypeError, AttributeError):
         return False

@@ -242,7 +242,9 @@ def test_a_status_of_minimax_counts_beside_choices() -> None:
 
 @pytest.mark.parametrize("key", ["audio", "images"])
 def test_media_are_content(key: str) -> None:
-    media = {"choices": [{"index": 0, "delta": {key: [{"data": "AAAA"}]}}]}
-    assert replay([sse(media, done=False)]).has_content
-    for other in (chunk(annotations=[1]), {"choices": [], "x": 1}, {"choices": [1]}):
+    media = {key: [{"data": "AAAA"}]}
+    assert replay([sse({"choices": [{"index": 0, "delta": media}]}, done=False)]).has_content
+    assert replay([json.dumps({"choices": [{"message": {"content": None, **media}}]}).encode()]).has_content
+    nothing = {**chunk("", audio=None, images=[]), "citations": ["x"]}  # LiteLLM's first
+    for other in (chunk(annotations=[1]), nothing, {"choices": [], "x": 1}, {"choices": [1]}, {"choices": [{"x": 1}]}):
         assert not replay([sse(other, done=False)]).has_content
