@@ -8,7 +8,6 @@ Servers are not validated: what is needed is taken, what is unknown becomes a `R
 
 from __future__ import annotations
 
-from collections.abc import Set
 from typing import Any
 
 from ..errors import ResponseError, RustyAgentError
@@ -35,8 +34,6 @@ _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in 
 _MAX_META_KEYS = 128
 _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that meta stays below 8 MiB in all
 _MAX_SHORT = 2**10
-_NO_CHOICE: Set[int] = frozenset()  # what nearly all answers have, they share
-_FIRST_CHOICE: Set[int] = frozenset({0})
 _KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 
 
@@ -72,8 +69,8 @@ class ChunkDecoder:
         self.reason_alone = False
         self.resumed: set[int] = set()
         self.early = False
-        self.choices = _NO_CHOICE
-        self.begun = _NO_CHOICE
+        self.choices: set[int] = set()
+        self.begun: set[int] = set()
         self.news = False
         self.strange: dict[str, Any] | None = None
         self._failed = ""  # the finish reason that says that a choice is not whole
@@ -151,12 +148,12 @@ class ChunkDecoder:
         self.strange = None
         self.meta.update(meta)
         self._frame = NO_FRAME
-        self.choices = _with(self.choices, 0)
+        self.choices.add(0)
         if text:
             out.append(text if key == "content" else KINDS[key](text))
-            self.begun = _with(self.begun, 0)
+            self.begun.add(0)
             if key == "content":
-                self._deltas.spoken = _with(self._deltas.spoken, 0)
+                self._deltas.spoken.add(0)
             if self.reasons:
                 self._resume(0)
             if usage is None:
@@ -178,7 +175,7 @@ class ChunkDecoder:
         if plain is None:
             return None
         text, self.reasons[0] = plain
-        self.choices = _FIRST_CHOICE
+        self.choices.add(0)
         self.meta = document
         return text, find_usage(document)
 
@@ -291,14 +288,14 @@ class ChunkDecoder:
 
     def _decode_choice(self, choice: dict[str, Any], index: int, out: list[Delta]) -> bool:
         """Decode one choice; True where it holds something that no event carries."""
-        self.choices = _with(self.choices, index)
-        before = len(out)
+        self.choices.add(index)
+        before, held = len(out), len(self._held)
         unknown = has_news(choice, _CHOICE_KEYS)
         delta, message, text = choice.get("delta"), choice.get("message"), choice.get("text")
         if delta:
             unknown |= self._deltas.decode(delta, index, out)
-        if len(out) > before or (delta and any(of == index for _, of in self._held)):
-            self.begun = _with(self.begun, index)
+        if len(out) > before or len(self._held) > held:
+            self.begun.add(index)
         elif message and delta is None and index not in self.begun:
             unknown |= self._deltas.decode(message, index, out)
         elif message or (text and delta is not None):
@@ -327,18 +324,6 @@ class ChunkDecoder:
         if index in self.reasons:
             self.resumed.add(index)
             self.early = True
-
-
-def _with(indexes: Set[int], index: int) -> Set[int]:
-    """The indexes and this one; a set of its own from the second on, so that many choices cost no more each."""
-    if index in indexes:
-        return indexes
-    if not indexes and index == 0:
-        return _FIRST_CHOICE
-    if isinstance(indexes, set):
-        indexes.add(index)
-        return indexes
-    return {*indexes, index}
 
 
 def _is_alive(chunk: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ how a choice ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from ..types import RefusalDelta, StreamEvent, TextDelta
@@ -40,7 +40,7 @@ class DeltaDecoder:
         self._tools: dict[int, ToolCallTracker] = {}
         self.held: dict[tuple[type, int], str] = {}
         self.whole = False
-        self.spoken: Set[int] = frozenset()
+        self.spoken: set[int] = set()
         self._told: dict[int, str] = {}  # the text of a choice that came in summaries
 
     def decode(self, delta: Any, index: int, out: list[Delta]) -> bool:
@@ -56,8 +56,8 @@ class DeltaDecoder:
             unknown |= self._emit_all(content_pieces(content), index, out)
         else:
             self.emit(TextDelta, content, index, out)
-        if content and index not in self.spoken:
-            self.spoken = {*self.spoken, index}
+        if content:
+            self.spoken.add(index)
         unknown |= self.emit(RefusalDelta, delta.get("refusal"), index, out)
         calls = delta.get("tool_calls")
         if not calls and (calls := delta.get("function_call")) and isinstance(calls, dict):
@@ -81,7 +81,8 @@ class DeltaDecoder:
             message = {"content": message}
         text, told = message.get("content"), self._told.get(index)
         left_out = set()
-        if index in self.spoken:  # the whole of what came in pieces
+        spoken = index in self.spoken
+        if spoken:  # the whole of what came in pieces
             left_out.add("content")
         elif isinstance(text, str):
             message = {**message, "content": text.removeprefix(told or "") if text.startswith(told or "") else ""}
@@ -90,10 +91,9 @@ class DeltaDecoder:
             left_out |= message.keys() - {"content", "tool_calls"}
         if index in self._tools:
             left_out |= {"tool_calls", "function_call"}
-        spoken = self.spoken
         unknown = self.decode({name: item for name, item in message.items() if name not in left_out}, index, out)
-        if index in self._told:
-            self.spoken = spoken  # a summary is no piece
+        if index in self._told and not spoken:
+            self.spoken.discard(index)  # a summary is no piece
         return unknown
 
     def flush(self, out: list[Delta]) -> None:

@@ -415,9 +415,10 @@ def test_named_events_are_chunks_too() -> None:
 
 def test_many_choices_share_one_set() -> None:
     """A set that is made anew for each choice would take minutes for the answer that a broken endpoint can send."""
-    _, decoder = decode({"choices": [{"index": index, "delta": {"content": "a"}} for index in range(3)]})
-    choices, begun = decoder.choices, decoder.begun
-    decoder.decode(json.dumps({"choices": [{"index": 3, "delta": {"content": "a"}}]}).encode(), [])
-    assert choices is decoder.choices
-    assert begun is decoder.begun
-    assert choices == begun == {0, 1, 2, 3}
+    decoder = ChunkDecoder(9)
+    sets = decoder.choices, decoder.begun, decoder._deltas.spoken
+    for index in range(9):
+        decoder.decode(json.dumps(chunk("a" if index % 2 else "\ud83d", index=index)).encode(), [])
+    assert sets == (set(range(9)),) * 3
+    for ours, theirs in zip(sets, (decoder.choices, decoder.begun, decoder._deltas.spoken), strict=True):
+        assert ours is theirs
