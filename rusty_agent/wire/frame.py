@@ -28,10 +28,11 @@ class Frame:
         kind: Likewise.
         lead: The bytes before the text of an event with such a chunk.
         trail: The bytes after it.
+        span: Where the text stands between the two.
         least_of_two: What is shorter than this is one event; 0 where more than a plain text stands between.
     """
 
-    __slots__ = ("_after", "_before", "_padding", "kind", "lead", "least_of_two", "trail")
+    __slots__ = ("_after", "_before", "_padding", "kind", "lead", "least_of_two", "span", "trail")
 
     def __init__(self, before: bytes, after: bytes, padding: bytes = b"", kind: type = str) -> None:
         self._before = before
@@ -39,6 +40,7 @@ class Frame:
         self._padding = padding
         self.kind = kind
         self.lead, self.trail = b"data: " + before, after + b"\n\n"
+        self.span = slice(len(self.lead), -len(self.trail))
         self.least_of_two = 2 * len(self.lead + self.trail) if kind is str and not padding else 0
 
     def texts(self, chunks: list[bytes], start: int = 0) -> list[str]:

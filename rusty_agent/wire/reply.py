@@ -17,7 +17,7 @@ from .chunks import ChunkDecoder
 from .codec import ends_within, loads_answer, loads_strict
 from .delta import MEDIA_KEYS, Delta
 from .document import is_bare, is_page, is_piece, is_whole, unreadable
-from .frame import NO_FRAME
+from .frame import NO_FRAME, Frame
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
 from .words import as_it_is, excerpt
@@ -62,29 +62,26 @@ class ReplyDecoder:
         self._chunks = ChunkDecoder(self._expected)
         self._head = b""  # what arrived before it was clear what this is
         self._sse: SSEDecoder | None = None
-        self._hasty = False  # whether what follows may be events that differ from the last in their text only
-        self._lead, self._trail, self._least_of_two = NO_FRAME.lead, NO_FRAME.trail, 0  # of one such, if it is text
-        self._stale = False  # whether these three are to be found out anew
+        # What stands around the text where the next events differ from the last in no more; None: to be found out.
+        self._frame: Frame | None = NO_FRAME
         self._document: bytearray | None = None  # a body that is no event stream
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes, return the deltas that they complete."""
-        if data.startswith(self._lead) and data.endswith(self._trail) and len(data) < self._least_of_two:
+        # Found out only now, or the first text would wait for it, and short answers never need it.
+        frame = self._frame or self._find_frame()
+        if data.startswith(frame.lead) and data.endswith(frame.trail) and len(data) < frame.least_of_two:
             # As tokens come, and written out: calls would take it from 7,200 instructions to 8,700.
             try:
-                text = loads_strict(data[len(self._lead) : -len(self._trail)])
+                text = loads_strict(data[frame.span])
             except ValueError:
                 text = None
             if type(text) is str and text and not self.ended:
                 self._chunks.follow()
                 self.assembler.write(text)
                 return [text]
-        if self._stale:  # only now, or the first text would wait for it, and short answers never need it
-            self._hasten()
-            return self.feed(data)
-        if self._hasty and data[:6] == b"data: " and data[-2:] == b"\n\n" and len(data) <= self._cap and not self.ended:
-            return self._feed_several(data)
-        return self._feed(data)
+        whole = frame is not NO_FRAME and data[:6] == b"data: " and data[-2:] == b"\n\n" and len(data) <= self._cap
+        return self._feed_several(data) if whole and not self.ended else self._feed(data)
 
     def _feed_several(self, data: bytes) -> list[Delta]:
         """Take events that may differ from the last in their text only."""
@@ -96,14 +93,12 @@ class ReplyDecoder:
             deltas += self._feed(b"data: " + b"\n\ndata: ".join(chunks[known:]) + b"\n\n" if known else data)
         return deltas
 
-    def _hasten(self) -> None:
+    def _find_frame(self) -> Frame:
         """See whether what follows may be events that differ from the last in their text only, and how to know one."""
-        self._stale = False
-        frame = self._chunks.frame
-        if self._sse is not None and self._sse.idle and frame is not NO_FRAME:
-            self._hasty = True
-            self._lead, self._trail = frame.lead, frame.trail
-            self._least_of_two = min(frame.least_of_two, self._cap + 1)
+        idle = self._sse is not None and self._sse.idle
+        frame = self._chunks.frame if idle else NO_FRAME
+        self._frame = frame if frame.least_of_two <= self._cap else NO_FRAME
+        return self._frame
 
     def _feed(self, data: bytes) -> list[Delta]:
         out: list[Delta] = []
@@ -112,7 +107,7 @@ class ReplyDecoder:
         if self._sse is None and self._document is None:
             data = self._sniff(data)
         if self._sse is not None:
-            self._hasty, self._least_of_two, self._stale = False, 0, self._thinking is None
+            self._frame = None if self._thinking is None else NO_FRAME
             self._decode(self._sse.feed(data), out)
             if self._sse.error is not None and not self.ended:
                 self._fail(self._sse.error, out)
