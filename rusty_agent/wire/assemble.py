@@ -16,6 +16,8 @@ from .delta import Delta
 
 __all__ = ["Assembler"]
 
+_PIECES = (ReasoningDelta, RefusalDelta, ToolCallDelta)  # made once: `|` makes a type each time it is asked for
+
 
 class _Call:
     __slots__ = ("arguments", "extra", "id", "name")
@@ -73,7 +75,7 @@ class Assembler:
                 write(delta)
             elif isinstance(delta, UsageUpdate):
                 self.usage = delta.usage
-            elif isinstance(delta, ReasoningDelta | RefusalDelta | ToolCallDelta) and delta.index == 0:
+            elif isinstance(delta, _PIECES) and delta.index == 0:
                 if self._more is None:
                     self._more = _More()
                 self._more.add(delta)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ResponseError, RustyAgentError
-from ..types import RawChunk, TextDelta, Usage, UsageUpdate
+from ..types import RawChunk, TextDelta, UsageUpdate
 from . import failure
 from .codec import index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
@@ -45,6 +45,7 @@ class ChunkDecoder:
             (foundry-local#144), or begins at 1 (older TGI), means nothing.
 
     Attributes:
+        deltas: Decodes what stands within a choice.
         meta: The chunks' fields that are no content (`id`, `model`, …), last non-empty value each.
         done: `[DONE]` was seen.
         error: The error that ended the answer, once there is one: an error object, or data that is not JSON.
@@ -74,8 +75,8 @@ class ChunkDecoder:
         self.news = False
         self.strange: dict[str, Any] | None = None
         self._failed = ""  # the finish reason that says that a choice is not whole
-        self._deltas = DeltaDecoder()
-        self._held = self._deltas.held  # the same dict: each chunk asks for it
+        self.deltas = DeltaDecoder()
+        self._held = self.deltas.held  # the same dict: each chunk asks for it
         # Of the last chunk that was decoded in full, if it was plain; None: not made yet of this sample.
         self._frame: Frame | None = NO_FRAME
         self._sample = (b"", "", "")
@@ -153,7 +154,7 @@ class ChunkDecoder:
             out.append(text if key == "content" else KINDS[key](text))
             self.begun.add(0)
             if key == "content":
-                self._deltas.spoken.add(0)
+                self.deltas.spoken.add(0)
             if self.reasons:
                 self._resume(0)
             if usage is None:
@@ -163,30 +164,24 @@ class ChunkDecoder:
         if usage is not None:
             out.append(UsageUpdate(usage))
 
-    def decode_plain_document(self, document: Any) -> tuple[str, Usage | None] | None:
-        """The text and the usage of a whole answer that is one choice of text and nothing else.
+    def decode_document(self, document: Any, data: bytes, out: list[Delta]) -> None:
+        """Decode a whole answer that is parsed already; arguments as those of `decode_value`.
 
-        Such are nearly all; decoding them like a chunk would give the same, for six times the 1.5 µs.
-
-        Returns:
-            None of any other answer, with nothing done.
+        Nearly all are one choice of text and nothing else; decoded like a chunk they would take six times as long.
         """
         plain = plain_answer(document)
         if plain is None:
-            return None
-        text, self.reasons[0] = plain
-        self.choices.add(0)
-        self.meta = document
-        return text, find_usage(document)
-
-    def decode_document(self, document: Any, data: bytes, out: list[Delta]) -> None:
-        """Decode a whole answer that is parsed already; arguments as those of `decode_value`."""
-        self._deltas.whole = True
-        self.decode_value(document, data, out)
-
-    def flush(self, out: list[Delta]) -> None:
-        """The answer has ended: hand out what waited for its other half."""
-        self._deltas.flush(out)
+            self.deltas.whole = True
+            self.decode_value(document, data, out)
+        else:
+            text, self.reasons[0] = plain
+            self.choices.add(0)
+            out.append(text)
+            usage = find_usage(document)
+            if usage is not None:
+                out.append(UsageUpdate(usage))
+        if isinstance(document, dict):
+            self.meta = document
 
     def _decode_odd(self, data: bytes, out: list[Delta]) -> None:
         """Data that is not strict JSON: the end mark, a comment in the wrong place, an escape of half a character."""
@@ -293,15 +288,15 @@ class ChunkDecoder:
         unknown = has_news(choice, _CHOICE_KEYS)
         delta, message, text = choice.get("delta"), choice.get("message"), choice.get("text")
         if delta:
-            unknown |= self._deltas.decode(delta, index, out)
+            unknown |= self.deltas.decode(delta, index, out)
         if len(out) > before or len(self._held) > held:
             self.begun.add(index)
         elif message and delta is None and index not in self.begun:
-            unknown |= self._deltas.decode(message, index, out)
+            unknown |= self.deltas.decode(message, index, out)
         elif message or (text and delta is not None):
-            unknown |= self._deltas.summary(message or text, index, out, begun=index in self.begun)
+            unknown |= self.deltas.summary(message or text, index, out, begun=index in self.begun)
         else:  # the older completions API
-            unknown |= self._deltas.emit(TextDelta, text, index, out)
+            unknown |= self.deltas.emit(TextDelta, text, index, out)
         if len(out) > before and self.reasons:
             self._resume(index)
         reason = choice.get("finish_reason")

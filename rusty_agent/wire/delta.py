@@ -131,4 +131,4 @@ class DeltaDecoder:
 
 def has_news(value: dict[str, Any], known: frozenset[str]) -> bool:
     """Whether a field that is not known holds anything."""
-    return not value.keys() <= known and any(value[key] for key in value.keys() - known)
+    return not value.keys() <= known and any(map(value.get, value.keys() - known))

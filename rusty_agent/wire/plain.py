@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from ..types import ReasoningDelta, Usage
+from .delta import has_news
 from .parts import REASONING_TEXTS
 from .usage import parse_usage
 
@@ -42,8 +43,8 @@ PlainChunk: TypeAlias = tuple[str, str, str | None, Usage | None, dict[str, Any]
 
 _ODD_REASONS = FAILURES | NO_REASONS
 _DOCUMENT_KEYS = META_KEYS | {"choices", "usage"}
-_CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "native_finish_reason", "logprobs"})
-_MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
+_CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "native_finish_reason"})
+_MESSAGE_KEYS = frozenset({"role", "content"})
 
 
 def plain_chunk(chunk: Any) -> PlainChunk | None:
@@ -81,20 +82,18 @@ def plain_answer(document: Any) -> tuple[str, str] | None:
     """Text and finish reason of a whole answer that is one choice of text and nothing else; None of any other."""
     try:
         (choice,) = document["choices"]
-        message = choice["message"]
+        message, reason = choice["message"], choice["finish_reason"]
         text = message["content"]
-        reason = choice["finish_reason"]
         plain = (
             type(text) is str
             and text
             and type(reason) is str
             and reason
             and reason not in _ODD_REASONS
-            and message.keys() <= _MESSAGE_KEYS
-            and not (message.get("refusal") or message.get("annotations"))
-            and choice.keys() <= _CHOICE_KEYS
-            and not (choice.get("index") or choice.get("logprobs"))
-            and document.keys() <= _DOCUMENT_KEYS
+            and not choice.get("index")
+            and not has_news(message, _MESSAGE_KEYS)
+            and not has_news(choice, _CHOICE_KEYS)
+            and not has_news(document, _DOCUMENT_KEYS)
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

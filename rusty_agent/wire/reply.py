@@ -32,6 +32,7 @@ DOUBTFUL_TAIL_SECONDS = 120.0
 these itself and goes on with what its model says then (`MCPStreamingIterator`)."""
 
 _CALLS = frozenset({"tool_calls", "function_call"})
+_NO_CONTENT = (UsageUpdate, Finish)
 
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
@@ -247,19 +248,12 @@ class ReplyDecoder:
             self._fail(unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
             return self._deliver(out)
         chunks = self._chunks
-        if self._thinking is None and (plain := chunks.decode_plain_document(value)) is not None:
-            text, usage = plain
-            self.assembler.write(text)
-            self.assembler.usage = usage
-            self.ended = self.has_content = True
-            finish = Finish(chunks.reasons[0])
-            return [text, finish] if usage is None else [text, UsageUpdate(usage), finish]
         chunks.decode_document(value, body, out)
-        if isinstance(value, dict):
-            chunks.meta = value
         if chunks.error is not None:
             self._fail(chunks.error, out)
-        elif not chunks.reasons and is_piece(value):
+        elif chunks.reasons:
+            self._end(out)
+        elif is_piece(value):
             self._fail(self._cut(), out)
         elif not chunks.choices or is_bare(value):
             what = "no message" if chunks.choices else "no choices"
@@ -281,7 +275,7 @@ class ReplyDecoder:
         return len(chunks.reasons) - len(chunks.resumed) >= max(len(chunks.choices), self._expected)
 
     def _end(self, out: list[Delta]) -> None:
-        self._chunks.flush(out)
+        self._chunks.deltas.flush(out)
         self.ended = True
         reasons, choices = self._chunks.reasons, self._chunks.choices
         if len(choices) > 1 or 0 not in choices:
@@ -289,7 +283,7 @@ class ReplyDecoder:
         out.append(Finish(reasons.get(0)))
 
     def _fail(self, error: RustyAgentError, out: list[Delta]) -> None:
-        self._chunks.flush(out)
+        self._chunks.deltas.flush(out)
         self.ended = True
         self.error = error
 
@@ -336,7 +330,7 @@ def has_content(deltas: list[Delta]) -> bool:
 
 def _is_content(delta: Delta) -> bool:
     if not isinstance(delta, RawChunk):
-        return not isinstance(delta, UsageUpdate | Finish)
+        return not isinstance(delta, _NO_CONTENT)
     try:
         choice = delta.data["choices"][0]
         return any(map((choice.get("delta") or choice["message"]).get, MEDIA_KEYS))

@@ -17,7 +17,7 @@ def decode(*chunks: Data, expected: int = 1) -> tuple[list[Delta], ChunkDecoder]
     out: list[Delta] = []
     for item in chunks:
         decoder.decode_all([item if isinstance(item, bytes) else json.dumps(item).encode()], out)
-    decoder.flush(out)
+    decoder.deltas.flush(out)
     return out, decoder
 
 

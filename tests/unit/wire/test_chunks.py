@@ -416,9 +416,9 @@ def test_named_events_are_chunks_too() -> None:
 def test_many_choices_share_one_set() -> None:
     """A set that is made anew for each choice would take minutes for the answer that a broken endpoint can send."""
     decoder = ChunkDecoder(9)
-    sets = decoder.choices, decoder.begun, decoder._deltas.spoken
+    sets = decoder.choices, decoder.begun, decoder.deltas.spoken
     for index in range(9):
         decoder.decode(json.dumps(chunk("a" if index % 2 else "\ud83d", index=index)).encode(), [])
     assert sets == (set(range(9)),) * 3
-    for ours, theirs in zip(sets, (decoder.choices, decoder.begun, decoder._deltas.spoken), strict=True):
+    for ours, theirs in zip(sets, (decoder.choices, decoder.begun, decoder.deltas.spoken), strict=True):
         assert ours is theirs

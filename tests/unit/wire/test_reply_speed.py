@@ -9,6 +9,7 @@ import pytest
 from rusty_agent.types import Finish
 from rusty_agent.wire.chunks import Delta
 from rusty_agent.wire.frame import frame_of
+from rusty_agent.wire.plain import plain_answer
 from rusty_agent.wire.reply import ReplyDecoder
 from tests.replies import chunk, replay, sse
 
@@ -73,3 +74,14 @@ def test_arrivals_that_only_look_like_texts(odd: str) -> None:
     plain, other = event % b'"a"', event % odd.encode()
     for arrivals in ([plain, other], [plain, plain + other], [plain, other + plain], [plain, plain + other + plain]):
         assert replay(arrivals) == replay([b"".join(arrivals)])
+
+
+def test_an_answer_that_names_all_there_is_not_is_plain() -> None:
+    """As vLLM's do."""
+    message: dict[str, Any] = {"role": "assistant", "content": "Hi", "tool_calls": [], "reasoning": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop", "stop_reason": None}
+    assert plain_answer({"choices": [choice], "prompt_logprobs": None}) == ("Hi", "stop")
+    for said in ({**message, "tool_calls": [1]}, {**message, "reasoning": "hm"}):
+        assert plain_answer({"choices": [{**choice, "message": said}]}) is None
+    for other in ({**choice, "index": 1}, {**choice, "stop_reason": 7}):
+        assert plain_answer({"choices": [other]}) is None
