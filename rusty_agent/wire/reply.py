@@ -72,7 +72,7 @@ class ReplyDecoder:
         # Found out only now, or the first text would wait for it, and short answers never need it.
         frame = self._frame or self._find_frame()
         if data.startswith(frame.lead) and data.endswith(frame.trail) and len(data) < frame.least_of_two:
-            # As tokens come, and written out: calls would take it from 7,200 instructions to 8,700.
+            # As tokens come, and written out: calls would add 1,500 instructions to 6,900.
             try:
                 text = loads_strict(data[frame.span])
             except ValueError:
