@@ -157,6 +157,7 @@ TRUNCATION: Sequence[Fault] = (
         streamed=False,
         attempts=3,
     ),
+    Fault("A stream ends within its first word, but ends properly", sse(b"dat"), CUT, attempts=3),
     Fault("An empty answer to a stream request", sse(), CUT, says="empty", attempts=3),
     Fault("An empty answer to a plain request", body(b""), CUT, says="empty", streamed=False, attempts=3),
 )
