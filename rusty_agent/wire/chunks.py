@@ -164,10 +164,13 @@ class ChunkDecoder:
         if usage is not None:
             out.append(UsageUpdate(usage))
 
-    def decode_document(self, document: Any, data: bytes, out: list[Delta]) -> None:
+    def decode_document(self, document: Any, data: bytes, out: list[Delta]) -> bool:
         """Decode a whole answer that is parsed already; arguments as those of `decode_value`.
 
         Nearly all are one choice of text and nothing else; decoded like a chunk they would take six times as long.
+
+        Returns:
+            Whether it was one of these: then it is whole.
         """
         plain = plain_answer(document)
         if plain is None:
@@ -182,6 +185,7 @@ class ChunkDecoder:
                 out.append(UsageUpdate(usage))
         if isinstance(document, dict):
             self.meta = document
+        return plain is not None
 
     def _decode_odd(self, data: bytes, out: list[Delta]) -> None:
         """Data that is not strict JSON: the end mark, a comment in the wrong place, an escape of half a character."""

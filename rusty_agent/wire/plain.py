@@ -43,8 +43,8 @@ PlainChunk: TypeAlias = tuple[str, str, str | None, Usage | None, dict[str, Any]
 
 _ODD_REASONS = FAILURES | NO_REASONS
 _DOCUMENT_KEYS = META_KEYS | {"choices", "usage"}
-_CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "native_finish_reason"})
-_MESSAGE_KEYS = frozenset({"role", "content"})
+_CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "native_finish_reason", "logprobs"})
+_MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
 
 
 def plain_chunk(chunk: Any) -> PlainChunk | None:
@@ -90,7 +90,8 @@ def plain_answer(document: Any) -> tuple[str, str] | None:
             and type(reason) is str
             and reason
             and reason not in _ODD_REASONS
-            and not choice.get("index")
+            and not (choice.get("index") or choice.get("logprobs"))
+            and not (message.get("refusal") or message.get("annotations"))
             and not has_news(message, _MESSAGE_KEYS)
             and not has_news(choice, _CHOICE_KEYS)
             and not has_news(document, _DOCUMENT_KEYS)

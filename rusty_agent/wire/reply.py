@@ -248,7 +248,11 @@ class ReplyDecoder:
             self._fail(unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
             return self._deliver(out)
         chunks = self._chunks
-        chunks.decode_document(value, body, out)
+        if chunks.decode_document(value, body, out) and self._thinking is None:
+            self.assembler.add(out)
+            out.append(Finish(chunks.reasons[0]))  # written out: `_end` and `_deliver` would take 8,000 instructions
+            self.ended = self.has_content = True
+            return out
         if chunks.error is not None:
             self._fail(chunks.error, out)
         elif chunks.reasons:
