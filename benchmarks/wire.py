@@ -19,6 +19,8 @@ from .server import CHUNKS, FIRST, LAST
 
 COUNT = 2000
 SIZES = {"one chunk a piece": None, "1,400 bytes a piece": 1400, "64 KiB a piece": 65536}
+CALL = "one chunk a piece, of a tool call's arguments"
+LABELS = (*SIZES, CALL)
 
 
 def _events() -> list[bytes]:
@@ -26,9 +28,17 @@ def _events() -> list[bytes]:
     return [re.sub(rb"(^|\r\n)[0-9a-f]+\r\n", b"", piece).removesuffix(b"\r\n") for piece in framed]
 
 
-def pieces(size: int | None) -> list[bytes]:
+def _of_a_call(event: bytes) -> bytes:
+    """The same event, but that its text is a piece of a tool call's arguments."""
+    piece = rb'"delta":{"tool_calls":[{"index":0,"function":{"arguments":\1}}]}'
+    return re.sub(rb'"delta":\{"content":("(?:[^"\\]|\\.)*")\}', piece, event)
+
+
+def pieces(label: str) -> list[bytes]:
     """The stream, cut up."""
-    events = _events()
+    events, size = _events(), SIZES.get(label)
+    if label == CALL:
+        return list(map(_of_a_call, events))
     if size is None:
         return events
     whole = b"".join(events)
@@ -36,7 +46,7 @@ def pieces(size: int | None) -> list[bytes]:
 
 
 def decode(given: list[bytes]) -> str:
-    """The text in it."""
+    """The text in it, or the arguments."""
     from rusty_agent.wire.reply import ReplyDecoder
 
     decoder = ReplyDecoder()
@@ -44,7 +54,7 @@ def decode(given: list[bytes]) -> str:
         decoder.feed(piece)
     assert decoder.ended
     assert decoder.error is None
-    return decoder.assembler.text
+    return decoder.assembler.text or decoder.assembler.tool_calls[0].arguments
 
 
 def by_hand(given: list[bytes]) -> str:
@@ -58,9 +68,12 @@ def by_hand(given: list[bytes]) -> str:
         for event in events:
             if event == b"data: [DONE]":
                 break
-            content = orjson.loads(event[6:])["choices"][0]["delta"].get("content")
+            delta = orjson.loads(event[6:])["choices"][0]["delta"]
+            content = delta.get("content")
             if content:
                 parts.append(content)
+            elif calls := delta.get("tool_calls"):
+                parts.append(calls[0]["function"]["arguments"])
     return "".join(parts)
 
 
@@ -71,8 +84,8 @@ def measure(rounds: int, quick: bool) -> list[dict[str, Any]]:
     """A result for each size and way; in a hurry without counting, which takes half a minute."""
     results = []
     counted = {} if quick else count_all()
-    for label, size in SIZES.items():
-        given = pieces(size)
+    for label in LABELS:
+        given = pieces(label)
         total = sum(map(len, given))
         assert len({way(given) for way in WAYS.values()}) == 1
         rows: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
@@ -92,7 +105,7 @@ def measure(rounds: int, quick: bool) -> list[dict[str, Any]]:
 
 def count_all() -> dict[tuple[str, str], float | None]:
     """Instructions per chunk of each way and size. Counting takes long, and minds no company: so many at once."""
-    both = list(product(WAYS, SIZES))
+    both = list(product(WAYS, LABELS))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(both, pool.map(lambda way: instructions(*way), both), strict=True))
 
@@ -105,7 +118,7 @@ def instructions(way: str, label: str) -> float | None:
 
 
 if __name__ == "__main__":
-    stream = pieces(SIZES[sys.argv[2]])
+    stream = pieces(sys.argv[2])
     decode(stream)
     for _ in range(int(sys.argv[3])):
         WAYS[sys.argv[1]](stream)

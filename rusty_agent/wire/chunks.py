@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ResponseError, RustyAgentError
-from ..types import RawChunk, TextDelta, UsageUpdate
+from ..types import RawChunk, TextDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .codec import index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
-from .frame import NO_FRAME, Frame, frame_of
+from .frame import NO_FRAME, Frame, Kind, frame_of
 from .plain import FAILURES, KINDS, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import Event, bared
 from .usage import find_usage
@@ -79,7 +79,7 @@ class ChunkDecoder:
         self._held = self.deltas.held  # the same dict: each chunk asks for it
         # Of the last chunk that was decoded in full, if it was plain; None: not made yet of this sample.
         self._frame: Frame | None = NO_FRAME
-        self._sample = (b"", "", "")
+        self._sample: tuple[bytes, str, str, Kind] = (b"", "", "", str)
         self._lessons = _LESSONS
 
     def decode_all(self, events: list[bytes], out: list[Delta]) -> None:
@@ -126,9 +126,8 @@ class ChunkDecoder:
 
     def _make_frame(self) -> Frame:
         """Learn what stands around the text of a plain chunk; give up on a server whose chunks differ in more."""
-        data, text, key = self._sample
         self._lessons -= 1
-        self._frame = frame_of(data, text, key, KINDS[key]) if self._lessons > 0 else NO_FRAME
+        self._frame = frame_of(*self._sample) if self._lessons > 0 else NO_FRAME
         return self._frame
 
     def decode(self, data: bytes, out: list[Delta]) -> None:
@@ -158,7 +157,7 @@ class ChunkDecoder:
             if self.reasons:
                 self._resume(0)
             if usage is None:
-                self._frame, self._sample = None, (data, text, key)
+                self._frame, self._sample = None, (data, text, key, KINDS[key])
         elif reason is not None:
             self._finish(0, reason, alone=True)
         if usage is not None:
@@ -224,12 +223,22 @@ class ChunkDecoder:
         if isinstance(data, Event) and data.type == "error":
             self.error = failure.in_band(chunk)
         elif isinstance(chunk, dict):
+            before = len(out)
             try:
                 self._decode_chunk(chunk, out, loose, small=len(data) <= _MAX_META_BYTES)
+                if len(out) == before + 1:
+                    self._sample_call(data, out[before])
             except ResponseError as error:
                 self.error = error
         elif chunk is not None:
             self._refuse(data, "no JSON object")
+
+    def _sample_call(self, data: bytes, piece: Delta) -> None:
+        """Arguments of a call come in chunks that differ in no more, too: these take 2.6 µs where decoding takes 29."""
+        if not isinstance(piece, ToolCallDelta) or piece.id or piece.name or piece.extra or not piece.arguments:
+            return
+        if type(data) is bytes and not self.reasons and self.error is None:
+            self._frame, self._sample = None, (data, piece.arguments, "arguments", self.deltas.more_of(piece))
 
     def _refuse(self, data: bytes, what: str) -> None:
         self.junk = True

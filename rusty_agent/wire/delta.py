@@ -6,10 +6,10 @@ how a choice ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from ..types import RefusalDelta, StreamEvent, TextDelta
+from ..types import RefusalDelta, StreamEvent, TextDelta, ToolCallDelta
 from .codec import join_surrogates
 from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
 from .tools import ToolCallTracker
@@ -71,6 +71,10 @@ class DeltaDecoder:
                 else:
                     unknown |= bool(raw) and not isinstance(raw, dict)
         return unknown
+
+    def more_of(self, piece: ToolCallDelta) -> Callable[[str], Delta]:
+        """See `ToolCallTracker`."""
+        return self._tools[piece.index].more_of(piece)
 
     def summary(self, message: Any, index: int, out: list[Delta], *, begun: bool) -> bool:
         """Decode a message that tells all that has come so far, and perhaps more: what is new of it counts.

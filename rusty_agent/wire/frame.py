@@ -6,10 +6,17 @@ chunk that differs in more, which takes the long way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ..types import TextDelta
 from .codec import dumps, loads_strict
+from .delta import Delta
 from .plain import PADDING_KEYS
 
-__all__ = ["NO_FRAME", "Frame", "frame_of"]
+__all__ = ["NO_FRAME", "Frame", "Kind", "frame_of"]
+
+Kind: TypeAlias = Callable[[str], Delta]
 
 _PADDED = tuple(b',"%b":"' % key.encode() for key in PADDING_KEYS)
 _AT_ONCE = 64  # chunks: where one in a few differs in more, those after it must not be copied again each time
@@ -22,26 +29,26 @@ class Frame:
         before: The bytes before the text.
         after: The bytes at the end.
         padding: Where chunks are padded, the bytes between their text and the padding; else `b""`.
-        kind: What the text becomes: `str` is itself, else the class of its delta.
+        kind: What makes a delta of the text: `str` leaves it as it is.
 
     Attributes:
         kind: Likewise.
         lead: The bytes before the text of an event with such a chunk.
         trail: The bytes after it.
         span: Where the text stands between the two.
-        least_of_two: What is shorter than this is one event; 0 where more than a plain text stands between.
+        least_of_two: What is shorter than this is one event; 0 where more than a text stands between.
     """
 
     __slots__ = ("_after", "_before", "_padding", "kind", "lead", "least_of_two", "span", "trail")
 
-    def __init__(self, before: bytes, after: bytes, padding: bytes = b"", kind: type = str) -> None:
+    def __init__(self, before: bytes, after: bytes, padding: bytes = b"", kind: Kind = str) -> None:
         self._before = before
         self._after = after
         self._padding = padding
         self.kind = kind
         self.lead, self.trail = b"data: " + before, after + b"\n\n"
         self.span = slice(len(self.lead), -len(self.trail))
-        self.least_of_two = 2 * len(self.lead + self.trail) if kind is str and not padding else 0
+        self.least_of_two = 0 if padding or not before else 2 * len(self.lead + self.trail)
 
     def texts(self, chunks: list[bytes], start: int = 0) -> list[str]:
         """The texts of some chunks from `start` on: at most up to the first that differs in more.
@@ -72,10 +79,10 @@ def _unpadded(string: bytes, mark: bytes) -> bytes:
     return string if found and (padding.isalnum() or not padding) else b""
 
 
-NO_FRAME = Frame(b"", b"", kind=object)  # of which no text is ever asked
+NO_FRAME = Frame(b"", b"", kind=TextDelta)  # of which no text is ever asked
 
 
-def frame_of(data: bytes, text: str, key: str, kind: type = str) -> Frame:
+def frame_of(data: bytes, text: str, key: str, kind: Kind = str) -> Frame:
     """What stands around the text of a plain chunk; `NO_FRAME` where it is not clear which bytes are the text.
 
     Args:

@@ -79,8 +79,12 @@ class ReplyDecoder:
                 text = None
             if type(text) is str and text and not self.ended:
                 self._chunks.follow()
-                self.assembler.write(text)
-                return [text]
+                if frame.kind is str:
+                    self.assembler.write(text)
+                    return [text]
+                deltas = [frame.kind(text)]
+                self.assembler.add(deltas)
+                return deltas
         whole = frame is not NO_FRAME and data[:6] == b"data: " and data[-2:] == b"\n\n" and len(data) <= self._cap
         return self._feed_several(data) if whole and not self.ended else self._feed(data)
 

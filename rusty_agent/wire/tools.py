@@ -8,7 +8,7 @@ call. Never touched: the arguments' JSON, which is whole only at the end of the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import ResponseError
@@ -144,6 +144,11 @@ class ToolCallTracker:
         new_name = call.grow(name) if not (call.name and id_) else ""
         self._note(call, index, id_)
         return ToolCallDelta(call.number, new_id or None, new_name or None, call.add(arguments), choice, extra)
+
+    def more_of(self, piece: ToolCallDelta) -> Callable[[str], ToolCallDelta]:
+        """What makes deltas of further arguments, where a piece of a call holds nothing else."""
+        number, choice, add = piece.call, piece.index, self._calls[piece.call].add
+        return lambda text: ToolCallDelta(number, None, None, add(text), choice)
 
     def flush(self, choice: int) -> Iterator[ToolCallDelta]:
         """The answer has ended: what waited for its other half."""

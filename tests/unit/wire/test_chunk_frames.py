@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from tests.replies import chunk
@@ -71,6 +73,92 @@ def _decoded(*chunks: dict[str, Any]) -> int:
 def test_chunks_that_differ_in_their_text_only_are_decoded_once(delta: dict[str, Any], padded: bool) -> None:
     padding = [{"obfuscation": "x7Zq"[: at % 5]} if padded else {} for at in range(50)]
     assert _decoded(*[{"id": "i", **choice_of(delta=delta), **padding[at]} for at in range(50)]) == 1
+
+
+def call_piece(arguments: Any, **fields: Any) -> dict[str, Any]:
+    """A chunk with a piece of a call's arguments."""
+    return choice_of(delta={"tool_calls": [{"index": 0, "function": {"arguments": arguments}, **fields}]})
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        call_piece("a"),
+        call_piece("a", type="function"),
+        call_piece("a", id=None),
+        call_piece("a", index=None),
+        call_piece("a", index=7),
+        {"choices": [{"index": 2, "delta": {"content": None, "tool_calls": [{"function": {"arguments": "a"}}]}}]},
+        choice_of(delta={"function_call": {"arguments": "a"}}),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("padded", [False, True])
+def test_arguments_that_differ_in_no_more_are_decoded_once(piece: dict[str, Any], padded: bool) -> None:
+    padding = [{"obfuscation": "x7Zq"[: at % 5]} if padded else {} for at in range(50)]
+    assert _decoded(*[{"id": "i", **piece, **padding[at]} for at in range(50)]) == 1
+
+
+class _Long(ChunkDecoder):
+    """Decodes each chunk in full."""
+
+    def decode_framed(self, chunks: list[bytes], out: list[Delta], start: int = 0) -> int:
+        return 0
+
+
+CALLS = st.builds(
+    call_piece,
+    st.sampled_from(
+        ['{"', 'a"', "}", '{"arguments": "x"}', '"arguments"', "é😀", "\ud83d", "\ude00", "", None, {"a": 1}]
+    ),
+    index=st.sampled_from([0, 0, 0, 1, None, "0"]),
+    id=st.sampled_from([None, None, None, "", "null", "one", "two"]),
+    type=st.sampled_from([None, "function"]),
+)
+NAMED = st.builds(
+    lambda name, **fields: choice_of(delta={"tool_calls": [{"function": {"name": name, "arguments": ""}, **fields}]}),
+    st.sampled_from(["look", "find"]),
+    index=st.sampled_from([0, 1, None]),
+    id=st.sampled_from([None, "one", "two"]),
+)
+OTHERS = st.sampled_from(
+    [
+        chunk("a"),
+        chunk("a", reasoning_content="b"),
+        chunk(finish="tool_calls"),
+        {**call_piece("b"), "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}},
+        choice_of(delta={"tool_calls": [{"index": 0, "function": {"arguments": "b"}}]}, finish_reason="tool_calls"),
+        choice_of(delta={"content": "c", "tool_calls": [{"index": 0, "function": {"arguments": "b"}}]}),
+        {"choices": [{"index": 1, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "b"}}]}}]},
+    ]
+)
+
+
+@given(
+    st.lists(st.tuples(st.one_of(CALLS, CALLS, CALLS, NAMED, OTHERS), st.integers(1, 4)), max_size=12),
+    st.booleans(),
+    st.integers(1, 2),
+)
+def test_calls_are_told_as_they_are_where_each_chunk_is_decoded_in_full(
+    told: list[tuple[dict[str, Any], int]], ascii_only: bool, expected: int
+) -> None:
+    events = [
+        json.dumps(item, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+        for item, times in told
+        for _ in range(times)
+    ]
+    decoders = ChunkDecoder(expected), _Long(expected)
+    outs: tuple[list[Delta], list[Delta]] = [], []
+    for decoder, out in zip(decoders, outs, strict=True):
+        for event in events:
+            decoder.decode_all([event], out)
+            if decoder.error is not None:
+                break
+        decoder.deltas.flush(out)
+    framed, full = decoders
+    assert outs[0] == outs[1]
+    assert (framed.meta, framed.reasons, framed.begun) == (full.meta, full.reasons, full.begun)
+    assert (framed.early, framed.resumed, framed.choices) == (full.early, full.resumed, full.choices)
 
 
 @pytest.mark.parametrize("key", ["obfuscation", "p"])

@@ -22,8 +22,7 @@ def test_a_text_between_the_same_bytes() -> None:
 
 def test_an_event_with_more_than_text_between_is_not_known_by_what_stands_around_it() -> None:
     padded = frame_of(PADDED % (b'"a"', b"x7"), "a", "content")
-    thought = frame_of(CHUNK % b'"a"', "a", "content", ReasoningDelta)
-    assert NO_FRAME.least_of_two == padded.least_of_two == thought.least_of_two == 0
+    assert NO_FRAME.least_of_two == padded.least_of_two == 0
 
 
 def test_padding_may_be_of_any_length() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from rusty_agent.types import Finish
+from rusty_agent.errors import ResponseError
+from rusty_agent.types import Finish, ReasoningDelta, ToolCallDelta
 from rusty_agent.wire.chunks import Delta
 from rusty_agent.wire.frame import frame_of
 from rusty_agent.wire.plain import plain_answer
@@ -38,9 +41,34 @@ def test_a_frame_is_made_once_more_texts_come(
     assert len(made) == frames
 
 
+def spoken(text: Any) -> dict[str, Any]:
+    return {"content": text}
+
+
+def thought(text: Any) -> dict[str, Any]:
+    return {"reasoning_content": text}
+
+
+def called(text: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 7])
+@pytest.mark.parametrize(
+    ("delta", "decoded", "field"),
+    [
+        (spoken, str, "text"),
+        (thought, ReasoningDelta, "reasoning"),
+        (called, lambda text: ToolCallDelta(0, arguments=text), "tool_calls"),
+    ],
+    ids=["text", "reasoning", "arguments"],
+)
 def test_of_tokens_that_come_a_few_at_once_nearly_none_goes_the_long_way(
-    at_once: int, monkeypatch: pytest.MonkeyPatch
+    at_once: int,
+    delta: Callable[[str], dict[str, Any]],
+    decoded: Callable[[str], Delta],
+    field: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only the first, from which is learned what they have in common."""
     long_way = 0
@@ -52,28 +80,35 @@ def test_of_tokens_that_come_a_few_at_once_nearly_none_goes_the_long_way(
         return feed(self, data)
 
     def event(word: str) -> bytes:
-        return sse(
-            {"id": "x", "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}, done=False
-        )
+        return sse({"id": "x", "choices": [{"index": 0, "delta": delta(word), "finish_reason": None}]}, done=False)
 
     monkeypatch.setattr(ReplyDecoder, "_feed", counted)
     decoder = ReplyDecoder()
     words = [f"word {number} \N{SNOWMAN}\n" for number in range(49)]
     for start in range(0, 49, at_once):
         arrival = words[start : start + at_once]
-        assert decoder.feed(b"".join(map(event, arrival))) == arrival
-    assert (decoder.assembler.text, long_way) == ("".join(words), 1)
+        assert decoder.feed(b"".join(map(event, arrival))) == list(map(decoded, arrival))
+    told, long_way_before = getattr(decoder.assembler, field), long_way
+    assert (told[0].arguments if field == "tool_calls" else told, long_way_before) == ("".join(words), 1)
     held_back = decoder.feed(b'data: {"id":')  # in the middle of an event nothing is told by its first bytes
     assert decoder.feed(event("a") * at_once) == held_back == []
 
 
-@pytest.mark.parametrize("odd", ["1", '""', "x", '"a","b"', "null"])
-def test_arrivals_that_only_look_like_texts(odd: str) -> None:
+@pytest.mark.parametrize("odd", ["1", '""', "x", '"a","b"', "null", '"\\ud83d"'])
+@pytest.mark.parametrize("delta", [spoken, thought, called])
+def test_arrivals_that_only_look_like_texts(odd: str, delta: Callable[[Any], dict[str, Any]]) -> None:
     """Between the bytes that plain events have in common stands something else than a text."""
-    event = b'data: {"choices":[{"index":0,"delta":{"content":%b}}]}\n\n'
-    plain, other = event % b'"a"', event % odd.encode()
+    event = b'data: {"choices":[{"index":0,"delta":%b}]}\n\n' % json.dumps(delta("?")).encode()
+    plain, other = event.replace(b'"?"', b'"a"'), event.replace(b'"?"', odd.encode())
     for arrivals in ([plain, other], [plain, plain + other], [plain, other + plain], [plain, plain + other + plain]):
         assert replay(arrivals) == replay([b"".join(arrivals)])
+
+
+@pytest.mark.parametrize("body", [b'data: "a"\n\n', b"data: 5\n\n"])
+def test_what_stands_in_no_frame_is_no_text(body: bytes) -> None:
+    decoder = ReplyDecoder()
+    assert decoder.feed(body) == []
+    assert isinstance(decoder.error, ResponseError)
 
 
 def test_an_answer_that_names_all_there_is_not_is_plain() -> None:
