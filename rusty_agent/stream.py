@@ -175,7 +175,7 @@ class AsyncTextStream(Outcome):
         if isinstance(error, RustyAgentError):
             self._error = error
         else:  # cancelled: what arrived is not the whole answer, and reading on must not look like its end
-            self._error = self._given_up()
+            self._whole = False
 
     async def _begin(self) -> list[Delta]:
         call = self._call = self._start()

@@ -408,3 +408,14 @@ def test_a_stream_that_outlives_its_loop_is_forgotten(serve: Serve) -> None:
     held.clear()
     gc.collect()
     assert llm._calls == set()
+
+
+async def test_a_read_that_is_dropped_asks_nothing_of_the_answer(serve: Serve) -> None:
+    """With a loop that was closed under it: the garbage collector may have finished with the text before."""
+    async with provider(serve(STARTED)) as llm:
+        opened = llm.stream_text("hi")
+        await anext(opened)
+        reading = opened.arrival()
+        reading.send(None)
+        opened._decoder.assembler._text.close()
+        reading.close()
