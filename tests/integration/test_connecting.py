@@ -13,8 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, Timeout
-from rusty_agent.testing import FaultServer, Pause, answer, completion
+from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, StreamInterruptedError, Timeout
+from rusty_agent.testing import FaultServer, Pause, Reset, answer, completion
+from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
@@ -72,6 +73,13 @@ def test_a_handshake_that_the_server_ends_says_so(face: Face) -> None:
         with pytest.raises(APIConnectionError, match=f"Cannot connect to 127.0.0.1:{port}: ConnectionResetError"):
             face.generate(face.provider(f"https://127.0.0.1:{port}/v1", retry=RetryPolicy(max_retries=0)))
         leaving.join()
+
+
+def test_a_reset_in_mid_answer_is_told_in_words(face: Face, serve: Serve) -> None:
+    server = serve(answer([*events("a")[:2], Pause(0.05), Reset()], framing="chunked"))
+    error = face.stream(face.provider(server)).failure
+    assert isinstance(error, StreamInterruptedError)
+    assert "header. Connection reset by peer. The stream had not finished" in str(error)
 
 
 def test_a_server_that_does_not_run_refuses_the_connection(face: Face) -> None:
