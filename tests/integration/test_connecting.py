@@ -70,7 +70,7 @@ def test_a_handshake_that_the_server_ends_says_so(face: Face) -> None:
         leaving = threading.Thread(target=leave)
         leaving.start()
         port = listener.getsockname()[1]
-        with pytest.raises(APIConnectionError, match=f"Cannot connect to 127.0.0.1:{port}: ConnectionResetError"):
+        with pytest.raises(APIConnectionError, match=f"Cannot connect to 127.0.0.1:{port}: it closed"):
             face.generate(face.provider(f"https://127.0.0.1:{port}/v1", retry=RetryPolicy(max_retries=0)))
         leaving.join()
 
@@ -146,12 +146,13 @@ async def test_a_proxy_that_refuses_for_good_is_not_asked_again(status: int, att
 @pytest.mark.parametrize(
     ("answered", "said"),
     [
-        (b"", "Cannot connect to .*: Server disconnected"),
+        (b"", "Cannot connect to .*: it closed the connection"),
+        (b"HTTP/1.1 200 Conn", "Cannot connect to .*: it closed the connection"),
         (b"\x05\xff\r\n\r\n", "Cannot connect to .*: Bad status line"),
         (b"HTTP/1.1 200 OK\r\n\r\n", "Cannot connect to .*: "),
         (None, "No connection to .* within 0.2 s"),
     ],
-    ids=["nothing", "no HTTP", "a tunnel that ends", "silence"],
+    ids=["nothing", "half an answer", "no HTTP", "a tunnel that ends", "silence"],
 )
 async def test_a_proxy_that_makes_no_connection_is_named(answered: bytes | None, said: str) -> None:
     left = asyncio.Event()

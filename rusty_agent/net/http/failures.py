@@ -78,7 +78,11 @@ def _said(error: BaseException) -> str:
     """What went wrong, in the words of whoever noticed it first: aiohttp's name the peer once more."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     words = cause.message if isinstance(cause, HttpProcessingError | aiohttp.ClientResponseError) else None
-    if isinstance(cause, OSError):
+    if isinstance(cause, aiohttp.ServerDisconnectedError) or (
+        isinstance(cause, ConnectionResetError) and not cause.args
+    ):
+        words = "it closed the connection"  # where there is half an answer, that is all that aiohttp says
+    elif isinstance(cause, OSError):
         words = cause.strerror
         if words and words.startswith("Connect call failed") and os.name == "posix":  # it names the peer, not why
             words = os.strerror(cause.errno or 0)
