@@ -85,7 +85,6 @@ class _Protocol(ResponseHandler):
     _was_paused = False
     _in_body = False
     _begun = b""  # what has arrived of an answer while its body has not begun, or is whole already
-    _arriving = b""  # what the parser is looking at
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -97,21 +96,19 @@ class _Protocol(ResponseHandler):
         if self.idle and data:  # resuming to read hands over nothing
             self.close()
             return
-        self._arriving = data
-        ResponseHandler.data_received(self, data)  # `super()` takes twice as long, and this runs for each segment
-        self._arriving = b""
-        if self.idle:
-            if self._buffer or self._tail:  # it held the end of an answer, and more
-                self.close()
-        elif not self._in_body:
+        if self._in_body:
+            ResponseHandler.data_received(self, data)  # `super()` takes twice as long, and this runs for each segment
+        else:
+            self._begun = self._begun + data if len(self._begun) < _MOST_BEGUN else b""
+            ResponseHandler.data_received(self, data)
             if not self._bodiless():
-                self._in_body = True
-            elif len(self._begun) < _MOST_BEGUN:
-                self._begun += data
+                self._in_body, self._begun = True, b""
+        if self.idle and (self._buffer or self._tail):  # it held the end of an answer, and more
+            self.close()
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        begun, self._arriving = self._begun + self._arriving if self._arriving else b"", b""
-        if _HEAD_END in begun and isinstance(exc, HttpProcessingError) and not self._buffer and self._bodiless():
+        begun, self._begun = self._begun, b""
+        if _HEAD_END in begun and isinstance(exc, HttpProcessingError) and not (self._in_body or self._buffer):
             self.set_response_params(**PARSING)
             transport, self.transport = self.transport, None  # closed already: asyncio's for TLS breaks if it is twice
             try:
