@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -17,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from .thread import LoopThread, loop_thread
 
-__all__ = ["Crossing", "Handover", "run"]
+__all__ = ["Crossing", "Handover", "read_alone", "run"]
 
 T = TypeVar("T")
 
@@ -181,6 +182,37 @@ class Handover(Generic[T]):
             with suppress(RuntimeError):
                 self._thread.loop.call_soon_threadsafe(self._room.set)
         return item, error
+
+
+def read_alone(
+    what: str, thread: LoopThread, reading: threading.Lock, read: Callable[[], T], lose: Callable[[], object]
+) -> T:
+    """Read from a stream or a run, unless another thread does. Whoever may not read at all disturbs nobody.
+
+    Args:
+        what: What is read.
+        thread: Where it comes from.
+        reading: Held while somebody reads.
+        read: Reads.
+        lose: Called when what was read may be lost, as by Ctrl-C.
+
+    Raises:
+        RuntimeError: This is another process, or a thread that may not read.
+        BaseException: What reading raises.
+    """
+    if thread.process != os.getpid():
+        raise RuntimeError(f"This {what} was begun in the parent process: begin another one in this one")
+    thread.refuse_own_thread()
+    try:
+        if reading.acquire(blocking=False):
+            try:
+                return read()
+            finally:
+                reading.release()
+    except BaseException:  # also as it is taken: then the lock stays held
+        lose()
+        raise
+    raise RuntimeError(f"The {what} is being read by another thread: only one may read at a time")
 
 
 def _get(queue: SimpleQueue[T], thread: LoopThread) -> T:

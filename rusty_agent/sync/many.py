@@ -11,7 +11,6 @@ takes them meanwhile.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
@@ -24,7 +23,7 @@ from ..many import CUT_SHORT, RunItems
 from ..parameters import Concurrency, Inputs, RunParameters, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
-from .bridge import Crossing, Handover, run
+from .bridge import Crossing, Handover, read_alone, run
 from .thread import LoopThread, loop_thread
 
 __all__ = ["ManyPrompts"]
@@ -232,17 +231,7 @@ class _Items(RunItems, Generator[MapItem, None, None]):
         if self._cut:
             raise RuntimeError(CUT_SHORT)
         thread = self._thread or loop_thread()
-        thread.refuse_own_thread()
-        if thread.process != os.getpid():
-            raise RuntimeError("This run was begun in the parent process: begin another one in this one")
-        try:
-            if taken := self._reading.acquire(blocking=False):
-                item = self._read(thread)
-        except BaseException:  # an item may be lost, as by Ctrl-C, and the lock stay held
-            self.close()
-            raise
-        if not taken:
-            raise RuntimeError("The run is being read by another thread: only one may read at a time")
+        item = read_alone("run", thread, self._reading, partial(self._read, thread), self.close)
         if item is None:
             self._ended = True
             raise StopIteration
@@ -262,14 +251,6 @@ class _Items(RunItems, Generator[MapItem, None, None]):
     def __del__(self) -> None:
         self.close()
 
-    def _read(self, thread: LoopThread) -> MapItem | None:
-        try:
-            if self._crossing is None:
-                self._begin(thread)
-            return self._wait(thread.loop)
-        finally:
-            self._reading.release()
-
     def _begin(self, thread: LoopThread) -> None:
         handover: Handover[MapItem | _Prompts] = Handover(thread, _HIGH_WATER, _LOW_WATER)
         source = self._source
@@ -281,7 +262,9 @@ class _Items(RunItems, Generator[MapItem, None, None]):
         if self._cut:  # in this moment: `close` has seen nothing to cancel
             raise RuntimeError(CUT_SHORT)
 
-    def _wait(self, loop: asyncio.AbstractEventLoop) -> MapItem | None:
+    def _read(self, thread: LoopThread) -> MapItem | None:
+        if self._crossing is None:
+            self._begin(thread)
         while True:
             arrival, error = self._handover.get()
             if self._cut:  # meanwhile, by another thread or in a signal handler
@@ -290,7 +273,7 @@ class _Items(RunItems, Generator[MapItem, None, None]):
                 raise error
             if not isinstance(arrival, _Prompts):
                 return arrival
-            arrival.take(loop)
+            arrival.take(thread.loop)
 
 
 async def _pump(items: AsyncGenerator[MapItem, None], handover: Handover[MapItem | _Prompts]) -> None:

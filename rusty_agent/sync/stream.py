@@ -7,7 +7,6 @@ over once per arrival. Never touched: everything that the async stream decides.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,7 +18,7 @@ from ..outcome import Outcome, all_was_given
 from ..stream import AsyncTextStream
 from ..types import GenerateResult, StreamEvent, TextDelta
 from ..wire.delta import Delta
-from .bridge import Crossing, Handover
+from .bridge import Crossing, Handover, read_alone
 from .thread import LoopThread
 
 __all__ = ["TextStream"]
@@ -150,42 +149,16 @@ class TextStream(Outcome):
         return f"<{type(self).__name__} {state}, {len(self.partial_text)} characters so far>"
 
     def _arrival(self) -> bool:
-        """Fill the backlog from the next arrival; False at the end of the stream.
-
-        Whoever may not read at all, in another thread or process, disturbs nobody.
-        """
+        """Fill the backlog from the next arrival; False at the end of the stream."""
         if self._error is not None:
             raise self._error.with_traceback(None)  # or each time it is raised would make it longer
         if self._whole:
             return False
         if self._closed:
             raise self._cut()
-        if self._thread.process != os.getpid():
-            raise RuntimeError("This stream was opened in the parent process: open another one in this one")
-        self._thread.refuse_own_thread()
-        try:
-            if self._reading.acquire(blocking=False):
-                try:
-                    return self._fill()
-                finally:
-                    self._reading.release()
-        except BaseException:  # also as it is taken: then the lock stays held
-            self._lose()
-            raise
-        raise RuntimeError("The stream is being read by another thread: only one may read at a time")
+        return read_alone("stream", self._thread, self._reading, self._fill, self._lose)
 
     def _fill(self) -> bool:
-        deltas = self._wait()
-        self._begun = True
-        self._arrived.clear()  # a view may still hold it
-        if deltas is None:
-            self._ended = self._whole = True
-            return False
-        self._backlog = iter(deltas)  # first: an old one, with the new arrival, would look like all was given
-        self._arrived = deltas
-        return True
-
-    def _wait(self) -> list[Delta] | None:
         deltas, error = self._handover.get()
         if isinstance(error, asyncio.CancelledError):  # the pump's
             self.close()
@@ -197,7 +170,14 @@ class TextStream(Outcome):
             raise error
         if self._closed and not self._whole:  # by another thread
             raise self._cut()
-        return deltas
+        self._begun = True
+        self._arrived.clear()  # a view may still hold it
+        if deltas is None:
+            self._ended = self._whole = True
+            return False
+        self._backlog = iter(deltas)  # first: an old one, with the new arrival, would look like all was given
+        self._arrived = deltas
+        return True
 
     def _lose(self) -> None:
         """Close after Ctrl-C, or what a signal handler of the caller's has raised.
