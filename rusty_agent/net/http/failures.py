@@ -23,7 +23,9 @@ __all__ = ["NETWORK_ERRORS", "final_error", "network_error", "salvage"]
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What reading from a `Response` may raise; `network_error` turns it into an error of ours."""
 
-_REPR = r"<\w+: 400, message=['\"](.*?)\.?['\"]>|\w+Error\(\d+, '(.*?)'\)"  # in aiohttp's words; no server sent a 400
+_REPR = (  # in aiohttp's words: a status 400 that no server has sent, an error of the system's, what came over the wire
+    r"<\w+: 400, message=['\"](.*?)\.?['\"]>|\w+Error\(\d+, '(.*?)'\)|b['\"](.*)['\"] \^"
+)
 
 _CHECK_PROXY = "proxy, or the environment if trust_env is set"
 
@@ -87,7 +89,7 @@ def _said(error: BaseException) -> str:
         if words and words.startswith("Connect call failed") and os.name == "posix":  # it names the peer, not why
             words = os.strerror(cause.errno or 0)
     words = words or str(cause) or type(cause).__name__
-    return re.sub(_REPR, r"\1\2", printable(str(words))).rstrip(".")
+    return re.sub(_REPR, r"\1\2\3", printable(str(words))).rstrip(".")
 
 
 def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
