@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
@@ -90,20 +91,14 @@ def _is_address(host: Any) -> bool:
 
 async def _in_a_daemon(work: Callable[[], T]) -> T:
     """Do blocking work in a daemon thread, and wait for it."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(settled: Callable[[], None]) -> None:
-        if not done.done():
-            settled()
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()  # whoever waits no more leaves the thread alone
 
     def run() -> None:
-        with suppress(RuntimeError):  # the loop has been closed meanwhile
-            try:
-                settled = partial(done.set_result, work())
-            except Exception as error:
-                settled = partial(done.set_exception, error)
-            loop.call_soon_threadsafe(settle, settled)
+        try:
+            outcome.set_result(work())
+        except Exception as error:
+            outcome.set_exception(error)
 
     threading.Thread(target=run, name="rusty-agent-lookup", daemon=True).start()
-    return await done
+    return await asyncio.wrap_future(outcome)
