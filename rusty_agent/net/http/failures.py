@@ -24,7 +24,7 @@ NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What reading from a `Response` may raise; `network_error` turns it into an error of ours."""
 
 _REPR = (  # in aiohttp's words: a status 400 that no server has sent, an error of the system's, what came over the wire
-    r"<\w+: 400, message=['\"](.*?)\.?['\"]>|\w+Error\(\d+, '(.*?)'\)|b['\"](.*)['\"] \^"
+    r"<\w+: 400, message=['\"](.*?)\.?['\"]>|\b\w+Error\(\d+, '(.*?)'\)|b['\"](.*)['\"] \^"
 )
 
 _CHECK_PROXY = "proxy, or the environment if trust_env is set"
