@@ -5,8 +5,12 @@ attempts themselves.
 
 Before the first refusal the limit doubles with every round trip (slow start). A refusal cuts it, once per round trip:
 further refusals of attempts that were sent before the cut say nothing new. From then on it climbs by half of the
-distance to where the refusal came from, and beyond that first by one per round trip and then faster (as BIC and CUBIC
-do in TCP): so most of the time is spent close below the true limit, whose changes are found within some round trips.
+distance to what was served then (the mark), stays there for a while, and goes on, first by one per round trip and then
+faster (as BIC and CUBIC do in TCP). Each time that this is refused at about the same place it stays for twice as long:
+else of one at a time, which is all that some bear, half the requests were refused. So most of the time is spent at the
+true limit, and its changes are found within some round trips.
+
+What is refused before anything was answered came in one burst: how many may follow it is left to slow start.
 
 Latency does not steer it: a batching server answers slower under load while it still answers more in all. But a server
 that queues whatever comes never refuses: there it climbs no further once answers take a good part of the time that
@@ -44,6 +48,8 @@ _FADING_OF_CUTS = 0.8
 _MANY_FAIL = 0.15  # of the latest hundred or so: it may be load after all
 _FADING_OF_FAILURES = 0.99
 _MOST_REST = 256.0  # forgotten by eight successes
+_MOST_PATIENCE = 8.0  # then one request of nine is refused where one at once is the limit, and one of 33 where four are
+_NEAR = 1.25  # a refusal as close above the mark as that tells nothing new
 _CONVERGE = 0.85  # refused before the old mark was reached: there is less room than there was, or others want some
 
 
@@ -63,7 +69,10 @@ class AdaptiveLimit:
         self.epoch = 0
         self.rest = 1.0
         self._limit = float(self.limit)  # before it is rounded down
-        self._mark = math.inf  # where the last refusal came
+        self._mark = math.inf  # what was served when the last refusal came
+        self._patience = 1.0  # for how many round trips it stays at the mark
+        self._stays = 0.0  # how many of them are left
+        self._known = False  # whether anything was ever answered
         self._refused = 0  # of the attempts that were sent since the last cut
         self._tried = 1.0  # how many were in flight when they were
         self._lateness = 0.0  # the share that came too late, as a running mean
@@ -82,7 +91,7 @@ class AdaptiveLimit:
     def expect(self, limit: int) -> None:
         """Begin with this many, unless something was refused already."""
         self.ceiling = max(self.ceiling, limit)
-        if self.probing:
+        if not self.epoch:
             self._change(max(self._limit, float(limit)))
 
     def succeeded(self, in_flight: int, *, strained: bool = False) -> None:
@@ -93,7 +102,7 @@ class AdaptiveLimit:
                 used, a success says nothing about it.
             strained: It took so long that with more in flight some might come too late.
         """
-        self._answered = True
+        self._answered = self._known = True
         if self.rest > 1:
             self.rest /= 2
         if self._lateness:
@@ -102,14 +111,17 @@ class AdaptiveLimit:
             self._failing *= _FADING_OF_FAILURES
         if strained or in_flight * 2 < self.limit or self._refused or self._limit >= self.ceiling:
             return
-        distance = self._mark - self._limit
-        if distance == math.inf:
-            step = self._limit
-        elif distance > 0:
-            step = max(1.0, distance / 2)
+        beyond = self._limit - self._mark
+        if beyond == -math.inf:
+            step, most = self._limit, math.inf
+        elif beyond < 0:
+            step, most = max(1.0, -beyond / 2), self._mark
+        elif self._stays > 0:
+            self._stays -= 1 / self._limit
+            return
         else:
-            step = max(1.0, min(-distance / 2, self._limit / 4))
-        self._change(min(self._limit + step / self._limit, float(self.ceiling)))
+            step, most = max(1.0, min(beyond, self._limit / 4)), math.inf
+        self._change(min(self._limit + step / self._limit, most, float(self.ceiling)))
 
     def refused(self, epoch: int, in_flight: int, *, sure: bool = True) -> bool:
         """An attempt was turned away; if it was for load, for all that is known, `judge` follows a round trip later.
@@ -154,18 +166,26 @@ class AdaptiveLimit:
             self._doubted, self._mark, self._too_soon = True, math.inf, 0.0
             self._cut(self._tried)
             return
+        if self._limit > self._mark:
+            near = self._limit <= self._mark * _NEAR + 1
+            self._patience = min(self._patience * 2, _MOST_PATIENCE) if near else 1.0
+        self._stays = self._patience
         self._mark = self._new_mark(factor, least)
         self._cut(self._tried * factor)
 
     def _new_mark(self, factor: float, least: float) -> float:
-        """Where the refusals came, for all that is known; they cut by this factor."""
-        if not self._surely and (self._refused >= self._tried or not self._answered):  # all of them: it is away
-            return self._tried if self.probing else self._mark * (_FIRST_CUT if self._answered else 1)
-        if self.probing and factor == least:
-            return self._tried * (1 + least) / 2
-        if factor < least:  # far too many: what was served is what there is room for
-            return self._tried * factor
-        return self._tried * _CONVERGE if self._tried < self._mark else self._tried
+        """What there is room for, for all that is known; the refusals cut by this factor."""
+        if not self._known:
+            return self._mark
+        if self._refused >= self._tried or not (self._answered or self._surely):  # all of them: it is away
+            mark = self._tried if self.probing else self._mark * (_FIRST_CUT if self._answered else 1)
+        elif self.probing and factor == least:
+            mark = self._tried * (1 + least) / 2
+        elif factor < least:  # far too many: what was served is what there is room for
+            mark = self._tried * factor
+        else:
+            mark = self._tried * _CONVERGE if self._tried < self._mark else self._tried - self._refused
+        return max(1.0, mark)
 
     def _in_vain(self) -> bool:
         """Whether cuts do not help, as what is refused is not refused for load; asked once for each cut."""

@@ -125,6 +125,25 @@ def test_a_fixed_capacity(capacity: int, status: int) -> None:
     assert endpoint.throughput >= 0.9 * capacity / endpoint.latency
 
 
+@pytest.mark.parametrize(("capacity", "wasted"), [(1, 0.25), (2, 0.14), (4, 0.08)])
+def test_a_small_capacity_is_tried_less_and_less_often(capacity: int, wasted: float) -> None:
+    """An answer takes ten seconds, a refusal none: with each round trip a try, half of all requests were refused."""
+    endpoint = Capacity(forever(capacity), latency=10)
+    assert run(work_off(endpoint, capacity * 100, concurrency="auto")) == 0
+    assert endpoint.throughput >= 0.95 * capacity / endpoint.latency
+    assert endpoint.wasted <= wasted
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(5, 5), (20, 10), (20, 2)])
+def test_a_rate_limit_with_a_small_burst_where_answers_are_long(rate: float, burst: float) -> None:
+    """The first second's burst is refused, and that tells nothing of how many may be under way: 50, or 200."""
+    endpoint = RateLimited(rate=rate, burst=burst, latency=10)
+    assert run(work_off(endpoint, round(rate * 200), concurrency="auto")) == 0
+    late = [moment for moment in endpoint.served if moment > 100]
+    assert len(late) / (late[-1] - 100) >= 0.6 * rate  # 0.1 to 0.4 if it is sent as soon as a place is free
+    assert endpoint.wasted <= 0.03
+
+
 def test_a_capacity_that_changes() -> None:
     phases = [20, 60, 30, 40]
 

@@ -100,6 +100,32 @@ def test_what_was_never_tried_does_not_count() -> None:
     assert limit.limit == 10
 
 
+def test_what_is_refused_again_and_again_at_one_place_is_tried_less_often() -> None:
+    limit = AdaptiveLimit(256)
+    grow(limit, 1)
+    refuse(limit, 28, 32)
+    gaps, since = [], 0
+    for _ in range(100):
+        grow(limit, 1)
+        since += 1
+        if limit.limit > 4:
+            refuse(limit, 1, 5)
+            gaps.append(since)
+            since = 0
+    assert gaps == sorted(gaps)
+    assert gaps[0] <= 3
+    assert 8 <= gaps[-1] <= 10
+
+
+def test_what_was_refused_before_anything_was_answered_sets_no_mark() -> None:
+    """It came in one burst."""
+    limit = AdaptiveLimit(256)
+    refuse(limit, 14, 16)
+    assert limit.limit == 4
+    grow(limit, 4)
+    assert limit.limit == 64
+
+
 def test_it_does_not_grow_while_refusals_come_in() -> None:
     limit = AdaptiveLimit(256)
     limit.refused(limit.epoch, 16)
