@@ -5,10 +5,10 @@ attempts themselves.
 
 Before the first refusal the limit doubles with every round trip (slow start). A refusal cuts it, once per round trip:
 further refusals of attempts that were sent before the cut say nothing new. From then on it climbs by half of the
-distance to what was served then (the mark), stays there for a while, and goes on, first by one per round trip and then
-faster (as BIC and CUBIC do in TCP). Each time that this is refused at about the same place it stays for twice as long:
-else of one at a time, which is all that some bear, half the requests were refused. So most of the time is spent at the
-true limit, and its changes are found within some round trips.
+distance to what was served then (the mark), and beyond that first by one per round trip and then faster (as BIC and
+CUBIC do in TCP): so most of the time is spent close to the true limit, whose changes are found within some round trips.
+Where the mark is a few at once it stays there for a while, for twice as long each time that going on is refused: else,
+of one at a time, which is all that some bear, half the requests were refused.
 
 What is refused before anything was answered came in one burst: how many may follow it is left to slow start.
 
@@ -49,6 +49,7 @@ _MANY_FAIL = 0.15  # of the latest hundred or so: it may be load after all
 _FADING_OF_FAILURES = 0.99
 _MOST_REST = 256.0  # forgotten by eight successes
 _MOST_PATIENCE = 8.0  # then one request of nine is refused where one at once is the limit, and one of 33 where four are
+_FEW = 6  # of more, one refused request weighs little; clients that share a limit would differ in how often they try
 _NEAR = 1.25  # a refusal as close above the mark as that tells nothing new
 _CONVERGE = 0.85  # refused before the old mark was reached: there is less room than there was, or others want some
 
@@ -70,7 +71,7 @@ class AdaptiveLimit:
         self.rest = 1.0
         self._limit = float(self.limit)  # before it is rounded down
         self._mark = math.inf  # what was served when the last refusal came
-        self._patience = 1.0  # for how many round trips it stays at the mark
+        self._patience = 0.5  # for how many round trips it stays at the mark
         self._stays = 0.0  # how many of them are left
         self._known = False  # whether anything was ever answered
         self._refused = 0  # of the attempts that were sent since the last cut
@@ -120,7 +121,7 @@ class AdaptiveLimit:
             self._stays -= 1 / self._limit
             return
         else:
-            step, most = max(1.0, min(beyond, self._limit / 4)), math.inf
+            step, most = max(1.0, min(beyond / 2, self._limit / 4)), math.inf
         self._change(min(self._limit + step / self._limit, most, float(self.ceiling)))
 
     def refused(self, epoch: int, in_flight: int, *, sure: bool = True) -> bool:
@@ -166,10 +167,9 @@ class AdaptiveLimit:
             self._doubted, self._mark, self._too_soon = True, math.inf, 0.0
             self._cut(self._tried)
             return
-        if self._limit > self._mark:
-            near = self._limit <= self._mark * _NEAR + 1
-            self._patience = min(self._patience * 2, _MOST_PATIENCE) if near else 1.0
-        self._stays = self._patience
+        again = self._mark < self._limit <= self._mark * _NEAR + 1
+        self._patience = min(self._patience * 2, _MOST_PATIENCE) if again else 0.5
+        self._stays = self._patience if again and self._limit < _FEW else 0.0
         self._mark = self._new_mark(factor, least)
         self._cut(self._tried * factor)
 

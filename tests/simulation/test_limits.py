@@ -140,7 +140,7 @@ def test_a_rate_limit_with_a_small_burst_where_answers_are_long(rate: float, bur
     endpoint = RateLimited(rate=rate, burst=burst, latency=10)
     assert run(work_off(endpoint, round(rate * 200), concurrency="auto")) == 0
     late = [moment for moment in endpoint.served if moment > 100]
-    assert len(late) / (late[-1] - 100) >= 0.6 * rate  # 0.1 to 0.4 if it is sent as soon as a place is free
+    assert len(late) / (late[-1] - 100) >= 0.55 * rate  # 0.1 to 0.4 if it is sent as soon as a place is free
     assert endpoint.wasted <= 0.03
 
 
@@ -224,8 +224,10 @@ def test_a_tail_of_slow_answers_costs_little(ordered: bool) -> None:
 @pytest.mark.parametrize(
     ("say", "late"), [(None, 0.05), (None, 5.0), (milliseconds, 5.0), (openai, 0.05), (openai, 5.0)]
 )
-def test_two_clients_that_share_a_limit(say: Say, late: float) -> None:
+@pytest.mark.parametrize("seed", [1, 2, 3])  # one that tries more often than the other takes more: luck must not last
+def test_two_clients_that_share_a_limit(say: Say, late: float, seed: int) -> None:
     """They know nothing of each other; the shares are those of the second half of 40 seconds."""
+    random.seed(seed)
     endpoint = RateLimited(say=say)
     shares = run(_two(endpoint, late, 40))
     assert 0.4 <= shares[0] / sum(shares) <= 0.6
