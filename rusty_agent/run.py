@@ -226,9 +226,10 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._open.__aexit__(kind, error, traceback)
-        if error is None and self.stopped is not None and not self._drain:
+        if self.stopped is not None:
             self.stopped.done, self.stopped.failed = self._rule.done, self._rule.failed
-            raise self.stopped
+            if error is None and not self._drain:
+                raise self.stopped
 
     def _gauges(self) -> tuple[int, int | None, int]:
         limiter = self._limiter

@@ -56,6 +56,8 @@ def test_a_wrong_key_stops_the_run_at_once(face: Face, serve: Serve, many: bool)
         assert len(results) == 500
         assert all(len(traceback.extract_tb(result.__traceback__)) < 20 for result in results)  # one error, many times
         assert kinds.count(AuthenticationError) == len(server.requests) <= 8
+        stopped = {(one.done, one.failed) for one in results if isinstance(one, RunStoppedError)}
+        assert stopped == {(0, len(server.requests))}  # in the end, not when it was stopped
     else:
         with pytest.raises(RunStoppedError, match="refuses the key") as caught:
             items(face, provider, prompts, concurrency=8)
