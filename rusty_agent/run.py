@@ -130,12 +130,12 @@ class StopRule:
 
     def _has_gone(self, error: Exception) -> bool:
         """Whether the endpoint has been away for too long, with this error."""
-        now = monotonic()
-        if not tells_of_absence(error):
+        now, told = monotonic(), tells_of_absence(error)
+        if told is False:
             self._away_since = None
-        elif self._away_since is None:
+        elif told and self._away_since is None:
             self._away_since = now
-        return self._away_since is not None and now - self._away_since > _AWAY_SECONDS
+        return bool(told) and self._away_since is not None and now - self._away_since > _AWAY_SECONDS
 
     def stop(self, reason: str, said: str) -> RunStoppedError:
         """The error of a run that is stopped now."""

@@ -19,11 +19,17 @@ _SIGNS = 3  # of one such answer the request may be to blame, if its server dies
 _RETURN_SECONDS = 30.0  # in which a server restarts, or an address moves to another
 
 
-def tells_of_absence(error: Exception) -> bool:
-    """Whether an error says that the endpoint could not be reached, be it by its gateway's words."""
+def tells_of_absence(error: Exception) -> bool | None:
+    """Whether an error says that the endpoint could not be reached, be it by its gateway's words; None: no telling.
+
+    What is no `RustyAgentError` was never sent.
+    """
     if isinstance(error, APIConnectionError):
         return not error.sent
-    return isinstance(error, APIStatusError) and error.status_code in _UNREACHED
+    status = error.status_code if isinstance(error, APIStatusError) else None
+    if status in _UNTOLD or not isinstance(error, RustyAgentError):
+        return None
+    return status in _UNREACHED
 
 
 class Absence:
@@ -46,12 +52,9 @@ class Absence:
         self._latest = now
         if isinstance(error, APIConnectionError) and not error.sent:
             self._signs = max(signs, _SIGNS)  # no request is to blame for that
-        elif tells_of_absence(error):
-            self._signs = signs + 1
-        elif isinstance(error, APIStatusError) and error.status_code in _UNTOLD:
-            self._signs = signs
         else:
-            self._signs = 0  # somebody is there
+            told = tells_of_absence(error)
+            self._signs = signs if told is None else signs + 1 if told else 0  # somebody is there
         if not signs:
             self._since = now
 

@@ -140,6 +140,23 @@ def test_an_endpoint_that_stays_away_stops_a_run(error: Exception, clock: Callab
     assert "could not be reached for 10 min" in str(stopped)
 
 
+@pytest.mark.parametrize(
+    "silent", [ValueError("a bad row"), ServerError("HTTP 503", status_code=503), ServerError("504", status_code=504)]
+)
+def test_what_tells_nothing_of_the_endpoint_is_no_sign_of_life(
+    silent: Exception, clock: Callable[[float], None]
+) -> None:
+    """A row that is never sent, and what a gateway says also of a server that is away."""
+    rule = StopRule()
+    rule.succeeded()
+    for _ in range(3):
+        assert rule.judge(not_sent()) is None
+        clock(199)
+        assert rule.judge(silent) is None
+    clock(4)
+    assert rule.judge(not_sent()) is not None
+
+
 @pytest.mark.parametrize("sign", [None, APIConnectionError("broke"), FAILURE, ServerError("HTTP 500", status_code=500)])
 def test_a_sign_of_life_lets_a_run_go_on(sign: Exception | None, clock: Callable[[float], None]) -> None:
     rule = StopRule()
