@@ -12,17 +12,13 @@ from typing import Any
 
 from attrs import Factory, define
 
-from ..errors import BatchError
 from ..parameters import merged
-from .rows import BadLine, Row
+from .rows import BadLine, Row, repeats
 
-__all__ = ["KEPT_BAD", "REPEATED", "Checked", "Input", "prompt_characters"]
+__all__ = ["KEPT_BAD", "Checked", "Input", "prompt_characters"]
 
 KEPT_BAD = 20
 """Bad lines that are kept to be shown: as many as fit on a screen."""
-
-REPEATED = "an earlier line has the same custom_id"
-"""What is wrong with a line that cannot be told more about: which one it is."""
 
 
 @define
@@ -65,6 +61,17 @@ class Checked:
         if len(self.bad) < KEPT_BAD:
             self.bad.append(bad)
 
+    def complaint(self) -> str:
+        """What is wrong with the input, in words."""
+        shown = "\n".join(f"  line {bad.line}: {bad.reason}" for bad in self.bad)
+        left = self.bad_count - len(self.bad)
+        more = f"\n  … and {left:,} more" if left else ""
+        are = "is no request" if self.bad_count == 1 else "are no requests"
+        return (
+            f"{self.bad_count:,} of the input's lines {are}; nothing was sent.\n{shown}{more}\n"
+            'Mend them, or leave them out with on_bad_line="skip" (--on-bad-line skip).'
+        )
+
 
 class Input(ABC):
     """Rows that can be read as often as they are wanted: once to check them all, once to send them.
@@ -103,47 +110,20 @@ class Input(ABC):
         A `custom_id` that an earlier row has makes a bad line.
 
         Raises:
-            BatchError: As `rows`; or the input changed meanwhile.
+            BatchError: As `rows`.
         """
         checked = Checked(common or {})
         seen: set[str] = set()
-        repeated: dict[int, str] = {}  # where in `checked.bad` → the custom_id
         for row in self.rows(limit=limit, check=True):
             if isinstance(row, BadLine):
                 checked.add_bad(row)
             elif row.custom_id in seen:
-                if checked.bad_count < KEPT_BAD:
-                    repeated[checked.bad_count] = row.custom_id
                 checked.repeated.add(row.line)
-                checked.add_bad(BadLine(row.line, REPEATED))
+                checked.add_bad(repeats(row))
             else:
                 seen.add(row.custom_id)
                 checked.add(row)
-        del seen  # it is large, and the lines are to be read again for what it does not know
-        if repeated:
-            first = self._first_lines(set(repeated.values()), limit)
-            for position, custom_id in repeated.items():
-                line = checked.bad[position].line
-                reason = f"line {first[custom_id]} has the same custom_id, {custom_id!r}"
-                checked.bad[position] = BadLine(line, reason)
         return checked
-
-    def _first_lines(self, ids: set[str], limit: int | None) -> dict[str, int]:
-        """Where each of these ids stands first."""
-        first: dict[str, int] = {}
-        for row in self.rows(limit=limit, check=True):
-            if isinstance(row, Row) and row.custom_id in ids and row.custom_id not in first:
-                first[row.custom_id] = row.line
-                if len(first) == len(ids):
-                    return first
-        raise self._changed()
-
-    def _changed(self) -> BatchError:
-        name = self.name or "The input"
-        return BatchError(
-            f"{name} changed while it was read. Begin again when whatever writes it is done; if rows of it were sent, "
-            "with allow_changed=True (--allow-changed): their answers are kept."
-        )
 
 
 def prompt_characters(parameters: Mapping[str, Any]) -> int:

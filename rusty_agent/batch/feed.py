@@ -14,9 +14,9 @@ from typing import Any, TypeGuard
 from ..errors import BatchError
 from ..net.gather import PAUSE
 from ..parameters import Inputs
-from .check import REPEATED, Input
+from .check import Input
 from .plan import Plan, is_another, moved
-from .rows import BadLine, Row, parse_new
+from .rows import BadLine, Row, parse_new, repeats
 from .settings import JobSettings, Source
 
 __all__ = ["Feed"]
@@ -125,7 +125,7 @@ class Feed:
     def _of_input(self, rows: Input) -> Iterator[Row | BadLine]:
         repeated = self._plan.repeated
         for taken in rows.rows(limit=self._limit, check=self._plan.bad_lines > 0):
-            yield BadLine(taken.line, REPEATED) if taken.line in repeated else taken
+            yield repeats(taken) if isinstance(taken, Row) and taken.line in repeated else taken
 
     def _of_values(self) -> Iterator[Row | BadLine]:
         seen: set[str] = set()

@@ -87,7 +87,7 @@ def make_plan(
     if before is not None and not settings.allow_changed:
         _refuse_changes(files, before.changes(now))
     if settings.on_bad_line == "fail" and found.bad_count:
-        raise BatchError(bad_lines_said(found))
+        raise BatchError(found.complaint())
     refuse_foreign(files)
     unlike = before is None or before.input_sha256 != now.input_sha256
     keep_marks = not settings.fresh and (unlike or rows is None)
@@ -164,18 +164,6 @@ def _begin_anew(files: Files) -> Index:
     for path in (files.errors, files.output, files.summary):
         remove(path)
     return Index()
-
-
-def bad_lines_said(checked: Checked) -> str:
-    """What is wrong with the input, in words."""
-    shown = "\n".join(f"  line {bad.line}: {bad.reason}" for bad in checked.bad)
-    left = checked.bad_count - len(checked.bad)
-    more = f"\n  … and {left:,} more" if left else ""
-    are = "is no request" if checked.bad_count == 1 else "are no requests"
-    return (
-        f"{checked.bad_count:,} of the input's lines {are}; nothing was sent.\n{shown}{more}\n"
-        'Mend them, or leave them out with on_bad_line="skip" (--on-bad-line skip).'
-    )
 
 
 def _refuse_changes(files: Files, changes: list[str]) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "parse_line",
     "parse_new",
     "parse_row",
+    "repeats",
 ]
 
 _MAX_REASON = 300  # characters; many bad lines must fit on a screen
@@ -139,9 +140,14 @@ def parse_new(value: Any, line: int, seen: set[str], *, template: Template | Non
     if isinstance(row, BadLine):
         return row
     if row.custom_id in seen:
-        return BadLine(line, f"custom_id {row.custom_id!r} was used before")
+        return repeats(row)
     seen.add(row.custom_id)
     return row
+
+
+def repeats(row: Row) -> BadLine:
+    """What becomes of a row whose `custom_id` an earlier one has."""
+    return BadLine(row.line, f"an earlier row has the same custom_id, {row.custom_id!r}")
 
 
 def _templated(value: Any, line: int, template: Template) -> Row:

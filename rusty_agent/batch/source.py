@@ -200,7 +200,10 @@ class FileSource(Input):
     def _look(self, file: io.BufferedReader) -> None:
         """See whether the file is still what was digested: what is sent is to be what was checked."""
         if self._stamp is not None and _stamp(file) != self._stamp:
-            raise self._changed()
+            raise BatchError(
+                f"{self.name} changed while it was read. Begin again when whatever writes it is done; if rows of it "
+                "were sent, with allow_changed=True (--allow-changed): their answers are kept."
+            )
 
     def _raw(self) -> io.BufferedReader:
         if self._spool is None:

@@ -138,7 +138,6 @@ def _model_of_rows(arguments: argparse.Namespace) -> str:
 
 def _dry_run(arguments: argparse.Namespace, out: Output) -> int:
     """Check the input, count, estimate; nothing is sent and nothing is written."""
-    from ..batch.plan import bad_lines_said
     from ..batch.source import open_source
     from ..batch.template import Template
 
@@ -147,7 +146,7 @@ def _dry_run(arguments: argparse.Namespace, out: Output) -> int:
     checked = open_source(arguments.input, template=template).check(limit=arguments.limit, common=common)
     out.write("".join(f"{line}\n" for line in _estimates(checked, arguments.price)))
     if checked.bad_count:
-        complain(bad_lines_said(checked))
+        complain(checked.complaint())
     return 1 if checked.bad_count and arguments.on_bad_line == "fail" else 0
 
 

@@ -90,7 +90,7 @@ async def test_names_with_lone_surrogates_are_known_again(place: Place) -> None:
     assert ids(place.output) == ["a\ufffd"]
     assert (await place.run(rows)).skipped == 1
     more = (*rows, {"custom_id": "a\ud83e", "prompt": "y"})
-    with pytest.raises(BatchError, match="line 2: line 1 has the same custom_id"):
+    with pytest.raises(BatchError, match="line 2: an earlier row has the same custom_id"):
         await place.run(more, allow_changed=True)
     assert asked(place.server) == ["x"]
 

@@ -26,7 +26,7 @@ async def test_bad_lines_duplicates_and_wrong_types_are_told_with_their_numbers_
     assert said.startswith("4 of the input's lines are no requests; nothing was sent.")
     assert "line 2: prompt must be a string, not int" in said
     assert "line 3: the object has neither prompt nor messages" in said
-    assert "line 4: line 1 has the same custom_id, '1'" in said
+    assert "line 4: an earlier row has the same custom_id, '1'" in said
     assert "line 5: max_tokens must be at least 1" in said
     assert not place.server.requests
     assert not place.output.exists()
@@ -42,7 +42,7 @@ async def test_bad_lines_that_are_skipped_are_written_down_once_over_several_run
     assert sorted(ids(place.output)) == ["1", "6"]
     assert sorted(ids(place.errors)) == ["bad line 2", "bad line 3", "bad line 4", "bad line 5"]
     written = {line["x_rusty"]["line"]: line["error"] for line in read(place.errors)}
-    assert written[4] == {"code": "bad_line", "message": "an earlier line has the same custom_id"}
+    assert written[4] == {"code": "bad_line", "message": "an earlier row has the same custom_id, '1'"}
     assert asked(place.server) == ["a", "a", "d", "d"]
     with pytest.raises(BatchError, match="4 of the input's lines"):  # what was skipped once is still no request
         await place.run()
@@ -146,7 +146,7 @@ async def test_a_bad_row_of_an_iterable_ends_the_run_or_is_skipped(place: Place)
     result = await place.run(iter(rows), on_bad_line="skip")
     assert (result.done, result.skipped, result.bad_lines, result.total) == (1, 1, 2, 2)
     assert sorted(ids(place.errors)) == ["bad line 2", "bad line 4"]
-    assert "custom_id '1' was used before" in place.errors.read_text()
+    assert "an earlier row has the same custom_id, '1'" in place.errors.read_text()
 
 
 async def test_bad_rows_of_a_list_are_told_before_anything_is_sent(place: Place) -> None:
@@ -156,7 +156,7 @@ async def test_bad_rows_of_a_list_are_told_before_anything_is_sent(place: Place)
     assert place.server.requests == []
     assert "2 of the input's lines are no requests" in str(caught.value)
     assert "line 2: " in str(caught.value)
-    assert "line 4: line 1 has the same custom_id, '1'" in str(caught.value)
+    assert "line 4: an earlier row has the same custom_id, '1'" in str(caught.value)
     assert (await place.run(rows, limit=1)).done == 1  # what is beyond the limit is none of this run's
     assert (await place.run(rows, on_bad_line="skip")).bad_lines == 2
 

@@ -88,7 +88,7 @@ async def test_bad_lines_are_refused(tmp_path: Path) -> None:
     assert [row.line for row in await all_of(given)] == [1]
     assert [(bad.line, bad.reason) for bad in refused] == [
         (2, "a line must hold an object, a string (a prompt) or a list (messages), not a number"),
-        (3, "an earlier line has the same custom_id"),
+        (3, "an earlier row has the same custom_id, 'x'"),
         (4, "prompt must be a string, not int"),
     ]
     assert given.bad_lines == 3

@@ -11,7 +11,7 @@ import pytest
 from rusty_agent.batch.check import KEPT_BAD, Checked, Input
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.manifest import Manifest
-from rusty_agent.batch.plan import Plan, bad_lines_said, make_plan
+from rusty_agent.batch.plan import Plan, make_plan
 from rusty_agent.batch.rows import BadLine, Row
 from rusty_agent.batch.settings import JobSettings
 from rusty_agent.errors import BatchError
@@ -249,7 +249,7 @@ def test_only_some_bad_lines_are_shown() -> None:
     checked = Checked()
     for line in range(1, KEPT_BAD + 6):
         checked.add_bad(BadLine(line, f"reason {line}"))
-    said = bad_lines_said(checked).splitlines()
+    said = checked.complaint().splitlines()
     assert said[0] == "25 of the input's lines are no requests; nothing was sent."
     assert said[1] == "  line 1: reason 1"
     assert said[KEPT_BAD + 1] == "  … and 5 more"

@@ -404,26 +404,18 @@ def test_check(tmp_path: Path) -> None:
     assert (checked.rows_with_max_tokens, checked.max_tokens) == (2, 11)
     assert checked.bad == [
         BadLine(2, "temperature must be a finite number, not 'hot'"),
-        BadLine(5, "line 3 has the same custom_id, 'a'"),
-        BadLine(6, "line 1 has the same custom_id, '1'"),
-        BadLine(7, "line 3 has the same custom_id, 'a'"),
+        BadLine(5, "an earlier row has the same custom_id, 'a'"),
+        BadLine(6, "an earlier row has the same custom_id, '1'"),
+        BadLine(7, "an earlier row has the same custom_id, 'a'"),
     ]
     some = source.check(limit=2)
     assert (some.rows, some.bad_count) == (1, 1)
 
 
-def test_an_input_that_changes_during_the_check_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = _source(tmp_path, b'{"prompt":"x","custom_id":"a"}\n' * 2)
-    looks = iter([source.rows(check=True), source.rows(limit=0)])
-    monkeypatch.setattr(source, "rows", lambda **_: next(looks))
-    with pytest.raises(BatchError, match=r"in\.jsonl changed while it was read"):
-        source.check()
-
-
 def test_check_counts_more_bad_lines_than_it_keeps(tmp_path: Path) -> None:
     checked = _source(tmp_path, b'{"prompt":"x","custom_id":"a"}\n' * (KEPT_BAD + 100)).check()
     assert (checked.rows, checked.bad_count, len(checked.bad)) == (1, KEPT_BAD + 99, KEPT_BAD)
-    assert {bad.reason for bad in checked.bad} == {"line 1 has the same custom_id, 'a'"}
+    assert {bad.reason for bad in checked.bad} == {"an earlier row has the same custom_id, 'a'"}
 
 
 def test_the_digest_is_of_the_bytes_as_they_are(tmp_path: Path) -> None:
