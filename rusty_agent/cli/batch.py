@@ -21,7 +21,7 @@ from .ask import check_endpoint, log_to_stderr, request_parameters
 from .output import Output, UsageError, complain, one_line
 
 if TYPE_CHECKING:
-    from ..batch.check import Checked
+    from ..batch.estimate import Estimate
     from ..batch.runner import BatchResult
     from ..progress.price import Price
     from ..provider import AsyncProvider
@@ -138,26 +138,27 @@ def _model_of_rows(arguments: argparse.Namespace) -> str:
 
 def _dry_run(arguments: argparse.Namespace, out: Output) -> int:
     """Check the input, count, estimate; nothing is sent and nothing is written."""
+    from ..batch.estimate import Estimate
     from ..batch.source import open_source
     from ..batch.template import Template
 
     template = None if arguments.template is None else Template(arguments.template)
-    common: dict[str, Any] = {**request_parameters(arguments)}
-    checked = open_source(arguments.input, template=template).check(limit=arguments.limit, common=common)
-    out.write("".join(f"{line}\n" for line in _estimates(checked, arguments.price)))
+    estimate = Estimate({**request_parameters(arguments)})
+    checked = open_source(arguments.input, template=template).check(limit=arguments.limit, good=estimate.add)
+    out.write("".join(f"{line}\n" for line in _estimates(estimate, checked.bad_count, arguments.price)))
     if checked.bad_count:
         complain(checked.complaint())
     return 1 if checked.bad_count and arguments.on_bad_line == "fail" else 0
 
 
-def _estimates(checked: Checked, price: Price | None) -> list[str]:
+def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[str]:
     from ..progress.words import dollars
 
-    prompt, answers = checked.prompt_characters // 4, checked.max_tokens
-    unbounded = checked.rows - checked.rows_with_max_tokens
+    prompt, answers = estimate.prompt_characters // 4, estimate.max_tokens
+    unbounded = estimate.rows - estimate.rows_with_max_tokens
     lines = [
-        f"rows: {checked.rows:,}",
-        f"bad lines: {checked.bad_count:,}",
+        f"rows: {estimate.rows:,}",
+        f"bad lines: {bad_lines:,}",
         f"prompt tokens: about {prompt:,} (a token for four characters)",
         f"answer tokens: at most {answers:,}"
         + (f" and those of {unbounded:,} row{'s' * (unbounded != 1)} without max_tokens" * bool(unbounded)),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rusty_agent.batch.check import KEPT_BAD, Checked, prompt_characters
+from rusty_agent.batch.check import KEPT_BAD, Checked
+from rusty_agent.batch.estimate import Estimate, prompt_characters
 from rusty_agent.batch.rows import BadLine, Row, parse_line, parse_row
 from rusty_agent.batch.template import Template
 from rusty_agent.parameters import Parameters
@@ -316,10 +317,10 @@ def test_prompt_characters(value: Any, characters: int) -> None:
         ({**OPENAI, "body": {**BODY, "max_tokens": "9"}}, 0, 0),
     ],
 )
-def test_checked_counts_tokens_asked_for(value: Any, count: int, tokens: int) -> None:
-    checked = Checked()
-    checked.add(_row(value))
-    assert (checked.rows, checked.rows_with_max_tokens, checked.max_tokens) == (1, count, tokens)
+def test_the_estimate_counts_tokens_asked_for(value: Any, count: int, tokens: int) -> None:
+    estimate = Estimate({})
+    estimate.add(_row(value))
+    assert (estimate.rows, estimate.rows_with_max_tokens, estimate.max_tokens) == (1, count, tokens)
 
 
 def test_checked_keeps_the_first_bad_lines_and_counts_all() -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from rusty_agent.batch import source as module
 from rusty_agent.batch.check import KEPT_BAD
+from rusty_agent.batch.estimate import Estimate
 from rusty_agent.batch.rows import BadLine, Row
 from rusty_agent.batch.source import MAX_LINE_BYTES, FileSource, open_source
 from rusty_agent.batch.template import Template
@@ -398,10 +399,12 @@ def test_check(tmp_path: Path) -> None:
     ]
     data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     source = _source(tmp_path, data)
-    checked = source.check()
+    estimate = Estimate({})
+    checked = source.check(good=estimate.add)
     assert source.digest() == (hashlib.sha256(data).hexdigest(), len(data))
-    assert (checked.rows, checked.bad_count, checked.prompt_characters) == (3, 4, 3 + 3 + 5)
-    assert (checked.rows_with_max_tokens, checked.max_tokens) == (2, 11)
+    assert (checked.rows, checked.bad_count) == (3, 4)
+    assert (estimate.rows, estimate.prompt_characters) == (3, 3 + 3 + 5)
+    assert (estimate.rows_with_max_tokens, estimate.max_tokens) == (2, 11)
     assert checked.bad == [
         BadLine(2, "temperature must be a finite number, not 'hot'"),
         BadLine(5, "an earlier row has the same custom_id, 'a'"),

@@ -1,0 +1,72 @@
+"""Good rows → what they will take, as far as anybody can tell before they are sent.
+
+In: rows. Out: characters of their prompts, and the tokens that they let their answers have. Never touched: prices; how
+an endpoint counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+
+from ..parameters import merged
+from .rows import Row
+
+__all__ = ["Estimate", "prompt_characters"]
+
+
+@define
+class Estimate:
+    """What the rows so far will take.
+
+    Attributes:
+        common: Arguments that hold for all rows, and are counted with each.
+        rows: How many there are.
+        prompt_characters: Characters of text in all of them.
+        rows_with_max_tokens: Rows that say how many tokens the answer may have.
+        max_tokens: The sum of what they say.
+    """
+
+    common: Mapping[str, Any]
+    rows: int = 0
+    prompt_characters: int = 0
+    rows_with_max_tokens: int = 0
+    max_tokens: int = 0
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        parameters = merged(self.common, row.parameters)
+        self.rows += 1
+        self.prompt_characters += prompt_characters(parameters)
+        tokens = _asked_tokens(parameters)
+        if tokens is not None:
+            self.rows_with_max_tokens += 1
+            self.max_tokens += tokens
+
+
+def prompt_characters(parameters: Mapping[str, Any]) -> int:
+    """How many characters of text a checked row sends, to estimate its tokens; images and the like count nothing."""
+    count = len(parameters.get("system_prompt") or "")
+    messages = parameters.get("messages")
+    if not messages:
+        return count + len(parameters["prompt"])
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            count += len(content)
+        elif isinstance(content, list):
+            texts = (part.get("text") for part in content if isinstance(part, dict))
+            count += sum(len(text) for text in texts if isinstance(text, str))
+    return count
+
+
+def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
+    """The most tokens that a row lets its answer, or all of several, have; None where it does not say."""
+    extra = parameters.get("extra_body") or {}
+    choices = extra.get("n")
+    for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):
+        if isinstance(given, int) and not isinstance(given, bool):
+            return given * max(choices, 1) if isinstance(choices, int) else given
+    return None
