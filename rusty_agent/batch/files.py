@@ -17,7 +17,7 @@ from attrs import define
 
 from ..errors import BatchError
 
-__all__ = ["BLOCK_BYTES", "Files", "not_regular", "refuse_overwriting", "remove", "replace_atomically", "sync_folder"]
+__all__ = ["BLOCK_BYTES", "Files", "beside", "not_regular", "remove", "replace_atomically", "sync_folder"]
 
 BLOCK_BYTES = 2**20
 """How much is read or written at a time, in bytes: large enough that a call costs nothing beside its bytes."""
@@ -76,43 +76,9 @@ class Files:
 
     def remove_halves(self) -> None:
         """Remove what a kill has left of results or errors that were being replaced: it may be large."""
-        for beside in map(_beside, (self.output, self.errors)):
-            if beside.exists():
-                remove(beside)
-
-
-def refuse_overwriting(
-    files: Files, source: str | os.PathLike[str] | None, report: str | os.PathLike[str] | None
-) -> None:
-    """Refuse what could not be written, or would write over the input, or a report over one of the batch's files.
-
-    Args:
-        files: What the batch writes.
-        source: The input's path, or None where it is no file.
-        report: Where a report is to be written, or None.
-
-    Raises:
-        BatchError: The message says which path is in the way.
-    """
-    ours = (files.output, files.errors, files.manifest, files.lock, files.summary)
-    for path in ours:
-        if os.path.exists(path) and not path.is_file():  # a folder; or a pipe, which would be read for ever
-            raise not_regular(path)
-    written = _with_temporary(*ours)
-    if report is not None:
-        page = Path(report)
-        if os.path.exists(page) and not page.is_file():
-            raise BatchError(f"{page}, where the report is to be written, is no regular file: name another one.")
-        if not os.access(page.parent, os.W_OK | os.X_OK):
-            raise BatchError(f"The report {page} cannot be written: it needs an existing folder where you may write.")
-        pages = _with_temporary(page)
-        if any(_same(path, other) for path in written for other in pages):
-            raise BatchError(f"{page}, where the report is to be written, is a file of the batch: name another one.")
-        written += pages
-    if source is not None:
-        for path in written:
-            if _same(path, Path(source)):
-                raise BatchError(f"{path}, which the batch would write, is its input: name another output, or report.")
+        for half in map(beside, (self.output, self.errors)):
+            if half.exists():
+                remove(half)
 
 
 def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
@@ -125,19 +91,19 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     Raises:
         BatchError: It cannot be written. The file is whole; almost always the old one.
     """
-    beside = _beside(path)
+    half = beside(path)
     try:
         try:
-            with beside.open("wb", buffering=BLOCK_BYTES) as file:
+            with half.open("wb", buffering=BLOCK_BYTES) as file:
                 if path.exists():
-                    shutil.copymode(path, beside)
+                    shutil.copymode(path, half)
                 for chunk in chunks:
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            os.replace(half, path)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            half.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
     except OSError as error:
@@ -163,20 +129,9 @@ def remove(path: Path) -> None:
         ) from error
 
 
-def _beside(path: Path) -> Path:
+def beside(path: Path) -> Path:
     """Where a file is written before it takes its name: nobody else calls one so, or it would be overwritten."""
     return path.with_name(f"{path.name}.rusty-agent.tmp")
-
-
-def _with_temporary(*paths: Path) -> list[Path]:
-    return [name for path in paths for name in (path, _beside(path))]
-
-
-def _same(one: Path, other: Path) -> bool:
-    """Whether both names are of one file, or would be."""
-    if os.path.exists(one) and os.path.exists(other):  # unlike Path's it never raises
-        return one.samefile(other)
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def sync_folder(folder: Path) -> None:

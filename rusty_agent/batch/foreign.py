@@ -1,7 +1,7 @@
-"""Files under a batch's names that are not its own → a refusal.
+"""Files that are not a batch's to write → a refusal.
 
-In: a batch's files, its report. Out: a `BatchError` that names the one in the way. Never touched: any file. What the
-output and the errors file hold line by line `index.py` judges.
+In: a batch's files, its input, its report. Out: a `BatchError` that names the one in the way. Never touched: any file.
+What the output and the errors file hold line by line `index.py` judges.
 """
 
 from __future__ import annotations
@@ -10,14 +10,50 @@ import os
 from pathlib import Path
 
 from ..errors import BatchError
-from .files import Files
+from .files import Files, beside, not_regular
 from .manifest import is_manifest
 from .report import is_report
 from .summary import is_summary
 
-__all__ = ["refuse_foreign", "refuse_foreign_report"]
+__all__ = ["refuse_foreign", "refuse_overwriting"]
 
 _TITLE_BYTES = 2**16  # a page's title lies within these
+
+
+def refuse_overwriting(files: Files, source: str | os.PathLike[str] | None, report: Path | None) -> None:
+    """Refuse what could not be written, or would write over the input, or a report over anything but a report.
+
+    Args:
+        files: What the batch writes.
+        source: The input's path, or None where it is no file.
+        report: Where a report is to be written, or None.
+
+    Raises:
+        BatchError: The message says which path is in the way.
+    """
+    ours = (files.output, files.errors, files.manifest, files.lock, files.summary)
+    for path in ours:
+        if os.path.exists(path) and not path.is_file():  # a folder; or a pipe, which would be read for ever
+            raise not_regular(path)
+    written = _with_temporary(*ours)
+    if report is not None:
+        if os.path.exists(report) and not report.is_file():
+            raise BatchError(f"{report}, where the report is to be written, is no regular file: name another one.")
+        if not os.access(report.parent, os.W_OK | os.X_OK):
+            raise BatchError(f"The report {report} cannot be written: it needs an existing folder where you may write.")
+        pages = _with_temporary(report)
+        if any(_same(path, other) for path in written for other in pages):
+            raise BatchError(f"{report}, where the report is to be written, is a file of the batch: name another one.")
+        written += pages
+    if source is not None:
+        for path in written:
+            if _same(path, Path(source)):
+                raise BatchError(f"{path}, which the batch would write, is its input: name another output, or report.")
+    if report is not None and (beginning := _read(report, _TITLE_BYTES)) and not is_report(beginning):
+        raise BatchError(  # it holds the answers of another batch, most likely
+            f"{report}, where the report is to be written, exists and is no report, so it is left alone. Name another "
+            "file, or move it away."
+        )
 
 
 def refuse_foreign(files: Files) -> None:
@@ -40,30 +76,27 @@ def refuse_foreign(files: Files) -> None:
     _refuse_shared(files.errors, Files.of(files.errors).manifest)
 
 
-def refuse_foreign_report(page: str | os.PathLike[str]) -> None:
-    """Refuse to replace a file by a report that is none itself: the answers of another batch, most likely.
-
-    Raises:
-        BatchError: It is there, and neither empty nor a report; or it cannot be read.
-    """
-    beginning = _read(page, _TITLE_BYTES)
-    if beginning and not is_report(beginning):
-        raise BatchError(
-            f"{page}, where the report is to be written, exists and is no report, so it is left alone. Name another "
-            "file, or move it away."
-        )
-
-
 def _refuse_shared(path: Path, manifest: Path) -> None:
     """Refuse a file that another batch writes, whose manifest that would be."""
     if is_manifest(_read(manifest)):
         raise BatchError(f"{path} belongs to another batch, whose manifest is {manifest}. Name another output.")
 
 
-def _read(path: str | os.PathLike[str], size: int = -1) -> bytes:
+def _with_temporary(*paths: Path) -> list[Path]:
+    return [name for path in paths for name in (path, beside(path))]
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both names are of one file, or would be."""
+    if os.path.exists(one) and os.path.exists(other):  # unlike Path's it never raises
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _read(path: Path, size: int = -1) -> bytes:
     """The beginning of a file, or all of it; nothing if it is missing."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             return file.read(size)
     except FileNotFoundError:
         return b""

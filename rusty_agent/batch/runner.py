@@ -23,8 +23,8 @@ from ..parameters import Concurrency, Parameters
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
 from ..run import StopRule
-from .files import Files, refuse_overwriting
-from .foreign import refuse_foreign_report
+from .files import Files
+from .foreign import refuse_overwriting
 from .job import BatchResult, Job, is_closed, outlast
 from .journal import Sync
 from .lock import Lock
@@ -128,8 +128,9 @@ async def run_batch(
     job = Job(settings, provider, StopRule(max_failures, max_error_rate, policy.max_retry_after))
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
-    refuse_overwriting(settings.files, read, report)  # before the lock: its file is written, too
-    page = None if report is None else _page(report)
+    page = None if report is None else Path(report)
+    refuse_overwriting(settings.files, read, page)  # before the lock: its file is written, too
+    page = page and page.absolute()  # whatever becomes of the working folder
     with signals, Lock(settings.files.lock):
         started = time.time()
         given_up = threading.Event()
@@ -144,12 +145,6 @@ async def run_batch(
         signals.begin()
         await job.run(source, plan)
         return await _to_its_end(job.sum_up, started, page)  # which no signal cuts short
-
-
-def _page(report: str | Path) -> Path:
-    """Where the report is to be written, whatever becomes of the working folder; it replaces nothing but a report."""
-    refuse_foreign_report(report)
-    return Path(report).absolute()
 
 
 def _described(provider: AsyncProvider, parameters: Parameters) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rusty_agent.batch.files import Files, refuse_overwriting, replace_atomically, sync_folder
+from rusty_agent.batch.files import Files, replace_atomically, sync_folder
+from rusty_agent.batch.foreign import refuse_overwriting
 from rusty_agent.batch.index import scan
 from rusty_agent.errors import BatchError
 
@@ -77,7 +78,7 @@ def test_the_input_and_the_report_are_no_files_of_the_batch(tmp_path: Path, whic
         with pytest.raises(BatchError, match="which the batch would write, is its input"):
             refuse_overwriting(files, source, None)
         with pytest.raises(BatchError, match="is a file of the batch"):
-            refuse_overwriting(files, None, source)
+            refuse_overwriting(files, None, Path(source))
     refuse_overwriting(files, None, None)
 
 
@@ -85,18 +86,18 @@ def test_the_report_is_not_the_input_and_can_be_written(tmp_path: Path, monkeypa
     files, source = Files.of(tmp_path / "out.jsonl"), tmp_path / "in.jsonl"
     source.touch()
     refuse_overwriting(files, source, tmp_path / "r.html")
-    refuse_overwriting(files, source, "r.html")
+    refuse_overwriting(files, source, Path("r.html"))
     beside = tmp_path / "in.json.rusty-agent.tmp"
     for report in (source, str(source).removesuffix("l")):
         beside.unlink(missing_ok=True)
         beside.hardlink_to(source)
         with pytest.raises(BatchError, match="is its input: name another output, or report"):
-            refuse_overwriting(files, source, report)
+            refuse_overwriting(files, source, Path(report))
     with pytest.raises(BatchError, match="is a file of the batch"):  # in the end it would have replaced the output
         refuse_overwriting(Files.of(tmp_path / "r.html.rusty-agent.tmp"), source, tmp_path / "r.html")
     for report in (tmp_path, "/", ""):
         with pytest.raises(BatchError, match="is no regular file"):
-            refuse_overwriting(files, source, report)
+            refuse_overwriting(files, source, Path(report))
     with pytest.raises(BatchError, match="it needs an existing folder where you may write"):
         refuse_overwriting(files, source, tmp_path / "no" / "r.html")
     monkeypatch.setattr(os, "access", lambda *_: False)  # as for whoever is not root
