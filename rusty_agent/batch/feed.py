@@ -15,7 +15,7 @@ from ..errors import BatchError
 from ..net.gather import PAUSE
 from ..parameters import Inputs
 from .check import Input
-from .plan import Plan, is_another, moved
+from .plan import Plan, refuse_another
 from .rows import BadLine, Row, parse_new, repeats
 from .settings import JobSettings, Source
 
@@ -116,8 +116,8 @@ class Feed:
             self.failed_earlier += 1
         else:
             return True
-        if self._plan.marks is not None and is_another(taken, self._plan.marks):
-            raise moved(taken.line)
+        if self._plan.marks is not None:
+            refuse_another(taken, self._plan.marks)
         if not self.expected_skips:
             self._passed()
         return False

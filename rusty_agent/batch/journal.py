@@ -74,11 +74,6 @@ class Journal:
                 f"{path} cannot be opened for writing: {error.strerror or error}. Name an output where you may write."
             ) from error
 
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return self._size
-
     def append(self, line: bytes) -> None:
         """Take a line, without its newline; it is written at the end of the loop's iteration.
 

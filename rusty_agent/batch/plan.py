@@ -22,7 +22,7 @@ from .rows import BadLine, Row
 from .settings import JobSettings, Source
 from .source import ListSource, open_source
 
-__all__ = ["Plan", "is_another", "make_plan", "moved"]
+__all__ = ["Plan", "make_plan", "refuse_another"]
 
 
 @define
@@ -140,23 +140,26 @@ def _refuse_others(rows: Input, index: Index) -> None:
         if isinstance(row, BadLine) or row.custom_id not in answered:
             continue
         answered.remove(row.custom_id)  # a later one with the same name is a bad line
-        if is_another(row, index.marks):
-            raise moved(row.line)
+        refuse_another(row, index.marks)
 
 
-def is_another(row: Row, known: Mapping[str, str]) -> bool:
-    """Whether a row is not the one that was answered under its name, by the marks of those that had none."""
-    return (row.custom_id in known or not row.named) and known.get(row.custom_id) != row.mark
+def refuse_another(row: Row, marks: Mapping[str, str]) -> None:
+    """Refuse a row that is not the one that was answered under its name.
 
+    Args:
+        row: The row.
+        marks: What those asked that were answered and had no name of their own, by `custom_id`.
 
-def moved(line: int) -> BatchError:
-    """The error for a line where another row stands now."""
-    return BatchError(
-        f"Line {line} of the input is not the one that was answered: lines were put in, taken out or changed, or the "
-        "template takes other columns; and rows without a custom_id are known by their line, so nobody can tell which "
-        "of them are answered. Give the rows a custom_id and name another output; or throw away what is there with "
-        "fresh=True (--fresh)."
-    )
+    Raises:
+        BatchError: It is another one.
+    """
+    if (row.custom_id in marks or not row.named) and marks.get(row.custom_id) != row.mark:
+        raise BatchError(
+            f"Line {row.line} of the input is not the one that was answered: lines were put in, taken out or changed, "
+            "or the template takes other columns; and rows without a custom_id are known by their line, so nobody can "
+            "tell which of them are answered. Give the rows a custom_id and name another output; or throw away what is "
+            "there with fresh=True (--fresh)."
+        )
 
 
 def _begin_anew(files: Files) -> Index:

@@ -67,7 +67,7 @@ async def test_lines_come_in_order_and_more_after_opening_again(path: Path, sync
         for number in range(3):
             journal.append(b"%d-%d" % (run, number))
         await journal.commit()
-        assert journal.size == path.stat().st_size == 12 * (run + 1)
+        assert journal._size == path.stat().st_size == 12 * (run + 1)
         journal.append(b"")
         await journal.aclose()
         path.write_bytes(path.read_bytes()[:-1])  # the empty line
@@ -99,7 +99,7 @@ async def test_what_waits_for_the_end_of_the_iteration_is_bounded(path: Path) ->
     journal = Journal(path, "off")
     for _ in range(9):
         journal.append(b"x" * 2**20)
-    assert journal.size >= 2**22
+    assert journal._size >= 2**22
     await journal.aclose()
     assert path.stat().st_size == 9 * (2**20 + 1)
 
@@ -131,7 +131,7 @@ def test_a_torn_tail_is_cut_off(tmp_path_factory: pytest.TempPathFactory, data: 
         patch.setattr(module, "BLOCK_BYTES", block)
         journal = Journal(path, "off")
     whole = data[: data.rfind(b"\n") + 1]
-    assert (path.read_bytes(), journal.size) == (whole, len(whole))
+    assert (path.read_bytes(), journal._size) == (whole, len(whole))
     asyncio.run(journal.aclose())
 
 
@@ -319,7 +319,7 @@ async def test_a_full_disk_keeps_whole_lines_and_ends_the_journal(
         await asyncio.sleep(0)
     kept = b"old\n" + b"one\n" * (room >= 4) + b"twos\n" * (room >= 9)
     assert path.read_bytes() == kept
-    assert journal.size == len(kept)
+    assert journal._size == len(kept)
     (error,) = told
     assert "out.jsonl cannot be written any more: No space left on device. What it holds is kept" in error.message
     for _ in range(2):
@@ -389,7 +389,7 @@ async def test_lines_written_after_a_failed_sync_begin_none(path: Path, syncs: S
     with pytest.raises(BatchError, match="Input/output error"):
         await journal.aclose()
     assert len(syncs.sizes) == 1
-    assert path.stat().st_size == journal.size
+    assert path.stat().st_size == journal._size
 
 
 FILL = """
@@ -410,7 +410,7 @@ async def main():
     try:
         await journal.aclose()
     except BatchError as error:
-        print(journal.size, error)
+        print(journal._size, error)
 asyncio.run(main())
 {after}
 """
