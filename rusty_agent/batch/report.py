@@ -111,6 +111,8 @@ def _notes(summary: dict[str, Any]) -> Iterable[str]:
         yield f"The run was stopped before its last row: {summary['stopped']}"
     if summary["truncated"]:
         yield f"Answers cut off at their limit of tokens (finish reason “length”): {summary['truncated']:,}."
+    for kind, message in [*summary["failure_messages"].items()][:1]:
+        yield f"Most failures: {kind}, the last of them with: {message}"
     if summary["rows"]["bad_lines"]:
         yield f"Lines of the input that are no rows and were left out: {summary['rows']['bad_lines']:,}."
 

@@ -15,10 +15,12 @@ from .. import __version__
 from ..progress.histogram import Histogram
 from ..progress.tally import Tally
 from ..wire.codec import loads
+from ..wire.words import printable
 
 __all__ = ["covers", "is_summary", "summary"]
 
 _PERCENTILES = (50, 90, 95, 99)
+_MAX_MESSAGE = 300  # characters
 
 
 def summary(
@@ -50,10 +52,12 @@ def summary(
 
     Returns:
         Times in seconds, rates per second, cost in USD or None where it is unknown. A distribution is None where
-        nothing was measured. `truncated` counts the answers that ended at their limit of tokens (`length`).
+        nothing was measured. Failures come by kind, the commonest first; `failure_messages` is what the last of each
+        said. `truncated` counts the answers that ended at their limit of tokens (`length`).
     """
     now = tally.snapshot()
     reasons = finish_reasons or {}
+    failures = dict(sorted(tally.failures.items(), key=lambda item: -item[1]))
     return {
         "version": __version__,
         "model": model,
@@ -75,7 +79,8 @@ def summary(
         "rows_per_second": _rate(now.finished, now.elapsed),
         "retries": now.retries,
         "rate_limited": now.rate_limited,
-        "failures": dict(sorted(tally.failures.items(), key=lambda item: -item[1])),
+        "failures": failures,
+        "failure_messages": {kind: printable(tally.failure_messages[kind], _MAX_MESSAGE) for kind in failures},
         "finish_reasons": {reason or "none": number for reason, number in reasons.items()},
         "truncated": reasons.get("length", 0),
         "tokens": {"prompt": now.prompt_tokens, "completion": now.completion_tokens},

@@ -174,9 +174,9 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     from ..progress.words import dollars
 
     parts = [f"{result.done:,} answered"]
+    kind, last = next(iter(result.summary["failure_messages"].items()), ("", ""))  # the commonest
     if result.failed:
-        kinds = result.summary["failures"]
-        parts.append(f"{result.failed:,} failed (most: {max(kinds, key=kinds.get)})")
+        parts.append(f"{result.failed:,} failed (most: {kind})")
     if result.failed_earlier:
         parts.append(f"{result.failed_earlier:,} failed for good earlier (--retry-permanent tries them again)")
     if result.skipped:
@@ -194,7 +194,9 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
         said += f"; see {Files.of(Path(arguments.output)).errors}"
     if result.stopped == "interrupt":
         return f"{said}. Interrupted: the same command{' without --fresh' * arguments.fresh} goes on from here."
-    return said if result.message is None else f"{said}. {one_line(result.message)}"
+    if result.message is not None:
+        return f"{said}. {one_line(result.message)}"
+    return f"{said}. The last {kind}: {last}" if result.failed else said
 
 
 def _exit_code(result: BatchResult) -> int:

@@ -107,8 +107,8 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("pace").add_argument
     add("--concurrency", type=_concurrency, metavar="N|auto", help="rows at once; auto (the default): what it bears")
     add("--max-in-flight", type=_count, metavar="N", help="the ceiling of auto (default 256)")
-    add("--rpm", type=float, metavar="N", help="requests per minute")
-    add("--tpm", type=float, metavar="N", help="tokens per minute, prompts and answers")
+    add("--rpm", type=positive, metavar="N", help="requests per minute")
+    add("--tpm", type=positive, metavar="N", help="tokens per minute, prompts and answers")
     add("--max-retries", type=int, default=_MAX_RETRIES, metavar="N", help=f"per row (default {_MAX_RETRIES})")
     add("--timeout", type=positive, metavar="SECONDS", help="for a whole row (default 60, with --local 600)")
     add("--stream", action="store_true", help="let answers be streamed underneath: measures the first token")

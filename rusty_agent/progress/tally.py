@@ -1,7 +1,7 @@
 """Finished calls of a run → how the run goes.
 
-In: each call's outcome, in numbers. Out: `Progress` at any moment, and samples over time for plots. Never touched:
-texts, the loop, the network.
+In: each call's outcome: numbers, and errors. Out: `Progress` at any moment, and samples over time for plots. Never
+touched: prompts and answers, the loop, the network.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ class Tally:
         failed_earlier: How many of these had failed for good.
         price: What the model costs, or None.
         failures: How many rows failed, by kind of error: `"APITimeoutError"`, `"RateLimitError 429"`.
+        failure_messages: What the last of each kind said.
         latency: Seconds from the call to the end of its answer, of the rows that were answered.
         failure_latency: The same of the rows that failed.
         ttft: Seconds to the first token, of streamed answers.
@@ -146,6 +147,7 @@ class Tally:
         self.failed_earlier = 0
         self.price = price
         self.failures: dict[str, int] = {}
+        self.failure_messages: dict[str, str] = {}
         self.latency = Histogram()
         self.failure_latency = Histogram()
         self.ttft = Histogram()
@@ -198,6 +200,7 @@ class Tally:
         if isinstance(error, APIStatusError):
             kind = f"{kind} {error.status_code}"
         self.failures[kind] = self.failures.get(kind, 0) + 1
+        self.failure_messages[kind] = str(error)
         if latency is not None:
             self.failure_latency.add(latency)
         if isinstance(error, RustyAgentError) and error.usage is not None:

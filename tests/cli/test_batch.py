@@ -78,7 +78,8 @@ def test_exit_2_when_rows_failed(command: Command, server: FaultServer) -> None:
     assert ended == (
         2,
         "",
-        f"rusty-agent batch: 18 answered, 2 failed (most: BadRequestError 400); see {command.errors}\n",
+        f"rusty-agent batch: 18 answered, 2 failed (most: BadRequestError 400); see {command.errors}. "
+        "The last BadRequestError 400: HTTP 400: scripted.\n",
     )
     server.answer(said())
     ended = command.run("--progress", "off")
@@ -356,6 +357,8 @@ def test_debugging_shows_where(command: Command) -> None:
         (["in.jsonl", "-o", "x", "--limit", "9" * 22], "is not a whole number of at least 1 (of 18 digits at most)"),
         (["in.jsonl", "-o", "x", "--limit", "9" * 5000], "is not a whole number of at least 1"),
         (["in.jsonl", "-o", "x", "--timeout", "0"], "argument --timeout: '0' is not a positive number"),
+        (["in.jsonl", "-o", "x", "--rpm", "0"], "argument --rpm: '0' is not a positive number"),
+        (["in.jsonl", "-o", "x", "--tpm", "nan"], "argument --tpm: 'nan' is not a positive number"),
         (["in.jsonl", "-o", "x", "--timeout", "long"], "argument --timeout: 'long' is not a positive number"),
         (["in.jsonl", "-o", "x", "--price", "1e308,1e308"], "input must be a number of USD per million tokens"),
         (["in.jsonl", "-o", "x", "--sync", "never"], "invalid choice"),

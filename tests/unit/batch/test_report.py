@@ -131,11 +131,11 @@ def test_what_comes_from_outside_is_text(field: str) -> None:
 
 def test_kinds_of_errors_and_finish_reasons_are_text() -> None:
     tally = run(5)
-    tally.failed(type(EVIL, (ServerError,), {})("x", status_code=503), latency=1, attempts=1)
+    tally.failed(type(EVIL, (ServerError,), {})(EVIL, status_code=503), latency=1, attempts=1)
     found = page(tally, finish_reasons={EVIL: 3})
     assert "script" not in {tag for tag, _ in found.tags}
     assert f"{EVIL} 503" in found.text
-    assert found.text.count(EVIL) == 2
+    assert found.text.count(EVIL) == 4
 
 
 def test_braces_are_no_placeholders() -> None:

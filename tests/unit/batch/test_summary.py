@@ -28,9 +28,9 @@ def run() -> Tally:
     tally = Tally(total=20, skipped=5, price=Price(1, 2), gauges=lambda: (0, 8, 3), clock=lambda: now)
     for number in range(1, 9):
         tally.succeeded(latency=number / 10, ttft=0.05, usage=Usage(1000, 500), attempts=2)
-    tally.failed(RateLimitError("x", status_code=429), latency=2.0, attempts=3)
-    for _ in range(2):
-        tally.failed(APITimeoutError("x"), latency=60.0, attempts=3)
+    tally.failed(RateLimitError("one", status_code=429), latency=2.0, attempts=3)
+    for message in ("one", "two\n\x1b " + "x" * 1000):
+        tally.failed(APITimeoutError(message), latency=60.0, attempts=3)
     now = 10.0
     tally.close()
     return tally
@@ -62,6 +62,7 @@ def test_every_figure() -> None:
         "retries": 14,
         "rate_limited": 3,
         "failures": {"APITimeoutError": 2, "RateLimitError 429": 1},
+        "failure_messages": {"APITimeoutError": f"two \\x1b {'x' * 291}…", "RateLimitError 429": "one"},
         "finish_reasons": {"stop": 5, "length": 2, "none": 1},
         "truncated": 2,
         "tokens": {"prompt": 8000, "completion": 4000},

@@ -85,7 +85,7 @@ def test_failures_are_told_apart_by_kind_and_status() -> None:
         RateLimitError("x", status_code=429),
         ServerError("x", status_code=500),
         ServerError("x", status_code=503),
-        ServerError("x", status_code=503),
+        ServerError("y", status_code=503),
         APITimeoutError("x"),
         ValueError("x"),
     ):
@@ -97,6 +97,8 @@ def test_failures_are_told_apart_by_kind_and_status() -> None:
         "APITimeoutError": 1,
         "ValueError": 1,
     }
+    assert tally.failure_messages["ServerError 503"] == "y"
+    assert tally.failure_messages.keys() == tally.failures.keys()
     assert (tally.snapshot().retries, tally.failure_latency.count) == (0, 0)
 
 
