@@ -84,15 +84,18 @@ def make_plan(
     else:
         now, found = _look(rows, before, parameters, limit)
         total = found.rows
-    if before is not None and not settings.allow_changed:
-        _refuse_changes(files, before.changes(now))
+    anew = settings.fresh
+    if before is not None and not settings.allow_changed and (changes := before.changes(now)):
+        if _has_answers(files):
+            raise _changed(files, changes)
+        anew = True  # nothing was answered, as with a mistyped model
     if settings.on_bad_line == "fail" and found.bad_count:
         raise BatchError(found.complaint())
     refuse_foreign(files)
     unlike = before is None or before.input_sha256 != now.input_sha256
-    keep_marks = not settings.fresh and (unlike or rows is None)
+    keep_marks = not anew and (unlike or rows is None)
     index = scan(files, retry_permanent=settings.retry_permanent, keep_marks=keep_marks)
-    if settings.fresh:
+    if anew:
         index = _begin_anew(files)
     elif unlike and rows is not None and (index.done or index.permanent):
         _refuse_others(rows, index)
@@ -162,6 +165,10 @@ def refuse_another(row: Row, marks: Mapping[str, str]) -> None:
         )
 
 
+def _has_answers(files: Files) -> bool:
+    return files.output.exists() and files.output.stat().st_size > 0
+
+
 def _begin_anew(files: Files) -> Index:
     """Throw away what earlier runs have left. Errors go first: results without errors are a batch, too."""
     for path in (files.errors, files.output, files.summary):
@@ -169,11 +176,10 @@ def _begin_anew(files: Files) -> Index:
     return Index()
 
 
-def _refuse_changes(files: Files, changes: list[str]) -> None:
-    if changes:
-        said = "\n".join(f"  {change}" for change in changes)
-        raise BatchError(
-            f"{files.output} was begun with something else, and its results would not belong together:\n{said}\n"
-            "Name another output; or go on all the same with allow_changed=True (--allow-changed); or throw away what "
-            "is there with fresh=True (--fresh)."
-        )
+def _changed(files: Files, changes: list[str]) -> BatchError:
+    said = "\n".join(f"  {change}" for change in changes)
+    return BatchError(
+        f"{files.output} was begun with something else, and its results would not belong together:\n{said}\n"
+        "Name another output; or go on all the same with allow_changed=True (--allow-changed); or throw away what "
+        "is there with fresh=True (--fresh)."
+    )

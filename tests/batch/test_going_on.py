@@ -84,6 +84,19 @@ async def test_changed_input_and_parameters_are_refused_with_an_explanation(plac
     assert (await place.run(rows, temperature=0.7)).skipped == 3  # which is what holds from now on
 
 
+async def test_a_mistyped_model_is_mended_by_naming_another(place: Place) -> None:
+    place.server.answer(error(404))
+    first = await place.run(simple(3), extra_body={"model": "gtp"})
+    assert (first.failed, first.done) == (3, 0)
+    assert list(first.summary["failure_messages"]) == ["NotFoundError 404"]
+    place.server.answer(said())
+    second = await place.run(extra_body={"model": "gpt"})
+    assert (second.done, second.failed_earlier, second.total) == (3, 0, 3)
+    assert not place.errors.exists()
+    with pytest.raises(BatchError, match=r"parameter extra_body\.model: 'gpt' -> 'gtp'"):
+        await place.run(extra_body={"model": "gtp"})
+
+
 async def test_names_with_lone_surrogates_are_known_again(place: Place) -> None:
     rows = ({"custom_id": "a\ud83d", "prompt": "x"},)
     assert (await place.run(rows)).done == 1

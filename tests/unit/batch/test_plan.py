@@ -112,8 +112,24 @@ def test_nothing_is_changed_when_something_is_wrong(source: Path, tmp_path: Path
     assert not plan_made.exists()
 
 
+@pytest.mark.parametrize("output", [None, b""])
+def test_what_was_never_answered_is_begun_anew_when_something_changes(
+    source: Path, tmp_path: Path, output: bytes | None
+) -> None:
+    files = batch(tmp_path, [], [failure("a", permanent=True), failure("b")])
+    files.output.unlink(missing_ok=True)
+    if output is not None:
+        files.output.write_bytes(output)
+    assert plan(source, files).index.permanent == {"a"}
+    source.write_text('{"prompt":"another"}\n{"prompt":"b"}\n')
+    made = make_plan(source, JobSettings(files), {"model": "not mistyped"})
+    assert (made.index.permanent, made.index.failed, made.moved) == (set(), 0, False)
+    assert not files.errors.exists()
+    assert make_plan(source, JobSettings(files), {"model": "not mistyped"}).total == 2
+
+
 def test_what_changed_is_said(source: Path, tmp_path: Path) -> None:
-    files = batch(tmp_path)
+    files = batch(tmp_path, [result("answered")])
     plan(source, files)
     source.write_text('"other"\n')
     with pytest.raises(
