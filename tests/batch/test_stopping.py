@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import Limits, RetryPolicy
-from rusty_agent.testing import Answer, Hang, answer, error
+from rusty_agent.testing import Answer, Hang, answer, error, events
 
 from .runs import Place, by_prompt, ids, prompt, read, said, simple
 
@@ -167,6 +167,17 @@ async def test_answers_that_tell_no_tokens_count_as_much_as_the_others(place: Pl
     result = await place.run(simple(100), price=(0.0, 1e5), budget_usd=10.0, concurrency=1)  # 0.50 USD an answer
     assert result.stopped == "budget"
     assert len(place.server.requests) <= 20
+
+
+async def test_what_a_failure_has_cost_is_spent_of_the_budget(place: Place) -> None:
+    place.server.answer(
+        answer(b"".join(events("cut off", finish_reason=None, done=False)), content_type="text/event-stream")
+    )
+    options: dict[str, Any] = {"price": (0.0, 1e5), "budget_usd": 3.0, "concurrency": 1, "stream": True}
+    result = await place.run(simple(100), **options)
+    assert (result.stopped, result.done) == ("budget", 0)
+    assert result.cost == pytest.approx(sum(line["x_rusty"]["cost_usd"] for line in read(place.errors)))
+    assert 0 < result.cost <= 3
 
 
 @pytest.mark.parametrize("budget", [2.0, 2.4])
