@@ -37,9 +37,9 @@ __all__ = [
 
 _MAX_REASON = 300  # characters; many bad lines must fit on a screen
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
-_MOVED = frozenset({"custom_id", "model"})  # used too, but under other names
+_RENAMED = frozenset({"custom_id", "model"})  # used too, but under other names
 _ENVELOPE = frozenset({"custom_id", "method", "url", "body"})
-_THE_RUNNERS = frozenset({"stream", "stream_options"})  # how an answer travels is not the row's to decide
+_OF_THE_RUN = frozenset({"stream", "stream_options"})  # how an answer travels is not the row's to decide
 
 
 def _shown(reason: str) -> str:
@@ -180,13 +180,13 @@ def _simple(value: dict[str, Any], line: int) -> Row:
         if name in _USED:
             if item is not None:
                 parameters[name] = item
-        elif name not in _MOVED:
+        elif name not in _RENAMED:
             fields[name] = item
     if "extra_body" in parameters:
         extra = parameters["extra_body"]
         if not isinstance(extra, dict):
             raise ValueError(f"extra_body must be an object of further fields, not {_kind(extra)}")
-        parameters["extra_body"] = {name: item for name, item in extra.items() if name not in _THE_RUNNERS}
+        parameters["extra_body"] = {name: item for name, item in extra.items() if name not in _OF_THE_RUN}
     if value.get("model") is not None:
         parameters["extra_body"] = {**parameters.get("extra_body", {}), "model": value["model"]}
     return _named(value, line, parameters, fields)
@@ -203,7 +203,7 @@ def _openai(value: dict[str, Any], line: int) -> Row:
     if not isinstance(value.get("custom_id", ""), str):
         raise ValueError(f"custom_id must be a string, not {_kind(value['custom_id'])}")
     parameters: dict[str, Any] = {"messages": body["messages"]}
-    left_out = {"messages", *_THE_RUNNERS}
+    left_out = {"messages", *_OF_THE_RUN}
     extra = {name: item for name, item in body.items() if item is not None and name not in left_out}
     if extra:
         parameters["extra_body"] = extra

@@ -33,7 +33,7 @@ OnBadLine: TypeAlias = Literal["fail", "skip"]
 
 
 def _price(given: tuple[float, float]) -> Price:
-    return Price.of(given)
+    return Price.of(given)  # which mypy does not take for a converter
 
 
 @define(frozen=True, eq=False, repr=False)

@@ -186,7 +186,7 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     if result.cost is not None:
         parts.append(dollars(result.cost))
     said = ", ".join(parts)
-    if result.failed or result.failed_earlier or result.bad_lines:
+    if _has_failures(result):
         from pathlib import Path
 
         from ..batch.files import Files
@@ -202,4 +202,9 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
 def _exit_code(result: BatchResult) -> int:
     if result.stopped is not None:
         return 130 if result.stopped == "interrupt" else 3
-    return 2 if result.failed or result.failed_earlier or result.bad_lines else 0
+    return 2 if _has_failures(result) else 0
+
+
+def _has_failures(result: BatchResult) -> bool:
+    """Whether there is something to see in the errors file."""
+    return bool(result.failed or result.failed_earlier or result.bad_lines)
