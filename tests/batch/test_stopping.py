@@ -177,6 +177,7 @@ async def test_what_a_failure_has_cost_is_spent_of_the_budget(place: Place) -> N
     result = await place.run(simple(100), **options)
     assert (result.stopped, result.done) == ("budget", 0)
     assert result.cost == pytest.approx(sum(line["x_rusty"]["cost_usd"] for line in read(place.errors)))
+    assert result.cost is not None
     assert 0 < result.cost <= 3
 
 
