@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rusty_agent.batch.files import Files, replace_atomically, sync_folder
-from rusty_agent.batch.foreign import refuse_overwriting
+from rusty_agent.batch.foreign import refuse_foreign, refuse_overwriting
 from rusty_agent.batch.index import scan
 from rusty_agent.errors import BatchError
 
@@ -51,6 +51,9 @@ def test_links_in_a_circle_are_a_file_that_cannot_be_opened(tmp_path: Path) -> N
     refuse_overwriting(files, tmp_path / "in.jsonl", tmp_path / "r.html")
     with pytest.raises(BatchError, match="cannot be read: Too many levels of symbolic links"):
         scan(files)
+    (tmp_path / "a.summary.json").symlink_to(tmp_path / "a.summary.json")
+    with pytest.raises(BatchError, match=r"summary\.json cannot be read: Too many levels of symbolic links"):
+        refuse_foreign(files)
 
 
 WRITTEN = ["output", "errors", "manifest", "lock", "summary"]
