@@ -60,10 +60,11 @@ def test_reference_names(name: str) -> None:
 
 
 def section(text: str, title: str) -> str:
-    """What stands under the heading that names `title`, up to the next heading of its level or a higher one."""
-    match = re.search(rf"^(#+) [^\n]*`{re.escape(title)}`[^\n]*\n(.*?)(?=^#{{1,2}} |^\1 |\Z)", text, re.M | re.S)
-    assert match is not None, f"no heading for {title}"
-    return match[2]
+    """What stands under headings that name `title`, each up to the next heading of its level or a higher one."""
+    pattern = rf"^(#+) [^\n]*`{re.escape(title)}`[^\n]*\n(.*?)(?=^#{{1,2}} |^\1 |\Z)"
+    found = [match[2] for match in re.finditer(pattern, text, re.M | re.S)]
+    assert found, f"no heading for {title}"
+    return "".join(found)
 
 
 def members() -> Iterator[tuple[str, str]]:
