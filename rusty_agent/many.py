@@ -46,7 +46,7 @@ class ManyPrompts:
         ordered: bool = True,
         **parameters: Unpack[RunParameters],
     ) -> AsyncGenerator[MapItem, None]:
-        """Answer many prompts, so many at once; yield an item for each.
+        """Answer many prompts, a number of them at once; yield an item for each.
 
         Nothing is sent before it is iterated over. Leaving the loop early cancels what is under way; in code that
         must not depend on the garbage collector for that, put `contextlib.aclosing` around it.
@@ -55,7 +55,7 @@ class ManyPrompts:
             prompts: Strings, lists of messages, or dicts of arguments of `generate_text` (which win over those given
                 here): a list, an iterator, or an asynchronous iterator, of any length. They are taken only as fast as
                 they are worked off. An iterator runs on the event loop: it must not block.
-            concurrency: How many are worked on at once. `"auto"`: as many as the endpoint bears, found out by trying,
+            concurrency: How many are worked on at once. `"auto"`: as many as the endpoint takes, found out by trying,
                 at most `Limits.in_flight` (256 without).
             ordered: Yield in the order of the prompts; up to 16 times `concurrency` answers then wait behind a slow
                 one. False: yield as they finish.
@@ -66,9 +66,9 @@ class ManyPrompts:
             A `MapItem` for each prompt. An error is a value in it.
 
         Raises:
-            RunStoppedError: After the items of all that was done: too many failed, or the key or the quota is of no
-                use. What is not done was not sent.
-            ValueError: An argument cannot be right; nothing was sent.
+            RunStoppedError: After the items of all that was sent: too many failed, the key was refused, the account is
+                spent, or the endpoint is away or asks for too long a wait.
+            ValueError: An argument is invalid; nothing was sent.
         """
         return self._map(prompts, concurrency, ordered, False, **parameters)
 
@@ -132,7 +132,7 @@ class ManyPrompts:
         include_usage: bool = False,
         **parameters: Unpack[RunParameters],
     ) -> list[Any]:
-        """Answer many prompts, so many at once; return the answers in the order of the prompts.
+        """Answer many prompts, a number of them at once; return the answers in the order of the prompts.
 
         Args:
             prompts: As `map`'s.
@@ -148,7 +148,7 @@ class ManyPrompts:
 
         Raises:
             RustyAgentError: A prompt failed, and `return_exceptions` is False.
-            ValueError: An argument cannot be right.
+            ValueError: An argument is invalid.
         """
         results: list[Any] = []
         items = self._map(prompts, concurrency, False, True, **parameters)

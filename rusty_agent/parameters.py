@@ -234,7 +234,7 @@ class FromPreset:
 
         Raises:
             MissingAPIKeyError: No key was given or found.
-            ValueError: There is no such preset, or an option cannot be right.
+            ValueError: There is no such preset, or an option is invalid.
         """
         return cls(model, api_key=api_key, preset=name, **options)
 

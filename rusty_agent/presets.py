@@ -79,5 +79,5 @@ def find_preset(name: str) -> Preset:
     """
     found = PRESETS.get(name) if isinstance(name, str) else None
     if found is None:
-        raise ValueError(f"there is no preset {name!r}, but {', '.join(PRESETS)}; anything else: pass base_url")
+        raise ValueError(f"there is no preset {name!r}, only {', '.join(PRESETS)}; for other endpoints pass base_url")
     return found

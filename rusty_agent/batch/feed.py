@@ -138,7 +138,7 @@ class Feed:
         given = parse_new(value, line, seen, template=self._settings.template)
         if isinstance(given, BadLine) and self._settings.on_bad_line == "fail":
             raise BatchError(
-                f"Row {given.line} of the source is no request: {given.reason}. Mend it, or leave such rows out "
-                'with on_bad_line="skip". What was done until here is kept; the same call, without fresh, goes on.'
+                f"Row {given.line} of the source is not a request: {given.reason}. Correct it, or skip such rows with "
+                'on_bad_line="skip". What was done so far is kept; the same call, without fresh, goes on.'
             )
         return given

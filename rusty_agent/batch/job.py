@@ -80,7 +80,7 @@ class BatchResult:
         skipped: Rows that earlier runs have answered; of a run that was stopped under a limit, or after a change of the
             input, those that it came by.
         failed_earlier: Rows that failed for good in earlier runs and were not tried again.
-        bad_lines: Lines of the input that are no requests and were left out.
+        bad_lines: Lines of the input that are not requests and were left out.
         stopped: Why the run ended early (`"budget"`, `"error_rate"`, `"failures"`, `"authentication"`, `"quota"`,
             `"interrupt"`), or None where every row was tried.
         message: The same in words, or None.

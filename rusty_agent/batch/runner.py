@@ -70,11 +70,11 @@ async def run_batch(
         output: Where results go, as lines of OpenAI's Batch API, in the order in which they come. Beside it:
             `NAME.errors.jsonl` (what failed), `NAME.manifest.json`, `NAME.summary.json`, `NAME.lock`.
         provider: Who answers. Its `limits` hold; its `retry` too.
-        concurrency: How many rows are worked on at once; `"auto"`: as many as the endpoint bears, at most
+        concurrency: How many rows are worked on at once; `"auto"`: as many as the endpoint takes, at most
             `Limits.in_flight` (256 without).
         template: Makes the prompt of rows that are columns: `"Translate: {text}"`.
         limit: Take only so many rows from the beginning of the source.
-        on_bad_line: What to do with lines that are no requests: `"fail"` before anything is sent, or `"skip"` them;
+        on_bad_line: What to do with lines that are not requests: `"fail"` before anything is sent, or `"skip"` them;
             they then have lines in the errors file.
         fresh: Throw away what earlier runs have left, results included, once the input is found good.
         retry_permanent: Try rows again that the endpoint refused for good.
@@ -95,11 +95,11 @@ async def run_batch(
         **parameters: See `rusty_agent.parameters.Parameters`: what holds for every row that does not say otherwise.
 
     Returns:
-        How it went. A run that was stopped, and rows that failed, are no exceptions.
+        How it went. A run that was stopped, and rows that failed, raise nothing.
 
     Raises:
         BatchError: The batch cannot begin, or its files cannot be written any more.
-        ValueError: An argument cannot be right; nothing was sent.
+        ValueError: An argument is invalid; nothing was sent.
         TypeError: There is no such argument.
     """
     provider = checked_kind(provider, AsyncProvider, "provider")

@@ -105,7 +105,7 @@ def _parser() -> _BatchParser:
 
 def _add_pace(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("pace").add_argument
-    add("--concurrency", type=_concurrency, metavar="N|auto", help="rows at once; auto (the default): what it bears")
+    add("--concurrency", type=_concurrency, metavar="N|auto", help="rows at once; auto (the default): what it takes")
     add("--max-in-flight", type=_count, metavar="N", help="the ceiling of auto (default 256)")
     add("--rpm", type=positive, metavar="N", help="requests per minute")
     add("--tpm", type=positive, metavar="N", help="tokens per minute, prompts and answers")
@@ -117,7 +117,7 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("run").add_argument
     add("--limit", type=_count, metavar="N", help="only the first N rows")
-    add("--on-bad-line", choices=("fail", "skip"), default="fail", help="lines that are no requests (default: fail)")
+    add("--on-bad-line", choices=("fail", "skip"), default="fail", help="lines that are not requests (default: fail)")
     add("--fresh", action="store_true", help="throw away what earlier runs left, answers included")
     add("--retry-permanent", action="store_true", help="try rows again that were refused for good")
     add("--allow-changed", action="store_true", help="go on although input or parameters have changed")

@@ -91,7 +91,7 @@ def generate(
         ImportError: Ray Data is not installed.
         RuntimeError: There is a checkpoint to go on from, and Ray has less than that takes: it would stand still.
         TypeError: There is no such argument.
-        ValueError: An argument cannot be right; nothing was sent.
+        ValueError: An argument is invalid; nothing was sent.
     """
     check_names(options, (*signature(generate).parameters, *_ARGUMENTS), "generate")
     data = _ray_data()
@@ -161,7 +161,7 @@ class Generate:
 
     Raises:
         TypeError: There is no such argument.
-        ValueError: An argument cannot be right.
+        ValueError: An argument is invalid.
     """
 
     def __init__(

@@ -115,7 +115,7 @@ class ManyPrompts:
         ordered: bool = True,
         **parameters: Unpack[RunParameters],
     ) -> Generator[MapItem, None, None]:
-        """Answer many prompts, so many at once; yield an item for each. See `AsyncProvider.map`.
+        """Answer many prompts, a number of them at once; yield an item for each. See `AsyncProvider.map`.
 
         Nothing is sent before it is iterated over. Prompts are taken on this thread, while it waits for items.
         Leaving the loop early cancels what is under way.
@@ -186,7 +186,7 @@ class ManyPrompts:
         include_usage: bool = False,
         **parameters: Unpack[RunParameters],
     ) -> list[Any]:
-        """Answer many prompts, so many at once; return the answers in their order. See `AsyncProvider.gather`.
+        """Answer many prompts, a number of them at once; return the answers in their order. See `AsyncProvider.gather`.
 
         An iterator is taken to its end first, on this thread.
         """

@@ -29,19 +29,19 @@ class Provider(FromPreset, ManyPrompts, Copied):
     """Generates and streams text from one model of one OpenAI-compatible endpoint; its calls block.
 
     Works in scripts, notebooks (a running event loop does no harm), from many threads at once, and in forked
-    children. Connections are kept between calls. Closing it is polite, not required.
+    children. Connections are kept between calls. Closing it is optional.
 
     Args:
         model: The model's name, as the endpoint knows it.
         api_key: The key. Default: the preset's environment variable (`OPENROUTER_API_KEY`).
         base_url: The URL that `/chat/completions` is appended to. Default: the preset's.
         preset: The name of one of `PRESETS`, or a `Preset` of your own. Default: `"openrouter"`.
-        **options: As `AsyncProvider`'s, but for `session`.
+        **options: As `AsyncProvider`'s, except `session`.
 
     Raises:
         MissingAPIKeyError: No key was given or found.
-        TypeError: An argument is none, as a `session`.
-        ValueError: An argument, or one of the environment's settings, cannot be right.
+        TypeError: There is no such argument; `session` is none.
+        ValueError: An argument, or one of the environment's settings, is invalid.
     """
 
     _own = ("_core",)
@@ -127,7 +127,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
     def stream_text(
         self, prompt: str | None = None, *, include_usage: bool = False, **parameters: Unpack[Parameters]
     ) -> TextStream:
-        """Stream an answer. It is asked for at once, and what goes wrong is raised when the stream is read.
+        """Stream an answer. The request is sent at once; errors are raised when the stream is read.
 
         Parameters and errors as `AsyncProvider.stream_text`.
         """

@@ -23,7 +23,7 @@ async def test_bad_lines_duplicates_and_wrong_types_are_told_with_their_numbers_
     with pytest.raises(BatchError) as refused:
         await place.run(BAD)
     said = str(refused.value)
-    assert said.startswith("4 of the input's lines are no requests; nothing was sent.")
+    assert said.startswith("4 lines of the input are not requests; nothing was sent.")
     assert "line 2: prompt must be a string, not int" in said
     assert "line 3: the object has neither prompt nor messages" in said
     assert "line 4: an earlier row has the same custom_id, '1'" in said
@@ -44,7 +44,7 @@ async def test_bad_lines_that_are_skipped_are_written_down_once_over_several_run
     written = {line["x_rusty"]["line"]: line["error"] for line in read(place.errors)}
     assert written[4] == {"code": "bad_line", "message": "an earlier row has the same custom_id, '1'"}
     assert asked(place.server) == ["a", "a", "d", "d"]
-    with pytest.raises(BatchError, match="4 of the input's lines"):  # what was skipped once is still no request
+    with pytest.raises(BatchError, match="4 lines of the input"):  # what was skipped once is still no request
         await place.run()
 
 
@@ -79,7 +79,7 @@ async def test_an_input_that_changes_while_it_is_worked_on_is_told(place: Place,
     place.server.answer(change)
     with pytest.raises(BatchError, match=r"changed while it was read\. .* if rows of it were sent, with allow_changed"):
         await place.run(rows, concurrency=1)
-    with pytest.raises(BatchError, match=r"the input changed|no request"):
+    with pytest.raises(BatchError, match=r"the input changed|not a request"):
         await place.run()
 
 
@@ -140,7 +140,7 @@ async def test_rows_of_an_iterable_in_another_order_are_not_passed_over(place: P
 
 async def test_a_bad_row_of_an_iterable_ends_the_run_or_is_skipped(place: Place) -> None:
     rows = ("one", 7, "three", {"prompt": "four", "custom_id": "1"})
-    with pytest.raises(BatchError, match=r"Row 2 of the source is no request: .*What was done until here is kept"):
+    with pytest.raises(BatchError, match=r"Row 2 of the source is not a request: .*What was done so far is kept"):
         await place.run(iter(rows))
     assert ids(place.output) == ["1"]
     result = await place.run(iter(rows), on_bad_line="skip")
@@ -154,7 +154,7 @@ async def test_bad_rows_of_a_list_are_told_before_anything_is_sent(place: Place)
     with pytest.raises(BatchError) as caught:
         await place.run(rows)
     assert place.server.requests == []
-    assert "2 of the input's lines are no requests" in str(caught.value)
+    assert "2 lines of the input are not requests" in str(caught.value)
     assert "line 2: " in str(caught.value)
     assert "line 4: an earlier row has the same custom_id, '1'" in str(caught.value)
     assert (await place.run(rows, limit=1)).done == 1  # what is beyond the limit is none of this run's
@@ -250,5 +250,5 @@ async def test_a_table_whose_name_tells_another_form_is_looked_at_anew(place: Pl
     place.input = place.input.rename(place.input.with_suffix(".csv"))
     with pytest.raises(BatchError, match="parameter delimiter"):
         await place.run()
-    with pytest.raises(BatchError, match="no request;"):
+    with pytest.raises(BatchError, match="not a request;"):
         await place.run(allow_changed=True)

@@ -62,10 +62,10 @@ def test_exit_1_on_bad_lines_which_are_listed(command: Command, server: FaultSer
     ended = command.run()
     assert (ended.code, ended.out) == (1, "")
     first, second, third, last = ended.err.splitlines()
-    assert first == "rusty-agent batch: error: 2 of the input's lines are no requests; nothing was sent."
+    assert first == "rusty-agent batch: error: 2 lines of the input are not requests; nothing was sent."
     assert second.startswith("  line 2: a line must hold an object")
     assert third.startswith("  line 3: stop must be")
-    assert last.startswith("  Mend them")
+    assert last.startswith("  Correct them")
     assert not server.requests
     ended = command.run("--on-bad-line", "skip", "--progress", "off")
     assert ended.code == 2
@@ -282,7 +282,7 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     ended = command.run("--dry-run", "--price", "1,1")
     assert ended.code == 1
     assert "answer tokens: at most 0 and those of 1 row without max_tokens" in ended.out
-    assert ended.err.startswith("1 of the input's lines is no request; nothing was sent.\n  line 2: ")
+    assert ended.err.startswith("1 line of the input is not a request; nothing was sent.\n  line 2: ")
     assert command.run("--dry-run", "--on-bad-line", "skip").code == 0
     assert os.listdir(command.input.parent) == ["in.jsonl"]
     assert not server.requests

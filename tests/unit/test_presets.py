@@ -43,7 +43,7 @@ def test_what_anthropic_ignores() -> None:
 
 
 def test_an_unknown_name_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no preset 'acme', but openrouter, openai, .*llama\.cpp"):
+    with pytest.raises(ValueError, match=r"no preset 'acme', only openrouter, openai, .*llama\.cpp"):
         find_preset("acme")
 
 

@@ -121,7 +121,7 @@ async def test_a_value_that_is_no_request() -> None:
     assert [row.line for row in await all_of(given)] == [1]
     assert [bad.line for bad in refused] == [2, 3]
     given, refused = feed(source, plan)
-    with pytest.raises(BatchError, match=r'Row 2 of the source is no request: .*on_bad_line="skip"'):
+    with pytest.raises(BatchError, match=r'Row 2 of the source is not a request: .*on_bad_line="skip"'):
         await all_of(given)
     assert refused == []
 

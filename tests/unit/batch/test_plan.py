@@ -86,7 +86,7 @@ def test_bad_lines_are_looked_for_each_time(source: Path, tmp_path: Path, checks
     for _ in range(2):
         made = plan(source, files, on_bad_line="skip")
         assert (made.total, made.bad_lines, made.repeated) == (3, 2, {4})
-    with pytest.raises(BatchError, match="2 of the input's lines are no requests"):
+    with pytest.raises(BatchError, match="2 lines of the input are not requests"):
         plan(source, files)
     assert checks == [None] * 3
 
@@ -266,6 +266,6 @@ def test_only_some_bad_lines_are_shown() -> None:
     for line in range(1, KEPT_BAD + 6):
         checked.add_bad(BadLine(line, f"reason {line}"))
     said = checked.complaint().splitlines()
-    assert said[0] == "25 of the input's lines are no requests; nothing was sent."
+    assert said[0] == "25 lines of the input are not requests; nothing was sent."
     assert said[1] == "  line 1: reason 1"
     assert said[KEPT_BAD + 1] == "  … and 5 more"
