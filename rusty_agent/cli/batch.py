@@ -161,11 +161,11 @@ def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[
         f"bad lines: {bad_lines:,}",
         f"prompt tokens: about {prompt:,} (a token for four characters)",
         f"answer tokens: at most {answers:,}"
-        + (f" and those of {unbounded:,} row{'s' * (unbounded != 1)} without max_tokens" * bool(unbounded)),
+        + (f", plus those of {unbounded:,} row{'s' * (unbounded != 1)} without max_tokens" * bool(unbounded)),
     ]
     if price is not None:
         least, most = price.cost(prompt, 0), price.cost(prompt, answers)
-        more = ", more with the rows without max_tokens" * bool(unbounded)
+        more = ", plus the rows without max_tokens" * bool(unbounded)
         lines.append(f"cost: {dollars(least)} for the prompts, at most {dollars(most)} with the answers{more}")
     return lines
 

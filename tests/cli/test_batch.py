@@ -281,7 +281,7 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     write_rows(command.input, [{"prompt": "a"}, 7])
     ended = command.run("--dry-run", "--price", "1,1")
     assert ended.code == 1
-    assert "answer tokens: at most 0 and those of 1 row without max_tokens" in ended.out
+    assert "answer tokens: at most 0, plus those of 1 row without max_tokens" in ended.out
     assert ended.err.startswith("1 line of the input is not a request; nothing was sent.\n  line 2: ")
     assert command.run("--dry-run", "--on-bad-line", "skip").code == 0
     assert os.listdir(command.input.parent) == ["in.jsonl"]
