@@ -143,6 +143,8 @@ class Limiter:
         self._adapting += 1
         if start is not None:
             self._adaptive.expect(start)
+        if not self._adaptive.probing and self._latency > _STEPS_SECONDS:
+            self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / self._latency  # no burst: some were refused
         try:
             yield
         finally:

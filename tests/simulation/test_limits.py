@@ -144,6 +144,21 @@ def test_a_rate_limit_with_a_small_burst_where_answers_are_long(rate: float, bur
     assert endpoint.wasted <= 0.03
 
 
+def test_a_later_run_begins_with_no_burst_where_one_was_refused() -> None:
+    """What an earlier run has found out of the endpoint is its pace, too: a burst would cut the limit each time."""
+    endpoint = RateLimited(rate=20, burst=20, latency=5)
+
+    async def main() -> list[float]:
+        llm, loop, ends = provider(endpoint), asyncio.get_running_loop(), [0.0]
+        for _ in range(8):
+            await llm.gather(list(map(str, range(200))), concurrency="auto")
+            ends.append(loop.time())
+        return ends
+
+    ends = run(main())
+    assert (ends[-1] - ends[1]) / 7 < 1.5 * (200 / 20 + 5)  # 43 s, where each run began with all at once
+
+
 def test_a_capacity_that_changes() -> None:
     phases = [20, 60, 30, 40]
 
