@@ -72,7 +72,7 @@ class DeltaDecoder:
                     unknown |= bool(raw) and not isinstance(raw, dict)
         return unknown
 
-    def more_of(self, piece: ToolCallDelta) -> Callable[[str], Delta]:
+    def more_of(self, piece: ToolCallDelta) -> Callable[[str], Delta] | None:
         """See `ToolCallTracker`."""
         return self._tools[piece.index].more_of(piece)
 

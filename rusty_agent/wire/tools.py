@@ -101,6 +101,7 @@ class ToolCallTracker:
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
+        self._named = False  # whether the last delta told a name
         # The last call seen with an id, at an index, and with both.
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int | str, _Call] = {}
@@ -138,6 +139,7 @@ class ToolCallTracker:
         if call is None or _begins(index, id_, name, arguments, call):
             call = _Call(len(self._calls))
             self._calls.append(call)
+        self._named = bool(name)
         if name and call.begun and call.was(arguments):
             arguments = ""
         new_id = id_ if not call.id else ""
@@ -145,8 +147,13 @@ class ToolCallTracker:
         self._note(call, index, id_)
         return ToolCallDelta(call.number, new_id or None, new_name or None, call.add(arguments), choice, extra)
 
-    def more_of(self, piece: ToolCallDelta) -> Callable[[str], ToolCallDelta]:
-        """What makes deltas of further arguments, where a piece of a call holds nothing else."""
+    def more_of(self, piece: ToolCallDelta) -> Callable[[str], ToolCallDelta] | None:
+        """What makes deltas of further arguments, where the last delta held nothing else; None where it did.
+
+        A name that is told each time begins a call once the last one is whole, and may come with all of it once more.
+        """
+        if self._named or piece.id or piece.extra or not piece.arguments:
+            return None
         number, choice, add = piece.call, piece.index, self._calls[piece.call].add
         return lambda text: ToolCallDelta(number, None, None, add(text), choice)
 

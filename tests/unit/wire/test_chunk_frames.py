@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rusty_agent.types import ToolCallDelta
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from tests.replies import chunk
 
@@ -99,6 +100,10 @@ def test_arguments_that_differ_in_no_more_are_decoded_once(piece: dict[str, Any]
     assert _decoded(*[{"id": "i", **piece, **padding[at]} for at in range(50)]) == 1
 
 
+def calls_in(deltas: list[Delta]) -> list[ToolCallDelta]:
+    return [delta for delta in deltas if isinstance(delta, ToolCallDelta)]
+
+
 class _Long(ChunkDecoder):
     """Decodes each chunk in full."""
 
@@ -121,6 +126,14 @@ NAMED = st.builds(
     index=st.sampled_from([0, 1, None]),
     id=st.sampled_from([None, "one", "two"]),
 )
+NAMED_AGAIN = st.builds(
+    lambda arguments, **fields: choice_of(
+        delta={"tool_calls": [{"function": {"name": "look", **arguments}, **fields}]}
+    ),
+    st.fixed_dictionaries({"arguments": st.sampled_from(['{"a":', "1}", '{"a":1}', "{}"])}),
+    index=st.sampled_from([0, 0, None]),
+    id=st.sampled_from([None, "one"]),
+)
 OTHERS = st.sampled_from(
     [
         chunk("a"),
@@ -135,7 +148,7 @@ OTHERS = st.sampled_from(
 
 
 @given(
-    st.lists(st.tuples(st.one_of(CALLS, CALLS, CALLS, NAMED, OTHERS), st.integers(1, 4)), max_size=12),
+    st.lists(st.tuples(st.one_of(CALLS, CALLS, CALLS, NAMED, NAMED_AGAIN, OTHERS), st.integers(1, 4)), max_size=12),
     st.booleans(),
     st.integers(1, 2),
 )
@@ -159,6 +172,24 @@ def test_calls_are_told_as_they_are_where_each_chunk_is_decoded_in_full(
     assert outs[0] == outs[1]
     assert (framed.meta, framed.reasons, framed.begun) == (full.meta, full.reasons, full.begun)
     assert (framed.early, framed.resumed, framed.choices) == (full.early, full.resumed, full.choices)
+
+
+def named_again(arguments: str, **fields: Any) -> bytes:
+    """A chunk that tells the name once more."""
+    function = {"name": "look", "arguments": arguments}
+    return json.dumps(choice_of(delta={"tool_calls": [{"index": 0, "function": function, **fields}]})).encode()
+
+
+@pytest.mark.parametrize("last", [['{"', 'a"', ":1}"], ['{"a":1}']], ids=["piece by piece", "at once"])
+def test_a_name_that_is_told_each_time_begins_the_next_call(last: list[str]) -> None:
+    deltas, _ = decode(*map(named_again, ['{"', 'b"', ":2}", *last]))
+    assert [delta.name for delta in calls_in(deltas)] == ["look", None, None, "look", *[None] * (len(last) - 1)]
+
+
+def test_a_call_that_is_told_once_more_at_its_end_is_no_more_of_it() -> None:
+    pieces = ['{"', 'a"', ":1", "}", '{"a":1}']
+    deltas, _ = decode(*(named_again(piece, id="one") for piece in pieces))
+    assert [delta.arguments for delta in calls_in(deltas)] == [*pieces[:-1], ""]
 
 
 @pytest.mark.parametrize("key", ["obfuscation", "p"])
