@@ -54,9 +54,8 @@ class ChunkDecoder:
         reason_alone: The last finish reason came without text; some servers send one with every chunk.
         resumed: The choices that went on after their finish reason, and have got no other since.
         early: A choice went on after its finish reason: this endpoint's reasons do not tell that the answer is whole.
-        choices: The indexes of the choices seen.
+        choices: The choices seen, by index: whether a delta has brought something of it.
         news: A chunk that is not plain held token counts, or what no event but `RawChunk` carries.
-        begun: The choices of which a delta brought something.
         strange: The last chunk, if it is of no kind that is known: no answer, no counts, no sign of life.
     """
 
@@ -70,8 +69,7 @@ class ChunkDecoder:
         self.reason_alone = False
         self.resumed: set[int] = set()
         self.early = False
-        self.choices: set[int] = set()
-        self.begun: set[int] = set()
+        self.choices: dict[int, bool] = {}
         self.news = False
         self.strange: dict[str, Any] | None = None
         self._failed = ""  # the finish reason that says that a choice is not whole
@@ -148,18 +146,19 @@ class ChunkDecoder:
         self.strange = None
         self.meta.update(meta)
         self._frame = NO_FRAME
-        self.choices.add(0)
         if text:
+            self.choices[0] = True
             out.append(text if key == "content" else KINDS[key](text))
-            self.begun.add(0)
             if key == "content":
-                self.deltas.spoken.add(0)
+                self.deltas.told[0] = None
             if self.reasons:
                 self._resume(0)
             if usage is None:
                 self._frame, self._sample = None, (data, text, key, KINDS[key])
-        elif reason is not None:
-            self._finish(0, reason, alone=True)
+        else:
+            self.choices.setdefault(0, False)
+            if reason is not None:
+                self._finish(0, reason, alone=True)
         if usage is not None:
             out.append(UsageUpdate(usage))
 
@@ -177,7 +176,7 @@ class ChunkDecoder:
             self.decode_value(document, data, out)
         else:
             text, self.reasons[0] = plain
-            self.choices.add(0)
+            self.choices[0] = False
             out.append(text)
             usage = find_usage(document)
             if usage is not None:
@@ -296,18 +295,18 @@ class ChunkDecoder:
 
     def _decode_choice(self, choice: dict[str, Any], index: int, out: list[Delta]) -> bool:
         """Decode one choice; True where it holds something that no event carries."""
-        self.choices.add(index)
+        begun = self.choices.setdefault(index, False)
         before, held = len(out), len(self._held)
         unknown = has_news(choice, _CHOICE_KEYS)
         delta, message, text = choice.get("delta"), choice.get("message"), choice.get("text")
         if delta:
             unknown |= self.deltas.decode(delta, index, out)
         if len(out) > before or len(self._held) > held:
-            self.begun.add(index)
-        elif message and delta is None and index not in self.begun:
+            self.choices[index] = True
+        elif message and delta is None and not begun:
             unknown |= self.deltas.decode(message, index, out)
         elif message or (text and delta is not None):
-            unknown |= self.deltas.summary(message or text, index, out, begun=index in self.begun)
+            unknown |= self.deltas.summary(message or text, index, out, begun=begun)
         else:  # the older completions API
             unknown |= self.deltas.emit(TextDelta, text, index, out)
         if len(out) > before and self.reasons:

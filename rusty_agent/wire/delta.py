@@ -30,18 +30,17 @@ class DeltaDecoder:
 
     Attributes:
         held: High surrogates whose other half is in the next delta, by kind of delta and index of the choice.
+        told: What has come of the text of each choice: None where it came in pieces, else all that a summary told.
         whole: The answer is one JSON object, and no stream: each entry of its `tool_calls` is a call.
-        spoken: The choices of which text has come in deltas.
     """
 
-    __slots__ = ("_told", "_tools", "held", "spoken", "whole")
+    __slots__ = ("_tools", "held", "told", "whole")
 
     def __init__(self) -> None:
         self._tools: dict[int, ToolCallTracker] = {}
         self.held: dict[tuple[type, int], str] = {}
+        self.told: dict[int, str | None] = {}
         self.whole = False
-        self.spoken: set[int] = set()
-        self._told: dict[int, str] = {}  # the text of a choice that came in summaries
 
     def decode(self, delta: Any, index: int, out: list[Delta]) -> bool:
         """Decode a delta, or a message; True where it holds something that no event carries."""
@@ -57,7 +56,7 @@ class DeltaDecoder:
         else:
             self.emit(TextDelta, content, index, out)
         if content:
-            self.spoken.add(index)
+            self.told[index] = None
         unknown |= self.emit(RefusalDelta, delta.get("refusal"), index, out)
         calls = delta.get("tool_calls")
         if not calls and (calls := delta.get("function_call")) and isinstance(calls, dict):
@@ -83,21 +82,20 @@ class DeltaDecoder:
         """
         if not isinstance(message, dict):
             message = {"content": message}
-        text, told = message.get("content"), self._told.get(index)
+        begun |= self.told.get(index) is not None
+        text, told = message.get("content"), self.told.get(index, "")
         left_out = set()
-        spoken = index in self.spoken
-        if spoken:  # the whole of what came in pieces
+        if told is None:  # the whole of what came in pieces
             left_out.add("content")
         elif isinstance(text, str):
-            message = {**message, "content": text.removeprefix(told or "") if text.startswith(told or "") else ""}
-            self._told[index] = text
-        if begun or told is not None:
+            told, message = text, {**message, "content": text.removeprefix(told) if text.startswith(told) else ""}
+        if begun:
             left_out |= message.keys() - {"content", "tool_calls"}
         if index in self._tools:
             left_out |= {"tool_calls", "function_call"}
         unknown = self.decode({name: item for name, item in message.items() if name not in left_out}, index, out)
-        if index in self._told and not spoken:
-            self.spoken.discard(index)  # a summary is no piece
+        if isinstance(text, str):
+            self.told[index] = told  # a summary is no piece
         return unknown
 
     def flush(self, out: list[Delta]) -> None:

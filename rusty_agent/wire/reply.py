@@ -287,7 +287,7 @@ class ReplyDecoder:
         self.ended = True
         reasons, choices = self._chunks.reasons, self._chunks.choices
         if len(choices) > 1 or 0 not in choices:
-            out.extend(Finish(reasons.get(index), index) for index in sorted(choices - {0}, reverse=True))
+            out.extend(Finish(reasons.get(index), index) for index in sorted(choices.keys() - {0}, reverse=True))
         out.append(Finish(reasons.get(0)))
 
     def _fail(self, error: RustyAgentError, out: list[Delta]) -> None:
