@@ -45,7 +45,9 @@ class _More:
         elif isinstance(delta, RefusalDelta):
             self.refusal.append(delta.text)
         else:
-            call = self.calls.setdefault(delta.call, _Call())
+            call = self.calls.get(delta.call)
+            if call is None:
+                call = self.calls[delta.call] = _Call()
             call.id = call.id or delta.id or ""
             call.name += delta.name or ""
             call.arguments.write(delta.arguments)

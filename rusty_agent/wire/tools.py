@@ -28,8 +28,8 @@ _MARKS = r'\\(?s:.)|["{}\[\]]'
 
 class _Call:
     __slots__ = (
-        *("_depth", "_in_string", "_length", "_pieces", "_seen", "_unread"),
-        *("begun", "held", "id", "index", "name", "number"),
+        *("_depth", "_escape", "_in_string", "_length", "_read", "_seen"),
+        *("held", "id", "index", "name", "number", "pieces"),
     )
 
     def __init__(self, number: int) -> None:
@@ -37,11 +37,11 @@ class _Call:
         self.index: int | str | None = None
         self.id = ""
         self.name = ""
-        self.begun = False  # whether a piece of its arguments has come
         self.held = ""  # a high surrogate whose other half is in the next delta
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []  # of its arguments
         self._length = 0
-        self._unread: list[str] = []  # the arguments that `whole` has not looked at: most calls are never asked
+        self._read = 0  # the pieces that `whole` has looked at: most calls are never asked
+        self._escape = ""  # a backslash at their end
         self._depth = 0
         self._in_string = self._seen = False
 
@@ -52,22 +52,20 @@ class _Call:
             text, self.held = text[:-1], text[-1]
         text = join_surrogates(text)
         if text:
-            self.begun = True
-            self._unread.append(text)
-            self._pieces.append(text)
+            self.pieces.append(text)
             self._length += len(text)
         return text
 
     def was(self, arguments: str) -> bool:
         """Whether these arguments are all that came before once more: some end with the whole call."""
-        return len(arguments) == self._length and self.whole() and "".join(self._pieces) == arguments
+        return len(arguments) == self._length and self.whole() and "".join(self.pieces) == arguments
 
     def grow(self, name: str) -> str:
         """Take a name, whole or a piece; return what is new of it.
 
         Some servers repeat the name, and some send it in pieces (Gemini: continuedev/continue#5849).
         """
-        if not name or name == self.name or (self.name and (self.begun or len(self.name) > _MAX_NAME)):
+        if not name or name == self.name or (self.name and (self.pieces or len(self.name) > _MAX_NAME)):
             return ""
         new = name.removeprefix(self.name)
         self.name += new
@@ -78,10 +76,11 @@ class _Call:
 
         Every piece is read once, however often this is asked; all that counts is that what was opened is closed.
         """
-        text = "".join(self._unread)
+        text = self._escape + "".join(self.pieces[self._read :])
+        self._read = len(self.pieces)
         escapes = len(text) - len(text.rstrip("\\"))
         rest = escapes % 2  # a last backslash belongs to the character that is to come
-        self._unread = ["\\"] if rest else []
+        self._escape = "\\" * rest
         for mark in re.findall(_MARKS, text[: len(text) - rest]):
             if mark == '"':
                 self._in_string = not self._in_string
@@ -140,7 +139,7 @@ class ToolCallTracker:
             call = _Call(len(self._calls))
             self._calls.append(call)
         self._named = bool(name)
-        if name and call.begun and call.was(arguments):
+        if name and call.pieces and call.was(arguments):
             arguments = ""
         new_id = id_ if not call.id else ""
         new_name = call.grow(name) if not (call.name and id_) else ""
