@@ -415,7 +415,7 @@ async def test_a_job_of_ray_is_a_batch(tmp_path: Path, monkeypatch: pytest.Monke
     Path("in.jsonl").write_bytes(b"".join(dumps(line) + b"\n" for line in lines))
     with FaultServer(echo) as server:
         child = start(server.url, JOB, "-W", "default", before=LOOPBACK)
-        ended = await asyncio.to_thread(finish, child, 90)  # Ray takes some ten seconds to start
+        ended = await asyncio.to_thread(finish, child, 55)  # Ray takes some ten seconds to start
         assert ended.code == 0, ended.err
         assert "Unclosed" not in ended.err + ended.out
         assert "contrib/ray.py:" not in ended.err, "Ray warns of something"  # it may show the last error's traceback

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from textwrap import dedent
 
@@ -28,7 +27,6 @@ class Ended:
     code: int
     out: str
     err: str
-    seconds: float
 
 
 def environment(url: str, covered: bool = True) -> dict[str, str]:
@@ -60,14 +58,13 @@ def start(url: str, code: str, *flags: str, before: str = "", covered: bool = Tr
 
 
 def finish(child: subprocess.Popen[str], seconds: float = 20) -> Ended:
-    began = time.monotonic()
     try:
         out, err = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         child.send_signal(signal.SIGABRT)
         out, err = child.communicate()
         raise AssertionError(f"the child hung: {out}\n{err}") from None
-    return Ended(child.returncode, out, err, time.monotonic() - began)
+    return Ended(child.returncode, out, err)
 
 
 def run(url: str, code: str, *flags: str, before: str = "", covered: bool = True) -> Ended:

@@ -33,56 +33,53 @@ def provider(server: FaultServer) -> AsyncProvider:
     return AsyncProvider("m", api_key="k" * 8, base_url=server.url, retry=RetryPolicy(max_retries=0))
 
 
-async def saw_close(server: FaultServer, since: float, within: float = 0.1) -> None:
-    """The server must have seen its last client go, within so many seconds of that moment."""
-    request = server.requests[-1]
-    gone = await asyncio.to_thread(request.gone.wait, 2)
+@pytest.fixture(autouse=True)
+def _no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is closed only when its moment of lingering is over is closed too late."""
+    monkeypatch.setattr("rusty_agent.net.guard._LINGER_SECONDS", 60)
+
+
+async def saw_close(server: FaultServer) -> None:
+    """The server must see its last client go."""
+    gone = await asyncio.to_thread(server.requests[-1].gone.wait, 5)
     assert gone, "the connection stayed open"
-    assert request.gone_at is not None
-    assert request.gone_at - since < within
     assert len(asyncio.all_tasks()) == 1  # this test's own
 
 
-async def break_off(llm: AsyncProvider) -> float:
+async def break_off(llm: AsyncProvider) -> None:
     opened = llm.stream_text("hi")
     async for _ in opened:
         break
-    return time.monotonic()
 
 
-async def break_off_events(llm: AsyncProvider) -> float:
+async def break_off_events(llm: AsyncProvider) -> None:
     opened = llm.stream_text("hi")
     async for _ in opened.events():
         break
-    return time.monotonic()
 
 
-async def close(llm: AsyncProvider) -> float:
+async def close(llm: AsyncProvider) -> None:
     opened = llm.stream_text("hi")
     await anext(opened)
     await opened.aclose()
     await opened.aclose()
-    return time.monotonic()
 
 
-async def leave_the_block(llm: AsyncProvider) -> float:
+async def leave_the_block(llm: AsyncProvider) -> None:
     async with llm.stream_text("hi") as opened:
         await anext(opened)
-    return time.monotonic()
 
 
-async def drop_the_reference(llm: AsyncProvider) -> float:
+async def drop_the_reference(llm: AsyncProvider) -> None:
     opened = llm.stream_text("hi")
     await anext(opened)
     del opened
-    return time.monotonic()
 
 
-async def raise_in_the_loop(llm: AsyncProvider) -> float:
+async def raise_in_the_loop(llm: AsyncProvider) -> None:
     with pytest.raises(ZeroDivisionError):
         async for _ in llm.stream_text("hi"):
             1 / 0  # noqa: B018
-    return time.monotonic()
 
 
 async def read(llm: AsyncProvider) -> None:
@@ -90,23 +87,21 @@ async def read(llm: AsyncProvider) -> None:
         pass
 
 
-async def cancel_the_task(llm: AsyncProvider) -> float:
+async def cancel_the_task(llm: AsyncProvider) -> None:
     task = asyncio.create_task(read(llm))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    return time.monotonic()
 
 
-async def time_out(llm: AsyncProvider) -> float:
+async def time_out(llm: AsyncProvider) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await read(llm)
-    return time.monotonic()
 
 
-async def fail_in_a_task_group(llm: AsyncProvider) -> float:
+async def fail_in_a_task_group(llm: AsyncProvider) -> None:
     async def fail() -> None:
         await asyncio.sleep(0.05)
         raise ZeroDivisionError
@@ -115,18 +110,15 @@ async def fail_in_a_task_group(llm: AsyncProvider) -> float:
         async with asyncio.TaskGroup() as group:
             group.create_task(read(llm))
             group.create_task(fail())
-    return time.monotonic()
 
 
-async def close_the_provider(llm: AsyncProvider) -> float:
+async def close_the_provider(llm: AsyncProvider) -> None:
     opened = llm.stream_text("hi")
     await anext(opened)
     await llm.aclose()
-    began = time.monotonic()
     with pytest.raises(StreamInterruptedError):
         async for _ in opened:
             pass
-    return began
 
 
 @pytest.mark.parametrize(
@@ -147,11 +139,12 @@ async def close_the_provider(llm: AsyncProvider) -> float:
 )
 @pytest.mark.parametrize("script", [STARTED, ENDLESS], ids=["waiting", "streaming"])
 async def test_leaving_in_mid_stream(
-    serve: Serve, leave: Callable[[AsyncProvider], Awaitable[float]], script: Answer
+    serve: Serve, leave: Callable[[AsyncProvider], Awaitable[None]], script: Answer
 ) -> None:
     server = serve(script)
     llm = provider(server)
-    await saw_close(server, await leave(llm))
+    await leave(llm)
+    await saw_close(server)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -168,7 +161,7 @@ async def test_leaving_before_the_headers(serve: Serve, by: str, streamed: bool)
         task.cancel()
     with pytest.raises({"cancel": asyncio.CancelledError, "timeout": TimeoutError, "provider": APIConnectionError}[by]):
         await task
-    await saw_close(server, time.monotonic())
+    await saw_close(server)
 
 
 async def test_closing_a_stream_whose_first_token_another_task_awaits(serve: Serve) -> None:
@@ -179,7 +172,7 @@ async def test_closing_a_stream_whose_first_token_another_task_awaits(serve: Ser
     await opened.aclose()
     with pytest.raises(StreamInterruptedError):
         await task
-    await saw_close(server, time.monotonic())
+    await saw_close(server)
 
 
 async def test_closing_a_stream_that_another_task_reads_is_no_end(serve: Serve) -> None:
@@ -214,7 +207,6 @@ async def test_leaving_during_backoff(serve: Serve, by: str) -> None:
     task = asyncio.ensure_future(opened.result())
     await asyncio.to_thread(server.wait_for, 1)
     await asyncio.sleep(0.05)
-    began = time.monotonic()
     if by == "cancel":
         task.cancel()
     elif by == "provider":
@@ -222,8 +214,7 @@ async def test_leaving_during_backoff(serve: Serve, by: str) -> None:
     else:
         await opened.aclose()
     with pytest.raises((asyncio.CancelledError, RustyAgentError)):
-        await task
-    assert time.monotonic() - began < 0.1
+        await asyncio.wait_for(task, 10)
     assert len(server.requests) == 1
     assert len(asyncio.all_tasks()) == 1
 
@@ -240,7 +231,7 @@ async def test_leaving_the_queue_for_a_connection(serve: Serve) -> None:
         await waiting
     assert server.connections == 1
     await holding.aclose()
-    await saw_close(server, time.monotonic())
+    await saw_close(server)
 
 
 async def test_a_cancelled_call_may_be_followed_by_another(serve: Serve) -> None:
@@ -299,11 +290,7 @@ def test_the_blocking_face_closes_too(serve: Serve) -> None:
     held: list[TextStream] = []
     for leave in (by_break, by_break_of_a_held_stream, by_close, by_with, by_garbage, by_garbage_on_the_loop):
         leave()
-        began = time.monotonic()
-        request = server.requests[-1]
-        assert request.gone.wait(2), leave.__name__
-        assert request.gone_at is not None
-        assert request.gone_at - began < 0.1, leave.__name__
+        assert server.requests[-1].gone.wait(5), leave.__name__
 
 
 def test_closing_a_blocking_provider_ends_the_calls_of_other_threads(serve: Serve) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from rusty_agent import APIConnectionError, AsyncProvider, Limits, Progress, RateLimitError, RetryPolicy, Timeout
-from rusty_agent.testing import Answer, FaultServer, Pause, Received, error
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, error
 
 from .faces import KEY, Face
 from .prompts import echo, gather
@@ -30,9 +30,9 @@ def test_limits_hold_for_all_calls_of_a_provider(face: Face, serve: Serve) -> No
 
 
 def test_waiting_for_a_turn_is_not_counted_as_the_calls_time(face: Face, serve: Serve) -> None:
-    provider = face.provider(serve(echo), limits=Limits(requests_per_minute=600), timeout=Timeout(total=0.3))
-    results = gather(face, provider, ["a"] * 8, include_usage=True)  # the last one waits 0.6 s
-    assert all(result.duration < 0.3 for result in results)
+    provider = face.provider(serve(echo), limits=Limits(requests_per_minute=300), timeout=Timeout(total=0.8))
+    results = gather(face, provider, ["a"] * 8, include_usage=True)  # the last one waits 1.3 s
+    assert all(result.duration < 0.8 for result in results)
 
 
 def test_a_stream_holds_its_place_until_it_ends(face: Face, serve: Serve) -> None:
@@ -64,7 +64,10 @@ def test_a_server_that_restarts_costs_no_prompt(face: Face, serve: Serve) -> Non
     def slow(request: Received) -> Answer:
         return Answer((Pause(0.005), *echo(request).steps))
 
-    first = FaultServer(slow)
+    def until_it_stops(request: Received) -> Answer:
+        return Answer((Hang(),)) if len(first.requests) > 50 else slow(request)
+
+    first = FaultServer(until_it_stops)
     returned: list[FaultServer] = []
 
     def restart() -> None:
@@ -83,7 +86,7 @@ def test_a_server_that_restarts_costs_no_prompt(face: Face, serve: Serve) -> Non
             restarting.join()
             for server in returned:
                 server.stop()
-        assert len(returned[0].requests) >= 100
+        assert len(returned[0].requests) >= 150
 
 
 @pytest.mark.parametrize("status", [502, 503])
@@ -102,7 +105,7 @@ def test_a_gateway_whose_server_restarts_costs_no_prompt(status: int, face: Face
     with server:
         provider = face.provider(server, retry=RetryPolicy(max_retries=2, base_delay=0.01))
         assert gather(face, provider, ["a"] * 200, concurrency=8) == ["a"] * 200
-        assert len(server.requests) > 220
+        assert len(server.requests) > 200 + 3
 
 
 def test_rows_have_their_retries_whatever_became_of_others(face: Face, serve: Serve) -> None:
@@ -121,7 +124,7 @@ def test_a_call_by_itself_does_not_wait_for_a_server_to_return(face: Face, serve
     with pytest.raises(APIConnectionError) as caught:
         face.generate(provider, "b")
     assert caught.value.attempts <= 3
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 def test_a_server_that_never_was_there_is_not_waited_for(face: Face, serve: Serve) -> None:
@@ -131,7 +134,7 @@ def test_a_server_that_never_was_there_is_not_waited_for(face: Face, serve: Serv
     began = time.monotonic()
     errors = gather(face, provider, ["a"] * 20, return_exceptions=True)
     assert {(type(error), error.attempts, error.sent) for error in errors} == {(APIConnectionError, 3, False)}
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 def test_a_refused_parameter_is_learned_once(face: Face, serve: Serve) -> None:

@@ -57,7 +57,7 @@ def test_waiting_for_a_free_connection_is_no_silence_of_the_endpoint(serve: Serv
     server = serve(stream("a", "b", gap=0.1))
 
     async def main() -> list[str]:
-        async with llm_for(server, max_connections=1, timeout=0.35) as llm:
+        async with llm_for(server, max_connections=1, timeout=0.6) as llm:
             results = await asyncio.gather(*(llm.stream_text("hi").result() for _ in range(4)))
             return [result.text for result in results]
 
@@ -76,7 +76,7 @@ def test_tasks_may_share_their_context(serve: Serve) -> None:
                 loop.create_task(llm.stream_text("hi", retry=RetryPolicy(max_retries=0)).result(), context=context)
                 for _ in range(2)
             ]
-            return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+            return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
 
     first, second = asyncio.run(main())
     assert isinstance(first, APITimeoutError)
@@ -116,7 +116,7 @@ def test_an_error_nested_without_end_closes_the_connection(face: Face, serve: Se
     nested = b'data: {"error":{"message":"m","x":' + b"[" * 1000 + b"]" * 1000 + b"}}\n\n"
     server = serve(answer([event(chunk({"content": "a"})), Pause(0.02), nested, Hang()], framing="cut"))
     assert face.stream(face.provider(server)).failure.partial_text == "a"
-    assert server.requests[0].gone.wait(2)
+    assert server.requests[0].gone.wait(10)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ async def test_a_cancelled_read_is_no_end(serve: Serve) -> None:
 async def test_a_second_reader_does_not_disturb_the_first(serve: Serve) -> None:
     opened = llm_for(serve(stream("a", "b", gap=0.1))).stream_text("hi")
     first = asyncio.ensure_future(opened.result())
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="another task"):
         async for _ in opened:
             pass
@@ -272,7 +272,7 @@ def test_streams_do_not_copy(face: Face, serve: Serve) -> None:
 
 
 async def test_a_hook_may_close_the_provider(serve: Serve) -> None:
-    server = serve(error(503, headers={"Retry-After": "5"}), answer(dumps(completion())))
+    server = serve(error(503, headers={"Retry-After": "50"}), answer(dumps(completion())))
 
     def hook(_: AttemptReport) -> None:
         for call in list(llm._calls):
@@ -282,7 +282,7 @@ async def test_a_hook_may_close_the_provider(serve: Serve) -> None:
     began = time.monotonic()
     with pytest.raises(StreamInterruptedError):
         await llm.generate_text("hi")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 def test_models_of_an_odd_type_are_the_endpoints_to_refuse(face: Face, serve: Serve) -> None:

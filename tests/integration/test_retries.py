@@ -69,8 +69,8 @@ def test_generate_tries_again_even_after_text_that_nobody_saw(face: Face, serve:
 @pytest.mark.parametrize(
     ("headers", "low", "high"),
     [
-        ({"Retry-After": "0.3"}, 0.3, 0.6),
-        ({"retry-after-ms": "250", "Retry-After": "30"}, 0.25, 0.5),
+        ({"Retry-After": "0.3"}, 0.3, 0.3),
+        ({"retry-after-ms": "250", "Retry-After": "30"}, 0.25, 0.25),
         ({"Retry-After": "garbage"}, 0, 1),
         ({"Retry-After": "-5"}, 0, 1),
         ({"Retry-After": "inf"}, 0, 1),
@@ -84,9 +84,9 @@ def test_retry_after(face: Face, serve: Serve, headers: dict[str, str], low: flo
     began = time.monotonic()
     policy = RetryPolicy(base_delay=0.001, on_attempt=reports.append)
     assert face.generate(face.provider(server), retry=policy) == "good"
-    assert low <= time.monotonic() - began < high
+    assert time.monotonic() - began >= low
     assert reports[0].delay is not None
-    assert reports[0].delay <= high
+    assert low <= reports[0].delay <= high
 
 
 def test_retry_after_as_a_date(face: Face, serve: Serve) -> None:
@@ -123,7 +123,7 @@ def test_a_call_that_stands_in_line_keeps_to_its_time(face: Face, serve: Serve) 
     began = time.monotonic()
     with pytest.raises((RateLimitError, APITimeoutError)):
         face.generate(provider, timeout=0.3)
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < 5
 
 
 def test_a_wait_beyond_the_cap_ends_in_the_error(face: Face, serve: Serve) -> None:
@@ -143,11 +143,11 @@ def test_x_should_retry_decides(face: Face, serve: Serve, says: str, status: int
 
 
 def test_one_deadline_spans_all_attempts(face: Face, serve: Serve) -> None:
-    server = serve(error(503, headers={"Retry-After": "0.2"}))
+    server = serve(error(503, headers={"Retry-After": "0.4"}))
     began = time.monotonic()
     with pytest.raises(ServerError):  # the next attempt would begin after the deadline
-        face.generate(face.provider(server), retry=RetryPolicy(50, base_delay=0.001), timeout=Timeout(total=0.5))
-    assert time.monotonic() - began < 0.6
+        face.generate(face.provider(server), retry=RetryPolicy(50, base_delay=0.001), timeout=Timeout(total=1))
+    assert time.monotonic() - began < 10  # twenty seconds, if each attempt had a deadline of its own
     assert len(server.requests) == 3
 
 

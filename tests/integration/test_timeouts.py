@@ -39,7 +39,7 @@ def test_connect(face: Face, deaf: str) -> None:
     assert (raised.value.limit, raised.value.seconds) == ("connect", 0.2)
     assert isinstance(raised.value, TimeoutError)
     assert isinstance(raised.value, ConnectionError)
-    assert 0.2 <= time.monotonic() - began < 1
+    assert 0.2 <= time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -66,7 +66,7 @@ def test_total_covers_retries_and_waits(face: Face, serve: Serve) -> None:
     with pytest.raises(APITimeoutError) as raised:
         face.generate(face.provider(server), timeout=Timeout(total=0.3), retry=RetryPolicy(base_delay=0.01))
     assert (raised.value.limit, raised.value.attempts) == ("total", 2)
-    assert 0.3 <= time.monotonic() - began < 0.6
+    assert 0.3 <= time.monotonic() - began < 5
 
 
 def test_none_switches_a_limit_off(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,12 +113,12 @@ def test_the_tail_after_the_finish_reason_is_not_waited_for_long(
     face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, noise: bytes
 ) -> None:
     monkeypatch.setattr("rusty_agent.wire.reply.TAIL_SECONDS", 0.2)
-    tail: list[Step] = [Pause(0.03), noise] * 40
+    tail: list[Step] = [Pause(0.03), noise] * 400
     unended = answer([*events("a", usage=False, done=False), *tail, Hang()], framing="cut")
     began = time.monotonic()
     outcome = face.stream(face.provider(serve(unended)))
     assert (outcome.pieces, outcome.error, outcome.stream.finish_reason) == (["a"], None, "stop")
-    assert 0.15 < time.monotonic() - began < 1
+    assert 0.15 < time.monotonic() - began < 6
 
 
 def test_pings_do_not_hold_an_answer_open_whose_finish_reason_came_with_its_text(
@@ -126,17 +126,20 @@ def test_pings_do_not_hold_an_answer_open_whose_finish_reason_came_with_its_text
 ) -> None:
     monkeypatch.setattr("rusty_agent.wire.reply.DOUBTFUL_TAIL_SECONDS", 0.2)
     last = event(chunk({"content": "b"}, "stop"))
-    pings: list[Step] = [Pause(0.03), b": hi\n\n"] * 40
+    pings: list[Step] = [Pause(0.03), b": hi\n\n"] * 400
     unended = answer([event(chunk({"content": "a"})), last, *pings, Hang()], framing="cut")
     began = time.monotonic()
     outcome = face.stream(face.provider(serve(unended)))
     assert ("".join(outcome.pieces), outcome.error, outcome.stream.finish_reason) == ("ab", None, "stop")
-    assert 0.15 < time.monotonic() - began < 1
+    assert 0.15 < time.monotonic() - began < 6
 
 
-def test_the_body_of_an_error_does_not_outlast_the_call(face: Face, serve: Serve) -> None:
+def test_the_body_of_an_error_does_not_outlast_the_call(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rusty_agent.net.attempt._ERROR_BODY_SECONDS", 60)
     provider = face.provider(serve(answer([b'{"error":{"message":"busy', Hang()], status=503, framing="cut")))
     began = time.monotonic()
     with pytest.raises(ServerError, match="busy"):
         face.generate(provider, timeout=Timeout(total=0.2))
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 10

@@ -8,7 +8,6 @@ import itertools
 import select
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -48,7 +47,7 @@ async def test_many_connections_by_default(serve: Serve) -> None:
     server = serve(stream("a", "b", gap=0.3))
     async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
         await asyncio.gather(*(llm.generate_text("hi", stream=True) for _ in range(150)))
-    assert server.connections == 150  # aiohttp's own limit is 100
+    assert server.connections > 100  # aiohttp's own limit
 
 
 async def test_a_given_session_is_used_and_not_closed(serve: Serve) -> None:
@@ -123,7 +122,7 @@ def test_a_script_for_rusty_agent_sdk(
 def deaf() -> Iterator[socket.socket]:
     """A server to which the system lets clients connect, and that reads nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(3)
+        server.settimeout(10)
         yield server
 
 
@@ -137,35 +136,34 @@ LONG = "x" * 8_000_000  # more than the system buffers
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("how", ["cancel", "total", "first_token", "provider"])
-def test_a_stalled_upload_is_closed_at_once(deaf: socket.socket, how: str, streamed: bool, loop: str) -> None:
+def test_a_stalled_upload_is_closed_at_once(
+    deaf: socket.socket, monkeypatch: pytest.MonkeyPatch, how: str, streamed: bool, loop: str
+) -> None:
     loop_factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else asyncio.new_event_loop
 
-    async def main() -> float:
+    monkeypatch.setattr("rusty_agent.net.guard._LINGER_SECONDS", 60)
+
+    async def main() -> None:
         llm = AsyncProvider("m", api_key=KEY, base_url=address(deaf), retry=RetryPolicy(max_retries=0))
         limits = {"total": Timeout(total=0.2), "first_token": Timeout(first_token=0.2)}.get(how)
         call = llm.stream_text(LONG, timeout=limits).result() if streamed else llm.generate_text(LONG, timeout=limits)
         task = asyncio.ensure_future(call)
         await asyncio.sleep(0.15)
-        began = asyncio.get_running_loop().time()
         if how == "cancel":
             task.cancel()
         elif how == "provider":
             await llm.aclose()
         with pytest.raises((asyncio.CancelledError, RustyAgentError)):
-            await task
-        assert asyncio.get_running_loop().time() - began < 0.2
-        left = time.monotonic()
+            await asyncio.wait_for(task, 10)
         client, _ = await asyncio.to_thread(deaf.accept)
         with client:
             gone = select.poll()
             gone.register(client, select.POLLERR | select.POLLHUP)
-            assert await asyncio.to_thread(gone.poll, 2000)
-        seen = time.monotonic()
-        await asyncio.wait_for(llm.aclose(), 0.2)
-        return seen - left
+            assert await asyncio.to_thread(gone.poll, 10_000)
+        await asyncio.wait_for(llm.aclose(), 10)
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        assert runner.run(main()) < 0.1
+        runner.run(main())
 
 
 @pytest.mark.parametrize("bound", [None, 2])
@@ -208,7 +206,7 @@ def test_kept_connections_that_are_all_dead_cost_no_attempt(face: Face, serve: S
     def script(request: Received) -> Answer:
         return Answer((Reset(),)) if request.connection <= 3 and len(server.requests) > 3 else whole
 
-    whole = answer([Pause(0.1), dumps(completion())])
+    whole = answer([Pause(0.3), dumps(completion())])
     server = serve(script)
     reports: list[AttemptReport] = []
     provider = face.provider(server, retry=RetryPolicy(on_attempt=reports.append))
@@ -262,7 +260,8 @@ def test_a_loop_that_is_closed_under_a_call_is_let_go(
     new_loop = pytest.importorskip("uvloop").new_event_loop if loop_factory == "uvloop" else asyncio.new_event_loop
     loop = new_loop()
     call = loop.create_task(AsyncProvider("m", api_key=KEY, base_url=server.url).generate_text("hi"))
-    loop.run_until_complete(asyncio.sleep(0.1))
+    while not server.requests:
+        loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
     gone = weakref.ref(loop)
     del loop, call
@@ -271,7 +270,7 @@ def test_a_loop_that_is_closed_under_a_call_is_let_go(
     )  # a loop's end is noticed then
     gc.collect()
     assert gone() is None
-    assert server.requests[0].gone.wait(2)
+    assert server.requests[0].gone.wait(10)
     assert [record.getMessage().split("\n")[0] for record in caplog.records] == [
         "Task was destroyed but it is pending!"
     ]
@@ -299,6 +298,7 @@ async def test_a_connection_whose_request_was_not_read_is_not_kept(deaf: socket.
 def test_an_answer_nobody_asked_for_reaches_nobody(where: str) -> None:
     """Kept, it would answer the next request, and each later answer would go to the wrong caller."""
     connections = 0
+    sent = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
@@ -313,13 +313,15 @@ def test_an_answer_nobody_asked_for_reaches_nobody(where: str) -> None:
                 writer.write(good[: len(good) - held])
                 await asyncio.sleep(0.05)
                 writer.write(good[len(good) - held :] + surplus)
+                sent.set()
 
     async def main() -> list[str]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with server, AsyncProvider("m", api_key=KEY, base_url=url) as llm:
             answers = [await llm.generate_text("hi")]
-            await asyncio.sleep(0.1)
+            await sent.wait()
+            await asyncio.sleep(0.05)
             return answers + [await llm.generate_text("hi") for _ in range(2)]
 
     assert asyncio.run(main()) == ["answer 1.1", "answer 2.1", "answer 2.2"]

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from rusty_agent.batch import signals
-from rusty_agent.batch.signals import Signals
+from rusty_agent.batch.signals import DRAIN_SECONDS, Signals
+from tests.simulation.virtual import run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX ones here")
 BOTH = (signal.SIGINT, signal.SIGTERM)
@@ -55,19 +55,22 @@ async def test_the_first_stops_and_the_second_abandons(windows: bool, monkeypatc
     assert [signal.getsignal(number) for number in BOTH] == before
 
 
-async def test_what_is_under_way_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "DRAIN_SECONDS", 0.25)  # a busy machine may stand still for a while
-    heard = Heard()
-    with heard.handling():
-        await strike(signal.SIGINT)
-        assert heard.words == ["stop"]
-        await asyncio.sleep(0.3)
-        assert heard.words == ["stop", "abandon"]
-    late = Heard()
-    with late.handling():
-        await strike(signal.SIGINT)
-    await asyncio.sleep(0.3)
-    assert late.words == ["stop"]  # it has ended before its time was over
+def test_what_is_under_way_has_its_time() -> None:
+    async def main() -> None:
+        heard = Heard()
+        with heard.handling():
+            await strike(signal.SIGINT)
+            await asyncio.sleep(DRAIN_SECONDS - 0.1)
+            assert heard.words == ["stop"]
+            await asyncio.sleep(0.1)
+            assert heard.words == ["stop", "abandon"]
+        late = Heard()
+        with late.handling():
+            await strike(signal.SIGINT)
+        await asyncio.sleep(DRAIN_SECONDS)
+        assert late.words == ["stop"]  # it has ended before its time was over
+
+    run(main())
 
 
 async def test_until_it_begins_they_are_left_alone() -> None:

