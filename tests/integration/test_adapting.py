@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Provider, RetryPolicy, ServerError
+from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Provider, RetryPolicy
 from rusty_agent.testing import Answer, FaultServer, Pause, Received, answer, completion, error, stream
 from rusty_agent.wire.codec import dumps
 
@@ -127,38 +127,6 @@ def test_what_shapes_the_answer_is_never_left_out(face: Face, serve: Serve) -> N
     with pytest.raises(BadRequestError):
         face.generate(face.provider(server), response_format={"type": "json_object"}, seed=1)
     assert len(server.requests) == 1
-
-
-def test_the_retry_budget_ends_the_feeding_of_an_overload(face: Face, serve: Serve) -> None:
-    server = serve(error(503))
-    provider = face.provider(server, retry=RetryPolicy(max_retries=3, base_delay=0, budget=25))
-    for _ in range(4):
-        with pytest.raises(ServerError):
-            face.generate(provider)
-    assert len(server.requests) == 4 + 5  # four calls, and the five retries that 25 tokens pay for
-    server.answer(answer(dumps(completion())))
-    for _ in range(10):
-        face.generate(provider)
-    seen = len(server.requests)
-    server.answer(error(503))
-    with pytest.raises(ServerError):
-        face.generate(provider)
-    assert len(server.requests) - seen == 3  # ten good calls earned two retries
-
-
-def test_retries_that_were_asked_for_are_free(face: Face, serve: Serve) -> None:
-    server = serve(error(429, headers={"Retry-After": "0"}))
-    provider = face.provider(server, retry=RetryPolicy(max_retries=2, budget=0))
-    with pytest.raises(RuntimeError):
-        face.generate(provider)
-    assert len(server.requests) == 3
-
-
-def test_no_budget_no_limit(face: Face, serve: Serve) -> None:
-    server = serve(error(503))
-    with pytest.raises(ServerError):
-        face.generate(face.provider(server, retry=RetryPolicy(max_retries=9, base_delay=0, budget=None)))
-    assert len(server.requests) == 10
 
 
 def test_thinking_is_split_when_asked(face: Face, serve: Serve) -> None:

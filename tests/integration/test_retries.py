@@ -151,6 +151,30 @@ def test_one_deadline_spans_all_attempts(face: Face, serve: Serve) -> None:
     assert len(server.requests) == 3
 
 
+def test_the_retry_budget_ends_the_feeding_of_an_overload(face: Face, serve: Serve) -> None:
+    server = serve(error(503))
+    provider = face.provider(server, retry=RetryPolicy(max_retries=3, base_delay=0, budget=25))
+    for _ in range(4):
+        with pytest.raises(ServerError):
+            face.generate(provider)
+    assert len(server.requests) == 4 + 5  # four calls, and the five retries that 25 tokens pay for
+    server.answer(answer(dumps(completion())))
+    for _ in range(10):
+        face.generate(provider)
+    seen = len(server.requests)
+    server.answer(error(503))
+    with pytest.raises(ServerError):
+        face.generate(provider)
+    assert len(server.requests) - seen == 3  # ten good calls earned two retries
+
+
+def test_no_budget_no_limit(face: Face, serve: Serve) -> None:
+    server = serve(error(503))
+    with pytest.raises(ServerError):
+        face.generate(face.provider(server, retry=RetryPolicy(max_retries=9, base_delay=0, budget=None)))
+    assert len(server.requests) == 10
+
+
 def test_each_attempt_is_reported_and_logged(face: Face, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     reports: list[AttemptReport] = []
     server = serve(error(500, "first"), error(502, "second"), GOOD)

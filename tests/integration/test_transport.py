@@ -108,7 +108,9 @@ def test_a_script_for_rusty_agent_sdk(
     assert (str(result), result.prompt_tokens, result.total_tokens) == ("Hello world", 3, 8)
     messages = [{"role": "user", "content": "Hi"}]
     opened = provider.stream_text(messages=messages, system_prompt="Be brief.", temperature=0.2, stop="\n", seed=1)
-    assert opened.finish_reason is None or "".join(opened) == "Hello world"
+    assert opened.finish_reason is None
+    assert "".join(opened) == "Hello world"
+    assert opened.finish_reason == "stop"
     with pytest.raises(RuntimeError):
         Provider("m", api_key="k", base_url=serve(answer(b"", status=400)).url).generate_text("Hi")
     with pytest.raises(ConnectionError):

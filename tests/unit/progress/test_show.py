@@ -26,6 +26,7 @@ from rusty_agent.progress.show import Display, make_display, say
 from rusty_agent.progress.tally import Progress, Tally
 from rusty_agent.progress.words import clock, dollars, line, quantity, seconds
 from rusty_agent.types import Usage
+from tests.simulation import virtual
 
 Mode = Literal["auto", "plain", "json", "off"]
 
@@ -318,19 +319,19 @@ async def test_a_total_that_is_not_known_needs_no_percentage(terminal: Terminal,
 
 
 @pytest.mark.parametrize("mode", ["auto", "plain"])
-async def test_a_log_gets_lines(
-    mode: Mode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(show._Lines, "every", 0.04)
-    tally = Tally(total=4)
-    async with make_display(mode, tally):
-        rows(tally, 2)
-        await asyncio.sleep(0.1)
-        rows(tally, 2)
+def test_a_log_gets_lines(mode: Mode, capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        tally = Tally(total=4)
+        async with make_display(mode, tally):
+            rows(tally, 2)
+            await asyncio.sleep(25)
+            rows(tally, 2)
+
+    virtual.run(main())
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
-    assert 2 <= len(lines) <= 3
+    assert len(lines) == 3
     assert lines[0].startswith("2/4 done, ")
     assert lines[-1].startswith("4/4 done, ")
 
@@ -341,18 +342,19 @@ async def test_a_short_run_gets_one_line(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "0/0 done\n"
 
 
-async def test_a_program_gets_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show._Json, "every", 0.04)
-    tally = Tally(total=4)
-    async with make_display("json", tally):
-        await asyncio.sleep(0.1)
-        rows(tally, 4)
+def test_a_program_gets_json(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        tally = Tally(total=4)
+        async with make_display("json", tally):
+            await asyncio.sleep(2.5)
+            rows(tally, 4)
+
+    virtual.run(main())
     out, err = capsys.readouterr()
     objects = [json.loads(text) for text in err.splitlines()]
     assert out == ""
-    assert 2 <= len(objects) <= 3
     assert all(list(each) == [field.name for field in attrs.fields(Progress)] for each in objects)
-    assert [each["done"] for each in objects] == [0] * (len(objects) - 1) + [4]
+    assert [each["done"] for each in objects] == [0, 0, 4]
 
 
 @pytest.mark.parametrize("mode", ["off", False])
@@ -453,16 +455,18 @@ async def test_a_full_pipe_does_not_hold_up_the_run(monkeypatch: pytest.MonkeyPa
 # -- a function
 
 
-async def test_a_function_is_called_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show._Calls, "every", 0.04)
+def test_a_function_is_called_now_and_then_and_at_the_end() -> None:
     told: list[Progress] = []
-    tally = Tally(total=2)
-    async with make_display(told.append, tally):
-        rows(tally, 1)
-        await asyncio.sleep(0.1)
-        rows(tally, 1)
-    assert 2 <= len(told) <= 3
-    assert [each.done for each in told] == [1] * (len(told) - 1) + [2]
+
+    async def main() -> None:
+        tally = Tally(total=2)
+        async with make_display(told.append, tally):
+            rows(tally, 1)
+            await asyncio.sleep(2.5)
+            rows(tally, 1)
+
+    virtual.run(main())
+    assert [each.done for each in told] == [1, 1, 2]
 
 
 def refuse(progress: Progress) -> None:
