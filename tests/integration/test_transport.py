@@ -108,9 +108,7 @@ def test_a_script_for_rusty_agent_sdk(
     assert (str(result), result.prompt_tokens, result.total_tokens) == ("Hello world", 3, 8)
     messages = [{"role": "user", "content": "Hi"}]
     opened = provider.stream_text(messages=messages, system_prompt="Be brief.", temperature=0.2, stop="\n", seed=1)
-    assert opened.finish_reason is None
-    assert "".join(opened) == "Hello world"
-    assert opened.finish_reason == "stop"
+    assert (opened.finish_reason, "".join(opened), opened.finish_reason) == (None, "Hello world", "stop")
     with pytest.raises(RuntimeError):
         Provider("m", api_key="k", base_url=serve(answer(b"", status=400)).url).generate_text("Hi")
     with pytest.raises(ConnectionError):
@@ -142,22 +140,21 @@ def test_a_stalled_upload_is_closed_at_once(
     deaf: socket.socket, monkeypatch: pytest.MonkeyPatch, how: str, streamed: bool, loop: str
 ) -> None:
     loop_factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else asyncio.new_event_loop
-
     monkeypatch.setattr("rusty_agent.net.guard._LINGER_SECONDS", 60)
 
     async def main() -> None:
         llm = AsyncProvider("m", api_key=KEY, base_url=address(deaf), retry=RetryPolicy(max_retries=0))
-        limits = {"total": Timeout(total=0.2), "first_token": Timeout(first_token=0.2)}.get(how)
+        limits = {"total": Timeout(total=0.5), "first_token": Timeout(first_token=0.5)}.get(how)
         call = llm.stream_text(LONG, timeout=limits).result() if streamed else llm.generate_text(LONG, timeout=limits)
         task = asyncio.ensure_future(call)
-        await asyncio.sleep(0.15)
+        client, _ = await asyncio.to_thread(deaf.accept)
+        await asyncio.to_thread(client.recv, 1, socket.MSG_PEEK)  # it is sending
         if how == "cancel":
             task.cancel()
         elif how == "provider":
             await llm.aclose()
         with pytest.raises((asyncio.CancelledError, RustyAgentError)):
             await asyncio.wait_for(task, 10)
-        client, _ = await asyncio.to_thread(deaf.accept)
         with client:
             gone = select.poll()
             gone.register(client, select.POLLERR | select.POLLHUP)

@@ -181,6 +181,18 @@ async def test_a_cancelled_commit_disturbs_nobody(path: Path, syncs: Syncs) -> N
     await journal.aclose()
 
 
+async def test_what_opening_does_is_durable_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could bring back the torn tail behind new lines, or take the file with all that it holds."""
+    durable: list[object] = []
+    monkeypatch.setattr(os, "fsync", lambda number: durable.append(os.fstat(number).st_size))
+    monkeypatch.setattr(module, "sync_folder", durable.append)
+    await Journal(path).aclose()
+    assert durable == [path.parent]
+    path.write_bytes(b"a\nto")
+    await Journal(path).aclose()
+    assert durable == [path.parent, 2, path.parent]
+
+
 async def test_a_group_becomes_durable_by_itself(path: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SYNC_SECONDS", 0.1)
     journal = Journal(path, "group")
