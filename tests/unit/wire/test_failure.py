@@ -27,6 +27,7 @@ def _error(status: int, body: Any, **headers: str) -> errors.APIStatusError:
     ("status", "kind", "hint", "retryable"),
     [
         (300, errors.APIStatusError, "The endpoint points to 'another place': set base_url to it.", False),
+        (304, errors.APIStatusError, "", False),
         (400, errors.BadRequestError, "", False),
         (401, errors.AuthenticationError, "Check the API key.", False),
         (402, errors.APIStatusError, "The account has no credit left.", False),
@@ -458,6 +459,11 @@ def somewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("somewhere")
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert status_error(429, headers, b"", now=NOW).retry_after == seconds
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(429, 20), (400, None), (503, None)])
+def test_words_ask_to_wait_only_where_there_was_too_much(status: int, seconds: float | None) -> None:
+    assert _error(status, {"error": {"message": "Please try again in 20s."}}).retry_after == seconds
 
 
 def _of_google(delay: Any) -> list[dict[str, Any]]:

@@ -69,6 +69,14 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
         [_delta("", name="w", index=0, id="a"), _delta('{"city":"', index=0), _delta('Rome"}', index=1)],
         [("a", "w", ROME)],
     ),
+    "first-id-again-after-another": (
+        [_delta('{"city":', name="w", id="a"), _delta('"Ro', id="b"), _delta('me"}', name="w", id="a")],
+        [("a", "w", ROME)],
+    ),
+    "another-index-after-a-whole-call": (
+        [_delta(ROME, name="w", index=0, id="a"), _delta(OSLO, index=1), _delta("", name="v", index=1, id="b")],
+        [("a", "w", ROME), ("b", "v", OSLO)],
+    ),
     "after-a-piece-at-another-index": (
         [_delta("{", name="w", index=0, id="a"), _delta("}", index=1), _delta(OSLO, name="w", index=1, id="b")],
         [("a", "w", "{}"), ("b", "w", OSLO)],
