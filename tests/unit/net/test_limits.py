@@ -242,6 +242,55 @@ def test_a_refusal_that_is_pending_when_a_run_ends_is_settled(adapting: bool) ->
     on(main)
 
 
+@pytest.mark.parametrize(("quickest", "rises"), [(5.0, True), (1.0, False)], ids=["a slow model", "a queue"])
+def test_answers_that_take_half_their_time_are_a_queue_if_some_came_much_sooner(quickest: float, rises: bool) -> None:
+    async def main(door: Limiter) -> None:
+        with door.adapting():
+            permit = await door.acquire(Caller(), 0)
+            await asyncio.sleep(quickest)
+            permit.succeeded({}, None, 10.0)
+            before = limit(door) or 0
+            for _ in range(5):
+                permits = [await door.acquire(Caller(), 0) for _ in range(before)]
+                await asyncio.sleep(5)
+                for permit in permits:
+                    permit.succeeded({}, None, 10.0)
+            assert ((limit(door) or 0) > before) == rises
+
+    on(main)
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_what_does_not_pass_by_itself_is_no_sign_of_too_many(passes: bool) -> None:
+    async def main(door: Limiter) -> None:
+        with door.adapting():
+            before = limit(door) or 0
+            permits = [await door.acquire(Caller(), 0) for _ in range(before)]
+            for permit in permits:
+                error = too_many()
+                error.retryable = passes
+                permit.failed(error)
+            await asyncio.sleep(1)
+            assert ((limit(door) or 0) < before) == passes
+
+    on(main)
+
+
+def test_the_steps_of_a_run_end_with_it() -> None:
+    async def main(door: Limiter) -> None:
+        with door.adapting():
+            for _ in range(3):
+                permit = await door.acquire(Caller(), 0)
+                await asyncio.sleep(100)
+                permit.succeeded({}, None)
+        began = now()
+        for _ in range(100):
+            await door.acquire(Caller(), 0)
+        assert now() == began
+
+    on(main)
+
+
 def test_a_wait_that_is_too_long_makes_nobody_wait() -> None:
     async def main(door: Limiter) -> None:
         (await door.acquire(Caller(), 0)).failed(too_many(86_400.0), 120.0)

@@ -396,6 +396,7 @@ def test_an_error_in_the_form_of_an_event() -> None:
         ({"object": "error", "choices": [{}]}, False),
         ({"detail": "m", "choices": []}, True),
         ({"detail": "", "choices": []}, False),
+        ({"choices": [], "detail": {"tokens": 1}}, False),
     ],
     ids=repr,
 )
