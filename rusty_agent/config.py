@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, urlunsplit
 
 from attrs import define
+from yarl import URL
 
 from .errors import MissingAPIKeyError
 from .policy import UNSET, RetryPolicy, Timeout
@@ -201,17 +202,19 @@ def chat_url(base_url: str) -> str:
         )
     if parts.fragment:
         raise ValueError(f"base_url must not carry a fragment: {_shown(base_url)!r}")
-    netloc = parts.netloc
-    if not netloc.isascii():
-        try:
-            port = "" if parts.port is None else f":{parts.port}"
-            netloc = (parts.hostname or "").encode("idna").decode() + port
-        except UnicodeError:
-            raise ValueError(f"base_url has a host that is no host's name: {_shown(base_url)!r}") from None
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path += "/chat/completions"
-    return urlunsplit((parts.scheme, netloc, quote(path, _AS_THEY_ARE), quote(parts.query, _AS_THEY_ARE), ""))
+    netloc = parts.netloc
+    try:
+        if not netloc.isascii():
+            port = "" if parts.port is None else f":{parts.port}"
+            netloc = (parts.hostname or "").encode("idna").decode() + port
+        url = urlunsplit((parts.scheme, netloc, quote(path, _AS_THEY_ARE), quote(parts.query, _AS_THEY_ARE), ""))
+        _ = URL(url, encoded=True).host  # which errors name: it reads what `xn--` stands for
+    except UnicodeError:
+        raise ValueError(f"base_url has a host that is no host's name: {_shown(base_url)!r}") from None
+    return url
 
 
 _AS_THEY_ARE = "%!#$&'()*+,/:;=?@[]"  # what may stand in a path or a query, and what is encoded already

@@ -232,6 +232,7 @@ def test_urls(base_url: str, url: str) -> None:
         ("ftp://host/v1?key=secret", r"base_url must be .* not 'ftp://host/v1\?…'"),
         ("http://host:99999?key=secret", "base_url is not a URL"),
         (f"http://{'ü' * 70}/v1?key=secret", "base_url has a host that is no host's name"),
+        ("http://xn--/v1", "base_url has a host that is no host's name"),
     ],
     ids=repr,
 )
