@@ -18,7 +18,7 @@ from . import wait
 from .codec import loads_answer, mend
 from .words import as_it_is, printable, words
 
-__all__ = ["MAX_ERROR_BYTES", "heed", "in_band", "is_error", "status_error", "told"]
+__all__ = ["MAX_ERROR_BYTES", "PROXY_ADVICE", "heed", "in_band", "is_error", "status_error", "told"]
 
 MAX_ERROR_BYTES = 64 * 2**10
 """How much of an error's body is read and kept."""
@@ -66,11 +66,15 @@ words in another case; and some go on behind a dot (DashScope's `Throttling.Rate
 _CAPITAL = r"(?<=[a-z])(?=[A-Z])"
 _NO_NAME = r"(_?(error|exception))?(\..*)?$"  # what says no more than that it is an error, or more than is to be known
 
+PROXY_ADVICE = "Put user:password@ before the proxy's host."
+"""What helps against a 407, be it of a tunnel or of a request."""
+
 _HINTS = {
     401: "Check the API key.",
     402: "The account has no credit left.",
     403: "The key may not use this model or endpoint.",
     404: "Check the model's name and base_url.",
+    407: PROXY_ADVICE,
     413: "The request is too large for the endpoint: shorten the prompt.",
     429: "Send fewer requests, or wait.",
 }
