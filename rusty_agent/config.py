@@ -124,12 +124,17 @@ _DEFAULT = Timeout()
 
 
 class Secret:
-    """A key that shows in no repr, log or traceback; `reveal()` is the only way to it."""
+    """A key that shows in no repr, log or traceback; `reveal()` is the only way to it.
 
-    __slots__ = ("_value",)
+    Attributes:
+        variable: The environment variable that it came from, or None.
+    """
 
-    def __init__(self, value: str) -> None:
+    __slots__ = ("_value", "variable")
+
+    def __init__(self, value: str, variable: str | None = None) -> None:
         self._value = value
+        self.variable = variable
 
     def reveal(self) -> str:
         return self._value
@@ -178,7 +183,7 @@ def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] 
     if value:
         if not (value.isascii() and value.isprintable()):
             raise ValueError("api_key holds a line break or another character that cannot stand in a header")
-        return Secret(value)
+        return Secret(value, preset.key_variable if api_key is None else None)
     if not preset.key_required:
         return None
     raise MissingAPIKeyError(

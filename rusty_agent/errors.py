@@ -89,6 +89,23 @@ def is_spent(status: int, code: object, type: object, message: str) -> bool:
     return (said or re.search(f"{first}({_SPENT})", message, re.IGNORECASE)) is not None
 
 
+_WRONG_KEY = (
+    r"((invalid|incorrect|wrong)[ _-]?api[ _-]?key|api key (is )?(invalid|not valid|not found|expired))(?![a-z])"
+)
+
+
+def refuses_key(status: int, code: object, type: object, message: str) -> bool:
+    """Whether an error says that the key is wrong, so that no other request with it will be answered.
+
+    Most say 401. Gemini and xAI say 400, in words alone, as if the request were to blame; gateways say 403. The words
+    count only at the very beginning: others may be quoted from the prompt.
+    """
+    if status not in (400, 403):
+        return status == 401
+    said = re.search(_WRONG_KEY, f"{code} {type}", re.IGNORECASE)
+    return (said or re.match(f"(HTTP {status}: )?{_WRONG_KEY}", message, re.IGNORECASE)) is not None
+
+
 def may_pass(error: APIStatusError, headers: Mapping[str, str]) -> bool:
     """Whether an error may pass by itself; the endpoint may say so.
 

@@ -20,6 +20,7 @@ from .net.http.direct import Headers
 from .parameters import Messages, Parameters, check_names
 from .policy import RetryPolicy, Timeout
 from .presets import Preset
+from .wire.failure import CHECK_KEY
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 
@@ -84,7 +85,9 @@ class Requests:
         )
         if common.key is not None:
             self.headers["authorization"] = f"Bearer {common.key.reveal()}"
-        self.headers.update(checked_headers(headers, "headers"))
+        further = checked_headers(headers, "headers")
+        self.headers.update(further)
+        self._key_advice = _key_advice(common, further)
         self._own_mask = self._mask(self.headers)
 
     def prepare(
@@ -147,6 +150,7 @@ class Requests:
             common.max_event_bytes,
             streamed,
             common.split_thinking,
+            self._key_advice,
         )
         return Prepared(exchange, policy, self._warnings(body))
 
@@ -160,3 +164,13 @@ class Requests:
         if not preset.ignores:
             return []
         return [f"{preset.name} accepts {name} and ignores it" for name in body if name in preset.ignores]
+
+
+def _key_advice(common: Common, headers: Mapping[str, str]) -> str:
+    """What to do when the endpoint refuses the key: where the one that was sent came from, as far as that is known."""
+    key = common.key
+    if header_secrets(headers):
+        return CHECK_KEY
+    if key is None:
+        return f"No key was sent: set the environment variable {common.preset.key_variable} or pass api_key."
+    return f"{CHECK_KEY} It came from {key.variable}." if key.variable else CHECK_KEY

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from .config import checked_count
-from .errors import APIStatusError, AuthenticationError, RunStoppedError, RustyAgentError, is_spent
+from .errors import APIStatusError, RunStoppedError, RustyAgentError, is_spent, refuses_key
 from .net.absence import OVERLOADED, tells_of_absence
 from .net.caller import Caller
 from .net.gather import Stop, spread, work_off
@@ -52,9 +52,9 @@ def checked_concurrency(value: Any) -> Concurrency:
 class StopRule:
     """When to stop: an endpoint that refuses everything is not asked ten thousand times.
 
-    A wrong key (401), an account without credit (402) and a used-up quota stop a run at once; so does an overload (429,
-    503, 529) that asks to wait for longer than is allowed. An endpoint that cannot be reached stops it after ten
-    minutes.
+    A wrong key (401, or 400 and 403 in such words), an account without credit (402) and a used-up quota stop a run at
+    once; so does an overload (429, 503, 529) that asks to wait for longer than is allowed. An endpoint that cannot be
+    reached stops it after ten minutes.
 
     Args:
         max_failures: Stop when more prompts than this have failed. None: any number may.
@@ -104,13 +104,15 @@ class StopRule:
         """Count one that has failed; the error to stop the run with, if that is called for."""
         self._latest.append(True)
         self.failed += 1
-        if isinstance(error, APIStatusError) and is_spent(error.status_code, error.code, error.type, error.message):
-            return self.stop("quota", f"the account has nothing left to spend. {error}")
-        if isinstance(error, AuthenticationError):
-            return self.stop("authentication", f"the endpoint refuses the key. {error}")
-        asked = error.retry_after if isinstance(error, APIStatusError) and error.status_code in OVERLOADED else None
-        if asked is not None and asked > self._max_retry_after:
-            return self.stop("quota", f"the endpoint asks to wait for {asked:,.0f} s. {error}")
+        if isinstance(error, APIStatusError):
+            told = (error.status_code, error.code, error.type, error.message)
+            if is_spent(*told):
+                return self.stop("quota", f"the account has nothing left to spend. {error}")
+            if refuses_key(*told):
+                return self.stop("authentication", f"the endpoint refuses the key. {error}")
+            asked = error.retry_after if error.status_code in OVERLOADED else None
+            if asked is not None and asked > self._max_retry_after:
+                return self.stop("quota", f"the endpoint asks to wait for {asked:,.0f} s. {error}")
         if self._has_gone(error):
             return self.stop("failures", f"the endpoint could not be reached for {_AWAY_SECONDS / 60:.0f} min. {error}")
         if self._max_failures is not None and self.failed > self._max_failures:

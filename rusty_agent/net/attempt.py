@@ -55,6 +55,7 @@ class Exchange:
     max_bytes: int
     streamed: bool
     split_thinking: bool
+    key_advice: str
 
 
 class Attempt:
@@ -236,7 +237,9 @@ class Attempt:
         if self._inflater is not None:
             body = _inflated(self._inflater, body)
         body = self._exchange.mask(body)[: failure.MAX_ERROR_BYTES]
-        error = failure.status_error(response.status, _lowered(response.headers), body, now=time())
+        error = failure.status_error(
+            response.status, _lowered(response.headers), body, now=time(), key_advice=self._exchange.key_advice
+        )
         error.request_id = self.request_id
         return error
 

@@ -105,8 +105,8 @@ def test_a_tool_call_is_an_error(server: FaultServer, text: str | None, shown: s
 def test_an_error_is_one_line(server: FaultServer) -> None:
     server.answer(error(401, "wrong key test-key-12345\nin two lines"))
     ended = run("--base-url", server.url, "hi")
-    expected = "rusty-agent: error: HTTP 401: wrong key *** in two lines. Check the API key.\n"
-    assert ended == (1, "", expected)
+    advice = "Check the API key. It came from OPENROUTER_API_KEY."
+    assert ended == (1, "", f"rusty-agent: error: HTTP 401: wrong key *** in two lines. {advice}\n")
 
 
 def test_debug_shows_the_traceback_and_the_retries(server: FaultServer) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from rusty_agent import (
     AsyncProvider,
+    AuthenticationError,
     BadRequestError,
     Finish,
     GenerateResult,
@@ -311,6 +312,27 @@ def test_an_end_mark_ends_the_stream_though_the_body_lingers(face: Face, serve: 
     outcome = face.stream(face.provider(server), timeout=5)
     assert (outcome.pieces, outcome.error) == (["a"], None)
     assert outcome.stream.duration < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "Check the API key."),
+        ({"api_key": None}, "Check the API key. It came from OPENROUTER_API_KEY."),
+        ({"api_key": None, "headers": {"Api-Key": "a-key"}}, "Check the API key."),
+        (
+            {"api_key": None, "preset": "vllm"},
+            "No key was sent: set the environment variable VLLM_API_KEY or pass api_key.",
+        ),
+    ],
+)
+def test_a_refused_key_is_told_by_where_it_came_from(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-of-the-environment")
+    with pytest.raises(AuthenticationError) as caught:
+        face.generate(face.provider(serve(error(401, "no")), **options))
+    assert str(caught.value) == f"HTTP 401: no. {said}"
 
 
 def test_presets_warn_of_what_they_ignore(face: Face, serve: Serve) -> None:

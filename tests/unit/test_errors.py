@@ -241,3 +241,31 @@ def test_a_full_minute_that_dashscope_calls_a_used_up_quota(said: str, host: str
 def test_a_full_minute_is_no_spent_account(said: str) -> None:
     assert not errors.is_spent(429, None, None, said)
     assert errors.RateLimitError(said, status_code=429).retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "message"),
+    [
+        (401, None, None, "no"),
+        (400, 400, None, "API key not valid. Please pass a valid API key."),  # Gemini
+        (400, 400, None, "API Key not found. Please pass a valid API key."),
+        (400, 400, None, "API key expired. Please renew the API key."),
+        (400, "Client specified an invalid argument", None, "Incorrect API key provided: gs***tF. You can obtain"),
+        (403, "invalid_api_key", "invalid_request_error", "no"),
+        (400, "InvalidApiKey", None, "no"),
+    ],
+)
+def test_a_key_is_refused(status: int, code: object, kind: object, message: str) -> None:
+    assert errors.refuses_key(status, code, kind, message)
+    assert errors.refuses_key(status, code, kind, f"HTTP {status}: {message}")
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_words_of_a_prompt_say_nothing_of_the_key(status: int) -> None:
+    for said in ("Invalid prompt: Incorrect API key provided", "No access to this model", "Invalid API keyword"):
+        assert not errors.refuses_key(status, None, "invalid_request_error", f"HTTP {status}: {said}")
+
+
+@pytest.mark.parametrize("status", [200, 429, 500, 503])
+def test_other_failures_say_nothing_of_the_key(status: int) -> None:
+    assert not errors.refuses_key(status, None, None, "Incorrect API key provided")

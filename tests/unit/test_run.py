@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.errors import APIConnectionError, APIStatusError, AuthenticationError, RateLimitError, ServerError
+from rusty_agent.errors import (
+    APIConnectionError,
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    RateLimitError,
+    ServerError,
+)
 from rusty_agent.run import StopRule
 
 FAILURE = ServerError("broken", status_code=500)
@@ -60,6 +67,11 @@ def test_old_failures_are_forgotten_by_the_rate() -> None:
     ("error", "reason"),
     [
         (AuthenticationError("no", status_code=401), "authentication"),
+        (
+            BadRequestError("HTTP 400: API key not valid. Please pass a valid API key.", status_code=400),
+            "authentication",
+        ),
+        (BadRequestError("HTTP 400: no", status_code=400), None),
         (RateLimitError("no", status_code=429, code="insufficient_quota"), "quota"),
         (RateLimitError("Insufficient balance. Please recharge.", status_code=429, code="1113"), "quota"),
         (AuthenticationError("Insufficient balance", status_code=401), "quota"),

@@ -500,3 +500,20 @@ def test_a_request_that_is_too_large_for_a_minute_stays_so(status: int) -> None:
     heed(inside, {}, NOW)
     assert not inside.retryable
     assert status_error(429, {}, dumps({"error": {"message": "Limit 30000, used 29999."}}), now=NOW).retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, {"error": "no"}),
+        (
+            400,
+            [{"error": {"code": 400, "message": "API key not valid. Pass a valid one.", "status": "INVALID_ARGUMENT"}}],
+        ),
+        (400, {"code": "Client specified an invalid argument", "error": "Incorrect API key provided: gs***tF."}),
+    ],
+)
+def test_who_refuses_the_key_is_answered_with_what_is_known_of_it(status: int, body: Any) -> None:
+    error = status_error(status, {}, json.dumps(body).encode(), now=NOW, key_advice="It came from KEY.")
+    assert error.message.endswith(". It came from KEY.")
+    assert error.status_code == status
