@@ -21,9 +21,16 @@ class Pause:
 
     Attributes:
         seconds: How long.
+
+    Raises:
+        ValueError: That is no number of at least 0.
     """
 
     seconds: float
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.seconds, int | float) or not self.seconds >= 0:
+            raise ValueError(f"a pause must be a number of seconds of at least 0, not {self.seconds!r}")
 
 
 @define(frozen=True)

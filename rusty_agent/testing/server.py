@@ -20,8 +20,8 @@ from typing import Any, Self, TypeAlias
 
 from attrs import define, field
 
-from ..wire.codec import dumps, loads
-from .answers import Answer, Hang, Pause, Reset, answer, completion, stream
+from ..wire.codec import loads
+from .answers import Answer, Hang, Pause, Reset, answer, completion, error, stream
 
 __all__ = ["FaultServer", "Received"]
 
@@ -62,7 +62,8 @@ Script: TypeAlias = Answer | Callable[[Received], Answer]
 class FaultServer:
     """A loopback server that answers each request with the next of its answers, and repeats the last.
 
-    Without any it plays a well-behaved endpoint that says «Hello world», streamed or not as asked.
+    Without any it plays a well-behaved endpoint that says «Hello world», streamed or not as asked; what is no JSON
+    object, such as a GET, is a 400.
 
     Args:
         *answers: Answers, or functions that make one from the request. What such a function raises is raised at the
@@ -309,6 +310,10 @@ async def _first(step: Any, leaving: asyncio.Future[Any]) -> None:
 
 
 def _well_behaved(request: Received) -> Answer:
-    if request.json.get("stream"):
-        return stream("Hello", " world")
-    return answer(dumps(completion()))
+    try:
+        asked = request.json
+    except ValueError:
+        asked = None
+    if not isinstance(asked, dict):  # somebody looks whether a server is there
+        return error(400, "what was sent is no JSON object")
+    return stream("Hello", " world") if asked.get("stream") else answer(completion())

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import APIConnectionError, Provider, RetryPolicy
-from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, stream
 from rusty_agent.wire.codec import dumps
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
@@ -140,6 +140,19 @@ def test_what_is_no_answer_is_refused_at_once(script: Any) -> None:
 def test_a_step_that_is_none_is_refused_at_once(step: Any) -> None:
     with pytest.raises(TypeError, match=r"a step must be bytes, Pause\(…\), Hang\(\) or Reset\(\), not"):
         answer([b"data", step], framing="chunked")
+
+
+@pytest.mark.parametrize("seconds", ["x", -1, None, float("nan")])
+def test_a_pause_that_is_none_is_refused_at_once(seconds: Any) -> None:
+    with pytest.raises(ValueError, match="a pause must be a number of seconds of at least 0, not"):
+        Pause(seconds)
+
+
+@pytest.mark.parametrize("sent", [b"", b"no JSON", b"[]"])
+def test_what_asks_for_no_completion_is_answered_as_an_endpoint_does(sent: bytes) -> None:
+    with FaultServer() as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"GET /v1/models HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(sent), sent))
+        assert client.makefile("rb").readline().startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_server_may_begin_again() -> None:
