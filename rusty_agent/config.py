@@ -22,6 +22,7 @@ from .policy import UNSET, RetryPolicy, Timeout
 from .presets import Preset
 
 __all__ = [
+    "Common",
     "Secret",
     "Settings",
     "TimeLimits",
@@ -192,6 +193,37 @@ def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] 
     )
 
 
+@define(frozen=True, kw_only=True, eq=False, repr=False)
+class Common:
+    """What holds for every request of a provider; see `AsyncProvider`.
+
+    Attributes:
+        headers: Those that the provider was given.
+        url_secrets: What its URLs hold of secrets.
+    """
+
+    model: str
+    url: URL
+    key: Secret | None
+    headers: Mapping[str, str]
+    url_secrets: list[str]
+    preset: Preset
+    settings: Settings
+    timeout: Timeout | float | None
+    retry: RetryPolicy
+    max_event_bytes: int
+    split_thinking: bool
+
+    @property
+    def key_origin(self) -> str:
+        """A sentence that tells where the key came from, or that there is none; `""` where the caller knows."""
+        if header_secrets(self.headers):
+            return ""
+        if self.key is None:
+            return f"None was sent: set the environment variable {self.preset.key_variable} or pass api_key."
+        return f"It came from {self.key.variable}." if self.key.variable else ""
+
+
 def chat_url(base_url: str) -> str:
     """The URL that requests go to: `base_url` with `/chat/completions` appended to its path.
 
@@ -292,12 +324,12 @@ def checked_kind(value: Any, kind: type, argument: str) -> Any:
     return value
 
 
-def checked_count(value: Any, argument: str) -> int:
-    """The value, if it is a whole number of at least 1.
+def checked_count(value: Any, argument: str, least: int = 1) -> int:
+    """The value, if it is a whole number, and not too small.
 
     Raises:
         ValueError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{argument} must be a whole number of at least 1, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{argument} must be a whole number of at least {least}, not {value!r}")
     return value

@@ -17,6 +17,7 @@ from yarl import URL
 
 from .call import Call
 from .config import (
+    Common,
     Settings,
     chat_url,
     checked_count,
@@ -37,10 +38,11 @@ from .outcome import Outcome
 from .parameters import FromPresetWithSession, LocalOptions, Parameters, check_names, keeps_secrets, shows
 from .policy import Limits, RetryPolicy, Timeout
 from .presets import Preset, find_preset
-from .requests import Common, Prepared, Requests
+from .requests import Prepared, Requests
 from .stream import AsyncTextStream
 from .types import GenerateResult
 from .wire.refusal import Refusals
+from .wire.request import checked_headers
 from .wire.sse import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
@@ -124,12 +126,11 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         self._url = URL(chat_url(endpoint.base_url if base_url is None else base_url), encoded=True)
         proxies = proxies_of_environment() if proxy is None and trust_env else [proxy and checked_proxy(proxy)]
         self._policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
-        if max_connections is not None:
-            checked_count(max_connections, "max_connections")
         common = Common(
             model=model,
             url=self._url,
             key=self._key,
+            headers=checked_headers(headers, "headers"),
             url_secrets=[secret for url in (str(self._url), *proxies) if url for secret in url_secrets(url)],
             preset=endpoint,
             settings=settings,
@@ -138,7 +139,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             max_event_bytes=checked_count(max_event_bytes, "max_event_bytes"),
             split_thinking=split_thinking,
         )
-        self._requests = Requests(common, headers)
+        self._requests = Requests(common)
         self._line = None if limits is None else checked_kind(limits, Limits, "limits")
         self._begin()
 
@@ -298,8 +299,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             raise TypeError("A provider with a session of its own, or of a local model, cannot be pickled")
         if self._options["ssl"] is not None:
             raise TypeError(
-                "A provider with an SSLContext cannot be pickled: contexts belong to a process. "
-                "Send what is needed to make the context, and make the provider there."
+                "A provider with an SSLContext cannot be pickled: contexts belong to a process. Make both there"
             )
         options, key = dict(self._options), None
         if options["pickle_key"]:

@@ -10,21 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import define
-from yarl import URL
 
 from . import __version__
-from .config import Secret, Settings, checked_kind, header_secrets, time_limits
+from .config import Common, checked_kind, header_secrets, time_limits
 from .errors import MissingAPIKeyError
 from .net.attempt import Exchange
 from .net.http.direct import Headers
 from .parameters import Messages, Parameters, check_names
 from .policy import RetryPolicy, Timeout
-from .presets import Preset
-from .wire.failure import CHECK_KEY
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 
-__all__ = ["Common", "Prepared", "Requests"]
+__all__ = ["Prepared", "Requests"]
 
 _NAMES = ("prompt", "include_usage", *Parameters.__annotations__)
 
@@ -38,38 +35,21 @@ class Prepared:
     warnings: list[str]
 
 
-@define(frozen=True, kw_only=True, eq=False, repr=False)
-class Common:
-    """What holds for every request of a provider; see `AsyncProvider`. `url_secrets` are what its URLs hold of them."""
-
-    model: str
-    url: URL
-    key: Secret | None
-    url_secrets: list[str]
-    preset: Preset
-    settings: Settings
-    timeout: Timeout | float | None
-    retry: RetryPolicy
-    max_event_bytes: int
-    split_thinking: bool
-
-
 class Requests:
     """Makes the requests of one provider.
 
     Args:
         common: What holds for all of them.
-        headers: Further headers; they win over the library's own.
 
     Attributes:
         headers: Those of every request.
         missing_key: What to say where there is no key, or None.
 
     Raises:
-        ValueError: A header or a time limit cannot be right.
+        ValueError: A time limit cannot be right.
     """
 
-    def __init__(self, common: Common, headers: Mapping[str, str] | None) -> None:
+    def __init__(self, common: Common) -> None:
         self._common = common
         self.missing_key: str | None = None
         self._limits = {
@@ -85,9 +65,7 @@ class Requests:
         )
         if common.key is not None:
             self.headers["authorization"] = f"Bearer {common.key.reveal()}"
-        further = checked_headers(headers, "headers")
-        self.headers.update(further)
-        self._key_advice = _key_advice(common, further)
+        self.headers.update(common.headers)
         self._own_mask = self._mask(self.headers)
 
     def prepare(
@@ -140,18 +118,7 @@ class Requests:
         if timeout is not None:
             limits = time_limits(timeout, common.settings, whole=whole, streamed=streamed)
         policy = common.retry if retry is None else checked_kind(retry, RetryPolicy, "retry")
-        exchange = Exchange(
-            common.url,
-            headers,
-            body,
-            encode_body(body),
-            limits,
-            mask,
-            common.max_event_bytes,
-            streamed,
-            common.split_thinking,
-            self._key_advice,
-        )
+        exchange = Exchange(common, headers, body, encode_body(body), limits, mask, streamed)
         return Prepared(exchange, policy, self._warnings(body))
 
     def _mask(self, headers: Mapping[str, str]) -> Mask:
@@ -164,13 +131,3 @@ class Requests:
         if not preset.ignores:
             return []
         return [f"{preset.name} accepts {name} and ignores it" for name in body if name in preset.ignores]
-
-
-def _key_advice(common: Common, headers: Mapping[str, str]) -> str:
-    """What to do when the endpoint refuses the key: where the one that was sent came from, as far as that is known."""
-    key = common.key
-    if header_secrets(headers):
-        return CHECK_KEY
-    if key is None:
-        return f"No key was sent: set the environment variable {common.preset.key_variable} or pass api_key."
-    return f"{CHECK_KEY} It came from {key.variable}." if key.variable else CHECK_KEY

@@ -77,10 +77,8 @@ class StopRule:
         max_error_rate: float | None = None,
         max_retry_after: float = RetryPolicy().max_retry_after,
     ) -> None:
-        if max_failures is not None and (
-            isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 0
-        ):
-            raise ValueError(f"max_failures must be a whole number of at least 0 or None, not {max_failures!r}")
+        if max_failures is not None:
+            checked_count(max_failures, "max_failures", 0)
         if max_error_rate is not None and not (
             isinstance(max_error_rate, int | float) and not isinstance(max_error_rate, bool) and 0 <= max_error_rate < 1
         ):

@@ -12,9 +12,8 @@ from time import monotonic, time
 from typing import Any
 
 from attrs import define
-from yarl import URL
 
-from ..config import TimeLimits
+from ..config import Common, TimeLimits
 from ..errors import (
     APIConnectionError,
     APIStatusError,
@@ -46,16 +45,13 @@ NOTHING_YET = ReplyDecoder()
 class Exchange:
     """A prepared request: what every attempt of one call sends."""
 
-    url: URL
+    common: Common
     headers: Headers
     fields: dict[str, Any]
     body: bytes
     limits: TimeLimits
     mask: Mask
-    max_bytes: int
     streamed: bool
-    split_thinking: bool
-    key_advice: str
 
 
 class Attempt:
@@ -110,14 +106,14 @@ class Attempt:
         Raises:
             RustyAgentError: There was none.
         """
-        exchange = self._exchange
+        exchange, common = self._exchange, self._exchange.common
         interrupted = False
         try:
             with self._scope:
                 if self._transport.queues:
                     self._watchdog.start()
                 response = self._response = await self._transport.post(
-                    exchange.url,
+                    common.url,
                     exchange.headers,
                     exchange.body,
                     self._loop,
@@ -126,7 +122,7 @@ class Attempt:
                 )
                 self.headers = response.headers
                 self.decoder = ReplyDecoder(
-                    exchange.max_bytes, choices=exchange.fields.get("n"), split_thinking=exchange.split_thinking
+                    common.max_event_bytes, choices=exchange.fields.get("n"), split_thinking=common.split_thinking
                 )
                 if not self._transport.inflates:
                     self._inflater = inflater_for(response.headers.get("content-encoding"))
@@ -238,7 +234,7 @@ class Attempt:
             body = _inflated(self._inflater, body)
         body = self._exchange.mask(body)[: failure.MAX_ERROR_BYTES]
         error = failure.status_error(
-            response.status, _lowered(response.headers), body, now=time(), key_advice=self._exchange.key_advice
+            response.status, _lowered(response.headers), body, now=time(), key_origin=self._exchange.common.key_origin
         )
         error.request_id = self.request_id
         return error
@@ -263,7 +259,7 @@ class Attempt:
         """The connection ended before the answer did: by the clock, by `close()`, or by itself."""
         if self._is_over():
             return self._interruption()
-        broken = network_error(error, self._exchange.url)
+        broken = network_error(error, self._exchange.common.url)
         if isinstance(broken, APIConnectionError) and (self._exchange.streamed or self.decoder.streamed):
             broken = StreamInterruptedError(
                 f"{broken.message} The stream had not finished: what arrived is in partial_text."

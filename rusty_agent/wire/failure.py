@@ -18,7 +18,7 @@ from . import wait
 from .codec import loads_answer, mend
 from .words import as_it_is, printable, words
 
-__all__ = ["CHECK_KEY", "MAX_ERROR_BYTES", "PROXY_ADVICE", "heed", "in_band", "is_error", "status_error", "told"]
+__all__ = ["MAX_ERROR_BYTES", "PROXY_ADVICE", "heed", "in_band", "is_error", "status_error", "told"]
 
 MAX_ERROR_BYTES = 64 * 2**10
 """How much of an error's body is read and kept."""
@@ -66,13 +66,11 @@ words in another case; and some go on behind a dot (DashScope's `Throttling.Rate
 _CAPITAL = r"(?<=[a-z])(?=[A-Z])"
 _NO_NAME = r"(_?(error|exception))?(\..*)?$"  # what says no more than that it is an error, or more than is to be known
 
-CHECK_KEY = "Check the API key."
-"""What helps against a 401, for all that is known here."""
-
 PROXY_ADVICE = "Put user:password@ before the proxy's host."
 """What helps against a 407, be it of a tunnel or of a request."""
 
 _HINTS = {
+    401: "Check the API key.",
     402: "The account has no credit left.",
     403: "The key may not use this model or endpoint.",
     404: "Check the model's name and base_url.",
@@ -83,7 +81,7 @@ _HINTS = {
 
 
 def status_error(
-    status: int, headers: Mapping[str, str], body: bytes, *, now: float, key_advice: str = CHECK_KEY
+    status: int, headers: Mapping[str, str], body: bytes, *, now: float, key_origin: str = ""
 ) -> errors.APIStatusError:
     """The error for an answer whose status is no success.
 
@@ -92,14 +90,14 @@ def status_error(
         headers: The response's headers, with lower-case names.
         body: The body, or its first `MAX_ERROR_BYTES`.
         now: The wall clock in seconds since 1970, which `Retry-After` dates are measured against.
-        key_advice: What to do if the key is refused.
+        key_origin: Where the key came from, in a sentence.
     """
     bare = _bare(body)
     try:
         decoded: Any = loads_answer(bare) if bare else None
     except ValueError:
         decoded = body.decode("utf-8", "replace")
-    error = _build(status, decoded, headers, key_advice=key_advice)
+    error = _build(status, decoded, headers, key_origin=key_origin)
     heed(error, headers, now)
     return error
 
@@ -181,7 +179,7 @@ def _build(
     decoded: Any,
     headers: Mapping[str, str] | None = None,
     otherwise: str = "",
-    key_advice: str = CHECK_KEY,
+    key_origin: str = "",
 ) -> errors.APIStatusError:
     decoded = mend(decoded)
     fields = _fields(decoded)
@@ -194,7 +192,7 @@ def _build(
     elif errors.is_spent(*told):
         hint = _HINTS[402]
     else:
-        hint = key_advice if errors.refuses_key(*told) else _hint(status, headers)
+        hint = f"{_HINTS[401]} {key_origin}".strip() if errors.refuses_key(*told) else _hint(status, headers)
     text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
     return kind(text, status_code=status, body=decoded, headers=headers, **fields)

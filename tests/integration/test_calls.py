@@ -322,7 +322,7 @@ def test_an_end_mark_ends_the_stream_though_the_body_lingers(face: Face, serve: 
         ({"api_key": None, "headers": {"Api-Key": "a-key"}}, "Check the API key."),
         (
             {"api_key": None, "preset": "vllm"},
-            "No key was sent: set the environment variable VLLM_API_KEY or pass api_key.",
+            "Check the API key. None was sent: set the environment variable VLLM_API_KEY or pass api_key.",
         ),
     ],
 )

@@ -24,7 +24,7 @@ from attrs import define
 from yarl import URL
 
 from ... import errors
-from ...config import checked_kind, checked_proxy
+from ...config import checked_count, checked_kind, checked_proxy
 from ..guard import close_later, drop_closed, find_guard, guard_of
 from .direct import MAX_HEADER_BYTES, READ_BUFFER, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
@@ -58,7 +58,7 @@ class Transport:
         inflates: Compressed bodies are undone on the way: a session of the caller's does that.
 
     Raises:
-        ValueError: The session, or the TLS context, is none.
+        ValueError: The session, the TLS context or the number of connections is none.
     """
 
     def __init__(self, options: TransportOptions, session: ClientSession | None = None) -> None:
@@ -67,6 +67,8 @@ class Transport:
             checked_kind(session, ClientSession, "session")
         if options.tls is not None:
             checked_kind(options.tls, ssl.SSLContext, "ssl")
+        if options.max_connections is not None:
+            checked_count(options.max_connections, "max_connections")
         self._options = options
         self._given = session
         self.inflates = session is not None and session.auto_decompress

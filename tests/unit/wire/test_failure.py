@@ -514,6 +514,6 @@ def test_a_request_that_is_too_large_for_a_minute_stays_so(status: int) -> None:
     ],
 )
 def test_who_refuses_the_key_is_answered_with_what_is_known_of_it(status: int, body: Any) -> None:
-    error = status_error(status, {}, json.dumps(body).encode(), now=NOW, key_advice="It came from KEY.")
+    error = status_error(status, {}, json.dumps(body).encode(), now=NOW, key_origin="It came from KEY.")
     assert error.message.endswith(". It came from KEY.")
     assert error.status_code == status
