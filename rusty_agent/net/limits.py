@@ -144,7 +144,7 @@ class Limiter:
         if start is not None:
             self._adaptive.expect(start)
         if not self._adaptive.probing and self._latency > _STEPS_SECONDS:
-            self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / self._latency  # no burst: some were refused
+            self._spread(self._latency)  # no burst: some were refused
         try:
             yield
         finally:
@@ -259,6 +259,10 @@ class Limiter:
         round_trip = _FLUKE * took if _FLUKE * took < self._latency else self._latency
         if round_trip < _STEPS_SECONDS:
             round_trip = _STEPS_SECONDS
+        self._spread(round_trip)
+
+    def _spread(self, round_trip: float) -> None:
+        """Send what the adaptive limit allows over about so many seconds."""
         self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
 
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:

@@ -233,7 +233,7 @@ class ChunkDecoder:
             self._refuse(data, "no JSON object")
 
     def _sample_call(self, data: bytes, piece: Delta) -> None:
-        """Arguments of a call come in chunks that differ in no more, too: these take 2.6 µs where decoding takes 29."""
+        """Arguments of a call come in chunks that differ in no more, too: these take 2.1 µs where decoding takes 29."""
         if isinstance(piece, ToolCallDelta) and type(data) is bytes and not self.reasons and self.error is None:
             more = self.deltas.more_of(piece)
             if more is not None:

@@ -186,13 +186,13 @@ def _build(
     message = fields.pop("message") or otherwise
     said = printable(message) if message or any(fields.values()) else as_it_is(decoded)
     where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
-    told = (status, fields["code"], fields["type"], said)
+    facts = (status, fields["code"], fields["type"], said)
     if headers is None:
         hint = ""
-    elif errors.is_spent(*told):
+    elif errors.is_spent(*facts):
         hint = _HINTS[402]
     else:
-        hint = f"{_HINTS[401]} {key_origin}".strip() if errors.refuses_key(*told) else _hint(status, headers)
+        hint = f"{_HINTS[401]} {key_origin}".strip() if errors.refuses_key(*facts) else _hint(status, headers)
     text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
     return kind(text, status_code=status, body=decoded, headers=headers, **fields)

@@ -90,6 +90,7 @@ def plain_answer(document: Any) -> tuple[str, str] | None:
             and type(reason) is str
             and reason
             and reason not in _ODD_REASONS
+            # Asked by name, and known to `has_news`: so most answers pass it by a look at their keys.
             and not (choice.get("index") or choice.get("logprobs"))
             and not (message.get("refusal") or message.get("annotations"))
             and not has_news(message, _MESSAGE_KEYS)
