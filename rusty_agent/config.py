@@ -11,7 +11,6 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, urlunsplit
 
 from attrs import define
@@ -27,8 +26,6 @@ __all__ = [
     "Settings",
     "TimeLimits",
     "chat_url",
-    "checked_count",
-    "checked_kind",
     "checked_proxy",
     "header_secrets",
     "is_secret",
@@ -310,26 +307,3 @@ def _query(url: str) -> list[tuple[str, str]]:
     """Names and values of a URL's query, as they stand there."""
     pairs = (pair.partition("=") for pair in url.partition("?")[2].partition("#")[0].split("&"))
     return [(name, value) for name, _, value in pairs if name]
-
-
-def checked_kind(value: Any, kind: type, argument: str) -> Any:
-    """The value, if it is of this kind.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise ValueError(f"{argument} must be {article} {kind.__name__}, not {type(value).__name__}")
-    return value
-
-
-def checked_count(value: Any, argument: str, least: int = 1) -> int:
-    """The value, if it is a whole number, and not too small.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{argument} must be a whole number of at least {least}, not {value!r}")
-    return value

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import enum
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import define, field
+
+from .checks import checked_count, is_number
 
 __all__ = ["UNSET", "AttemptReport", "Limits", "RetryPolicy", "Timeout"]
 
@@ -28,15 +29,8 @@ UNSET: Final = _Unset.UNSET
 """Stands for «not given», where None means «off»."""
 
 
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that a float can hold."""
-    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
-
-
 def _seconds(_: Any, attribute: Any, value: Any) -> None:
-    if value is None or value is UNSET:
-        return
-    if not _is_number(value) or value <= 0:
+    if value is not None and value is not UNSET and not (is_number(value) and value > 0):
         raise ValueError(f"{attribute.name} must be a positive number of seconds or None, not {value!r}")
 
 
@@ -68,14 +62,13 @@ class Timeout:
 _SLOWEST = 1e-6  # a minute: once in two years; of much less the reciprocal is no number
 
 
-def _positive(_: Any, attribute: Any, value: Any) -> None:
-    if value is not None and (not _is_number(value) or value < _SLOWEST):
+def _pace(_: Any, attribute: Any, value: Any) -> None:
+    if value is not None and not (is_number(value) and value >= _SLOWEST):
         raise ValueError(f"{attribute.name} must be a positive number (at least {_SLOWEST:g}) or None, not {value!r}")
 
 
-def _optional_positive_count(_: Any, attribute: Any, value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f"{attribute.name} must be a whole number of at least 1 or None, not {value!r}")
+def _count(least: int, *, optional: bool = False) -> Callable[[Any, Any, Any], Any]:
+    return lambda _, attribute, value: checked_count(value, attribute.name, least, optional=optional)
 
 
 @define(frozen=True)
@@ -96,9 +89,9 @@ class Limits:
         ValueError: A limit is not a positive number.
     """
 
-    requests_per_minute: float | None = field(default=None, validator=_positive)
-    tokens_per_minute: float | None = field(default=None, validator=_positive)
-    in_flight: int | None = field(default=None, validator=_optional_positive_count)
+    requests_per_minute: float | None = field(default=None, validator=_pace)
+    tokens_per_minute: float | None = field(default=None, validator=_pace)
+    in_flight: int | None = field(default=None, validator=_count(1, optional=True))
 
 
 @define(frozen=True)
@@ -119,13 +112,8 @@ class AttemptReport:
 
 
 def _not_negative(_: Any, attribute: Any, value: Any) -> None:
-    if not _is_number(value) or value < 0:
+    if not (is_number(value) and value >= 0):
         raise ValueError(f"{attribute.name} must be a number of at least 0, not {value!r}")
-
-
-def _count(_: Any, attribute: Any, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{attribute.name} must be a whole number of at least 0, not {value!r}")
 
 
 def _optional_function(_: Any, attribute: Any, value: Any) -> None:
@@ -133,11 +121,6 @@ def _optional_function(_: Any, attribute: Any, value: Any) -> None:
         raise ValueError(
             f"{attribute.name} must be a plain function, not {value!r}: nothing would await a coroutine function"
         )
-
-
-def _optional_count(_: Any, attribute: Any, value: Any) -> None:
-    if value is not None:
-        _count(_, attribute, value)
 
 
 @define(frozen=True)
@@ -163,9 +146,9 @@ class RetryPolicy:
         ValueError: A number is out of range, or `on_attempt` is no function, or a coroutine function.
     """
 
-    max_retries: int = field(default=2, validator=_count)
+    max_retries: int = field(default=2, validator=_count(0))
     base_delay: float = field(default=0.25, validator=_not_negative)
     max_delay: float = field(default=64.0, validator=_not_negative)
     max_retry_after: float = field(default=120.0, validator=_not_negative)
     on_attempt: Callable[[AttemptReport], object] | None = field(default=None, validator=_optional_function)
-    budget: int | None = field(default=500, validator=_optional_count)
+    budget: int | None = field(default=500, validator=_count(0, optional=True))

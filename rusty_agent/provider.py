@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from yarl import URL
 
 from .call import Call
+from .checks import checked_count, checked_kind
 from .config import (
     Common,
     Settings,
     chat_url,
-    checked_count,
-    checked_kind,
     checked_proxy,
     is_secret,
     resolve_key,

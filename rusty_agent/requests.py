@@ -12,7 +12,8 @@ from typing import Any
 from attrs import define
 
 from . import __version__
-from .config import Common, checked_kind, header_secrets, time_limits
+from .checks import checked_kind
+from .config import Common, header_secrets, time_limits
 from .errors import MissingAPIKeyError
 from .net.attempt import Exchange
 from .net.http.direct import Headers

@@ -13,7 +13,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from .config import checked_count
+from .checks import checked_count, is_number
 from .errors import APIStatusError, RunStoppedError, RustyAgentError, is_spent, refuses_key
 from .net.absence import OVERLOADED, tells_of_absence
 from .net.caller import Caller
@@ -77,13 +77,9 @@ class StopRule:
         max_error_rate: float | None = None,
         max_retry_after: float = RetryPolicy().max_retry_after,
     ) -> None:
-        if max_failures is not None:
-            checked_count(max_failures, "max_failures", 0)
-        if max_error_rate is not None and not (
-            isinstance(max_error_rate, int | float) and not isinstance(max_error_rate, bool) and 0 <= max_error_rate < 1
-        ):
+        if max_error_rate is not None and not (is_number(max_error_rate) and 0 <= max_error_rate < 1):
             raise ValueError(f"max_error_rate must be a share from 0 to below 1 or None, not {max_error_rate!r}")
-        self._max_failures = max_failures
+        self._max_failures = checked_count(max_failures, "max_failures", 0, optional=True)
         self._max_error_rate = max_error_rate
         self._max_retry_after = max_retry_after
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed

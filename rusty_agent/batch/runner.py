@@ -18,7 +18,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-from ..config import checked_kind
+from ..checks import checked_kind
 from ..parameters import Concurrency, Parameters
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider

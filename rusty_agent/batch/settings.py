@@ -6,7 +6,6 @@ touched: any file. A batch must find out here, or each of its rows would have to
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import AsyncIterable, Iterable, Mapping
 from io import IOBase
@@ -16,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from attrs import define, field
 from attrs.converters import optional
 
-from ..config import checked_count
+from ..checks import checked_count, is_number
 from ..parameters import Concurrency, Parameters, check_names
 from ..progress.price import Price
 from ..progress.show import ProgressOption, make_display
@@ -65,15 +64,13 @@ class JobSettings:
         for name, value, kind in (("sync", self.sync, Sync), ("on_bad_line", self.on_bad_line, OnBadLine)):
             if value not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")
-        if self.limit is not None:
-            checked_count(self.limit, "limit")
-            if self.limit > sys.maxsize:
-                raise ValueError(f"limit must be at most {sys.maxsize}, not {self.limit}: None means all rows")
+        checked_count(self.limit, "limit", optional=True)
+        if self.limit is not None and self.limit > sys.maxsize:
+            raise ValueError(f"limit must be at most {sys.maxsize}, not {self.limit}: None means all rows")
         if self.budget_usd is not None:
             if self.price is None:
                 raise ValueError("budget_usd needs price: without it nobody knows what is spent")
-            number = isinstance(self.budget_usd, int | float) and not isinstance(self.budget_usd, bool)
-            if not number or not 0 < self.budget_usd < math.inf:
+            if not (is_number(self.budget_usd) and self.budget_usd > 0):
                 raise ValueError(f"budget_usd must be a positive number of USD, not {self.budget_usd!r}")
         for name in ("prompt", "messages"):
             if self.common.get(name) is not None:

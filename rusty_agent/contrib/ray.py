@@ -18,7 +18,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from ..batch.rows import BadLine, parse_row
-from ..config import checked_count
+from ..checks import checked_count
 from ..errors import RunStoppedError, RustyAgentError
 from ..net.caller import Caller
 from ..parameters import Parameters, check_names, merged

@@ -12,7 +12,7 @@ import secrets
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..config import checked_count
+from ..checks import checked_count, is_number
 from ..presets import Preset
 from ..wire.sse import MAX_EVENT_BYTES
 from .model import cores, find_model, require_runtime
@@ -85,6 +85,6 @@ def attach(
 
 
 def _seconds(value: Any, option: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+    if not (is_number(value) and 0 < value < 1e6):
         raise ValueError(f"{option} must be a positive number of seconds, not {value!r}")
     return float(value)

@@ -9,6 +9,8 @@ from typing import Any
 
 from attrs import define, field
 
+from ..checks import is_number
+
 __all__ = ["Price"]
 
 _MILLION = 1_000_000
@@ -16,7 +18,7 @@ _MAX_PRICE = 1e9  # USD per million tokens: what it comes to must stay a number
 
 
 def _dollars(_: Any, attribute: Any, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_PRICE:
+    if not (is_number(value) and 0 <= value <= _MAX_PRICE):
         raise ValueError(
             f"{attribute.name} must be a number of USD per million tokens, at least 0 and at most {_MAX_PRICE:,.0f}, "
             f"not {value!r}"

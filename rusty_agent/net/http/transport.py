@@ -24,7 +24,8 @@ from attrs import define
 from yarl import URL
 
 from ... import errors
-from ...config import checked_count, checked_kind, checked_proxy
+from ...checks import checked_count, checked_kind
+from ...config import checked_proxy
 from ..guard import close_later, drop_closed, find_guard, guard_of
 from .direct import MAX_HEADER_BYTES, READ_BUFFER, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
@@ -67,8 +68,7 @@ class Transport:
             checked_kind(session, ClientSession, "session")
         if options.tls is not None:
             checked_kind(options.tls, ssl.SSLContext, "ssl")
-        if options.max_connections is not None:
-            checked_count(options.max_connections, "max_connections")
+        checked_count(options.max_connections, "max_connections", optional=True)
         self._options = options
         self._given = session
         self.inflates = session is not None and session.auto_decompress

@@ -1,0 +1,39 @@
+"""Checks of arguments: what cannot be right is refused where it is given, and the message names it.
+
+In: a value, and the name of its argument. Out: the same value, or a ValueError. Never touched: what the value is for.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["checked_count", "checked_kind", "is_number"]
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold; True and False are none."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def checked_count(value: Any, argument: str, least: int = 1, *, optional: bool = False) -> Any:
+    """The value, if it is a whole number, and not too small; None, too, where it is `optional`.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if (value is not None or not optional) and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ValueError(f"{argument} must be a whole number of at least {least}{' or None' * optional}, not {value!r}")
+    return value
+
+
+def checked_kind(value: Any, kind: type, argument: str) -> Any:
+    """The value, if it is of this kind.
+
+    Raises:
+        ValueError: It is not. The message does not show it: it may be a secret.
+    """
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise ValueError(f"{argument} must be {article} {kind.__name__}, not {type(value).__name__}")
+    return value
