@@ -1,38 +1,30 @@
 """The environment and the constructors' arguments → checked settings.
 
-In: strings and numbers from users and their environment. Out: `Settings`, `Secret`, a checked URL.
-Never touched: the network, the loop.
+In: strings and numbers from users and their environment. Out: `Settings`, `TimeLimits`, a checked URL; and what all
+requests of a provider have in common. Never touched: the network, the loop.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
-from base64 import b64encode
 from collections.abc import Mapping
-from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 from attrs import define
 from yarl import URL
 
-from .errors import MissingAPIKeyError
+from .keys import Secret, header_secrets
 from .policy import UNSET, RetryPolicy, Timeout
 from .presets import Preset
 
 __all__ = [
     "Common",
-    "Secret",
     "Settings",
     "TimeLimits",
     "chat_url",
     "checked_proxy",
-    "header_secrets",
-    "is_secret",
-    "resolve_key",
     "time_limits",
-    "url_secrets",
-    "without_secrets",
 ]
 
 
@@ -119,75 +111,6 @@ def time_limits(timeout: Timeout | float | None, settings: Settings, *, whole: b
 
 
 _DEFAULT = Timeout()
-
-
-class Secret:
-    """A key that shows in no repr, log or traceback; `reveal()` is the only way to it.
-
-    Attributes:
-        variable: The environment variable that it came from, or None.
-    """
-
-    __slots__ = ("_value", "variable")
-
-    def __init__(self, value: str, variable: str | None = None) -> None:
-        self._value = value
-        self.variable = variable
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-
-# Fireworks' `x-session-affinity` holds no session's key but the name of a user. No pattern of ours is compiled before
-# it is used: together they would take a tenth of the time that our modules take to import.
-_SECRET_NAMES = (
-    r"(?i)auth|key|token|secret|cookie|credential|passw|passphrase|session(?!-affinity)|signature|jwt"
-    r"|(?<![a-z])(pass|sig)(?![a-z])"
-)
-
-
-def is_secret(header: str) -> bool:
-    """Whether a header of this name holds something like a key."""
-    return re.search(_SECRET_NAMES, header) is not None
-
-
-def header_secrets(headers: Mapping[str, str]) -> list[str]:
-    """What headers hold of secrets, without the scheme in front, as in `Bearer …`."""
-    return [re.sub(_SCHEME, "", value) for name, value in headers.items() if is_secret(name)]
-
-
-_SCHEME = r"(?i)\A(bearer|basic|digest|token|key|api-?key)\s+"
-
-
-def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] = os.environ) -> Secret | None:
-    """The explicit key, else the preset's environment variable.
-
-    Raises:
-        MissingAPIKeyError: There is neither, and the preset needs one. An empty one counts as none.
-        ValueError: The key is no string, or holds a character that cannot stand in a header.
-    """
-    if api_key is not None and not isinstance(api_key, str):
-        raise ValueError(f"api_key must be a string, not {type(api_key).__name__}")
-    value = (environ.get(preset.key_variable, "") if api_key is None else api_key).strip()
-    if value:
-        if not (value.isascii() and value.isprintable()):
-            raise ValueError("api_key holds a line break or another character that cannot stand in a header")
-        return Secret(value, preset.key_variable if api_key is None else None)
-    if not preset.key_required:
-        return None
-    raise MissingAPIKeyError(
-        f"No API key: set the environment variable {preset.key_variable} or pass api_key. "
-        'For a server that takes no key pass any text, such as api_key="none".'
-    )
 
 
 @define(frozen=True, kw_only=True, eq=False, repr=False)
@@ -284,26 +207,3 @@ def _shown(url: str) -> str:
     userinfo, _, rest = url.rpartition("@")
     rest, query, _ = rest.partition("?")
     return ("***@" if userinfo else "") + rest + ("?…" if query else "")
-
-
-def url_secrets(url: str) -> list[str]:
-    """What a URL holds of secrets, as it stands there, decoded, and as it is sent: a password, values as `?key=…`."""
-    authority = re.split("[/?#]", url.partition("//")[2] or url, maxsplit=1)[0]
-    userinfo = authority.rpartition("@")[0]
-    user, colon, password = userinfo.partition(":")
-    found = [password if colon else user, b64encode(unquote(userinfo).encode("utf-8", "surrogatepass")).decode()]
-    found += [value for name, value in _query(url) if is_secret(name)]
-    return [form for text in found if text for form in {text, unquote(text), unquote_plus(text)}]
-
-
-def without_secrets(url: str) -> str:
-    """The same URL without credentials, and without such values."""
-    parts = urlsplit(url)
-    kept = [f"{name}={value}" if value else name for name, value in _query(url) if not is_secret(name)]
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(kept)))
-
-
-def _query(url: str) -> list[tuple[str, str]]:
-    """Names and values of a URL's query, as they stand there."""
-    pairs = (pair.partition("=") for pair in url.partition("?")[2].partition("#")[0].split("&"))
-    return [(name, value) for name, _, value in pairs if name]

@@ -17,18 +17,10 @@ from yarl import URL
 
 from .call import Call
 from .checks import checked_count, checked_kind
-from .config import (
-    Common,
-    Settings,
-    chat_url,
-    checked_proxy,
-    is_secret,
-    resolve_key,
-    url_secrets,
-    without_secrets,
-)
+from .config import Common, Settings, chat_url, checked_proxy
 from .copies import Copied
 from .errors import MissingAPIKeyError
+from .keys import is_secret, resolve_key, url_secrets, without_secrets
 from .many import ManyPrompts
 from .net.guard import drop_closed
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment

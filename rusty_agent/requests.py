@@ -13,8 +13,9 @@ from attrs import define
 
 from . import __version__
 from .checks import checked_kind
-from .config import Common, header_secrets, time_limits
+from .config import Common, time_limits
 from .errors import MissingAPIKeyError
+from .keys import header_secrets
 from .net.attempt import Exchange
 from .net.http.direct import Headers
 from .parameters import Messages, Parameters, check_names

@@ -15,6 +15,7 @@ FLOORS = (
     {"checks"},
     {"errors", "policy", "types"},
     {"presets", "progress"},
+    {"keys"},
     {"config", "copies", "parameters"},
     {"wire"},
     {"net"},

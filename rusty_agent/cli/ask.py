@@ -85,8 +85,8 @@ def check_endpoint(name: str | None, base_url: str | None) -> None:
     Raises:
         UsageError: There is no such preset, or no key.
     """
-    from ..config import resolve_key
     from ..errors import MissingAPIKeyError
+    from ..keys import resolve_key
     from ..presets import PRESETS
 
     preset = PRESETS.get(name or "openrouter")

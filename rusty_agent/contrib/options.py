@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import is_secret, url_secrets
 from ..errors import MissingAPIKeyError
+from ..keys import is_secret, url_secrets
 from ..policy import Limits
 from ..provider import AsyncProvider
 from ..wire.request import checked_headers
