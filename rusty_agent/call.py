@@ -57,7 +57,7 @@ class Call:
         self.warnings = prepared.warnings
         now = loop.time()
         self.asked = monotonic()
-        total = exchange.limits.total
+        total = exchange.time_limits.total
         self.deadline = None if total is None else now + total
         self.attempt: Attempt | None = None
         self._limiter = limiter
@@ -190,7 +190,7 @@ class Call:
             return
         self._permit = None
         if error is None:
-            permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._exchange.limits.total)
+            permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._exchange.time_limits.total)
         elif isinstance(error, RustyAgentError):
             permit.failed(error, self._policy.max_retry_after)
         else:

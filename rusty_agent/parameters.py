@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from .progress.show import ProgressOption
 
 __all__ = [
+    "AsyncOptions",
     "Concurrency",
-    "Connection",
     "FromPreset",
     "FromPresetWithSession",
     "Inputs",
     "Message",
     "Messages",
-    "Options",
     "Parameters",
+    "ProviderOptions",
     "RunParameters",
     "check_names",
     "keeps_secrets",
@@ -100,7 +100,7 @@ class RunParameters(Parameters, total=False):
     price: tuple[float, float] | None
 
 
-class Connection(TypedDict, total=False):
+class ProviderOptions(TypedDict, total=False):
     """Keyword options of both faces' providers; see `AsyncProvider`."""
 
     headers: Mapping[str, str] | None
@@ -117,13 +117,13 @@ class Connection(TypedDict, total=False):
     limits: Limits | None
 
 
-class SharedOptions(Connection, total=False):
+class PresetOptions(ProviderOptions, total=False):
     """Keyword options of the constructors of presets, of both faces."""
 
     base_url: str | None
 
 
-class Options(SharedOptions, total=False):
+class AsyncOptions(PresetOptions, total=False):
     """The same with `session`, which is `AsyncProvider`'s only."""
 
     session: aiohttp.ClientSession | None
@@ -213,16 +213,16 @@ class FromPreset:
     """The constructors of presets, which both faces share."""
 
     def __init__(
-        self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[SharedOptions]
+        self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[PresetOptions]
     ) -> None:
         # What a class that takes part must accept. No docstring: `help()` would show it for theirs.
         raise TypeError(f"{type(self).__name__} has no constructor")
 
     @classmethod
     @keeps_secrets
-    @shows(SharedOptions)
+    @shows(PresetOptions)
     def from_preset(
-        cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[SharedOptions]
+        cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]
     ) -> Self:
         """A provider for one of `PRESETS`: its URL, its key variable, what is known of its oddities.
 
@@ -240,22 +240,22 @@ class FromPreset:
 
     @classmethod
     @keeps_secrets
-    @shows(SharedOptions)
-    def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[SharedOptions]) -> Self:
+    @shows(PresetOptions)
+    def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]) -> Self:
         """A provider for OpenAI; the key's variable is `OPENAI_API_KEY`. Options as the constructor's."""
         return cls.from_preset("openai", model, api_key=api_key, **options)
 
     @classmethod
     @keeps_secrets
-    @shows(SharedOptions)
-    def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[SharedOptions]) -> Self:
+    @shows(PresetOptions)
+    def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]) -> Self:
         """A provider for Anthropic; the key's variable is `ANTHROPIC_API_KEY`. Options as the constructor's."""
         return cls.from_preset("anthropic", model, api_key=api_key, **options)
 
     @classmethod
     @keeps_secrets
-    @shows(SharedOptions)
-    def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[SharedOptions]) -> Self:
+    @shows(PresetOptions)
+    def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]) -> Self:
         """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
         return cls.from_preset("openrouter", model, api_key=api_key, **options)
 
@@ -267,14 +267,14 @@ class FromPresetWithSession(FromPreset):
 
         @classmethod
         def from_preset(
-            cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[Options]
+            cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]
         ) -> Self: ...
         @classmethod
-        def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self: ...
+        def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]) -> Self: ...
         @classmethod
-        def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self: ...
+        def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]) -> Self: ...
         @classmethod
-        def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[Options]) -> Self: ...
+        def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]) -> Self: ...
 
 
 def check_names(options: Iterable[str], known: Collection[str], taker: str) -> None:

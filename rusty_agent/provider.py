@@ -79,7 +79,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         ValueError: An argument, or one of the environment's settings, is invalid.
     """
 
-    _own: tuple[str, ...] = ("_options", "_model", "_key", "_url", "_requests", "_policy", "_line")
+    _own: tuple[str, ...] = ("_options", "_model", "_key", "_url", "_requests", "_policy", "_limits")
     _own += ("_refusals", "_budget", "_limiters", "_calls", "_transport")  # `_begin` makes them
 
     @keeps_secrets
@@ -131,7 +131,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             split_thinking=split_thinking,
         )
         self._requests = Requests(common)
-        self._line = None if limits is None else checked_kind(limits, Limits, "limits")
+        self._limits = None if limits is None else checked_kind(limits, Limits, "limits")
         self._begin()
 
     def _begin(self) -> None:
@@ -326,7 +326,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
     def _start(self, prepared: Prepared, caller: Caller | None = None) -> Call:
         """Begin a call: its clock runs from here. It stands in line if the provider has limits, or for a run."""
         loop = asyncio.get_running_loop()
-        limiter = None if caller is None and self._line is None else self._limiter()
+        limiter = None if caller is None and self._limits is None else self._limiter()
         return Call(loop, self._transport, prepared, self._refusals, self._budget, self._calls, limiter, caller)
 
     def _limiter(self) -> Limiter:
@@ -337,5 +337,5 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             from .net.limits import Limiter  # most providers have none, and import that much less
 
             drop_closed(self._limiters)
-            limiter = self._limiters[loop] = Limiter(self._line or Limits(), loop)
+            limiter = self._limiters[loop] = Limiter(self._limits or Limits(), loop)
         return limiter

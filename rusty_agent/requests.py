@@ -54,7 +54,7 @@ class Requests:
     def __init__(self, common: Common) -> None:
         self._common = common
         self.missing_key: str | None = None
-        self._limits = {
+        self._time_limits = {
             (whole, streamed): time_limits(common.timeout, common.settings, whole=whole, streamed=streamed)
             for whole, streamed in ((True, False), (True, True), (False, True))
         }
@@ -116,7 +116,7 @@ class Requests:
             headers = Headers(headers)
             headers.update(checked_headers(extra_headers, "extra_headers"))
             mask = self._mask(headers)
-        limits = self._limits[whole, streamed]
+        limits = self._time_limits[whole, streamed]
         if timeout is not None:
             limits = time_limits(timeout, common.settings, whole=whole, streamed=streamed)
         policy = common.retry if retry is None else checked_kind(retry, RetryPolicy, "retry")

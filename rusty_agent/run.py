@@ -101,27 +101,25 @@ class StopRule:
         if isinstance(error, APIStatusError):
             told = (error.status_code, error.code, error.type, error.message)
             if is_spent(*told):
-                return self.stop("quota", f"the account has nothing left to spend. {error}")
+                return self.error("quota", f"the account has nothing left to spend. {error}")
             if refuses_key(*told):
-                return self.stop("authentication", f"the endpoint refuses the key. {error}")
+                return self.error("authentication", f"the endpoint refuses the key. {error}")
             asked = error.retry_after if error.status_code in OVERLOADED else None
             if asked is not None and asked > self._max_retry_after:
-                return self.stop("quota", f"the endpoint asks to wait for {asked:,.0f} s. {error}")
+                return self.error("quota", f"the endpoint asks to wait for {asked:,.0f} s. {error}")
         if self._has_gone(error):
-            return self.stop("failures", f"the endpoint could not be reached for {_AWAY_SECONDS / 60:.0f} min. {error}")
+            said = f"the endpoint could not be reached for {_AWAY_SECONDS / 60:.0f} min"
+            return self.error("failures", f"{said}. {error}")
         if self._max_failures is not None and self.failed > self._max_failures:
-            return self.stop(
-                "failures", f"more than {self._max_failures} failed (max_failures), the last with: {error}"
-            )
+            said = f"more than {self._max_failures} failed (max_failures), the last with"
+            return self.error("failures", f"{said}: {error}")
         if self.hopeless_after is not None and not self.done and self.failed >= self.hopeless_after:
-            said = (
-                f"none of the first {self.failed} was answered. Check the model and the address; the last failed with"
-            )
-            return self.stop("failures", f"{said}: {error}")
+            said = f"none of the first {self.failed} was answered. Check model and address; the last failed with"
+            return self.error("failures", f"{said}: {error}")
         share = sum(self._latest) / len(self._latest)
         if self._max_error_rate is not None and len(self._latest) >= _LEAST and share > self._max_error_rate:
             said = f"{share:.0%} of the latest {len(self._latest)} failed (max_error_rate), the last with: {error}"
-            return self.stop("error_rate", said)
+            return self.error("error_rate", said)
         return None
 
     def _has_gone(self, error: Exception) -> bool:
@@ -133,7 +131,7 @@ class StopRule:
             self._away_since = now
         return bool(told) and self._away_since is not None and now - self._away_since > _AWAY_SECONDS
 
-    def stop(self, reason: str, said: str) -> RunStoppedError:
+    def error(self, reason: str, said: str) -> RunStoppedError:
         """The error of a run that is stopped now."""
         return RunStoppedError(f"The run was stopped: {said}", reason=reason, done=self.done, failed=self.failed)
 

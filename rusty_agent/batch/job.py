@@ -22,8 +22,8 @@ from attrs import define
 from ..errors import APIConnectionError, BatchError, LocalModelError, RunStoppedError, RustyAgentError
 from ..net.caller import Caller
 from ..parameters import merged
+from ..progress.figures import dollars
 from ..progress.show import say
-from ..progress.words import dollars
 from ..provider import AsyncProvider
 from ..run import HOPELESS_AFTER, Run, StopRule
 from ..types import GenerateResult, Usage
@@ -294,7 +294,7 @@ class Job:
             self._task.cancel()
 
     def _stop(self, reason: str, said: str) -> RunStoppedError:
-        stopped = self._rule.stop(reason, said)
+        stopped = self._rule.error(reason, said)
         self._run.stop(stopped)
         return stopped
 

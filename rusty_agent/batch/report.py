@@ -14,9 +14,9 @@ from typing import Any
 
 from attrs import define
 
+from ..progress.figures import clock, dollars, quantity, seconds
 from ..progress.histogram import Histogram
 from ..progress.tally import Sample, Tally
-from ..progress.words import clock, dollars, quantity, seconds
 
 __all__ = ["is_report", "report_html"]
 

@@ -152,7 +152,7 @@ def _dry_run(arguments: argparse.Namespace, out: Output) -> int:
 
 
 def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[str]:
-    from ..progress.words import dollars
+    from ..progress.figures import dollars
 
     prompt, answers = estimate.prompt_characters // 4, estimate.max_tokens
     unbounded = estimate.rows - estimate.rows_with_max_tokens
@@ -171,7 +171,7 @@ def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[
 
 
 def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
-    from ..progress.words import dollars
+    from ..progress.figures import dollars
 
     parts = [f"{result.done:,} answered"]
     kind, last = next(iter(result.summary["failure_messages"].items()), ("", ""))  # the commonest

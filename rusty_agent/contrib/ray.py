@@ -228,7 +228,7 @@ class Generate:
     def _abandon(self) -> None:
         """Nobody waits for the answers any more: send nothing, and close what is under way."""
         provider = self._open()
-        self._stop(provider, self._rule.stop("interrupt", "the program that it was for is gone."))
+        self._stop(provider, self._rule.error("interrupt", "the program that it was for is gone."))
         self._closing = asyncio.ensure_future(provider.aclose())
 
     async def _answer(self, provider: AsyncProvider, given: Any) -> Outcome:

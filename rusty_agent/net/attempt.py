@@ -49,7 +49,7 @@ class Exchange:
     headers: Headers
     fields: dict[str, Any]
     body: bytes
-    limits: TimeLimits
+    time_limits: TimeLimits
     mask: Mask
     streamed: bool
 
@@ -84,7 +84,7 @@ class Attempt:
         self._exchange = exchange
         self._loop = loop
         self._deadline = deadline
-        self._watchdog = Watchdog(loop, exchange.limits, deadline, self._stop_waiting)
+        self._watchdog = Watchdog(loop, exchange.time_limits, deadline, self._stop_waiting)
         self._scope = Scope(loop)
         self._response: Response | None = None
         self._closed = False
@@ -117,7 +117,7 @@ class Attempt:
                     exchange.headers,
                     exchange.body,
                     self._loop,
-                    connect=exchange.limits.connect,
+                    connect=exchange.time_limits.connect,
                     sending=self._watchdog.waiting,
                 )
                 self.headers = response.headers

@@ -20,8 +20,8 @@ from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias
 
 import attrs
 
+from .figures import line
 from .tally import Progress, Tally
-from .words import line
 
 __all__ = ["Display", "ProgressOption", "make_display", "say"]
 

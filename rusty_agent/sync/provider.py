@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
 from ..copies import Copied
-from ..parameters import Connection, FromPreset, LocalOptions, Parameters, check_names, keeps_secrets, shows
+from ..parameters import FromPreset, LocalOptions, Parameters, ProviderOptions, check_names, keeps_secrets, shows
 from ..presets import Preset
 from ..provider import AsyncProvider
 from ..types import GenerateResult
@@ -47,7 +47,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
     _own = ("_core",)
 
     @keeps_secrets
-    @shows(Connection)
+    @shows(ProviderOptions)
     def __init__(
         self,
         model: str,
@@ -55,14 +55,14 @@ class Provider(FromPreset, ManyPrompts, Copied):
         api_key: str | None = None,
         base_url: str | None = None,
         preset: str | Preset = "openrouter",
-        **options: Unpack[Connection],
+        **options: Unpack[ProviderOptions],
     ) -> None:
         if "session" in options:
             raise TypeError(
                 f"{type(self).__name__} takes no session: it would belong to another event loop than the one that all "
                 "blocking calls run on. Leave it out, or use AsyncProvider."
             )
-        check_names(options, {*Connection.__annotations__, "api_key", "base_url", "preset"}, type(self).__name__)
+        check_names(options, {*ProviderOptions.__annotations__, "api_key", "base_url", "preset"}, type(self).__name__)
         self._core = AsyncProvider(model, api_key=api_key, base_url=base_url, preset=preset, **options)
 
     @classmethod

@@ -15,7 +15,7 @@ from rusty_agent.batch.rows import Row, parse_row
 from rusty_agent.cli.arguments import parse
 from rusty_agent.cli.batch_arguments import parse_batch
 from rusty_agent.config import Settings
-from rusty_agent.parameters import Options, Parameters, RunParameters
+from rusty_agent.parameters import AsyncOptions, Parameters, RunParameters
 from rusty_agent.presets import PRESETS
 from tests.integration.faults import ALL
 from tests.test_architecture import DOORS
@@ -109,7 +109,7 @@ def test_reference_has_every_parameter_and_option() -> None:
     text = page("api-reference.md")
     for name in [*Parameters.__annotations__, "prompt", "include_usage", "stream"]:
         assert re.search(rf"^\| `{name}` \|", section(text, "generate_text"), re.MULTILINE), name
-    for name in [*Options.__annotations__, "model", "api_key", "base_url", "preset"]:
+    for name in [*AsyncOptions.__annotations__, "model", "api_key", "base_url", "preset"]:
         assert re.search(rf"^\| `{name}` \|", section(text, "AsyncProvider"), re.MULTILINE), name
 
 

@@ -21,10 +21,10 @@ import attrs
 import pytest
 
 from rusty_agent.progress import show
+from rusty_agent.progress.figures import clock, dollars, line, quantity, seconds
 from rusty_agent.progress.price import Price
 from rusty_agent.progress.show import Display, make_display, say
 from rusty_agent.progress.tally import Progress, Tally
-from rusty_agent.progress.words import clock, dollars, line, quantity, seconds
 from rusty_agent.types import Usage
 from tests.simulation import virtual
 
