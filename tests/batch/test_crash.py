@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from rusty_agent.wire.codec import loads_strict
-from tests.cli.process import PROGRAM, finish, run, start
+from tests.cli.process import PROGRAM, run, start
+from tests.processes import finish
 
 from .endpoint import endpoint
 

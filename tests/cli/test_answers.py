@@ -12,7 +12,8 @@ import pytest
 from rusty_agent.testing import FaultServer, Hang, Pause, answer, completion, error, events, stream
 from rusty_agent.wire.codec import dumps
 
-from .process import KEY, finish, run, start
+from ..processes import finish
+from .process import KEY, run, start
 
 SSE = "text/event-stream"
 

@@ -19,7 +19,8 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, comple
 from rusty_agent.wire.codec import dumps
 from tests.batch.runs import asked, by_prompt, ids, read, said, simple, write_rows
 
-from .process import KEY, PROGRAM, Ended, environment, finish, run, start
+from ..processes import Ended, finish
+from .process import KEY, PROGRAM, environment, run, start
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and limits are POSIX ones here")
 SLOW = Answer((Pause(0.3), *said().steps))

@@ -14,7 +14,8 @@ import pytest
 
 from rusty_agent.testing import Answer, FaultServer, Hang, answer, events, stream
 
-from .process import KEY, PROGRAM, Ended, finish, run, start
+from ..processes import Ended, finish
+from .process import KEY, PROGRAM, run, start
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals, shells and terminals are POSIX ones here")
 

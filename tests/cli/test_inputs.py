@@ -23,7 +23,8 @@ from rusty_agent.cli.inputs import read_prompt
 from rusty_agent.cli.output import UsageError
 from rusty_agent.testing import FaultServer
 
-from .process import KEY, environment, finish, run, start
+from ..processes import finish
+from .process import KEY, environment, run, start
 
 NOTE = "standard input is a silent pipe"
 

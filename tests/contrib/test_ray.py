@@ -22,7 +22,8 @@ from rusty_agent.contrib.ray import Generate, checkpoint, generate
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error
 from rusty_agent.wire.codec import dumps, loads
 
-from ..integration.scripts import finish, start
+from ..integration.scripts import start
+from ..processes import finish
 from .tables import Table, arrow
 
 ONCE = RetryPolicy(max_retries=0)
@@ -415,7 +416,7 @@ async def test_a_job_of_ray_is_a_batch(tmp_path: Path, monkeypatch: pytest.Monke
     Path("in.jsonl").write_bytes(b"".join(dumps(line) + b"\n" for line in lines))
     with FaultServer(echo) as server:
         child = start(server.url, JOB, "-W", "default", before=LOOPBACK)
-        ended = await asyncio.to_thread(finish, child, 55)  # Ray takes some ten seconds to start
+        ended = await asyncio.to_thread(finish, child, seconds=55)  # Ray takes some ten seconds to start
         assert ended.code == 0, ended.err
         assert "Unclosed" not in ended.err + ended.out
         assert "contrib/ray.py:" not in ended.err, "Ray warns of something"  # it may show the last error's traceback

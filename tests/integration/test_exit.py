@@ -10,7 +10,8 @@ from rusty_agent.testing import FaultServer, Hang, answer, completion, stream
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
-from .scripts import STRICT, run
+from ..processes import STRICT
+from .scripts import run
 
 Serve = Callable[..., FaultServer]
 

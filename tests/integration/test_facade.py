@@ -24,7 +24,8 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answ
 from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
-from .scripts import STRICT, finish, run, start
+from ..processes import STRICT, finish
+from .scripts import run, start
 
 Serve = Callable[..., FaultServer]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and fork")
@@ -260,7 +261,7 @@ def test_ctrl_c(serve: Serve, call: str, when: str) -> None:
     assert request.gone.wait(10)
     assert child.stdout is not None
     lines = [child.stdout.readline() for _ in range(2 if when == "streaming" and call == "stream_text" else 1)]
-    assert lines[-1] == "interrupted\n"
+    assert lines[-1] == b"interrupted\n"
     assert finish(child).err == ""
 
 

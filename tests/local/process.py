@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import rusty_agent
 from rusty_agent import AsyncProvider, Provider
 from rusty_agent.local.run import ServerRun
 from rusty_agent.local.transport import LocalTransport
+
+from .. import processes
 
 SMALL: dict[str, Any] = {"threads": 1, "context": 512, "parallel": 2}
 LONG = "Write a very long story about a fox and a goose."
@@ -43,33 +44,17 @@ def pid_of(provider: Provider | AsyncProvider) -> int:
     return run.pid
 
 
-def start(script: str) -> subprocess.Popen[str]:
+def start(script: str) -> subprocess.Popen[bytes]:
     """Run a script whose every warning is an error."""
-    root = str(Path(rusty_agent.__file__).parents[1])
-    return subprocess.Popen(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", _PREAMBLE + script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": root},
-        start_new_session=True,
+    return processes.start(
+        sys.executable, *processes.STRICT, "-c", _PREAMBLE + script, env=processes.environment({}), alone=True
     )
 
 
-def line(script: subprocess.Popen[str]) -> str:
+def line(script: subprocess.Popen[bytes]) -> str:
     """The next line that a script tells."""
     assert script.stdout is not None
-    return script.stdout.readline().strip()
-
-
-def finish(script: subprocess.Popen[str], seconds: float = 30) -> tuple[str, str]:
-    """Wait for the script's end; what is left of its output, and its stderr."""
-    try:
-        return script.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        script.kill()
-        script.communicate()
-        raise
+    return script.stdout.readline().decode().strip()
 
 
 def vanishes(pid: int, seconds: float = 2) -> bool:

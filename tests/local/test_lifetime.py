@@ -16,7 +16,8 @@ import pytest
 from rusty_agent import AsyncProvider, Provider
 from rusty_agent.local import child
 
-from .process import SMALL, finish, line, pid_of, start, until, vanishes
+from ..processes import finish
+from .process import SMALL, line, pid_of, start, until, vanishes
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("model"), pytest.mark.timeout(120)]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no signals")
@@ -66,9 +67,8 @@ def test_a_dropped_blocking_provider(model: Path) -> None:
 def test_the_end_of_the_program(script: str) -> None:
     program = start(script)
     pid = int(line(program))
-    _, err = finish(program)
-    assert err == ""
-    assert program.returncode == 0
+    ended = finish(program)
+    assert (ended.code, ended.err) == (0, "")
     assert vanishes(pid)
 
 
@@ -82,8 +82,7 @@ def test_the_end_of_the_program_while_the_model_loads() -> None:
         "asyncio.run(main())\n"
     )
     pid = int(line(program))
-    _, err = finish(program)
-    assert err == ""
+    assert finish(program) == (0, "", "")
     assert vanishes(pid)
 
 
@@ -115,7 +114,7 @@ def test_ctrl_c_is_the_programs_alone() -> None:
     pid = int(line(program))
     assert not vanishes(pid, 0.3)
     os.killpg(program.pid, signal.SIGINT)
-    out, err = finish(program)
+    _, out, err = finish(program)
     assert err == ""
     assert out.split() == ["True", "True"]
     assert vanishes(pid)
@@ -143,7 +142,7 @@ def test_a_fork_shares_the_process_and_does_not_stop_it() -> None:
         "tell('parent', p.generate_text('Hi', max_tokens=2) != '', run_of(p).pid == pid)\n"
     )
     pid = int(line(program))
-    out, err = finish(program)
+    _, out, err = finish(program)
     assert err == ""
     assert out.splitlines() == ["fork True True", "parent True True"]
     assert vanishes(pid)
@@ -162,7 +161,7 @@ def test_a_fork_knows_that_the_process_has_ended() -> None:
         "    sys.exit()\n"
         "os.wait()\n"
     )
-    assert finish(program, 60) == ("True True\n", "")
+    assert finish(program, seconds=60) == (0, "True True\n", "")
 
 
 @posix
@@ -184,7 +183,7 @@ def test_a_fork_that_outlives_the_program_starts_its_own() -> None:
     assert line(program) == "forked"
     program.kill()
     assert vanishes(pid)
-    out, err = finish(program)
+    _, out, err = finish(program)
     told, worked, own = out.splitlines()
     assert "the process that this one was forked from" in told
     assert worked == "True"
@@ -204,7 +203,7 @@ def test_a_fork_while_the_model_loads_starts_its_own() -> None:
         "os.wait()\n"
         "tell(asyncio.run(p.generate_text('Hi', max_tokens=2)) != '', run_of(p) is first)\n"
     )
-    out, err = finish(program, 60)
+    _, out, err = finish(program, seconds=60)
     assert err == ""
     assert out.splitlines() == ["True True", "True True"]
 
