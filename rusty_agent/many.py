@@ -212,7 +212,7 @@ class ManyPrompts:
 
 
 class RunItems:
-    """The items of a run of either face: there is one of them, and whoever drops it ends the run."""
+    """The items of a run, of either face. Whoever drops them ends the run, so they cannot be copied."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("The items of a run belong to it: they cannot be copied or pickled. Copy what they yield.")

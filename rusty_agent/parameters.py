@@ -142,9 +142,9 @@ class LocalOptions(TypedDict, total=False):
 
 
 def keeps_secrets(constructor: F) -> F:
-    """Let no frame of ours hold what was given when it is refused: error trackers show the local variables of all.
+    """Keep what a constructor refuses out of the traceback: error trackers show the local variables of each frame.
 
-    An option that there is not is refused in the words of `check_names`.
+    An option that does not exist is refused in the words of `check_names`.
     """
 
     @wraps(constructor)
@@ -168,7 +168,7 @@ def keeps_secrets(constructor: F) -> F:
 
 
 def _past_ours(frames: TracebackType | None) -> TracebackType | None:
-    """A traceback from the first frame on that is not the library's: where a subclass fails must be seen."""
+    """The traceback without the library's own frames at its beginning: where a subclass fails must be seen."""
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         frames = frames.tb_next
     return frames
@@ -278,10 +278,10 @@ class FromPresetWithSession(FromPreset):
 
 
 def check_names(options: Iterable[str], known: Collection[str], taker: str) -> None:
-    """Refuse an option that is none in the name of what was called, not of what it is handed on to.
+    """Refuse an argument that does not exist, in words that name the function that the caller called.
 
     Raises:
-        TypeError: There is one that is none.
+        TypeError: There is such an argument.
     """
     for name in options:
         if name not in known:
@@ -293,7 +293,7 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
 
 
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of one call of many: what it says itself wins over what all have in common, in `extra_body` too."""
+    """The arguments of one call of many: its own win over those that all have in common, in `extra_body` too."""
     arguments = {**common, **own}
     if common.get("extra_body") and own.get("extra_body"):
         arguments["extra_body"] = {**common["extra_body"], **own["extra_body"]}

@@ -101,7 +101,7 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 
 def refuse_unknown(left: Sequence[str], parser: Parser) -> None:
-    """Refuse options that there are not, by their names only: what follows one may be a key."""
+    """Refuse options that do not exist; the message has their names only, since the value of one may be a key."""
     unknown = [_name(word) for word in left if word.startswith("-") and word not in ("-", "--")]
     if not unknown:
         return

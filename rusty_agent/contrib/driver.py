@@ -23,7 +23,7 @@ _STARTED = 19  # the field of /proc/PID/stat that tells when it started, counted
 
 @define(frozen=True)
 class Driver:
-    """A process, by what tells it from any other: also from one that got its number, or has it in another container.
+    """A process, told apart from one that got its number later, or has the same number in another container.
 
     Attributes:
         node: The machine.
@@ -37,7 +37,7 @@ class Driver:
 
     @classmethod
     def here(cls, node: str) -> Driver | None:
-        """This process; None where the system does not tell what is needed."""
+        """This process; None where the system does not tell when it started."""
         started = _started(os.getpid())
         return None if started is None else cls(node, os.getpid(), started)
 

@@ -22,7 +22,7 @@ _RESERVED = ("session", "limits", "pickle_key")
 
 
 def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    """See whether the arguments of a provider, and those of all calls, may travel.
+    """Check that the arguments of a provider, and those of all calls, may be pickled and logged.
 
     Raises:
         ValueError: One holds a secret, or belongs to a process.

@@ -150,7 +150,7 @@ def _values(column: pyarrow.Table | pyarrow.ChunkedArray) -> list[Any]:
 
 
 def _attempted(function: Callable[[Any], Any], given: Any) -> Any:
-    """What it returns; or what it raised, as a value: it concerns one row."""
+    """What the function returns, or what it raises, as a value: an error of one row must not end the others."""
     if isinstance(given, Exception):
         return given
     try:

@@ -1,4 +1,4 @@
-"""What has to be there before anything is started: the runtime and a model.
+"""What must be installed before a local model can start: the runtime, and a model's file.
 
 In: a path, or none. Out: the file to load, or an error that says how to get one. Never touched: the inside of either
 package; neither is imported.

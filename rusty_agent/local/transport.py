@@ -1,4 +1,4 @@
-"""LocalTransport: the transport of every endpoint, for one whose server is ours.
+"""LocalTransport: `Transport` for an endpoint whose server is our own child process.
 
 In: requests, as `Transport` takes them. Out: what `Transport` gives, once the model is loaded; a broken connection is
 explained if the model's process has ended. Never touched: HTTP itself.

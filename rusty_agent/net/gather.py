@@ -23,7 +23,7 @@ __all__ = ["PAUSE", "Stop", "Work", "spread", "work_off"]
 Work: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 PAUSE = object()
-"""Among the inputs of an iterator it is none: it lets the loop go round once, where taking the next one takes long."""
+"""An iterator whose next input takes long may yield this instead: it is no input, and lets the loop go round once."""
 
 _END = object()
 _WINDOW = 16  # in order, an answer may take this many times longer than others before the others wait for its turn
