@@ -45,14 +45,14 @@ def test_utf_8_whatever_the_locale(server: FaultServer) -> None:
     assert ended.out.startswith("na\u00efve \u20ac \U0001f980 ")
 
 
-def test_no_stream(server: FaultServer) -> None:
+def test_without_streaming_the_answer_is_whole_at_once(server: FaultServer) -> None:
     ended = run("--base-url", server.url, "--no-stream", "--usage", "hi")
     assert (ended.code, ended.out) == (0, "Hello world\n")
     assert re.fullmatch(r"tokens: prompt 3, completion 5, total 8; duration \d+\.\d\d s; \d+\.\d tokens/s\n", ended.err)
     assert "stream" not in server.requests[0].json
 
 
-def test_usage(server: FaultServer) -> None:
+def test_usage_tells_tokens_and_times_on_stderr(server: FaultServer) -> None:
     server.answer(stream("a", "b", gap=0.05), stream("a", usage=False, finish_reason="length"))
     ended = run("--base-url", server.url, "--usage", "hi")
     assert (ended.code, ended.out) == (0, "ab\n")
@@ -62,7 +62,7 @@ def test_usage(server: FaultServer) -> None:
     assert re.fullmatch(r"tokens: prompt unknown, .*; duration 0\.\d\d s; finish length\n", ended.err)
 
 
-def test_warnings(server: FaultServer) -> None:
+def test_what_the_text_does_not_show_is_warned_of(server: FaultServer) -> None:
     """What the text alone does not show: it was cut, it is empty, the endpoint ignores what was asked for."""
     server.answer(
         stream("cut", finish_reason="length"),

@@ -287,7 +287,7 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     assert not server.requests
 
 
-def test_progress_for_programs(command: Command) -> None:
+def test_progress_may_be_json(command: Command) -> None:
     ended = command.run("--progress", "json", "--price", "1,1", "--sync", "row")
     *shown, last = ended.err.splitlines()
     assert last == "rusty-agent batch: 20 answered, $0.0002"

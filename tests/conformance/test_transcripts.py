@@ -352,7 +352,7 @@ PATH = "Check the model's name and base_url."
         ),
     ],
 )
-def test_failures(
+def test_recorded_errors_become_typed_ones(
     name: str,
     kind: type[errors.APIStatusError],
     message: str,

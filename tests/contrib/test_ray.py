@@ -77,7 +77,7 @@ async def test_a_row_says_more_than_the_job() -> None:
     assert [request.json for request in server.requests] == [{"model": "other", "messages": chat, "seed": 7, "a": 1}]
 
 
-async def test_streamed_underneath() -> None:
+async def test_answers_may_be_streamed_underneath() -> None:
     with FaultServer() as server:
         found = await answered(Generate(provider=options(server), prompt="q", stream=True), q=["one"])
     assert found["answer"] == ["Hello world"]

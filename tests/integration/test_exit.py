@@ -281,7 +281,7 @@ atexit.register(read)
 
 @pytest.mark.parametrize("flags", [(), STRICT], ids=["plain", "strict"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_exit(serve: Serve, name: str, flags: tuple[str, ...]) -> None:
+def test_a_program_ends_at_once_and_prints_nothing_else(serve: Serve, name: str, flags: tuple[str, ...]) -> None:
     script, program, expected = PROGRAMS[name]
     server = serve(*([] if script is None else [script]))
     ended = run(server.url, program, *flags)

@@ -238,7 +238,7 @@ def test_forks_while_other_threads_call(serve: Serve) -> None:
 @posix
 @pytest.mark.parametrize("call", ["generate_text", "stream_text"])
 @pytest.mark.parametrize("when", ["silent", "streaming"])
-def test_ctrl_c(serve: Serve, call: str, when: str) -> None:
+def test_ctrl_c_interrupts_a_call_and_closes_its_connection(serve: Serve, call: str, when: str) -> None:
     server = serve(
         Answer((Hang(),))
         if when == "silent"

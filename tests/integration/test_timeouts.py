@@ -32,7 +32,7 @@ def deaf() -> Iterator[str]:
             client.close()
 
 
-def test_connect(face: Face, deaf: str) -> None:
+def test_a_connection_that_is_not_made_in_time_is_given_up(face: Face, deaf: str) -> None:
     began = time.monotonic()
     with pytest.raises(APITimeoutError) as raised:
         face.generate(face.provider(deaf), timeout=Timeout(connect=0.2), retry=ONCE)

@@ -64,7 +64,9 @@ async def test_a_given_session_is_used_and_not_closed(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("how", ["argument", "environment", "excluded", "excluded by its port"])
-def test_proxies(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_requests_go_through_the_proxy_that_was_asked_for(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     def script(request: Received) -> Answer:
         return answer(dumps(completion(f"asked for {request.path}")))
 

@@ -26,7 +26,7 @@ RETRIES, BACKOFF = "RUSTY_AGENT_MAX_RETRIES", "RUSTY_AGENT_RETRY_BACKOFF_MS"
     ],
     ids=repr,
 )
-def test_settings(environ: dict[str, str], settings: Settings) -> None:
+def test_the_environment_sets_seconds_and_retries(environ: dict[str, str], settings: Settings) -> None:
     assert Settings.from_env(environ) == settings
 
 
@@ -71,7 +71,9 @@ def test_the_exponent_of_the_backoff_is_capped_at_eight() -> None:
     ],
     ids=["default", "number", "empty", "all", "off", "total"],
 )
-def test_time_limits(timeout: Timeout | float | None, whole: tuple[Any, ...], streamed: tuple[Any, ...]) -> None:
+def test_a_bare_number_limits_the_whole_call_or_the_silence_of_a_stream(
+    timeout: Timeout | float | None, whole: tuple[Any, ...], streamed: tuple[Any, ...]
+) -> None:
     assert time_limits(timeout, Settings(), whole=True, streamed=False) == TimeLimits(*whole)
     assert time_limits(timeout, Settings(), whole=False, streamed=True) == TimeLimits(*streamed)
     both = TimeLimits(whole[0], whole[1], whole[2], *streamed[3:])
@@ -79,7 +81,7 @@ def test_time_limits(timeout: Timeout | float | None, whole: tuple[Any, ...], st
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), True, "5", 10**400], ids=repr)
-def test_time_limits_refused(timeout: Any) -> None:
+def test_a_bare_number_must_be_positive(timeout: Any) -> None:
     with pytest.raises(ValueError, match="must be a positive number of seconds"):
         time_limits(timeout, Settings(), whole=False, streamed=True)
 
@@ -99,7 +101,7 @@ def test_time_limits_refused(timeout: Any) -> None:
         ("https://h/~a:b;c=d,e@f!$&()*?[x]=/?:@", "https://h/~a:b;c=d,e@f!$&()*/chat/completions?[x]=/?:@"),
     ],
 )
-def test_urls(base_url: str, url: str) -> None:
+def test_requests_go_to_chat_completions_below_the_base_url(base_url: str, url: str) -> None:
     assert chat_url(base_url) == url
 
 
@@ -137,14 +139,14 @@ def test_urls(base_url: str, url: str) -> None:
     ],
     ids=repr,
 )
-def test_urls_refused(base_url: Any, said: str) -> None:
+def test_a_base_url_that_is_none_is_refused_without_its_secrets(base_url: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         chat_url(base_url)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("proxy", ["http://h:3128", "https://user:pass@h", "http://[::1]:1/"])
-def test_proxies(proxy: str) -> None:
+def test_a_proxy_may_carry_credentials(proxy: str) -> None:
     assert checked_proxy(proxy) == proxy
 
 
@@ -163,7 +165,7 @@ def test_proxies(proxy: str) -> None:
     ],
     ids=repr,
 )
-def test_proxies_refused(proxy: Any, said: str) -> None:
+def test_a_proxy_is_an_http_url_with_a_host(proxy: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         checked_proxy(proxy)
     assert "secret" not in str(caught.value)

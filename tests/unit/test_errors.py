@@ -68,7 +68,7 @@ def test_the_tree_is_whole() -> None:
 
 
 @pytest.mark.parametrize("name", TREE)
-def test_tree(name: str) -> None:
+def test_errors_are_the_builtins_that_users_catch(name: str) -> None:
     kind = getattr(errors, name)
     assert issubclass(kind, (errors.RustyAgentError, *TREE[name]))
     assert all(issubclass(kind, parent) for parent in TREE[name])
@@ -110,7 +110,7 @@ def test_the_text_is_the_message(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TREE)
-def test_defaults(name: str) -> None:
+def test_an_error_knows_nothing_until_it_is_told(name: str) -> None:
     error = getattr(errors, name)("m")
     assert (error.partial_text, error.usage, error.request_id, error.attempts) == ("", None, None, 1)
     assert error.retryable is isinstance(error, errors.APIConnectionError)

@@ -28,7 +28,9 @@ OPENAI, OLLAMA = find_preset("openai"), find_preset("ollama")
     ],
     ids=["argument", "argument-first", "stripped", "environment", "not-needed", "empty", "used", "given", "none-given"],
 )
-def test_keys(api_key: str | None, preset: Any, environ: dict[str, str], key: str | None) -> None:
+def test_the_argument_wins_over_the_environment(
+    api_key: str | None, preset: Any, environ: dict[str, str], key: str | None
+) -> None:
     secret = resolve_key(api_key, preset, environ)
     assert (secret and secret.reveal()) == key
 
@@ -74,11 +76,11 @@ def test_keys_that_are_no_strings() -> None:
         ("OpenAI-Organization", False),
     ],
 )
-def test_names_of_secrets(name: str, secret: bool) -> None:
+def test_the_name_of_a_header_tells_whether_it_is_secret(name: str, secret: bool) -> None:
     assert is_secret(name) is is_secret(name.lower()) is secret
 
 
-def test_secrets_in_headers() -> None:
+def test_the_scheme_of_a_header_is_no_secret() -> None:
     headers = {"Authorization": "Basic dTpw", "x-key": "a b", "x-token": "bearer  t", "x-other": "plain"}
     assert header_secrets(headers) == ["dTpw", "a b", "t"]
 

@@ -25,7 +25,7 @@ def test_unset_is_one_value_with_a_short_repr() -> None:
 
 
 @pytest.mark.parametrize("field", ["total", "connect", "first_token", "idle", "stall"])
-def test_timeout(field: str) -> None:
+def test_a_time_limit_is_a_positive_number_or_none(field: str) -> None:
     for good in (None, 1, 0.001, 1e9):
         assert getattr(Timeout(**{field: good}), field) == good
     for bad in (0, -1, 0.0, float("nan"), float("inf"), True, False, "1", 10**400, [1]):
@@ -34,7 +34,7 @@ def test_timeout(field: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["base_delay", "max_delay", "max_retry_after"])
-def test_retry_policy_delays(field: str) -> None:
+def test_a_delay_is_a_number_of_at_least_0(field: str) -> None:
     for good in (0, 1, 0.5):
         assert getattr(RetryPolicy(**{field: good}), field) == good  # type: ignore[arg-type]
     for bad in (-1, float("nan"), float("inf"), True, "1", None, 10**400):
@@ -42,7 +42,7 @@ def test_retry_policy_delays(field: str) -> None:
             RetryPolicy(**{field: bad})  # type: ignore[arg-type]
 
 
-def test_retry_policy_count() -> None:
+def test_retries_are_a_whole_number_of_at_least_0() -> None:
     assert RetryPolicy(0).max_retries == 0
     for bad in (-1, 1.0, True, "1", None):
         with pytest.raises(ValueError, match="max_retries must be a whole number of at least 0, not"):

@@ -22,7 +22,7 @@ from rusty_agent.errors import BatchError
     ("output", "start"),  # no two of them the same
     [("out.jsonl", "out."), ("out", "out-"), ("a.b.jsonl", "a.b."), ("out.json", "out.json-"), (".jsonl", ".jsonl-")],
 )
-def test_names(tmp_path: Path, output: str, start: str) -> None:
+def test_all_files_are_named_after_the_output(tmp_path: Path, output: str, start: str) -> None:
     assert Files.of(tmp_path / output) == Files(
         output=tmp_path / output,
         errors=tmp_path / f"{start}errors.jsonl",

@@ -45,7 +45,7 @@ def decoded(line: bytes) -> dict[str, Any]:
     return value
 
 
-def test_a_result() -> None:
+def test_a_result_is_a_line_of_openais_batch_api() -> None:
     assert decoded(result_line("0123456789abcdef", ROW, result(), None)) == {
         "id": "batch_req_0123456789abcdef00000007",
         "custom_id": "seven",

@@ -79,7 +79,7 @@ async def test_until_it_begins_they_are_left_alone() -> None:
         assert [signal.getsignal(number) for number in BOTH] == before
 
 
-async def test_nobody_asked() -> None:
+async def test_signals_are_left_alone_unless_wanted() -> None:
     before = [signal.getsignal(number) for number in BOTH]
     with Heard(wanted=False).handling():
         assert [signal.getsignal(number) for number in BOTH] == before

@@ -29,7 +29,7 @@ NAMES = st.text(st.characters(blacklist_characters="{}[].!:"), min_size=1).filte
     ],
     ids=["one", "often", "any-name", "braces", "empty-value", "numbers", "json"],
 )
-def test_render(text: str, row: dict[str, Any], prompt: str) -> None:
+def test_columns_stand_in_for_their_names(text: str, row: dict[str, Any], prompt: str) -> None:
     assert Template(text).render(row) == prompt
 
 

@@ -236,7 +236,7 @@ def test_what_says_that_it_is_load_is_believed() -> None:
     assert limit.limit < 40
 
 
-def test_load_after_all() -> None:
+def test_doubts_end_where_more_than_a_few_are_refused() -> None:
     """Doubts end where more than a few are refused."""
     limit = AdaptiveLimit(64)
     limit.expect(64)

@@ -57,7 +57,7 @@ def test_what_is_owed_is_paid_off_at_a_higher_rate() -> None:
     assert pace.opens == pytest.approx(0.6 - TOLERANCE_SECONDS)
 
 
-def test_no_limit() -> None:
+def test_without_a_rate_nothing_waits() -> None:
     pace = Pace()
     for _ in range(1000):
         pace.spend(1e9, 0)

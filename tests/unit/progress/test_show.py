@@ -75,7 +75,7 @@ NOTHING = attrs.evolve(
 # -- the line
 
 
-def test_the_line() -> None:
+def test_a_line_tells_the_important_first() -> None:
     assert line(EXAMPLE) == (
         "1,200/20,000 done, 3 failed, 64 in flight (limit 80), 412 req/s, ETA 0:45, $0.42 of ~$7.00, 7 × 429, "
         "3.1k tok/s in, 12k out, p50 0.15 s, p99 0.42 s"

@@ -16,7 +16,7 @@ from rusty_agent.types import (
 from rusty_agent.wire.assemble import Assembler
 
 
-def test_nothing_yet() -> None:
+def test_nothing_arrived_is_no_text_and_no_reasoning() -> None:
     whole = Assembler()
     assert (whole.text, whole.reasoning, whole.refusal, whole.tool_calls, whole.usage) == ("", None, None, [], None)
 

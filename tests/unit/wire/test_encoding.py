@@ -71,7 +71,7 @@ def test_nothing_to_undo(encoding: str | None) -> None:
         "only-claimed-br",
     ],
 )
-def test_every_way(encoding: str, packed: bytes) -> None:
+def test_every_encoding_is_undone_byte_by_byte(encoding: str, packed: bytes) -> None:
     inflater = inflater_for(encoding)
     assert inflater is not None
     name = inflater._encoding
@@ -86,7 +86,7 @@ def test_what_was_not_asked_for(encoding: str) -> None:
         _undone(encoding, [b"\x8b\x02\x80{}\x03", b""])
 
 
-def test_damage() -> None:
+def test_a_damaged_body_is_an_error() -> None:
     packed = bytearray(gzip.compress(BODY))
     packed[20] ^= 0xFF
     with pytest.raises(ResponseError, match="cannot be decompressed"):

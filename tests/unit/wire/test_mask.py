@@ -32,7 +32,7 @@ KEY = 'sk-"q\\uote"-0123456789'
     ],
     ids=repr,
 )
-def test_mask(value: Any, masked: Any) -> None:
+def test_the_key_is_struck_out_wherever_it_stands(value: Any, masked: Any) -> None:
     assert Mask([KEY])(value) == masked
 
 

@@ -249,7 +249,7 @@ LEFT_ALONE = {
 
 
 @pytest.mark.parametrize(("body", "status", "change"), UNDERSTOOD.values(), ids=UNDERSTOOD)
-def test_understood(body: Any, status: int, change: tuple[str, str | None]) -> None:
+def test_a_refusal_tells_what_to_leave_out_or_rename(body: Any, status: int, change: tuple[str, str | None]) -> None:
     error = refusal(body, status)
     assert refused_parameter(error, BODY) == change
     adaptation = Adaptation(Refusals(), BODY)
@@ -263,7 +263,7 @@ def test_understood(body: Any, status: int, change: tuple[str, str | None]) -> N
 
 
 @pytest.mark.parametrize(("body", "status"), LEFT_ALONE.values(), ids=LEFT_ALONE)
-def test_left_alone(body: Any, status: int) -> None:
+def test_what_names_no_parameter_to_leave_out_changes_nothing(body: Any, status: int) -> None:
     assert refused_parameter(refusal(body, status), BODY) is None
 
 

@@ -271,7 +271,9 @@ EMPTY = "The endpoint closed the connection with an empty answer"
         "html-after-blank-lines",
     ],
 )
-def test_answers_that_fail(body: bytes, kind: type[errors.RustyAgentError], said: str, partial: str) -> None:
+def test_what_is_no_whole_answer_is_a_typed_error(
+    body: bytes, kind: type[errors.RustyAgentError], said: str, partial: str
+) -> None:
     outcome = replay_every_way(body)
     assert type(outcome.error) is kind
     assert said in outcome.error.message
@@ -321,7 +323,7 @@ def test_an_error_holds_at_most_two_kib_of_an_unreadable_answer() -> None:
     ],
     ids=["event-fits", "event", "unfinished-event", "after-the-end", "document", "document-fits"],
 )
-def test_cap(body: bytes, too_long: bool) -> None:
+def test_what_is_longer_than_the_cap_is_an_error(body: bytes, too_long: bool) -> None:
     outcome = replay_every_way(body, max_bytes=256)
     assert isinstance(outcome.error, errors.ResponseError) is too_long
     if outcome.error is not None:

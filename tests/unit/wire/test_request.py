@@ -85,7 +85,7 @@ def test_parameters_that_are_none_are_not_sent() -> None:
         ("response_format", {"type": "json_object"}),
     ],
 )
-def test_parameters(name: str, value: Any) -> None:
+def test_a_parameter_is_sent_as_it_was_given(name: str, value: Any) -> None:
     assert _body(**{name: value}) == {"model": "m", "messages": [USER], name: value}
 
 
@@ -136,7 +136,7 @@ def test_any_mapping_is_a_response_format() -> None:
     ],
     ids=repr,
 )
-def test_refused(given: dict[str, Any], said: str) -> None:
+def test_an_argument_that_cannot_be_right_is_named(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         _body(**given)
 
@@ -188,7 +188,9 @@ def test_what_json_has_no_form_for() -> None:
     ],
     ids=repr,
 )
-def test_headers(headers: dict[str, str] | None, checked: dict[str, str]) -> None:
+def test_names_of_headers_are_lowered_and_values_stripped(
+    headers: dict[str, str] | None, checked: dict[str, str]
+) -> None:
     assert checked_headers(headers, "headers") == checked
 
 

@@ -82,7 +82,7 @@ def test_what_was_held_back_comes_before_what_came_later(text: str, told: list[s
 
 @pytest.mark.parametrize("ending", [b"data: [DONE]\n\n", b""], ids=["whole", "cut"])
 @pytest.mark.parametrize("asked", [True, False])
-def test_only_when_asked(asked: bool, ending: bytes) -> None:
+def test_tags_are_text_unless_asked_for(asked: bool, ending: bytes) -> None:
     decoder = ReplyDecoder(split_thinking=asked)
     for text in ("<thi", "nk>Hm", "</think>Y", "es</thi"):
         decoder.feed(b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode())

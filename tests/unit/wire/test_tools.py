@@ -228,7 +228,7 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("together", [False, True], ids=["a-chunk-each", "one-chunk"])
-def test_dialects(dialect: str, together: bool) -> None:
+def test_every_dialect_of_tool_calls_comes_to_the_same(dialect: str, together: bool) -> None:
     deltas, expected = DIALECTS[dialect]
     groups = [deltas] if together else [[delta] for delta in deltas]
     outcome = replay([sse(*(chunk(tool_calls=group) for group in groups), chunk(finish="tool_calls"))])

@@ -51,7 +51,7 @@ def test_the_chunk_itself_goes_before_other_places() -> None:
     ],
     ids=repr,
 )
-def test_nowhere(place: dict[str, Any]) -> None:
+def test_what_is_no_usage_is_not_taken_for_it(place: dict[str, Any]) -> None:
     assert find_usage(place) is None
 
 

@@ -36,7 +36,7 @@ NOW = 1_800_000_000.0
         ("Limit 3 s", None),
     ],
 )
-def test_words(message: str, seconds: float | None) -> None:
+def test_words_may_tell_how_long_to_wait(message: str, seconds: float | None) -> None:
     assert in_words(message) == (None if seconds is None else pytest.approx(seconds))
 
 
