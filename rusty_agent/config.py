@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
-from attrs import define
+from attrs import define, field
 from yarl import URL
 
 from .keys import Secret, header_secrets
@@ -123,10 +123,10 @@ class Common:
     """
 
     model: str
-    url: URL
+    url: URL = field(repr=False)  # some tell the fields of any value, but for those that say so
     key: Secret | None
-    headers: Mapping[str, str]
-    url_secrets: list[str]
+    headers: Mapping[str, str] = field(repr=False)
+    url_secrets: list[str] = field(repr=False)
     preset: Preset
     settings: Settings
     timeout: Timeout | float | None

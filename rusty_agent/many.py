@@ -11,7 +11,7 @@ from contextlib import aclosing
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
-from .parameters import Concurrency, Inputs, RunParameters, check_names, merged, shows
+from .parameters import Concurrency, Inputs, RunParameters, check_names, hide_headers, merged, shows
 from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class ManyPrompts:
                 spent, or the endpoint is away or asks for too long a wait.
             ValueError: An argument is invalid; nothing was sent.
         """
+        if "extra_headers" in parameters:
+            hide_headers(parameters)
         return self._map(prompts, concurrency, ordered, False, **parameters)
 
     @overload
@@ -150,6 +152,8 @@ class ManyPrompts:
             RustyAgentError: A prompt failed, and `return_exceptions` is False.
             ValueError: An argument is invalid.
         """
+        if "extra_headers" in parameters:
+            hide_headers(parameters)
         results: list[Any] = []
         items = self._map(prompts, concurrency, False, True, **parameters)
         async with aclosing(items):
@@ -260,7 +264,10 @@ def _arguments(prompt: Any) -> dict[str, Any]:
     if isinstance(prompt, str):
         return {"prompt": prompt}
     if isinstance(prompt, Mapping):
-        return dict(prompt)
+        own = dict(prompt)
+        if "extra_headers" in own:
+            hide_headers(own)
+        return own
     if isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
         return {"messages": prompt}
     raise ValueError(

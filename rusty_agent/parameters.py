@@ -25,6 +25,7 @@ __all__ = [
     "Concurrency",
     "FromPreset",
     "FromPresetWithSession",
+    "Hidden",
     "Inputs",
     "Message",
     "Messages",
@@ -32,6 +33,7 @@ __all__ = [
     "ProviderOptions",
     "RunParameters",
     "check_names",
+    "hide_headers",
     "keeps_secrets",
     "merged",
     "shows",
@@ -139,6 +141,22 @@ class LocalOptions(TypedDict, total=False):
     timeout: Timeout | float | None
     retry: RetryPolicy | None
     max_event_bytes: int
+
+
+class Hidden:
+    """What was given as `extra_headers`, in a form that shows nothing."""
+
+    __slots__ = ("headers",)
+
+    def __init__(self, headers: Any) -> None:
+        self.headers = headers
+
+
+def hide_headers(parameters: Any) -> None:
+    """Let no frame of ours show the headers of a call that fails: error trackers show the local variables of all."""
+    headers = parameters["extra_headers"]
+    if headers is not None and not isinstance(headers, Hidden):
+        parameters["extra_headers"] = Hidden(headers)
 
 
 def keeps_secrets(constructor: F) -> F:

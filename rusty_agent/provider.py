@@ -26,7 +26,7 @@ from .net.guard import drop_closed
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
 from .net.retry import RetryBudget
 from .outcome import Outcome
-from .parameters import FromPresetWithSession, LocalOptions, Parameters, check_names, keeps_secrets, shows
+from .parameters import FromPresetWithSession, LocalOptions, Parameters, check_names, hide_headers, keeps_secrets, shows
 from .policy import Limits, RetryPolicy, Timeout
 from .presets import Preset, find_preset
 from .requests import Prepared, Requests
@@ -226,6 +226,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             ResponseError: The answer cannot be decoded (a `ValueError`).
             ValueError: An argument is invalid; nothing was sent.
         """
+        if "extra_headers" in parameters:
+            hide_headers(parameters)
         prepared = self._requests.prepare(
             prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
         )
@@ -253,6 +255,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         Raises:
             ValueError: An argument is invalid; nothing was sent.
         """
+        if "extra_headers" in parameters:
+            hide_headers(parameters)
         prepared = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
         return AsyncTextStream(partial(self._start, prepared))
 

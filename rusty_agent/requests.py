@@ -18,7 +18,7 @@ from .errors import MissingAPIKeyError
 from .keys import header_secrets
 from .net.attempt import Exchange
 from .net.http.direct import Headers
-from .parameters import Messages, Parameters, check_names
+from .parameters import Hidden, Messages, Parameters, check_names
 from .policy import RetryPolicy, Timeout
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
@@ -80,7 +80,7 @@ class Requests:
         system_prompt: str | None = None,
         messages: Messages | None = None,
         extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
+        extra_headers: Mapping[str, str] | Hidden | None = None,
         timeout: Timeout | float | None = None,
         retry: RetryPolicy | None = None,
         **sampling: Any,
@@ -111,16 +111,19 @@ class Requests:
             include_usage=include_usage,
             extra_body=extra_body,
         )
-        headers, mask = self.headers, self._own_mask
-        if extra_headers is not None:
-            headers = Headers(headers)
-            headers.update(checked_headers(extra_headers, "extra_headers"))
-            mask = self._mask(headers)
+        encoded = encode_body(body)
         limits = self._time_limits[whole, streamed]
         if timeout is not None:
             limits = time_limits(timeout, common.settings, whole=whole, streamed=streamed)
         policy = common.retry if retry is None else checked_kind(retry, RetryPolicy, "retry")
-        exchange = Exchange(common, headers, body, encode_body(body), limits, mask, streamed)
+        # Last: nothing is refused once they stand in a local variable.
+        more = None if extra_headers is None else checked_headers(extra_headers, "extra_headers")
+        headers, mask = self.headers, self._own_mask
+        if more:
+            headers = Headers(headers)
+            headers.update(more)
+            mask = self._mask(headers)
+        exchange = Exchange(common, headers, body, encoded, limits, mask, streamed)
         return Prepared(exchange, policy, self._warnings(body))
 
     def _mask(self, headers: Mapping[str, str]) -> Mask:

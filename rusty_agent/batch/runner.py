@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from ..checks import checked_kind
-from ..parameters import Concurrency, Parameters
+from ..parameters import Concurrency, Parameters, hide_headers
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
 from ..run import StopRule
@@ -102,6 +102,8 @@ async def run_batch(
         ValueError: An argument is invalid; nothing was sent.
         TypeError: There is no such argument.
     """
+    if "extra_headers" in parameters:
+        hide_headers(parameters)
     provider = checked_kind(provider, AsyncProvider, "provider")
     settings = JobSettings(
         files=Files.of(Path(output)),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from time import monotonic, time
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from ..config import Common, TimeLimits
 from ..errors import (
@@ -46,7 +46,7 @@ class Exchange:
     """A prepared request: what every attempt of one call sends."""
 
     common: Common
-    headers: Headers
+    headers: Headers = field(repr=False)
     fields: dict[str, Any]
     body: bytes
     time_limits: TimeLimits
@@ -128,7 +128,9 @@ class Attempt:
                     self._inflater = inflater_for(response.headers.get("content-encoding"))
                 status = response.status
                 if not 200 <= status < 300 or (status != 200 and _is_no_answer(response)):
-                    raise await self._status_error(response)
+                    failed = await self._status_error(response)
+                    del response  # whose repr may hold the URL, and that a key
+                    raise failed
         except Interrupted:
             interrupted = True
         except BaseException as error:

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any, Literal, TypeGuard, Unpack, overload
 
 from ..many import CUT_SHORT, RunItems
-from ..parameters import Concurrency, Inputs, RunParameters, shows
+from ..parameters import Concurrency, Inputs, RunParameters, hide_headers, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
 from .bridge import Crossing, Handover, read_alone, run
@@ -120,6 +120,8 @@ class ManyPrompts:
         Nothing is sent before it is iterated over. Prompts are taken on this thread, while it waits for items.
         Leaving the loop early cancels what is under way.
         """
+        if "extra_headers" in parameters:
+            hide_headers(parameters)
         source = None
         if _is_taken_here(prompts):
             source = _Prompts(iter(prompts), min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
@@ -190,6 +192,8 @@ class ManyPrompts:
 
         An iterator is taken to its end first, on this thread.
         """
+        if "extra_headers" in parameters:
+            hide_headers(parameters)
         if _is_taken_here(prompts):
             prompts = list(prompts)
         return run(

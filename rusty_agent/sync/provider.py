@@ -13,7 +13,16 @@ from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
 from ..copies import Copied
-from ..parameters import FromPreset, LocalOptions, Parameters, ProviderOptions, check_names, keeps_secrets, shows
+from ..parameters import (
+    FromPreset,
+    LocalOptions,
+    Parameters,
+    ProviderOptions,
+    check_names,
+    hide_headers,
+    keeps_secrets,
+    shows,
+)
 from ..presets import Preset
 from ..provider import AsyncProvider
 from ..types import GenerateResult
@@ -121,6 +130,8 @@ class Provider(FromPreset, ManyPrompts, Copied):
         **parameters: Unpack[Parameters],
     ) -> str | GenerateResult:
         """Generate a whole answer, and wait for it; see `AsyncProvider.generate_text`."""
+        if "extra_headers" in parameters:
+            hide_headers(parameters)
         return run(partial(self._core.generate_text, prompt, include_usage=include_usage, stream=stream, **parameters))
 
     @shows(Parameters)
@@ -131,6 +142,8 @@ class Provider(FromPreset, ManyPrompts, Copied):
 
         Parameters and errors as `AsyncProvider.stream_text`.
         """
+        if "extra_headers" in parameters:
+            hide_headers(parameters)
         return TextStream(loop_thread(), self._core.stream_text(prompt, include_usage=include_usage, **parameters))
 
     def close(self) -> None:

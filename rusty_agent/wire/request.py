@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..parameters import Hidden
 from .codec import dumps_exact
 
 __all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
@@ -157,28 +158,35 @@ PARAMETERS = frozenset(_CHECKS)
 """The parameters of `generate_text` that go into the body under their own names, when they are not None."""
 
 
-def checked_headers(headers: Mapping[str, str] | None, argument: str) -> dict[str, str]:
+def checked_headers(headers: Mapping[str, str] | Hidden | None, argument: str) -> dict[str, str]:
     """Header pairs with lower-case names.
 
     Raises:
         ValueError: A name or value cannot stand in a header (CR, LF and NUL would let it smuggle others in), or the
             header is one that frames the request. The message never shows the value.
     """
-    if headers is None:
-        return {}
-    if not isinstance(headers, Mapping):
-        raise ValueError(f"{argument} must be a mapping of header names to values")
     checked: dict[str, str] = {}
+    complaint = _take_headers(headers.headers if isinstance(headers, Hidden) else headers, checked)
+    if complaint:
+        del headers, checked  # or whoever prints local variables shows the values
+        raise ValueError(argument + complaint)
+    return checked
+
+
+def _take_headers(headers: Any, checked: dict[str, str]) -> str:
+    """Take over pairs up to the first that is wrong; tells what is."""
+    if headers is None:
+        return ""
+    if not isinstance(headers, Mapping):
+        return " must be a mapping of header names to values"
     for name, value in headers.items():
         if not isinstance(name, str) or not re.fullmatch(_HEADER_NAME, name):
-            raise ValueError(f"{argument}: {name!r} is no header name")
+            return f": {name!r} is no header name"
         if not isinstance(value, str):
-            raise ValueError(f"{argument}: the value of {name!r} must be a string, not {type(value).__name__}")
+            return f": the value of {name!r} must be a string, not {type(value).__name__}"
         if re.search(_UNFIT, value):
-            raise ValueError(
-                f"{argument}: the value of {name!r} holds a line break or another character that cannot stand there"
-            )
+            return f": the value of {name!r} holds a line break or another character that cannot stand there"
         if name.lower() in _FRAMING:
-            raise ValueError(f"{argument}: {name!r} frames the request and cannot be set")
+            return f": {name!r} frames the request and cannot be set"
         checked[name.lower()] = value.strip()
-    return checked
+    return ""

@@ -8,19 +8,30 @@ import logging
 import ssl
 import traceback
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
-from rusty_agent import APIConnectionError, AsyncProvider, Provider, RetryPolicy, RustyAgentError, Timeout
+from rusty_agent import (
+    APIConnectionError,
+    AsyncProvider,
+    BatchError,
+    Provider,
+    RetryPolicy,
+    RustyAgentError,
+    Timeout,
+    run_batch,
+)
 from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion, error
 from rusty_agent.testing.answers import chunk, event, events
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
+from .prompts import gather
 
 Serve = Callable[..., FaultServer]
 STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
@@ -61,10 +72,100 @@ def captured(raised: BaseException) -> str:
             continue
         seen.add(id(error))
         pending += [error.__cause__, error.__context__]
-        for frame in traceback.TracebackException.from_exception(error, capture_locals=True).stack:
-            if "/tests/" not in frame.filename:
-                shown += [f"{frame.filename}:{frame.lineno} {frame.locals}"]
+        shown += [repr(error), repr(vars(error))]
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            if "/tests/" not in frame.f_code.co_filename:
+                shown += [f"{frame.f_code.co_filename}:{line} {name} = {told(v)}" for name, v in frame.f_locals.items()]
     return "\n".join(shown)
+
+
+def told(value: Any) -> str:
+    """A value as those tell it that do not stop at its repr: what mappings hold, and the fields of attrs classes."""
+    if isinstance(value, Mapping):
+        return repr({repr(key): told(part) for key, part in value.items()})
+    if attrs.has(type(value)):
+        return repr([told(getattr(value, field.name)) for field in attrs.fields(type(value)) if field.repr])
+    return repr(value)
+
+
+OTHERS = {"Authorization": "Bearer auth-header-1234", "x-api-key": "x-api-key-1234", "Cookie": "session=cookie-1234"}
+SECRETS = [KEY, PASSWORD, URL_KEY, "own-header-1234", *(value.split()[-1].split("=")[-1] for value in OTHERS.values())]
+REFUSED: dict[str, Answer] = {
+    "a key": error(401, "no"),
+    "a parameter": error(400, "temperature is not supported"),
+    "too much": error(429, "no"),
+    "nothing": Answer((), close=True),
+    "silence": Answer((Hang(),)),
+    "an error inside": answer([event(chunk({"content": "x"})), event({"error": {"message": "no"}})]),
+    "a cut": answer([event(chunk({"content": "x"}))], content_type="text/event-stream", framing="cut"),
+}
+
+
+def _failure(face: Face, way: str, provider: Any, **parameters: Any) -> BaseException:
+    """The error of a call that fails."""
+    if way == "stream":
+        raised = face.stream(provider, **parameters).error
+        assert raised is not None
+        return raised
+    with pytest.raises((RustyAgentError, ValueError, TypeError)) as caught:
+        if way == "generate":
+            face.generate(provider, **parameters)
+        else:
+            gather(face, provider, ["hi"], **parameters)
+    return caught.value
+
+
+@pytest.mark.parametrize("way", ["generate", "stream", "gather"])
+@pytest.mark.parametrize("proxied", [False, True])
+@pytest.mark.parametrize("name", REFUSED)
+def test_no_captured_local_shows_a_key_of_a_call_that_fails(
+    face: Face, serve: Serve, name: str, proxied: bool, way: str
+) -> None:
+    url = serve(REFUSED[name]).url
+    proxy = url.removesuffix("/v1").replace("http://", f"http://me:{PASSWORD}@") if proxied else None
+    options: dict[str, Any] = {"headers": {"X-Auth-Token": "own-header-1234"}, "proxy": proxy}
+    provider = face.provider(f"{url}?key={URL_KEY}", retry=RetryPolicy(max_retries=1, base_delay=0), **options)
+    limits = Timeout(total=0.1 if name == "silence" else 10)
+    shown = captured(_failure(face, way, provider, extra_headers=OTHERS, timeout=limits, temperature=1))
+    assert [secret for secret in SECRETS if secret in shown] == []
+
+
+@pytest.mark.parametrize("way", ["generate", "stream", "gather"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"extra_headers": {**OTHERS, "x y": "z"}},
+        {"extra_headers": {**OTHERS, "z": f"{KEY}\n"}},
+        {"extra_headers": list(OTHERS.items())},
+        {"timeout": -1},
+        {"tiemout": 1},
+        {"extra_body": {"x": int}},
+    ],
+    ids=repr,
+)
+def test_no_captured_local_shows_a_key_of_a_call_that_is_wrong(face: Face, way: str, wrong: dict[str, Any]) -> None:
+    provider = face.provider(f"http://127.0.0.1:1/v1?key={URL_KEY}")
+    shown = captured(_failure(face, way, provider, **({"extra_headers": OTHERS} | wrong)))
+    assert [secret for secret in SECRETS if secret in shown] == []
+
+
+@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"tiemout": 1}, {"timeout": -1}, {}], ids=repr)
+async def test_no_captured_local_shows_a_key_of_a_batch_that_cannot_begin(
+    wrong: dict[str, Any], tmp_path: Path
+) -> None:
+    provider = AsyncProvider("m", api_key=KEY, base_url=f"http://127.0.0.1:1/v1?key={URL_KEY}")
+    with pytest.raises((BatchError, ValueError, TypeError, OSError)) as raised:
+        await run_batch(tmp_path / "missing", tmp_path / "out", provider, extra_headers=OTHERS, **wrong)
+    shown = captured(raised.value)
+    assert [secret for secret in SECRETS if secret in shown] == []
+
+
+@pytest.mark.parametrize("proxy", [None, f"http://me:{PASSWORD}@127.0.0.1:1"])
+@pytest.mark.parametrize("way", ["generate", "stream", "gather"])
+def test_no_captured_local_shows_a_key_of_a_call_to_nowhere(face: Face, way: str, proxy: str | None) -> None:
+    provider = face.provider(f"http://127.0.0.1:1/v1?key={URL_KEY}", retry=RetryPolicy(max_retries=0), proxy=proxy)
+    shown = captured(_failure(face, way, provider, extra_headers=OTHERS))
+    assert [secret for secret in SECRETS if secret in shown] == []
 
 
 @pytest.mark.parametrize("script", [Answer((Hang(),)), STARTED], ids=["silent", "started"])
@@ -123,11 +224,6 @@ def test_the_traceback_of_a_constructor_shows_where_a_subclass_fails() -> None:
     with pytest.raises(ValueError, match="mine") as raised:
         Failing.openai("m", api_key=KEY)
     assert raised.traceback[-1].name == "__init__"
-
-
-def test_no_captured_local_shows_the_key_of_a_call_to_nowhere(face: Face) -> None:
-    raised = face.stream(face.provider("http://127.0.0.1:1/v1", retry=RetryPolicy(max_retries=0))).failure
-    assert KEY not in captured(raised)
 
 
 @pytest.mark.parametrize("authorization", [f"Basic {BASIC}", f"bearer {BASIC}", f"Token  {BASIC}"])

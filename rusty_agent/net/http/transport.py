@@ -20,7 +20,7 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 
 import aiohttp
 from aiohttp import ClientSession
-from attrs import define
+from attrs import define, field
 from yarl import URL
 
 from ... import errors
@@ -44,7 +44,7 @@ logger = logging.getLogger("rusty_agent")
 class TransportOptions:
     """How to connect; see `AsyncProvider` for the meaning of each."""
 
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     trust_env: bool = False
     max_connections: int | None = None
     tls: ssl.SSLContext | None = None
@@ -123,10 +123,12 @@ class Transport:
             except (*NETWORK_ERRORS, ValueError, RuntimeError) as error:
                 failure = self._error(error, url, connect, dialed)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
+                del headers, url
                 raise error.with_traceback(None) from None  # aiohttp's frames hold the headers
             finally:
                 del dialing[task]
             if failure is not None:  # raised here, without a cause: aiohttp's errors and frames hold the headers
+                del headers, url  # and so does this frame
                 raise failure
             target = _same_origin_redirect(response, url)
             if target is None or redirects == _MAX_REDIRECTS:
