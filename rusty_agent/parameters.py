@@ -170,8 +170,9 @@ def keeps_secrets(constructor: F) -> F:
         try:
             return constructor(*given, **options)
         except (TypeError, ValueError) as error:
+            begun = error.__traceback__ is not None and error.__traceback__.tb_next is not None
             refusal: Exception = error.with_traceback(_past_ours(error.__traceback__))
-        if constructor.__name__ == "__init__" and "unexpected keyword" in str(refusal):
+        if constructor.__name__ == "__init__" and not begun:  # Python has refused the arguments, in its own words
             try:
                 check_names(tuple(options), inspect.signature(constructor).parameters, type(given[0]).__name__)
             except TypeError as unknown:
