@@ -26,7 +26,16 @@ from .net.guard import drop_closed
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
 from .net.retry import RetryBudget
 from .outcome import Outcome
-from .parameters import FromPresetWithSession, LocalOptions, Parameters, check_names, hide_headers, keeps_secrets, shows
+from .parameters import (
+    AsyncOptions,
+    FromPresetWithSession,
+    LocalOptions,
+    Parameters,
+    check_names,
+    hide_headers,
+    keeps_secrets,
+    shows,
+)
 from .policy import Limits, RetryPolicy, Timeout
 from .presets import Preset, find_preset
 from .requests import Prepared, Requests
@@ -104,8 +113,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         pickle_key: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        given = dict(locals())  # a copy: a debugger that looks into this frame adds to what `locals()` returns
-        self._options = {name: value for name, value in given.items() if name not in ("self", "model", "api_key")}
+        given = locals()
+        self._options = {name: given[name] for name in ("preset", *AsyncOptions.__annotations__)}
         if not isinstance(model, str) or not model.strip():
             raise ValueError(f"model must be a model's name, not {model!r}")
         for name in ("trust_env", "adapt", "split_thinking", "pickle_key"):

@@ -11,16 +11,19 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import pytest
 
-from rusty_agent import AttemptReport, Provider, RetryPolicy
+from rusty_agent import AttemptReport, NotFoundError, Provider, RetryPolicy
+from rusty_agent.sync import bridge
 from rusty_agent.sync.bridge import Crossing
 from rusty_agent.sync.loop import new_loop
 from rusty_agent.sync.thread import loop_thread
-from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error, stream
 from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
@@ -326,12 +329,46 @@ def test_ctrl_c_while_a_call_begins_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Crossing, "begin", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:  # a notebook keeps its traceback, and all that this refers to
         getattr(provider(server), call)("hi")
     if when == "after":
         assert server.requests[0].gone.wait(2)
+    del caught
     gc.collect()  # an unfinished coroutine would complain
     assert len(server.requests) == (when == "after")
+
+
+def test_ctrl_c_goes_on_when_the_call_has_been_cleaned_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or what the call shows and logs at its end would come after the traceback."""
+    server = serve(Answer((Hang(),)))
+    shared = provider(server)
+
+    def interrupted(*_: object) -> NoReturn:
+        server.wait_for(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bridge, "_CLEAN_UP_SECONDS", 10)
+    monkeypatch.setattr(bridge, "_get", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        shared.generate_text("hi")
+    assert shared._core._calls == set()
+
+
+def test_an_error_goes_with_its_handler(serve: Serve) -> None:
+    """Without a garbage collection: it holds what had arrived."""
+    shared = provider(serve(error(404)))
+    gc.disable()
+    try:
+        try:
+            shared.generate_text("hi")
+        except NotFoundError as raised:
+            kept = weakref.ref(raised)
+        enough = time.monotonic() + 5
+        while kept() is not None and time.monotonic() < enough:  # the loop's thread may have to let go of it first
+            time.sleep(0.01)
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_ctrl_c_while_a_part_is_made_makes_no_noise(server: FaultServer) -> None:

@@ -223,10 +223,11 @@ async def test_nothing_is_left_behind(serve: Serve) -> None:
         async for item in provider.map((f"p{number}" for number in range(100)), concurrency="auto"):
             if item.index == 50:
                 break
-        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while asyncio.all_tasks() != {asyncio.current_task()}:
+                await asyncio.sleep(0.01)
         (door,) = provider._limiters.values()
         assert (door.in_flight, door._line.waiting, provider._calls) == (0, {}, set())
-        assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_cancelling_gather_gives_everything_back(serve: Serve) -> None:

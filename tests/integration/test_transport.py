@@ -340,6 +340,9 @@ def whole_answer(text: str) -> bytes:
         ({"adapt": "no"}, "adapt must be a bool, not str"),
         ({"trust_env": None}, "trust_env must be a bool, not NoneType"),
         ({"split_thinking": 1}, "split_thinking must be a bool, not int"),
+        ({"retry": 3}, "retry must be a RetryPolicy, not int"),
+        ({"limits": 3}, "limits must be a Limits, not int"),
+        ({"proxy": "proxy:3128", "trust_env": True}, "proxy must be http://host"),
     ],
 )
 def test_an_option_that_cannot_be_right_is_refused_at_once(face: Face, options: dict[str, Any], said: str) -> None:

@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import AsyncProvider, AsyncTextStream, Finish, Limits, Provider, RetryPolicy, StreamInterruptedError
+from rusty_agent import (
+    AsyncProvider,
+    AsyncTextStream,
+    Finish,
+    Limits,
+    Provider,
+    RetryPolicy,
+    StreamInterruptedError,
+    TextDelta,
+)
 from rusty_agent.sync import stream as module
 from rusty_agent.sync.bridge import Crossing
 from rusty_agent.sync.stream import TextStream
@@ -67,6 +76,18 @@ async def test_a_stream_says_how_far_it_is(serve: Serve) -> None:
     unread = asynchronous(serve(sent("ab")))
     await unread.aclose()
     assert repr(unread) == "<AsyncTextStream closed, 0 characters so far>"
+
+
+def test_a_blocking_stream_says_how_far_it_is(serve: Serve) -> None:
+    server = serve(sent("ab", "cd"))
+    opened = blocking(server)
+    next(opened)
+    assert repr(opened).startswith("<TextStream open, ")
+    assert len(list(opened)) == 3
+    assert repr(opened) == "<TextStream closed, 4 characters so far>"
+    left = blocking(server)
+    left.close()
+    assert repr(left) == "<TextStream closed, 0 characters so far>"
 
 
 def test_a_blocking_view_goes_on_where_another_has_stopped(serve: Serve) -> None:
@@ -248,7 +269,7 @@ def test_an_arrival_that_ctrl_c_has_lost_is_no_part_of_a_whole(serve: Serve) -> 
         list(opened)
 
 
-@pytest.mark.parametrize(("step", "at"), [("iter", "the arrival"), ("type", "b")])
+@pytest.mark.parametrize(("step", "at"), [("iter", "the arrival"), ("type", "b"), ("TextDelta", "b")])
 def test_what_ctrl_c_has_lost_of_the_last_arrival_is_not_its_end(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, step: str, at: str
 ) -> None:
@@ -256,14 +277,15 @@ def test_what_ctrl_c_has_lost_of_the_last_arrival_is_not_its_end(
 
     def interrupted(given: Any) -> Any:
         if given == at or (at == "the arrival" and given):
-            monkeypatch.delattr(module, step)
+            patched.undo()
             raise KeyboardInterrupt
-        return getattr(builtins, step)(given)
+        return getattr(builtins, step, TextDelta)(given)
 
     opened = blocking(serve(sent("ab")))
-    monkeypatch.setattr(module, step, interrupted, raising=False)
-    with pytest.raises(KeyboardInterrupt):
-        list(opened)
+    view = opened.events() if step == "TextDelta" else iter(opened)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module, step, interrupted, raising=False)
+        list(view)
     with pytest.raises(StreamInterruptedError, match=OWN_END):
         list(opened)
 
