@@ -62,7 +62,7 @@ class AsyncTextStream(Outcome):
             for delta in self._backlog:
                 if type(delta) is str:
                     return delta
-            deltas = await self.arrival()
+            deltas = await self._arrival()
             if deltas is None:
                 raise StopAsyncIteration
             if len(deltas) == 1 and type(deltas[0]) is str:  # tokens that come one by one
@@ -89,7 +89,7 @@ class AsyncTextStream(Outcome):
             RustyAgentError: The answer did not begin.
         """
         if not self._begun:
-            self._keep(await self.arrival() or [])
+            self._keep(await self._arrival() or [])
 
     async def result(self) -> GenerateResult:
         """Read what is left and return the whole answer, what was read before included.
@@ -97,7 +97,7 @@ class AsyncTextStream(Outcome):
         Raises:
             RustyAgentError: As iterating does. A stream that was closed before its end has no result.
         """
-        while await self.arrival() is not None:
+        while await self._arrival() is not None:
             pass
         return self._result()
 
@@ -122,11 +122,11 @@ class AsyncTextStream(Outcome):
 
     # Inside.
 
-    async def arrival(self) -> list[Delta] | None:
+    async def _arrival(self) -> list[Delta] | None:
         """The deltas of the next arrival, past the views; None at the end. For the blocking face."""
         attempt, self._live = self._live, None
         if attempt is None or attempt.decoder.ended:
-            return await self._arrival()
+            return await self._begin_or_end()
         self._reading = True
         try:
             deltas = await attempt.read()
@@ -140,7 +140,7 @@ class AsyncTextStream(Outcome):
         self._live = attempt
         return deltas
 
-    async def _arrival(self) -> list[Delta] | None:
+    async def _begin_or_end(self) -> list[Delta] | None:
         """The first deltas, or the end, or why there are none."""
         if self._error is not None:
             raise self._error.with_traceback(None)  # or each time it is raised would make it longer
@@ -190,7 +190,7 @@ class AsyncTextStream(Outcome):
         raise self._error
 
     @property
-    def received(self) -> int:
+    def _received(self) -> int:
         """Bytes of the answer read so far. For the blocking face."""
         return 0 if self._attempt is None else self._attempt.received
 
@@ -199,7 +199,7 @@ class AsyncTextStream(Outcome):
         while True:
             for delta in self._backlog:
                 return TextDelta(delta) if isinstance(delta, str) else delta
-            deltas = await self.arrival()
+            deltas = await self._arrival()
             if deltas is None:
                 raise StopAsyncIteration
             self._keep(deltas)

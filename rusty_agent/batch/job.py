@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import define
+from attrs import define, field
 
 from ..errors import APIConnectionError, BatchError, LocalModelError, RunStoppedError, RustyAgentError
 from ..net.caller import Caller
@@ -97,7 +97,7 @@ class BatchResult:
     stopped: str | None
     message: str | None
     cost: float | None
-    summary: dict[str, Any]
+    summary: dict[str, Any] = field(repr=False)
 
 
 class Job:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from ..checks import checked_kind
-from ..parameters import Concurrency, Parameters, hide_headers
+from ..parameters import Concurrency, Parameters, hide_headers, shows
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
 from ..run import StopRule
@@ -37,6 +37,7 @@ __all__ = ["BatchResult", "run_batch"]
 T = TypeVar("T")
 
 
+@shows(Parameters)
 async def run_batch(
     source: Source,
     output: str | Path,

@@ -228,7 +228,7 @@ class _View(Generic[T]):
 async def _pump(stream: AsyncTextStream, handover: Handover[list[Delta]]) -> None:
     handed = 0
     async with stream:
-        while (deltas := await stream.arrival()) is not None:
+        while (deltas := await stream._arrival()) is not None:
             if deltas:  # an event may take several reads
-                size, handed = stream.received - handed, stream.received
+                size, handed = stream._received - handed, stream._received
                 await handover.put(deltas, size)

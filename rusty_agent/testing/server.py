@@ -111,6 +111,10 @@ class FaultServer:
     ) -> None:
         self.stop()
 
+    def __repr__(self) -> str:
+        where = f"at {self.url}" if hasattr(self, "url") else "that has not begun"
+        return f"<{type(self).__name__} {where}, {len(self.requests)} requests>"
+
     def answer(self, *answers: Script) -> None:
         """Replace the answers that are left.
 

@@ -402,7 +402,7 @@ async def test_a_read_that_is_dropped_asks_nothing_of_the_answer(serve: Serve) -
     async with provider(serve(STARTED)) as llm:
         opened = llm.stream_text("hi")
         await anext(opened)
-        reading = opened.arrival()
+        reading = opened._arrival()
         reading.send(None)
         opened._decoder.assembler._text.close()
         reading.close()

@@ -128,7 +128,7 @@ def test_a_slow_consumer_holds_the_server_back_also_when_an_event_takes_several_
     opened = provider(server).stream_text("hi")
     assert len(next(opened)) == 2**20
     time.sleep(0.5)
-    assert opened._stream.received < 4 * 2**20
+    assert opened._stream._received < 4 * 2**20
     opened.close()
 
 

@@ -28,6 +28,13 @@ def complaints(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return seen
 
 
+def test_its_repr_says_where_it_is_and_what_it_has_seen() -> None:
+    assert repr(FaultServer()) == "<FaultServer that has not begun, 0 requests>"
+    with FaultServer() as server:
+        Provider("any", api_key="any", base_url=server.url).generate_text("Hi")
+        assert repr(server) == f"<FaultServer at {server.url}, 1 requests>"
+
+
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
 def test_it_stops_quietly_while_a_client_does_not_read(
     leaves: bool, complaints: list[object], caplog: pytest.LogCaptureFixture

@@ -55,6 +55,21 @@ def test_what_is_public_is_documented(name: str, thing: object) -> None:
     assert inspect.getdoc(thing), name
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(getattr(rusty_agent.Provider, name) for name in ("generate_text", "stream_text", "map", "gather")),
+        *(getattr(rusty_agent.AsyncProvider, name) for name in ("generate_text", "stream_text", "map", "gather")),
+        rusty_agent.run_batch,
+    ],
+    ids=lambda call: call.__qualname__,
+)
+def test_editors_see_the_parameters_that_the_code_calls_parameters(call: Any) -> None:
+    shown = inspect.signature(call).parameters
+    assert {"temperature", "max_tokens", "extra_body"} <= shown.keys()
+    assert "parameters" not in shown
+
+
 def _imported_by(statement: str) -> set[str]:
     code = f"import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

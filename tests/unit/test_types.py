@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 from attrs import AttrsInstance, asdict
 
+from rusty_agent import BatchResult
 from rusty_agent.types import Finish, GenerateResult, RawChunk, StreamEvent, ToolCall, ToolCallDelta, Usage, UsageUpdate
 
 _USAGE = Usage(1, 2, 3, raw={"total_tokens": 3})
@@ -40,6 +41,7 @@ def test_results_share_nothing() -> None:
 
 def test_raw_objects_stay_out_of_the_repr() -> None:
     assert "secret" not in repr([GenerateResult("", raw={"secret": 1}), Usage(raw={"secret": 1})])
+    assert "long" not in repr(BatchResult(1, 1, 0, 0, 0, 0, None, None, None, {"long": 1}))
 
 
 @pytest.mark.parametrize("value", _VALUES, ids=lambda value: type(value).__name__)
