@@ -95,7 +95,14 @@ def _parser() -> _BatchParser:
     add_endpoint(parser)
     add("--local", nargs="?", const="", metavar="GGUF", help="a model on this machine; the word after it if .gguf")
     add_sampling(parser)
-    add("--option", dest="pairs", action="append", type=pair, metavar="KEY=VALUE", help="any other field of requests")
+    add(
+        "--option",
+        dest="pairs",
+        action="append",
+        type=pair,
+        metavar="KEY=VALUE",
+        help="any other field of the requests; VALUE is JSON, or else a string (may be repeated)",
+    )
     _add_pace(parser)
     _add_run(parser)
     _add_stops(parser)
@@ -105,8 +112,18 @@ def _parser() -> _BatchParser:
 
 def _add_pace(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("pace").add_argument
-    add("--concurrency", type=_concurrency, metavar="N|auto", help="rows at once; auto (the default): what it takes")
-    add("--max-in-flight", type=_count, metavar="N", help="the ceiling of auto (default 256)")
+    add(
+        "--concurrency",
+        type=_concurrency,
+        metavar="N|auto",
+        help="rows at once; auto: as many as the endpoint takes (default auto, with --local 4)",
+    )
+    add(
+        "--max-in-flight",
+        type=_count,
+        metavar="N",
+        help="the most requests under way, the ceiling of auto (default 256)",
+    )
     add("--rpm", type=positive, metavar="N", help="requests per minute")
     add("--tpm", type=positive, metavar="N", help="tokens per minute, prompts and answers")
     add("--max-retries", type=int, default=_MAX_RETRIES, metavar="N", help=f"per row (default {_MAX_RETRIES})")
