@@ -106,7 +106,7 @@ class StopRule:
                 return self.error("authentication", f"the endpoint refuses the key. {error}")
             asked = error.retry_after if error.status_code in OVERLOADED else None
             if asked is not None and asked > self._max_retry_after:
-                return self.error("quota", f"the endpoint asks to wait for {asked:,.0f} s. {error}")
+                return self.error("quota", f"the endpoint asks for too long a wait. {error}")
         if self._has_gone(error):
             said = f"the endpoint could not be reached for {_AWAY_SECONDS / 60:.0f} min"
             return self.error("failures", f"{said}. {error}")

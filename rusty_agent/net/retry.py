@@ -86,6 +86,8 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
                 delay = _delay(error, failed, policy.max_retries, policy)
                 if delay is not None and (_too_late(delay, call) or not _affordable(error, budget)):
                     delay = None
+            if delay is None:
+                _tell_the_wait(error, policy)
             logger.debug("attempt %d failed, %s: %s", number, _plan(delay), error)
             _report(policy, call, number, error, delay)
             if delay is None:
@@ -98,6 +100,14 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             return result
         await call.nap(wait)
         number += 1
+
+
+def _tell_the_wait(error: RustyAgentError, policy: RetryPolicy) -> None:
+    """Let the error say that it was final because of the wait that the endpoint asks for."""
+    asked = error.retry_after if isinstance(error, APIStatusError) else None
+    if asked is not None and asked > policy.max_retry_after:
+        error.message += f" It asks to wait for {asked:,.0f} s, and max_retry_after is {policy.max_retry_after:,.0f} s."
+        error.args = (error.message,)
 
 
 def _too_late(delay: float, call: Retriable[T]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -95,6 +96,8 @@ def test_retry_after_as_a_date(face: Face, serve: Serve) -> None:
     assert isinstance(outcome.error, RateLimitError)
     assert outcome.error.retry_after is not None
     assert 45 < outcome.error.retry_after <= 50
+    assert re.search(r"It asks to wait for \d\d s, and max_retry_after is 10 s\.$", str(outcome.error))
+    assert outcome.error.message == str(outcome.error)
     assert len(server.requests) == 1
 
 
