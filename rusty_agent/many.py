@@ -54,7 +54,8 @@ class ManyPrompts:
         Args:
             prompts: Strings, lists of messages, or dicts of arguments of `generate_text` (which win over those given
                 here): a list, an iterator, or an asynchronous iterator, of any length. They are taken only as fast as
-                they are worked off. An iterator runs on the event loop: it must not block.
+                they are worked off. An iterator runs on `AsyncProvider`'s event loop and must not block there;
+                `Provider` takes it on the caller's thread.
             concurrency: How many are worked on at once. `"auto"`: as many as the endpoint takes, found out by trying,
                 at most `Limits.in_flight` (256 without).
             ordered: Yield in the order of the prompts; up to 16 times `concurrency` answers then wait behind a slow

@@ -7,6 +7,7 @@ touched: the values.
 from __future__ import annotations
 
 import inspect
+import re
 import ssl
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
@@ -207,8 +208,33 @@ _DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them aga
 }
 
 
-def shows(parameters: type) -> Callable[[F], F]:
-    """Let `help()` and `inspect.signature` show every parameter where the code says `**parameters`."""
+def _meanings(kind: type) -> dict[str, str]:
+    """What a `TypedDict`'s docstring says of each of its names, as lines of another docstring."""
+    lines = re.split(r"\n(?=    \w)", inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2])
+    return {line.partition(":")[0].strip(): line for line in lines}
+
+
+_MEANINGS = _meanings(Parameters) | _meanings(RunParameters)
+
+
+def _told(own: str, of_the_core: str | None, names: Iterable[str]) -> str:
+    """A docstring that says what each parameter means where it says `**parameters`."""
+    text = inspect.cleandoc(own)
+    if of_the_core is not None:
+        text += "\n\n" + of_the_core[of_the_core.index("Args:\n") :]
+    before, found, after = text.partition("    **parameters: ")
+    if not found:
+        return text
+    return before + "\n".join(_MEANINGS[name] for name in names) + after[after.index("\n\n") :]
+
+
+def shows(parameters: type, core: Callable[..., Any] | None = None) -> Callable[[F], F]:
+    """Let `help()` and `inspect.signature` show every parameter where the code says `**parameters`.
+
+    Args:
+        parameters: Which there are.
+        core: What the method of the blocking face calls, whose docstring goes on, from `Args` on, where its own ends.
+    """
 
     def decorate(method: F) -> F:
         signature = inspect.signature(method)
@@ -223,6 +249,8 @@ def shows(parameters: type) -> Callable[[F], F]:
             for name, annotation in parameters.__annotations__.items()
         ]
         method.__signature__ = signature.replace(parameters=named + further)  # type: ignore[attr-defined]
+        if method.__doc__:  # `python -OO` has none
+            method.__doc__ = _told(method.__doc__, core and core.__doc__, parameters.__annotations__)
         return method
 
     return decorate

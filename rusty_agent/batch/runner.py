@@ -64,6 +64,8 @@ async def run_batch(
 ) -> BatchResult:
     """Send every row of the source, and write a line for each; go on where an earlier run has stopped.
 
+    Parameters of `generate_text`, but for the messages, hold for every row that does not say otherwise.
+
     Args:
         source: A path (`.jsonl`, `.csv`, `.tsv`, gzipped or not), `"-"` for standard input, or rows one by one: an
             iterable or asynchronous iterable of what a line may hold. A file, or a list, is checked as a whole before
@@ -93,7 +95,7 @@ async def run_batch(
         report: Write a page with plots there.
         handle_signals: SIGINT and SIGTERM stop the batch: once, wait for what is under way (30 s at most); twice,
             now. Only in the main thread.
-        **parameters: See `rusty_agent.parameters.Parameters`: what holds for every row that does not say otherwise.
+        **parameters: See `rusty_agent.parameters.Parameters`.
 
     Returns:
         How it went. A run that was stopped, and rows that failed, raise nothing.

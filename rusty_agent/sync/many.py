@@ -106,7 +106,7 @@ class ManyPrompts:
 
     _core: AsyncProvider
 
-    @shows(RunParameters)
+    @shows(RunParameters, AsyncProvider.map)
     def map(
         self,
         prompts: Inputs,
@@ -115,10 +115,10 @@ class ManyPrompts:
         ordered: bool = True,
         **parameters: Unpack[RunParameters],
     ) -> Generator[MapItem, None, None]:
-        """Answer many prompts, a number of them at once; yield an item for each. See `AsyncProvider.map`.
+        """Answer many prompts, a number of them at once; yield an item for each.
 
         Nothing is sent before it is iterated over. Prompts are taken on this thread, while it waits for items.
-        Leaving the loop early cancels what is under way.
+        Leaving the loop early cancels what is under way. Otherwise as `AsyncProvider.map`.
         """
         if "extra_headers" in parameters:
             hide_headers(parameters)
@@ -178,7 +178,7 @@ class ManyPrompts:
         include_usage: bool = False,
         **parameters: Unpack[RunParameters],
     ) -> list[Any]: ...
-    @shows(RunParameters)
+    @shows(RunParameters, AsyncProvider.gather)
     def gather(
         self,
         prompts: Inputs,
@@ -188,9 +188,9 @@ class ManyPrompts:
         include_usage: bool = False,
         **parameters: Unpack[RunParameters],
     ) -> list[Any]:
-        """Answer many prompts, a number of them at once; return the answers in their order. See `AsyncProvider.gather`.
+        """Answer many prompts, a number of them at once; return the answers in their order.
 
-        An iterator is taken to its end first, on this thread.
+        An iterator is taken to its end first, on this thread. Otherwise as `AsyncProvider.gather`.
         """
         if "extra_headers" in parameters:
             hide_headers(parameters)

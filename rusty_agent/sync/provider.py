@@ -120,7 +120,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         stream: bool = False,
         **parameters: Unpack[Parameters],
     ) -> str | GenerateResult: ...
-    @shows(Parameters)
+    @shows(Parameters, AsyncProvider.generate_text)
     def generate_text(
         self,
         prompt: str | None = None,
@@ -129,18 +129,18 @@ class Provider(FromPreset, ManyPrompts, Copied):
         stream: bool = False,
         **parameters: Unpack[Parameters],
     ) -> str | GenerateResult:
-        """Generate a whole answer, and wait for it; see `AsyncProvider.generate_text`."""
+        """Generate a whole answer, and wait for it; as `AsyncProvider.generate_text`."""
         if "extra_headers" in parameters:
             hide_headers(parameters)
         return run(partial(self._core.generate_text, prompt, include_usage=include_usage, stream=stream, **parameters))
 
-    @shows(Parameters)
+    @shows(Parameters, AsyncProvider.stream_text)
     def stream_text(
         self, prompt: str | None = None, *, include_usage: bool = False, **parameters: Unpack[Parameters]
     ) -> TextStream:
         """Stream an answer. The request is sent at once; errors are raised when the stream is read.
 
-        Parameters and errors as `AsyncProvider.stream_text`.
+        Otherwise as `AsyncProvider.stream_text`.
         """
         if "extra_headers" in parameters:
             hide_headers(parameters)

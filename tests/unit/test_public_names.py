@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,9 @@ def test_editors_see_the_parameters_that_the_code_calls_parameters(call: Any) ->
     shown = inspect.signature(call).parameters
     assert {"temperature", "max_tokens", "extra_body"} <= shown.keys()
     assert "parameters" not in shown
+    told = re.findall(r"^    (\w+): ", str(inspect.getdoc(call)), re.MULTILINE)
+    assert [name for name in shown if name not in (*told, "self")] == []
+    assert "parameters: See" not in str(inspect.getdoc(call))
 
 
 def _imported_by(statement: str) -> set[str]:
