@@ -131,7 +131,7 @@ def test_headers_are_copied() -> None:
     assert error.headers == {"a": "b"}
 
 
-@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 520, 524, 529])
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 498, 500, 502, 503, 504, 520, 524, 529])
 def test_statuses_that_may_pass(status: int) -> None:
     assert errors.APIStatusError("m", status_code=status).retryable
     assert not errors.APIStatusError("m", status_code=status, code="insufficient_quota").retryable
@@ -197,6 +197,13 @@ def test_statuses_that_stay(status: int) -> None:
             ("500", None, 'APIError: OpenrouterException - {\\"error\\":{\\"message\\":\\"Insufficient credits\\"}}'),
         ),
         (200, (1008, None, "The endpoint reported an error inside its answer: insufficient balance")),
+        (429, (429, None, "Your prepayment credits are depleted. Please go to AI Studio to manage your project")),
+        (400, ("blocked_api_access", "invalid_request_error", "m")),
+        (400, (None, "invalid_request_error", "Your organization has reached its spend limit.")),
+        (403, ("pre_consume_token_quota_failed", "new_api_error", "token quota is not enough, need quota: 0.2")),
+        (403, (403, None, "not enough balance")),
+        (403, (None, None, "The free tier of the model has been exhausted. If you wish to continue access the model")),
+        (429, (4006, None, "you have used up your daily free allocation of 10,000 neurons")),
     ],
 )
 def test_nothing_is_left_to_spend(status: int, said: tuple[object, object, str]) -> None:
@@ -253,6 +260,16 @@ def test_a_full_minute_is_no_spent_account(said: str) -> None:
         (400, "Client specified an invalid argument", None, "Incorrect API key provided: gs***tF. You can obtain"),
         (403, "invalid_api_key", "invalid_request_error", "no"),
         (400, "InvalidApiKey", None, "no"),
+        (403, None, None, "Your API key was reported as leaked. Please use another API key."),
+        (403, 403, None, "Permission denied: Consumer 'api_key:AIza' has been suspended."),
+        (403, "unauthorized", "invalid_request_error", "The API key you provided is invalid."),
+        (400, None, None, "Missing API key. Please provide it"),
+        (400, "organization_restricted", "invalid_request_error", "Organization has been restricted. Please reach out"),
+        (400, None, "invalid_request_error", "This organization has been disabled."),
+        (403, "403", None, "Invalid access token. [ReqId: x]"),
+        (403, None, None, "Bearer Token has expired"),
+        (403, None, None, "The security token included in the request is invalid."),
+        (200, None, None, "Invalid API key"),
     ],
 )
 def test_a_key_is_refused(status: int, code: object, kind: object, message: str) -> None:
@@ -262,10 +279,17 @@ def test_a_key_is_refused(status: int, code: object, kind: object, message: str)
 
 @pytest.mark.parametrize("status", [400, 403])
 def test_words_of_a_prompt_say_nothing_of_the_key(status: int) -> None:
-    for said in ("Invalid prompt: Incorrect API key provided", "No access to this model", "Invalid API keyword"):
+    for said in (
+        "Invalid prompt: Incorrect API key provided",
+        "No access to this model",
+        "Invalid API keyword",
+        "Your API key has no access to this model, which is disabled",
+        "Invalid token in JSON at position 3",
+        "Your account may not send this. The image is invalid",
+    ):
         assert not errors.refuses_key(status, None, "invalid_request_error", f"HTTP {status}: {said}")
 
 
-@pytest.mark.parametrize("status", [200, 429, 500, 503])
+@pytest.mark.parametrize("status", [429, 500, 503])
 def test_other_failures_say_nothing_of_the_key(status: int) -> None:
     assert not errors.refuses_key(status, None, None, "Incorrect API key provided")
