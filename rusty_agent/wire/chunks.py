@@ -269,7 +269,7 @@ class ChunkDecoder:
         self._keep_meta(chunk, small)
         if choice_error or self._failed or failure.is_error(chunk):
             told = {"error": choice_error} if choice_error and not _error_within(chunk) else chunk
-            self.error = failure.in_band(told, f"finish_reason {self._failed!r}" if self._failed else "")
+            self.error = failure.in_band(told, self._failed)
         elif unknown:
             self.news = True
             out.append(RawChunk(chunk))

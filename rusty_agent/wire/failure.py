@@ -42,15 +42,15 @@ _NAMES = {
     name: status
     for status, names in {
         400: "bad_request invalid_request invalid_argument context_length_exceeded content_filter",
-        401: "authentication unauthenticated invalid_api_key",
+        401: "authentication unauthenticated invalid_api_key 1004 2049",
         402: "billing",
         403: "permission permission_denied",
         404: "not_found model_not_found",
         429: "rate_limit rate_limit_exceeded rate_limited request_limit_exceeded throttling too_many_requests"
-        " resource_exhausted insufficient_quota rate_limit_reached 1002 1039",
-        500: "api internal internal_server server",
+        " resource_exhausted insufficient_quota rate_limit_reached 1002 1039 1041 2045",
+        500: "api internal internal_server server 1000 1024 1033",
         503: "service_unavailable temporarily_unavailable unavailable",
-        504: "deadline_exceeded timeout",
+        504: "deadline_exceeded timeout 1001",
         529: "engine_overloaded overloaded server_is_overloaded server_overloaded",
     }.items()
     for name in names.split()
@@ -58,13 +58,16 @@ _NAMES = {
 """The status that an error's code or type stands for where an answer that had begun can have none: OpenAI's codes
 (https://platform.openai.com/docs/guides/error-codes), Anthropic's types (https://docs.anthropic.com/en/api/errors),
 Google's (https://cloud.google.com/apis/design/errors), Databricks' (`TEMPORARILY_UNAVAILABLE`), TGI's `overloaded`,
-Moonshot's `engine_overloaded_error` and `rate_limit_reached_error`, Volcengine's `ServerOverloaded`, MiniMax's 1002 and
-1039. Names of classes, as vLLM, LiteLLM and AWS send them (`InternalServerError`, `ThrottlingException`), are the same
-words in another case; and some go on behind a dot (DashScope's `Throttling.RateQuota`).
+Moonshot's `engine_overloaded_error` and `rate_limit_reached_error`, Volcengine's `ServerOverloaded`, and
+MiniMax's numbers, which come with status 200. Names of classes, as vLLM, LiteLLM and AWS send them
+(`InternalServerError`, `ThrottlingException`), are the same words in another case; and some go on behind a dot
+(DashScope's `Throttling.RateQuota`).
 """
 
 _CAPITAL = r"(?<=[a-z])(?=[A-Z])"
 _NO_NAME = r"(_?(error|exception))?(\..*)?$"  # what says no more than that it is an error, or more than is to be known
+
+_ENDS = (".", "!", "?", "…", "。", "！")
 
 PROXY_ADVICE = "Put user:password@ before the proxy's host."
 """What helps against a 407, be it of a tunnel or of a request."""
@@ -102,22 +105,23 @@ def status_error(
     return error
 
 
-def in_band(chunk: Any, otherwise: str = "") -> errors.APIStatusError:
+def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
     """The error for an error object that came where an answer was expected, status 200.
 
     It is that of the status which the object names, as a number or by a name that is known.
 
     Args:
         chunk: The object.
-        otherwise: What to say if it holds no message.
+        reason: A finish reason beside it that says that the endpoint has failed. It speaks where the object says
+            nothing: as an error that may pass, since no request is to blame for it.
     """
     fields = _fields(chunk)
     said = [fields["code"], _objects(chunk)[1].get("status"), fields["type"]]
     numbers = [int(str(value)) for value in said[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
     spelt = [re.sub(_CAPITAL, "_", str(value)[:_MAX_NAME]).lower() for value in said]
     names = [_NAMES[name] for one in spelt if (name := re.sub(_NO_NAME, "", one, count=1)) in _NAMES]
-    status = next(iter(numbers + names), 200)
-    return _build(status, chunk, otherwise=otherwise)
+    status = next(iter(numbers + names), 500 if reason else 200)
+    return _build(status, chunk, otherwise=f"finish_reason {reason!r}" if reason else "")
 
 
 def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -> None:
@@ -185,7 +189,7 @@ def _build(
     fields = _fields(decoded)
     message = fields.pop("message") or otherwise
     said = printable(message) if message or any(fields.values()) else as_it_is(decoded)
-    where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
+    where = f"HTTP {status}" if status != 200 else errors.INSIDE
     facts = (status, fields["code"], fields["type"], said)
     if headers is None:
         hint = ""
@@ -193,7 +197,8 @@ def _build(
         hint = _HINTS[402]
     else:
         hint = f"{_HINTS[401]} {key_origin}".strip() if errors.refuses_key(*facts) else _hint(status, headers)
-    text = ". ".join(part.rstrip(".") for part in (f"{where}: {said}" if said else where, hint) if part) + "."
+    parts = (f"{where}: {said}" if said else where, hint)
+    text = " ".join(part if part.endswith(_ENDS) else f"{part}." for part in parts if part)
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
     return kind(text, status_code=status, body=decoded, headers=headers, **fields)
 

@@ -79,12 +79,17 @@ API, BAD, RATE, SERVER = errors.APIStatusError, errors.BadRequestError, errors.R
         ({"detail": "m"}, API, "m", (None, None, None)),
         ({"code": "InvalidApiKey", "message": "m"}, errors.AuthenticationError, "m", ("InvalidApiKey", None, None)),
         ({"choices": [{"delta": {}, "error": {"message": "m", "code": 429}}]}, RATE, "m", (429, None, None)),
-        ({"choices": [{"delta": {"content": ""}, "finish_reason": "error"}]}, API, None, (None, None, None)),
+        ({"choices": [{"delta": {"content": ""}, "finish_reason": "error"}]}, SERVER, None, (None, None, None)),
         (b'[{"error":{"code":503,"message":"m"}}]', SERVER, "m", (503, None, None)),
         (b'[{"error":{"code":503,"message":"m"}},{"error":{"code":500}}]', SERVER, "m", (503, None, None)),
         ({"error": [{"message": "m", "code": 400}]}, BAD, "m", (400, None, None)),
         ({"errors": [{"message": "m", "code": 7000}], "success": False}, API, "m", (7000, None, None)),
-        ({"base_resp": {"status_code": 1004, "status_msg": "m"}, "choices": None}, API, "m", (1004, None, None)),
+        (
+            {"base_resp": {"status_code": 1004, "status_msg": "m"}, "choices": None},
+            errors.AuthenticationError,
+            "m",
+            (1004, None, None),
+        ),
         ({"message": "m"}, API, "m", (None, None, None)),
         (named_event(b"", "error"), API, None, (None, None, None)),
         (named_event(b"[DONE]", "error"), API, "[DONE]", (None, None, None)),
@@ -152,7 +157,12 @@ def test_error_objects(
         where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
         assert error.message.startswith(f"{where}: {message}" if message else where)
         assert (error.code, error.type, error.param) == fields
-        named = {"overloaded_error": 529, "InvalidApiKey": 401}.get(error.type or str(error.code))
+        named = {
+            "overloaded_error": 529,
+            "InvalidApiKey": 401,
+            "1004": 401,
+            "None": 500 if kind is SERVER else None,
+        }.get(error.type or str(error.code))
         assert status == (named or (int(str(error.code)) if kind is not API else 200))
 
 
