@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from .checks import checked_count, is_number
-from .errors import APIStatusError, RunStoppedError, RustyAgentError, is_spent, refuses_key
+from .errors import APIStatusError, RateLimitError, RunStoppedError, RustyAgentError, is_spent, refuses_key
 from .net.absence import OVERLOADED, tells_of_absence
 from .net.caller import Caller
 from .net.gather import Stop, spread, work_off
@@ -54,7 +54,7 @@ class StopRule:
 
     A wrong key (401, or 400 and 403 in such words), an account without credit (402) and a used-up quota stop a run at
     once; so does an overload (429, 503, 529) that asks to wait for longer than is allowed. An endpoint that cannot be
-    reached stops it after ten minutes.
+    reached, or answers nothing but that there is too much (429), stops it after ten minutes.
 
     Args:
         max_failures: Stop when more prompts than this have failed. None: any number may.
@@ -83,7 +83,7 @@ class StopRule:
         self._max_error_rate = max_error_rate
         self._max_retry_after = max_retry_after
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
-        self._away_since: float | None = None  # since when all have failed because it could not be reached
+        self._away_since: float | None = None  # since when all have failed because they were not served
         self.hopeless_after: int | None = None
         self.done = 0
         self.failed = 0
@@ -107,9 +107,11 @@ class StopRule:
             asked = error.retry_after if error.status_code in OVERLOADED else None
             if asked is not None and asked > self._max_retry_after:
                 return self.error("quota", f"the endpoint asks for too long a wait. {error}")
-        if self._has_gone(error):
-            said = f"the endpoint could not be reached for {_AWAY_SECONDS / 60:.0f} min"
-            return self.error("failures", f"{said}. {error}")
+        if self._serves_nobody(error):
+            minutes = f"for {_AWAY_SECONDS / 60:.0f} min. {error}"
+            if isinstance(error, RateLimitError):
+                return self.error("quota", f"the endpoint has turned all requests away {minutes}")
+            return self.error("failures", f"the endpoint could not be reached {minutes}")
         if self._max_failures is not None and self.failed > self._max_failures:
             said = f"more than {self._max_failures} failed (max_failures), the last with"
             return self.error("failures", f"{said}: {error}")
@@ -122,9 +124,10 @@ class StopRule:
             return self.error("error_rate", said)
         return None
 
-    def _has_gone(self, error: Exception) -> bool:
-        """Whether the endpoint has been away for too long, with this error."""
-        now, told = monotonic(), tells_of_absence(error)
+    def _serves_nobody(self, error: Exception) -> bool:
+        """Whether the endpoint has been away for too long, with this error, or is beyond a limit of hours or days: who
+        does not say how long to wait would be asked for days."""
+        now, told = monotonic(), isinstance(error, RateLimitError) or tells_of_absence(error)
         if told is False:
             self._away_since = None
         elif told and self._away_since is None:

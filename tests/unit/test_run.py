@@ -152,6 +152,22 @@ def test_an_endpoint_that_stays_away_stops_a_run(error: Exception, clock: Callab
     assert "could not be reached for 10 min" in str(stopped)
 
 
+def test_an_endpoint_that_turns_all_away_stops_a_run(clock: Callable[[float], None]) -> None:
+    """Beyond a limit of hours or days, told without a time to wait, a run would ask for days."""
+    rule, error = StopRule(), RateLimitError("HTTP 429: weekly usage limit reached", status_code=429)
+    for _ in range(2):
+        assert rule.judge(error) is None
+        clock(599)
+        assert rule.judge(error) is None
+        rule.succeeded()
+    assert rule.judge(error) is None
+    clock(601)
+    stopped = rule.judge(error)
+    assert stopped is not None
+    assert stopped.reason == "quota"
+    assert "turned all requests away for 10 min. HTTP 429: weekly" in str(stopped)
+
+
 @pytest.mark.parametrize(
     "silent", [ValueError("a bad row"), ServerError("HTTP 503", status_code=503), ServerError("504", status_code=504)]
 )
