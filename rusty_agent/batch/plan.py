@@ -84,17 +84,17 @@ def make_plan(
     else:
         now, found = _look(rows, before, parameters, limit)
         total = found.rows
-    anew = settings.fresh
-    if before is not None and not settings.allow_changed and (changes := before.changes(now)):
-        if _has_answers(files):
-            raise _changed(files, changes)
-        anew = True  # nothing was answered, as with a mistyped model
+    changes = [] if before is None else before.changes(now)
+    anew = settings.fresh or (bool(changes) and not _has_answers(files))  # as with a mistyped model
+    if changes and not anew and not settings.allow_changed:
+        raise _changed(files, changes)
     if settings.on_bad_line == "fail" and found.bad_count:
         raise BatchError(found.complaint())
     refuse_foreign(files)
     unlike = before is None or before.input_sha256 != now.input_sha256
     keep_marks = not anew and (unlike or rows is None)
-    index = scan(files, retry_permanent=settings.retry_permanent, keep_marks=keep_marks)
+    again = settings.retry_permanent or bool(changes)  # what failed for good was asked otherwise
+    index = scan(files, retry_permanent=again, keep_marks=keep_marks)
     if anew:
         index = _begin_anew(files)
     elif unlike and rows is not None and (index.done or index.permanent):

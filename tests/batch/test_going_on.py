@@ -97,6 +97,20 @@ async def test_a_mistyped_model_is_mended_by_naming_another(place: Place) -> Non
         await place.run(extra_body={"model": "gtp"})
 
 
+@pytest.mark.parametrize("answered", [True, False])
+async def test_what_failed_for_good_is_tried_again_when_it_is_asked_otherwise(place: Place, answered: bool) -> None:
+    place.server.answer(by_prompt({"r1": error(404), "r2": error(400)} | ({} if answered else {"r0": error(404)})))
+    assert (await place.run(simple(3), temperature=0.5)).done == answered
+    place.server.answer(by_prompt({"r2": error(400)}))
+    second = await place.run(temperature=0.7, allow_changed=True)
+    assert (second.done, second.failed, second.failed_earlier) == (2 - answered, 1, 0)
+    place.server.answer(said())
+    rows = [*simple(2), {"custom_id": "r2", "prompt": "shorter"}]
+    write_rows(place.input, rows)
+    assert (await place.run(temperature=0.7, allow_changed=True)).done == 1
+    assert sorted(ids(place.output)) == ["r0", "r1", "r2"]
+
+
 async def test_names_with_lone_surrogates_are_known_again(place: Place) -> None:
     rows = ({"custom_id": "a\ud83d", "prompt": "x"},)
     assert (await place.run(rows)).done == 1
