@@ -84,17 +84,17 @@ def make_plan(
     else:
         now, found = _look(rows, before, parameters, limit)
         total = found.rows
+    refuse_foreign(files)
     changes = [] if before is None else before.changes(now)
-    anew = settings.fresh or (bool(changes) and not _has_answers(files))  # as with a mistyped model
+    unlike = before is None or before.input_sha256 != now.input_sha256
+    again = settings.retry_permanent or bool(changes)  # what failed for good was asked otherwise
+    keep_marks = not settings.fresh and (unlike or rows is None)
+    index = scan(files, retry_permanent=again, keep_marks=keep_marks)
+    anew = settings.fresh or (bool(changes) and not index.done)  # nothing was answered, as with a mistyped model
     if changes and not anew and not settings.allow_changed:
         raise _changed(files, changes)
     if settings.on_bad_line == "fail" and found.bad_count:
         raise BatchError(found.complaint())
-    refuse_foreign(files)
-    unlike = before is None or before.input_sha256 != now.input_sha256
-    keep_marks = not anew and (unlike or rows is None)
-    again = settings.retry_permanent or bool(changes)  # what failed for good was asked otherwise
-    index = scan(files, retry_permanent=again, keep_marks=keep_marks)
     if anew:
         index = _begin_anew(files)
     elif unlike and rows is not None and (index.done or index.permanent):
@@ -163,10 +163,6 @@ def refuse_another(row: Row, marks: Mapping[str, str]) -> None:
             "tell which of them are answered. Give the rows a custom_id and name another output; or throw away what is "
             "there with fresh=True (--fresh)."
         )
-
-
-def _has_answers(files: Files) -> bool:
-    return files.output.exists() and files.output.stat().st_size > 0
 
 
 def _begin_anew(files: Files) -> Index:
