@@ -4,7 +4,8 @@ In: the path of the lock file. Out: the certainty of being alone, or an error th
 the files it protects.
 
 The system holds the lock for the process and drops it when the process ends, however it ends: nothing has to be
-cleaned up after a crash. The file stays: whoever removed it could remove one that somebody else has just locked.
+cleaned up after a crash. The file goes while it is still held, so whoever has opened it by then looks whether it is
+still there once the lock is theirs. On Windows, which removes no open file, it stays.
 """
 
 from __future__ import annotations
@@ -65,38 +66,59 @@ class Lock:
 
     def __enter__(self) -> Self:
         try:
-            number = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                if not _take(number):
-                    raise BatchError(
-                        f"Another batch writes here: {_holder(number)} holds {self._path}. Wait until it has ended, "
-                        "or give this one another output."
-                    )
-                if not _is_ours(number):
-                    raise BatchError(
-                        f"{self._path} exists and was not written by a batch, so it is left alone. Name another "
-                        "output, or move it away."
-                    )
-                os.ftruncate(number, 0)
-                os.lseek(number, 0, os.SEEK_SET)
-                os.write(number, b"%d\n" % os.getpid())
-            except BaseException:
-                os.close(number)
-                raise
+            while not self._hold():
+                pass  # its last holder has removed it meanwhile
         except OSError as error:
             raise BatchError(
                 f"{self._path} cannot be locked: {error.strerror or error}. The output must lie in an existing folder "
                 "where you may write, on a filesystem that knows locks."
             ) from error
-        self._number = number
+        self._place = self._path.absolute()  # whatever becomes of the working folder
         return self
+
+    def _hold(self) -> bool:
+        """Lock the file that has the name; whether it still has it then."""
+        number = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not _take(number):
+                raise BatchError(
+                    f"Another batch writes here: {_holder(number)} holds {self._path}. Wait until it has ended, "
+                    "or give this one another output."
+                )
+            if not _has_name(number, self._path):
+                os.close(number)
+                return False
+            if not _is_ours(number):
+                raise BatchError(
+                    f"{self._path} exists and was not written by a batch, so it is left alone. Name another "
+                    "output, or move it away."
+                )
+            os.ftruncate(number, 0)
+            os.lseek(number, 0, os.SEEK_SET)
+            os.write(number, b"%d\n" % os.getpid())
+        except BaseException:
+            os.close(number)
+            raise
+        self._number = number
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with suppress(OSError):
+            if _has_name(self._number, self._place):
+                self._place.unlink()
+        with suppress(OSError):
             _drop(self._number)  # closing alone would leave it to a forked child
         os.close(self._number)
+
+
+def _has_name(number: int, path: Path) -> bool:
+    """Whether an open file is the one that is found under the name."""
+    try:
+        return os.path.samestat(os.fstat(number), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _told(number: int) -> bytes:

@@ -216,6 +216,7 @@ async def test_fresh_throws_nothing_away_before_the_input_is_found_good(place: P
 @pytest.mark.parametrize("left", ["lock", "manifest", "manifest.tmp", "empty output", "empty both"])
 async def test_a_first_run_that_was_killed_between_two_files(place: Place, left: str) -> None:
     await place.run(simple(1))
+    place.output.with_name("out.lock").write_text("12345\n")
     for path in place.output.parent.iterdir():
         if path != place.input and path.suffix != ".lock" and (left == "lock" or path != place.manifest):
             path.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rusty_agent.batch import lock as lock_module
 from rusty_agent.batch.lock import Lock
 from rusty_agent.errors import BatchError
 
@@ -30,9 +31,39 @@ def test_the_second_taker_is_told_who_is_there(tmp_path: Path) -> None:
         for _ in range(2):  # asking does not disturb the holder
             with pytest.raises(BatchError, match=rf"process {os.getpid()} holds .*out\.lock\. Wait until it has ended"):
                 Lock(path).__enter__()
-    assert path.exists()
+    assert path.exists() is (os.name == "nt")
     with Lock(path):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no open file")
+def test_a_file_that_its_holder_removes_meanwhile_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.lock"
+    other = Lock(path)
+    other.__enter__()
+    take = lock_module._take
+
+    def take_later(number: int) -> bool:
+        monkeypatch.undo()
+        other.__exit__(None, None, None)  # after the file was opened, before it is locked
+        return take(number)
+
+    monkeypatch.setattr(lock_module, "_take", take_later)
+    with Lock(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+        with pytest.raises(BatchError, match="holds"):
+            Lock(path).__enter__()
+    assert not path.exists()
+
+
+def test_what_lies_there_at_the_end_and_is_another_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "out.lock").touch()
+    with Lock(Path("out.lock")):
+        monkeypatch.chdir("elsewhere")
+    assert Path("out.lock").exists()
+    assert (tmp_path / "out.lock").exists() is (os.name == "nt")
 
 
 def test_it_is_released_on_an_error(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ async def test_a_cancellation_waits_for_no_end_of_standard_input(
         writing.write(b'"a"\n')
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run_batch("-", tmp_path / "out.jsonl", provider), 0.2)
-    assert [path.name for path in tmp_path.iterdir()] == ["out.lock"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"out.lock"}  # which stays on Windows
 
 
 async def test_the_manifest_holds_what_answers_depend_on_and_no_secret(provider: AsyncProvider, tmp_path: Path) -> None:
