@@ -10,6 +10,7 @@ still there once the lock is theirs. On Windows, which removes no open file, it 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -22,6 +23,7 @@ from ..errors import BatchError
 __all__ = ["Lock"]
 
 _LONGEST = 32  # bytes: no process id has as many digits
+_TRIES = 100  # far more than there may be holders that remove the file at that very moment
 _PLACE = 2**30  # the byte that Windows locks: beyond the process id, which others must be able to read
 
 if sys.platform == "win32":
@@ -66,8 +68,8 @@ class Lock:
 
     def __enter__(self) -> Self:
         try:
-            while not self._hold():
-                pass  # its last holder has removed it meanwhile
+            if not any(self._hold() for _ in range(_TRIES)):
+                raise OSError(errno.ESTALE, "its name is another file's each time")
         except OSError as error:
             raise BatchError(
                 f"{self._path} cannot be locked: {error.strerror or error}. The output must lie in an existing folder "

@@ -115,6 +115,12 @@ def test_what_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Lock(tmp_path / "out.lock").__enter__()
 
 
+def test_a_filesystem_that_knows_no_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_module, "_has_name", lambda number, path: False)
+    with pytest.raises(BatchError, match="cannot be locked: its name is another file's"):
+        Lock(tmp_path / "out.lock").__enter__()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the test locks as POSIX does")
 def test_a_holder_that_has_not_written_its_number_yet(tmp_path: Path) -> None:
     import fcntl
