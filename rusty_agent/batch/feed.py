@@ -55,7 +55,6 @@ class Feed:
         self._source: Any = source
         self._plan = plan
         self._settings = settings
-        self._limit = settings.limit
         self._refuse = refuse
         self._passed = passed
         self.skipped = 0
@@ -99,7 +98,7 @@ class Feed:
                 yield taken
             elif line % _PAUSE_EVERY == 0:
                 await asyncio.sleep(0)
-            if line == self._limit:  # before another value is taken: it may be somebody else's
+            if line == self._settings.limit:  # before another value is taken: it may be somebody else's
                 return
 
     def _is_left(self, taken: Row | BadLine) -> TypeGuard[Row]:
@@ -124,14 +123,14 @@ class Feed:
 
     def _of_input(self, rows: Input) -> Iterator[Row | BadLine]:
         repeated = self._plan.repeated
-        for taken in rows.rows(limit=self._limit, check=self._plan.bad_lines > 0):
+        for taken in rows.rows(limit=self._settings.limit, check=self._plan.bad_lines > 0):
             yield repeats(taken) if isinstance(taken, Row) and taken.line in repeated else taken
 
     def _of_values(self) -> Iterator[Row | BadLine]:
         seen: set[str] = set()
         for line, value in enumerate(self._source, 1):
             yield self._checked(value, line, seen)
-            if line == self._limit:  # as above
+            if line == self._settings.limit:  # as above
                 return
 
     def _checked(self, value: Any, line: int, seen: set[str]) -> Row | BadLine:
