@@ -173,6 +173,8 @@ def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[
 def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     from ..progress.figures import dollars
 
+    if result.total == 0 and not result.bad_lines:
+        return "the input has no rows, so nothing was sent"
     parts = [f"{result.done:,} answered"]
     kind, last = next(iter(result.summary["failure_messages"].items()), ("", ""))  # the commonest
     if result.failed:

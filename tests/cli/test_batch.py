@@ -58,6 +58,12 @@ def test_exit_0_when_all_is_answered_and_again_when_nothing_is_left(command: Com
     assert len(server.requests) == 20
 
 
+def test_an_input_without_rows_is_told(command: Command, server: FaultServer) -> None:
+    command.input.write_text("\n")
+    ended = command.run("--progress", "off")
+    assert ended == (0, "", "rusty-agent batch: the input has no rows, so nothing was sent\n")
+
+
 def test_exit_1_on_bad_lines_which_are_listed(command: Command, server: FaultServer) -> None:
     write_rows(command.input, ["a", 7, {"prompt": "x\x1b[2J", "stop": 3}])
     ended = command.run()
