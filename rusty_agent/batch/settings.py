@@ -64,6 +64,9 @@ class JobSettings:
         for name, value, kind in (("sync", self.sync, Sync), ("on_bad_line", self.on_bad_line, OnBadLine)):
             if value not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")
+        for name in ("fresh", "retry_permanent", "allow_changed", "sort"):
+            if not isinstance(getattr(self, name), bool):  # fresh="no" would throw everything away
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         checked_count(self.limit, "limit", optional=True)
         if self.limit is not None and self.limit > sys.maxsize:
             raise ValueError(f"limit must be at most {sys.maxsize}, not {self.limit}: None means all rows")

@@ -35,6 +35,8 @@ def provider() -> AsyncProvider:
     [
         ({"sync": "never"}, "sync must be one of 'row', 'group', 'off', not 'never'"),
         ({"on_bad_line": "ignore"}, "on_bad_line must be one of 'fail', 'skip', not 'ignore'"),
+        ({"fresh": "no"}, "fresh must be True or False, not 'no'"),
+        ({"sort": "no"}, "sort must be True or False, not 'no'"),
         ({"limit": 0}, "limit must be"),
         ({"limit": 10**22}, "limit must be at most"),
         ({"price": (1, 1e308)}, "price: output must be a number of USD"),
@@ -59,7 +61,7 @@ async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(
     provider: AsyncProvider, tmp_path: Path, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        await run_batch(["a"], tmp_path / "out.jsonl", provider, fresh=True, **options)
+        await run_batch(["a"], tmp_path / "out.jsonl", provider, **{"fresh": True, **options})
     assert list(tmp_path.iterdir()) == []
 
 
