@@ -106,7 +106,7 @@ class Manifest:
     def changes(self, now: Manifest) -> list[str]:
         """What of `now` differs from this one, so that their results would not belong together: sentences."""
         sentences = []
-        if self.input_sha256 != now.input_sha256 or (now.input_sha256 is None and self.rows != now.rows):
+        if self.input_sha256 != now.input_sha256:
             sentences.append(f"the input changed: {self._told_input()} -> {now._told_input()}")
         if self.parameters_digest != now.parameters_digest:
             before, after = _flat(self.parameters), _flat(now.parameters)
@@ -117,9 +117,9 @@ class Manifest:
         return sentences
 
     def _told_input(self) -> str:
-        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
         if self.input_sha256 is None:
-            return f"{rows}, from no file"
+            return "rows from no file"
+        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
         return f"{rows}, {self.input_bytes:,} bytes, sha256 {self.input_sha256[:12]}…"
 
 
