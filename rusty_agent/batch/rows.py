@@ -115,7 +115,8 @@ def parse_line(data: bytes, line: int, *, template: Template | None = None, chec
         except UnicodeDecodeError as error:
             return BadLine(line, f"not UTF-8: byte {error.start + 1} of the line")
         except JSONDecodeError as error:
-            return BadLine(line, f"not JSON (one value a line): {error.msg} at character {error.pos + 1}")
+            said = error.msg.removesuffix(" at")  # "Unterminated string starting at"
+            return BadLine(line, f"not JSON (one value a line): {said} at character {error.pos + 1}")
         except ValueError as error:
             return BadLine(line, f"not JSON (one value a line): {error}")
     return parse_row(with_long_numbers(value, data), line, template=template, check=check)

@@ -201,6 +201,7 @@ def test_templates() -> None:
     ("data", "says"),
     [
         (b'{"prompt": "Hi"', "not JSON (one value a line): "),
+        (b'{"prompt": "Hi', "not JSON (one value a line): Unterminated string starting at character 12"),
         (b'{"prompt": "Hi"} {}', "at character 18"),
         (b"[", "not JSON"),
         (b'"a\0b"', "not JSON"),
