@@ -99,6 +99,10 @@ def make_plan(
         index = _begin_anew(files)
     elif unlike and rows is not None and (index.done or index.permanent):
         _refuse_others(rows, index)
+    if changes and not anew:  # for good: this run may be stopped before it has come to them
+        remove(files.errors)
+        index.failed = 0
+        del index.useless_errors[:]
     files.remove_halves()
     repair(files, index)
     if index.done or index.failed:

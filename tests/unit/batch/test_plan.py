@@ -128,6 +128,18 @@ def test_what_was_never_answered_is_begun_anew_when_something_changes(
     assert make_plan(source, JobSettings(files), {"model": "not mistyped"}).total == 2
 
 
+def test_failures_of_other_parameters_are_forgotten_though_the_next_run_is_stopped(
+    source: Path, tmp_path: Path
+) -> None:
+    files = batch(tmp_path, [result("1")], [failure("2", permanent=True), failure("3")])
+    source.write_text("".join(json.dumps({"custom_id": name, "prompt": name}) + "\n" for name in "123"))
+    assert plan(source, files).index.permanent == {"2"}
+    for options in ({"template": "{prompt}", "allow_changed": True}, {"template": "{prompt}"}):
+        index = plan(source, files, **options).index  # which sends nothing, as one that is stopped at once
+        assert (index.done, index.permanent, index.failed) == ({"1"}, set(), 0)
+    assert not files.errors.exists()
+
+
 def test_what_changed_is_said(source: Path, tmp_path: Path) -> None:
     files = batch(tmp_path, [result("answered")])
     plan(source, files)
