@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ResponseError, RustyAgentError
-from ..types import RawChunk, TextDelta, ToolCallDelta, UsageUpdate
+from ..types import RawChunk, ReasoningDelta, TextDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .codec import index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
 from .frame import NO_FRAME, Frame, Kind, frame_of
-from .plain import FAILURES, KINDS, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
+from .plain import FAILURES, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import Event, bared
 from .usage import find_usage
 from .words import excerpt
@@ -148,13 +148,13 @@ class ChunkDecoder:
         self._frame = NO_FRAME
         if text:
             self.choices[0] = True
-            out.append(text if key == "content" else KINDS[key](text))
+            out.append(text if key == "content" else ReasoningDelta(text))
             if key == "content":
                 self.deltas.told[0] = None
             if self.reasons:
                 self._resume(0)
-            if usage is None:
-                self._frame, self._sample = None, (data, text, key, KINDS[key])
+            if key and usage is None:  # what differs in several places has no frame
+                self._frame, self._sample = None, (data, text, key, str if key == "content" else ReasoningDelta)
         else:
             self.choices.setdefault(0, False)
             if reason is not None:

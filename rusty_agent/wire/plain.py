@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 from ..types import ReasoningDelta, Usage
 from .delta import has_news
-from .parts import REASONING_TEXTS
+from .parts import REASONING_KEYS, REASONING_TEXTS, reasoning_pieces
 from .usage import parse_usage
 
-__all__ = ["FAILURES", "KINDS", "META_KEYS", "NO_REASONS", "PADDING_KEYS", "plain_answer", "plain_chunk"]
+__all__ = ["FAILURES", "META_KEYS", "NO_REASONS", "PADDING_KEYS", "plain_answer", "plain_chunk"]
 
 PADDING_KEYS = ("obfuscation", "p")
 """Letters at random, so that the length of what is encrypted does not tell the text: OpenAI's `obfuscation`, and `p`
@@ -36,11 +36,9 @@ or was told to, or had no more time (TensorRT-LLM's `CompletionOutput.finish_rea
 NO_REASONS = frozenset({"null", "None", "none", "not_finished", "FINISH_REASON_UNSPECIFIED"})
 """What some gateways, and engines, make of a `finish_reason` that is null."""
 
-KINDS: dict[str, type] = {"content": str, **dict.fromkeys(REASONING_TEXTS, ReasoningDelta)}
-"""What the text under a key of a delta becomes: `str` is itself, else the class of its delta."""
-
 PlainChunk: TypeAlias = tuple[str, str, str | None, Usage | None, dict[str, Any]]
 
+_TEXT_KEYS = frozenset({"content", *REASONING_TEXTS})
 _ODD_REASONS = FAILURES | NO_REASONS
 _DOCUMENT_KEYS = META_KEYS | {"choices", "usage"}
 _CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "native_finish_reason", "logprobs"})
@@ -51,8 +49,8 @@ def plain_chunk(chunk: Any) -> PlainChunk | None:
     """What a chunk holds of which one choice has a piece of text, or a role, or a finish reason, and nothing else.
 
     Returns:
-        The key in the delta under which the text stands, the text or `""`, the finish reason or None, the token counts
-        or None, and the fields that are no content; None of any other chunk.
+        The key in the delta under which the text stands (`""`: under several), the text or `""`, the finish
+        reason or None, the token counts or None, and the fields that are no content; None of any other chunk.
     """
     key, text, reason, usage = "content", "", None, None
     try:
@@ -67,7 +65,11 @@ def plain_chunk(chunk: Any) -> PlainChunk | None:
         else:  # a role may stand beside it, and keys that hold nothing
             told = [item for item in delta.items() if item[1] and item[0] != "role"]
             (key, text), *more = told or [(key, "")]
-            plain = type(text) is str and key in KINDS and not more
+            plain = type(text) is str and key in _TEXT_KEYS
+            if more:  # reasoning under two keys, as OpenRouter has it, and vLLM did for a while
+                ((kind, text),) = reasoning_pieces(delta)
+                plain = kind is ReasoningDelta and all(name in REASONING_KEYS for name, _ in told)
+                key = ""
         meta = {key: value for key, value in chunk.items() if value and key != "choices"}
         for name in PADDING_KEYS:
             plain = plain and type(meta.pop(name, "")) is str

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rusty_agent.types import ToolCallDelta
+from rusty_agent.types import ReasoningDelta, ToolCallDelta
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from tests.replies import chunk
 
@@ -244,3 +244,20 @@ def test_a_chunk_that_only_looks_like_those_before() -> None:
         assert [item for item in out if isinstance(item, str)] == ["a", "b", "c", *expected]
         assert decoder.error is None
     assert decode(*plain, begin[:-1] + end)[1].error is not None
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        lambda text: {"reasoning": text, "reasoning_details": [{"type": "reasoning.text", "text": text}]},
+        lambda text: {"reasoning_details": [{"type": "reasoning.summary", "summary": text}], "reasoning": text},
+        lambda text: {"content": "", "reasoning": text, "reasoning_content": text},
+    ],
+    ids=["OpenRouter", "details-first", "vLLM"],
+)
+def test_reasoning_that_is_told_twice(twice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the short way, and as it differs in two places, no frame is sought that what follows would lack."""
+    events = [choice_of(delta={"role": "assistant", **twice(text)}) for text in "abcdefghijkl"]
+    assert _decoded(*events, *map(chunk, "abcdef")) == len(events) + 1
+    monkeypatch.setattr(ChunkDecoder, "decode_value", None)
+    assert decode(*events)[0] == list(map(ReasoningDelta, "abcdefghijkl"))
