@@ -62,9 +62,17 @@ def _serve(config: dict[str, Any]) -> Any:
     _set(params, "hostname", "127.0.0.1")
     _set(params, "model_alias", config["name"])
     _set(params, "cache_ram_mib", _PROMPT_CACHE_MIB)
+    if not _has_gpu(xllamacpp):
+        _set(params, "fit_params", False)  # it would read the file once more, to fit layers into a GPU's memory
     for page in ("ui", "webui", "endpoint_slots"):
         _set(params, page, False)
     return xllamacpp.Server(params)
+
+
+def _has_gpu(xllamacpp: Any) -> bool:
+    """Whether there may be one."""
+    devices = getattr(xllamacpp, "get_device_info", None)
+    return devices is None or any("GPU" in device["type"].name for device in devices())
 
 
 def _loopback_port(address: str) -> int:
