@@ -11,6 +11,15 @@ from .. import processes
 from ..processes import Ended, finish
 
 PROGRAM = (sys.executable, "-m", "rusty_agent")
+# For local models: the threads of llama.cpp, one for each core, wait for each other at full speed, and for long where
+# other tests want the cores, too.
+ON_ONE_CORE = (
+    sys.executable,
+    "-c",
+    "import os, runpy\n"
+    "if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\n"
+    "runpy.run_module('rusty_agent', run_name='__main__', alter_sys=True)\n",
+)
 KEY = {"OPENROUTER_API_KEY": "test-key-12345", "RUSTY_AGENT_MODEL": "some/model"}
 
 

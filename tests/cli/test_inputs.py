@@ -24,7 +24,7 @@ from rusty_agent.cli.output import UsageError
 from rusty_agent.testing import FaultServer
 
 from ..processes import finish
-from .process import KEY, environment, run, start
+from .process import KEY, ON_ONE_CORE, environment, run, start
 
 NOTE = "standard input is a silent pipe"
 
@@ -242,7 +242,8 @@ def model_missing() -> str | None:
 @pytest.mark.real_model
 @pytest.mark.skipif(model_missing() is not None, reason=str(model_missing()))
 def test_local_model_answers() -> None:
-    ended = run("--local", "Say hello.", "--max-tokens", "4", "--usage", env={}, seconds=50)
+    words = ("--local", "Say hello.", "--max-tokens", "4", "--usage")
+    ended = run(*words, env={}, seconds=50, program=ON_ONE_CORE)
     assert ended.code == 0
     assert ended.out.strip()
     assert "completion 4" in ended.err

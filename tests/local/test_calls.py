@@ -42,8 +42,8 @@ async def test_a_coroutine_generates_and_streams(local: Provider) -> None:
 
 
 async def test_more_calls_than_slots_are_all_answered(local: Provider) -> None:
-    texts = await asyncio.gather(*(local._core.generate_text(f"{n}!", max_tokens=2) for n in range(8)))
-    assert len(texts) == 8
+    texts = await asyncio.gather(*(local._core.generate_text(f"{n}!", max_tokens=2) for n in range(5)))
+    assert len(texts) == 5
 
 
 def test_threads_share_one_process(local: Provider) -> None:
@@ -73,10 +73,12 @@ async def test_a_stream_that_is_left_frees_the_model(local: Provider) -> None:
 
 
 async def test_each_call_may_use_the_whole_context(local: Provider) -> None:
-    results = await asyncio.gather(
-        *(local._core.generate_text("fox " * 400, max_tokens=2) for _ in range(SMALL["parallel"]))
-    )
-    assert all(results)
+    """Each of these takes more than its share of a context that were divided, or shared."""
+    llm, half = local._core, SMALL["context"] // 2
+    calls = (llm.generate_text("fox " * half, max_tokens=2, include_usage=True) for _ in range(SMALL["parallel"]))
+    for result in await asyncio.gather(*calls):
+        assert result.text
+        assert half < result.prompt_tokens < SMALL["context"]
     with pytest.raises(BadRequestError, match="context"):
         await local._core.generate_text("fox " * 600)
 
