@@ -56,7 +56,7 @@ SCRIPTS = {
     "an endless whole answer": lambda: endless(b'{"choices": "'),
     "an endless page": lambda: endless(b"<html>"),
     "endless blank lines": lambda: endless(b"", b"\n" * 2**18),
-    "endless events without content": lambda: endless(b"", b'data: {"x":1}\n\n' * 2**14, megabytes=8),
+    "endless events without content": lambda: endless(b"", b'data: {"x":1}\n\n' * 2**14, megabytes=4),
     "an endless header": lambda: Answer((HEAD + b"X: ", *[BLOCK] * 64), close=True),
     "endless headers": lambda: Answer((HEAD, *[b"X-%d: y\r\n" % n * 100 for n in range(2000)]), close=True),
     "a gzip bomb": lambda: bomb("gzip"),
@@ -127,11 +127,11 @@ def test_a_large_body_that_was_compressed(face: Face, serve: Serve, cut: int) ->
 
 DEFAULT = MAX_EVENT_BYTES // 2**20  # MiB
 PIECES = {
-    "a whole answer in the smallest pieces": "(b'{\"' if n == 0 else b'xy' for n in range(2**22))",
+    "a whole answer in the smallest pieces": "(bytes(2) if n else b'{\"' for n in range(2**21))",
     "a line just below the cap": "[b'data: {\"x\":\"', *[b'x' * 2**18] * 63, b'\"}\\n\\n']",
     "a type just below the cap": "['event: 😀'.encode(), *[b'\\xff' * 2**18] * 63, b'\\n\\n']",
     "an id just below the cap": "['id: 😀'.encode(), *[b'\\xff' * 2**18] * 63, b'\\n\\n']",
-    "a new field in each chunk": "(b'data: {\"k%d\":\"%b\"}\\n\\n' % (n, b'y' * 1000) for n in range(100_000))",
+    "a new field in each chunk": "(b'data: {\"k%d\":\"%b\"}\\n\\n' % (n, b'y' * 4000) for n in range(25_000))",
     "an event without content, again and again": "(b'data: {\"x\":1}\\n\\n' * 100 for _ in range(2000))",
 }
 

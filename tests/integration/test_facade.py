@@ -196,7 +196,7 @@ def test_a_forked_child_uses_the_parents_provider(serve: Serve, how: str, flags:
             return answer(dumps(completion()))
         return stream("Hello", " world", gap=0.15 if body["messages"][0]["content"] == "slow" else 0)
 
-    ended = run(serve(script).url, program, *flags)
+    ended = run(serve(script).url, program, *flags, covered=not flags)
     assert ended.err == ""
     assert ended.out.splitlines() == [
         "Hello world",

@@ -426,8 +426,8 @@ def test_the_digest_is_of_the_bytes_as_they_are(tmp_path: Path) -> None:
     assert _source(tmp_path, data).digest() == (hashlib.sha256(data).hexdigest(), len(data))
 
 
-def test_memory(tmp_path: Path) -> None:
-    count = 30_000
+def test_memory(tmp_path: Path, untraced: None) -> None:
+    count = 15_000
     lines = b"".join(b'{"custom_id":"row-%08d","prompt":"%s"}\n' % (i, b"x" * 200) for i in range(count))
     source = _source(tmp_path, lines)
     tracemalloc.start()

@@ -65,6 +65,7 @@ def spent(pieces: list[str]) -> float:
 @pytest.mark.parametrize(
     ("begin", "end"), [([], ["<think>"]), (["<think>a"], ["b</think>"]), ([], [])], ids=["before", "within", "only"]
 )
+@pytest.mark.usefixtures("untraced")
 def test_white_space_takes_constant_work(begin: list[str], end: list[str]) -> None:
     """Sixteen times as much takes some sixteen times as long, and not 256 times."""
     assert spent([*begin, *["\n"] * 32_000, *end]) < 64 * spent([*begin, *["\n"] * 2_000, *end])

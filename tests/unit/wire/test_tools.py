@@ -279,6 +279,7 @@ def test_arguments_that_are_whole(pieces: list[str], whole: bool) -> None:
     ],
     ids=["ids", "indexes", "one-id", "names-repeated", "nearly-whole"],
 )
+@pytest.mark.usefixtures("untraced")
 def test_every_delta_takes_constant_work(deltas: list[dict[str, Any]]) -> None:
     tracker = ToolCallTracker()
     started = time.process_time()
