@@ -56,7 +56,7 @@ SCRIPTS = {
     "an endless whole answer": lambda: endless(b'{"choices": "'),
     "an endless page": lambda: endless(b"<html>"),
     "endless blank lines": lambda: endless(b"", b"\n" * 2**18),
-    "endless events without content": lambda: endless(b"", b'data: {"x":1}\n\n' * 2**14, megabytes=4),
+    "endless events without content": lambda: endless(b"", b'data: {"x":1}\n\n' * 2**14, megabytes=6),
     "an endless header": lambda: Answer((HEAD + b"X: ", *[BLOCK] * 64), close=True),
     "endless headers": lambda: Answer((HEAD, *[b"X-%d: y\r\n" % n * 100 for n in range(2000)]), close=True),
     "a gzip bomb": lambda: bomb("gzip"),
