@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 from attrs import define
 
+from .checks import checked_kind
+
 __all__ = ["PRESETS", "Preset", "find_preset"]
 
 
@@ -35,13 +37,9 @@ class Preset:
     ignores: frozenset[str] = frozenset()
 
     def __attrs_post_init__(self) -> None:
-        for name in ("name", "base_url", "key_variable"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"a preset's {name} must be a string, not {getattr(self, name)!r}")
-        if not isinstance(self.key_required, bool):
-            raise ValueError(f"a preset's key_required must be True or False, not {self.key_required!r}")
-        if not isinstance(self.ignores, frozenset):
-            raise ValueError(f"a preset's ignores must be a frozenset of parameters' names, not {self.ignores!r}")
+        kinds = {"name": str, "base_url": str, "key_variable": str, "key_required": bool, "ignores": frozenset}
+        for name, kind in kinds.items():
+            checked_kind(getattr(self, name), kind, f"a preset's {name}")
 
 
 _TABLE = (

@@ -73,12 +73,7 @@ class Histogram:
 
         Args:
             p: From 0 (the shortest) to 100 (the longest).
-
-        Raises:
-            ValueError: `p` is out of range.
         """
-        if not 0 <= p <= 100:
-            raise ValueError(f"p must be between 0 and 100, not {p!r}")
         if not self.count:
             return None
         rank = math.ceil(p * self.count / 100)
@@ -93,12 +88,7 @@ class Histogram:
         """At most `n` bars of equal width on a logarithmic axis: where each begins and ends in seconds, its count.
 
         They adjoin, from the first bucket that holds something to the last; empty while there is nothing.
-
-        Raises:
-            ValueError: `n` is less than 1.
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1, not {n!r}")
         used = [index for index, count in enumerate(self._counts) if count]
         if not used:
             return []

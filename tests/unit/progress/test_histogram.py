@@ -79,14 +79,3 @@ def test_memory_does_not_grow() -> None:
     for number in range(10_000):
         histogram.add(number / 7)
     assert len(histogram._counts) == size < 1200
-
-
-@pytest.mark.parametrize("p", [-0.1, 100.1, math.nan])
-def test_a_percentile_beyond_all_is_refused(p: float) -> None:
-    with pytest.raises(ValueError, match="between 0 and 100"):
-        Histogram().percentile(p)
-
-
-def test_no_bars_cannot_be_asked_for() -> None:
-    with pytest.raises(ValueError, match="n must be at least 1, not 0"):
-        Histogram().coarse(0)
