@@ -19,7 +19,7 @@ from .policy import UNSET, RetryPolicy, Timeout
 from .presets import Preset
 
 __all__ = [
-    "Common",
+    "ProviderConfig",
     "Settings",
     "TimeLimits",
     "chat_url",
@@ -114,7 +114,7 @@ _DEFAULT = Timeout()
 
 
 @define(frozen=True, kw_only=True, eq=False, repr=False)
-class Common:
+class ProviderConfig:
     """What holds for every request of a provider; see `AsyncProvider`.
 
     Attributes:

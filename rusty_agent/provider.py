@@ -17,7 +17,7 @@ from yarl import URL
 
 from .call import Call
 from .checks import checked_count, checked_kind
-from .config import Common, Settings, chat_url, checked_proxy
+from .config import ProviderConfig, Settings, chat_url, checked_proxy
 from .copies import Copied
 from .errors import MissingAPIKeyError
 from .keys import is_secret, resolve_key, url_secrets, without_secrets
@@ -126,7 +126,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         self._url = URL(chat_url(endpoint.base_url if base_url is None else base_url), encoded=True)
         proxies = proxies_of_environment() if proxy is None and trust_env else [proxy and checked_proxy(proxy)]
         self._policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
-        common = Common(
+        config = ProviderConfig(
             model=model,
             url=self._url,
             key=self._key,
@@ -139,7 +139,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             max_event_bytes=checked_count(max_event_bytes, "max_event_bytes"),
             split_thinking=split_thinking,
         )
-        self._requests = Requests(common)
+        self._requests = Requests(config)
         self._limits = None if limits is None else checked_kind(limits, Limits, "limits")
         self._begin()
 

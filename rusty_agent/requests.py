@@ -13,7 +13,7 @@ from attrs import define
 
 from . import __version__
 from .checks import checked_kind
-from .config import Common, time_limits
+from .config import ProviderConfig, time_limits
 from .errors import MissingAPIKeyError
 from .keys import header_secrets
 from .net.attempt import Exchange
@@ -41,7 +41,7 @@ class Requests:
     """Makes the requests of one provider.
 
     Args:
-        common: What holds for all of them.
+        config: What holds for all of them.
 
     Attributes:
         headers: Those of every request.
@@ -51,11 +51,11 @@ class Requests:
         ValueError: A time limit cannot be right.
     """
 
-    def __init__(self, common: Common) -> None:
-        self._common = common
+    def __init__(self, config: ProviderConfig) -> None:
+        self._config = config
         self.missing_key: str | None = None
         self._time_limits = {
-            (whole, streamed): time_limits(common.timeout, common.settings, whole=whole, streamed=streamed)
+            (whole, streamed): time_limits(config.timeout, config.settings, whole=whole, streamed=streamed)
             for whole, streamed in ((True, False), (True, True), (False, True))
         }
         self.headers = Headers(
@@ -65,9 +65,9 @@ class Requests:
                 "accept-encoding": "identity",  # compression would hold tokens back, and saves little of an answer
             }
         )
-        if common.key is not None:
-            self.headers["authorization"] = f"Bearer {common.key.reveal()}"
-        self.headers.update(common.headers)
+        if config.key is not None:
+            self.headers["authorization"] = f"Bearer {config.key.reveal()}"
+        self.headers.update(config.headers)
         self._own_mask = self._mask(self.headers)
 
     def prepare(
@@ -100,9 +100,9 @@ class Requests:
             raise ValueError("prompt must be a string: hand a list of messages over as messages=[…]")
         if not isinstance(streamed, bool):
             raise ValueError(f"stream must be True or False, not {streamed!r}")
-        common = self._common
+        config = self._config
         body = build_body(
-            common.model,
+            config.model,
             prompt,
             system_prompt,
             messages,
@@ -114,8 +114,8 @@ class Requests:
         encoded = encode_body(body)
         limits = self._time_limits[whole, streamed]
         if timeout is not None:
-            limits = time_limits(timeout, common.settings, whole=whole, streamed=streamed)
-        policy = common.retry if retry is None else checked_kind(retry, RetryPolicy, "retry")
+            limits = time_limits(timeout, config.settings, whole=whole, streamed=streamed)
+        policy = config.retry if retry is None else checked_kind(retry, RetryPolicy, "retry")
         # Last: nothing is refused once they stand in a local variable.
         more = None if extra_headers is None else checked_headers(extra_headers, "extra_headers")
         headers, mask = self.headers, self._own_mask
@@ -123,16 +123,16 @@ class Requests:
             headers = Headers(headers)
             headers.update(more)
             mask = self._mask(headers)
-        exchange = Exchange(common, headers, body, encoded, limits, mask, streamed)
+        exchange = Exchange(config, headers, body, encoded, limits, mask, streamed)
         return Prepared(exchange, policy, self._warnings(body))
 
     def _mask(self, headers: Mapping[str, str]) -> Mask:
         """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
-        key = [] if self._common.key is None else [self._common.key.reveal()]
-        return Mask([*key, *header_secrets(headers), *self._common.url_secrets])
+        key = [] if self._config.key is None else [self._config.key.reveal()]
+        return Mask([*key, *header_secrets(headers), *self._config.url_secrets])
 
     def _warnings(self, body: Mapping[str, Any]) -> list[str]:
-        preset = self._common.preset
+        preset = self._config.preset
         if not preset.ignores:
             return []
         return [f"{preset.name} accepts {name} and ignores it" for name in body if name in preset.ignores]

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import define, field
 
-from ..config import Common, TimeLimits
+from ..config import ProviderConfig, TimeLimits
 from ..errors import (
     APIConnectionError,
     APIStatusError,
@@ -45,7 +45,7 @@ NOTHING_YET = ReplyDecoder()
 class Exchange:
     """A prepared request: what every attempt of one call sends."""
 
-    common: Common
+    config: ProviderConfig
     headers: Headers = field(repr=False)
     fields: dict[str, Any]
     body: bytes
@@ -106,14 +106,14 @@ class Attempt:
         Raises:
             RustyAgentError: There was none.
         """
-        exchange, common = self._exchange, self._exchange.common
+        exchange, config = self._exchange, self._exchange.config
         interrupted = False
         try:
             with self._scope:
                 if self._transport.queues:
                     self._watchdog.start()
                 response = self._response = await self._transport.post(
-                    common.url,
+                    config.url,
                     exchange.headers,
                     exchange.body,
                     self._loop,
@@ -122,7 +122,7 @@ class Attempt:
                 )
                 self.headers = response.headers
                 self.decoder = ReplyDecoder(
-                    common.max_event_bytes, choices=exchange.fields.get("n"), split_thinking=common.split_thinking
+                    config.max_event_bytes, choices=exchange.fields.get("n"), split_thinking=config.split_thinking
                 )
                 if not self._transport.inflates:
                     self._inflater = inflater_for(response.headers.get("content-encoding"))
@@ -236,7 +236,7 @@ class Attempt:
             body = _inflated(self._inflater, body)
         body = self._exchange.mask(body)[: failure.MAX_ERROR_BYTES]
         error = failure.status_error(
-            response.status, _lowered(response.headers), body, now=time(), key_origin=self._exchange.common.key_origin
+            response.status, _lowered(response.headers), body, now=time(), key_origin=self._exchange.config.key_origin
         )
         error.request_id = self.request_id
         return error
@@ -261,7 +261,7 @@ class Attempt:
         """The connection ended before the answer did: by the clock, by `close()`, or by itself."""
         if self._is_over():
             return self._interruption()
-        broken = network_error(error, self._exchange.common.url)
+        broken = network_error(error, self._exchange.config.url)
         if isinstance(broken, APIConnectionError) and (self._exchange.streamed or self.decoder.streamed):
             broken = StreamInterruptedError(
                 f"{broken.message} The stream had not finished: what arrived is in partial_text."
