@@ -328,6 +328,12 @@ def test_an_answer_nobody_asked_for_reaches_nobody(where: str) -> None:
     assert asyncio.run(main()) == ["answer 1.1", "answer 2.1", "answer 2.2"]
 
 
+def test_what_is_encoded_in_a_base_url_is_sent_as_it_is(face: Face, serve: Serve) -> None:
+    server = serve()
+    face.generate(face.provider(f"{server.url}/a%2fb%41"))
+    assert server.requests[0].path == "/v1/a%2fb%41/chat/completions"
+
+
 def whole_answer(text: str) -> bytes:
     body = dumps(completion(text))
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

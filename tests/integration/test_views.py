@@ -19,6 +19,7 @@ from rusty_agent import (
     AsyncTextStream,
     Finish,
     Limits,
+    NotFoundError,
     Provider,
     RetryPolicy,
     StreamInterruptedError,
@@ -83,7 +84,7 @@ def test_a_blocking_stream_says_how_far_it_is(serve: Serve) -> None:
     opened = blocking(server)
     next(opened)
     assert repr(opened).startswith("<TextStream open, ")
-    assert len(list(opened)) == 3
+    assert opened.result().text == "abcd"
     assert repr(opened) == "<TextStream closed, 4 characters so far>"
     left = blocking(server)
     left.close()
@@ -288,6 +289,27 @@ def test_what_ctrl_c_has_lost_of_the_last_arrival_is_not_its_end(
         list(view)
     with pytest.raises(StreamInterruptedError, match=OWN_END):
         list(opened)
+
+
+def test_an_error_that_is_raised_again_and_again_does_not_grow(serve: Serve) -> None:
+    opened = blocking(serve(answer(b"", status=404)))
+    lengths = set()
+    for _ in range(3):
+        with pytest.raises(NotFoundError) as raised:
+            next(opened)
+        lengths.add(len(raised.traceback))
+    assert len(lengths) <= 2  # the first time it comes from the other thread
+
+
+def test_a_hook_that_cancels_its_task_cuts_the_stream_off(serve: Serve) -> None:
+    def cancel(_: object) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    llm = Provider("m", api_key=KEY, base_url=serve(sent("ab", "cd")).url)
+    with pytest.raises(StreamInterruptedError, match=OWN_END):
+        list(llm.stream_text("hi", retry=RetryPolicy(on_attempt=cancel)))
 
 
 class InterruptedLock:
