@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from .errors import BadRequestError, RateLimitError, RustyAgentError
 from .net.attempt import Attempt, given_up
 from .net.caller import Caller
-from .net.http.transport import Transport
 from .net.retry import RetryBudget, logger, retrying
 from .net.watchdog import Interrupted, Scope
 from .requests import Prepared
 from .wire.delta import Delta
-from .wire.refusal import Adaptation, Refusals
+from .wire.refusal import Adaptation
 from .wire.request import encode_body
 
 if TYPE_CHECKING:
+    from .calls import Calls
     from .net.limits import Limiter, Permit
 
 __all__ = ["Call"]
@@ -36,20 +36,17 @@ class Call:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        transport: Transport,
+        calls: Calls,
         prepared: Prepared,
-        refusals: Refusals | None,
-        budget: RetryBudget,
-        registry: set[Call],
-        limiter: Limiter | None = None,
-        caller: Caller | None = None,
+        limiter: Limiter | None,
+        caller: Caller | None,
     ) -> None:
-        self._transport = transport
+        self._transport = calls.transport
         exchange = self._exchange = prepared.exchange
-        self._refusals = refusals
+        refusals = self._refusals = calls.refusals
         self._adaptation: Adaptation | None = None  # made when there is something to adapt to
         self._policy = prepared.policy
-        self._budget = budget if caller is None else _OF_RUNS
+        self._budget = calls.budget if caller is None else _OF_RUNS
         self._scope = Scope(loop)
         self._closed = False
         self._whole = False  # whether all of the answer is wanted before the call is over
@@ -65,8 +62,8 @@ class Call:
         self._caller = Caller() if caller is None and limiter is not None else caller
         self._permit: Permit | None = None
         self._waits_since: float | None = now  # since when it has waited for its turn, not for the endpoint
-        self._registry = registry
-        registry.add(self)
+        self._under_way = calls.under_way
+        self._under_way.add(self)
         if refusals:
             self._adaptation = Adaptation(refusals, exchange.fields)
             self._send(self._adaptation)
@@ -200,7 +197,7 @@ class Call:
         """Give the call up, from its loop; safe at any time, also after the end."""
         self._closed = True
         self._scope.interrupt()
-        self._registry.discard(self)
+        self._under_way.discard(self)
         if self.attempt is not None and not self.attempt.decoder.ended:
             self.attempt.close()
             self._give_back(given_up())
@@ -219,7 +216,7 @@ class Call:
         try:
             self.loop.call_soon_threadsafe(self.close)
         except RuntimeError:  # the loop is closed, and the connection with it
-            self._registry.discard(self)
+            self._under_way.discard(self)
 
 
 def _committed(attempt: Attempt, deltas: list[Delta]) -> bool:

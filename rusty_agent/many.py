@@ -11,12 +11,13 @@ from contextlib import aclosing
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
+from .outcome import Outcome
 from .parameters import Concurrency, Inputs, RunParameters, check_names, hide_headers, merged, shows
 from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
+    from .calls import Calls
     from .net.caller import Caller
-    from .net.limits import Limiter
     from .progress.show import ProgressOption
     from .requests import Requests
 
@@ -28,14 +29,8 @@ CUT_SHORT = "This run was left, cancelled or failed before its end: its items ar
 class ManyPrompts:
     """What `AsyncProvider` offers for many prompts at once."""
 
-    if TYPE_CHECKING:  # what it stands on
-        _requests: Requests
-
-        async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
-            """The whole answer to one prompt of a run."""
-
-        def _limiter(self) -> Limiter:
-            """The door of the running loop."""
+    _requests: Requests
+    _calls: Calls
 
     @shows(RunParameters)
     def map(
@@ -204,7 +199,7 @@ class ManyPrompts:
 
         run = Run(
             answer,
-            self._limiter,
+            self._calls.limiter,
             concurrency=concurrency,
             rule=StopRule(max_failures, max_error_rate, prepared.policy.max_retry_after),
             price=None if price is None else Price.of(price),
@@ -214,6 +209,13 @@ class ManyPrompts:
             progress=progress,
         )
         return _Items(run.items(prompts, ordered=ordered))
+
+    async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
+        """The whole answer to one prompt of a run."""
+        arguments.setdefault("include_usage", stream)
+        call = self._calls.start(self._requests.prepare(whole=True, streamed=stream, **arguments), caller)
+        await call.begin(whole=True)
+        return Outcome(call)._result()
 
 
 class RunItems:

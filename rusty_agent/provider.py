@@ -5,26 +5,23 @@ In: a model, a key, where to send requests; then prompts. Out: texts, results, s
 
 from __future__ import annotations
 
-import asyncio
 import ssl as tls
 from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from yarl import URL
 
-from .call import Call
+from .calls import Calls
 from .checks import checked_count, checked_kind
 from .config import ProviderConfig, Settings, chat_url, checked_proxy
 from .copies import Copied
 from .errors import MissingAPIKeyError
 from .keys import is_secret, resolve_key, url_secrets, without_secrets
 from .many import ManyPrompts
-from .net.guard import drop_closed
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
-from .net.retry import RetryBudget
 from .outcome import Outcome
 from .parameters import (
     AsyncOptions,
@@ -38,16 +35,11 @@ from .parameters import (
 )
 from .policy import Limits, RetryPolicy, Timeout
 from .presets import Preset, find_preset
-from .requests import Prepared, Requests
+from .requests import Requests
 from .stream import AsyncTextStream
 from .types import GenerateResult
-from .wire.refusal import Refusals
 from .wire.request import checked_headers
 from .wire.sse import MAX_EVENT_BYTES
-
-if TYPE_CHECKING:
-    from .net.caller import Caller
-    from .net.limits import Limiter
 
 __all__ = ["AsyncProvider"]
 
@@ -88,8 +80,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         ValueError: An argument, or one of the environment's settings, is invalid.
     """
 
-    _own: tuple[str, ...] = ("_options", "_model", "_key", "_url", "_requests", "_policy", "_limits")
-    _own += ("_refusals", "_budget", "_limiters", "_calls", "_transport")  # `_begin` makes them
+    _own = ("_options", "_model", "_key", "_url", "_requests", "_policy", "_calls")
 
     @keeps_secrets
     def __init__(
@@ -140,18 +131,16 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             split_thinking=split_thinking,
         )
         self._requests = Requests(config)
-        self._limits = None if limits is None else checked_kind(limits, Limits, "limits")
-        self._begin()
+        if limits is not None:
+            checked_kind(limits, Limits, "limits")
+        self._calls = self._new_calls()
 
-    def _begin(self) -> None:
-        """Make what no other provider shares: connections, and what calls leave behind."""
+    def _new_calls(self) -> Calls:
+        """What no other provider shares: connections, and what calls leave behind."""
         options = self._options
-        self._refusals = Refusals() if options["adapt"] else None
-        self._budget = RetryBudget(self._policy.budget)
-        self._limiters: dict[asyncio.AbstractEventLoop, Limiter] = {}
-        self._calls: set[Call] = set()
         how = TransportOptions(options["proxy"], options["trust_env"], options["max_connections"], options["ssl"])
-        self._transport = Transport(how, options["session"])
+        transport = Transport(how, options["session"])
+        return Calls(transport, adapt=options["adapt"], budget=self._policy.budget, limits=options["limits"])
 
     @property
     def model(self) -> str:
@@ -240,7 +229,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         prepared = self._requests.prepare(
             prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
         )
-        call = self._start(prepared)
+        call = self._calls.start(prepared)
         await call.begin(whole=True)
         outcome = Outcome(call)
         return outcome._result() if include_usage else outcome.partial_text
@@ -267,23 +256,14 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         if "extra_headers" in parameters:
             hide_headers(parameters)
         prepared = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
-        return AsyncTextStream(partial(self._start, prepared))
-
-    async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
-        arguments.setdefault("include_usage", stream)
-        prepared = self._requests.prepare(whole=True, streamed=stream, **arguments)
-        call = self._start(prepared, caller)
-        await call.begin(whole=True)
-        return Outcome(call)._result()
+        return AsyncTextStream(partial(self._calls.start, prepared))
 
     async def aclose(self) -> None:
         """Close all connections now, for good; calls under way end with `APIConnectionError`."""
-        for call in list(self._calls):
-            call.close_from_anywhere()
-        await self._transport.aclose()
+        await self._calls.aclose()
 
     async def __aenter__(self) -> Self:
-        await self._transport.ready()
+        await self._calls.transport.ready()
         return self
 
     async def __aexit__(
@@ -292,14 +272,14 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         await self.aclose()
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_transport"):  # a debugger shows what a constructor left that has raised
+        if not hasattr(self, "_calls"):  # a debugger shows what a constructor left that has raised
             return f"<{type(self).__name__}, unfinished>"
         key = "no key" if self._key is None else "key ***"
         return f"<{type(self).__name__} {self.model!r} at {self._url.origin()}, {key}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Configuration only, and the key only on request; connections belong to a process and a loop."""
-        if self._options["session"] is not None or type(self._transport) is not Transport:
+        if self._options["session"] is not None or type(self._calls.transport) is not Transport:
             raise TypeError("A provider with a session of its own, or of a local model, cannot be pickled")
         if self._options["ssl"] is not None:
             raise TypeError(
@@ -331,24 +311,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         """One with the same settings, whatever the environment says by now, and with nothing of a subclass."""
         twin = type(self).__new__(type(self))
         vars(twin).update({name: value for name, value in vars(self).items() if name in self._own})
-        twin._begin()
-        if type(self._transport) is not Transport:  # a local model's: it runs once, for both
-            twin._transport = self._transport
+        twin._calls = self._new_calls()
+        if type(self._calls.transport) is not Transport:  # a local model's: it runs once, for both
+            twin._calls.transport = self._calls.transport
         return twin
-
-    def _start(self, prepared: Prepared, caller: Caller | None = None) -> Call:
-        """Begin a call: its clock runs from here. It stands in line if the provider has limits, or for a run."""
-        loop = asyncio.get_running_loop()
-        limiter = None if caller is None and self._limits is None else self._limiter()
-        return Call(loop, self._transport, prepared, self._refusals, self._budget, self._calls, limiter, caller)
-
-    def _limiter(self) -> Limiter:
-        """The door of the running loop."""
-        loop = asyncio.get_running_loop()
-        limiter = self._limiters.get(loop)
-        if limiter is None:
-            from .net.limits import Limiter  # most providers have none, and import that much less
-
-            drop_closed(self._limiters)
-            limiter = self._limiters[loop] = Limiter(self._limits or Limits(), loop)
-        return limiter

@@ -21,6 +21,7 @@ FLOORS = (
     {"net"},
     {"requests"},
     {"call", "run"},
+    {"calls"},
     {"outcome"},
     {"stream", "many"},
     {"provider"},

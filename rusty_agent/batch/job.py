@@ -129,7 +129,7 @@ class Job:
         self._feed = Feed(source, plan, settings, refuse=self._write_refusal, passed=self._count_passed)
         self._run = Run(
             self._answer,
-            self._provider._limiter,
+            self._provider._calls.limiter,
             concurrency=settings.concurrency,
             rule=self._rule,
             price=settings.price,
@@ -270,7 +270,7 @@ class Job:
             spent = price.cost(usage.prompt_tokens, usage.completion_tokens)
         self._told += 1
         self._spent += spent
-        limit = self._provider._limiter().limit  # what is beyond it has not been sent, and will not be
+        limit = self._provider._calls.limiter().limit  # what is beyond it has not been sent, and will not be
         more = self._under_way + 1 if limit is None else min(self._under_way + 1, limit)
         if self._spent + self._spent / self._told * more > budget:
             said = f"{dollars(self._spent)} are spent, and what is under way will use up the budget of ${budget:g}."
@@ -302,7 +302,7 @@ class Job:
 def is_closed(provider: AsyncProvider) -> bool:
     """Whether it can send nothing any more."""
     session = provider._options["session"]
-    return provider._transport.closed or (session is not None and session.closed)
+    return provider._calls.transport.closed or (session is not None and session.closed)
 
 
 def _needs_whole(arguments: dict[str, Any]) -> bool:

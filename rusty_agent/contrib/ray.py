@@ -212,7 +212,7 @@ class Generate:
         self._place.check(batch)
         self._columns.check(batch.column_names)
         provider, requests = self._open(), self._place.requests(batch)
-        with provider._limiter().adapting(self._limits.in_flight):
+        with provider._calls.limiter().adapting(self._limits.in_flight):
             outcomes = await asyncio.gather(*(self._answer(provider, given) for given in requests))
         self._caller.check()
         return self._columns.add(batch, outcomes)
@@ -253,7 +253,7 @@ class Generate:
 
     def _stop(self, provider: AsyncProvider, error: RunStoppedError) -> None:
         if self._caller.stopped is None:
-            provider._limiter().stop(self._caller, error)
+            provider._calls.limiter().stop(self._caller, error)
 
 
 _ARGUMENTS = (*signature(Generate).parameters, *Parameters.__annotations__)

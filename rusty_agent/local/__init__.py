@@ -80,7 +80,7 @@ def attach(
         retry=retry,
         max_event_bytes=max_event_bytes,
     )
-    provider._transport = LocalTransport(LocalServer(model, key, options))
+    provider._calls.transport = LocalTransport(LocalServer(model, key, options))
     return provider
 
 

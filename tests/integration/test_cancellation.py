@@ -394,7 +394,7 @@ def test_a_stream_that_outlives_its_loop_is_forgotten(serve: Serve) -> None:
     asyncio.run(main())
     held.clear()
     gc.collect()
-    assert llm._calls == set()
+    assert llm._calls.under_way == set()
 
 
 async def test_a_read_that_is_dropped_asks_nothing_of_the_answer(serve: Serve) -> None:

@@ -140,7 +140,7 @@ async def test_interim_answers_are_passed_over(serve: Serve) -> None:
 async def test_few_targets_are_remembered(serve: Serve) -> None:
     server = serve()
     async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
-        transport: Transport = llm._transport
+        transport: Transport = llm._calls.transport
         loop = asyncio.get_running_loop()
         for number in range(100):
             url = llm._url.with_query(n=str(number))
@@ -225,7 +225,7 @@ async def test_what_arrives_before_a_request_has_left_is_no_answer_to_it() -> No
     with FaultServer(lambda _: answer([Pause(0.02), dumps(completion(next(answers)))])) as server:
         async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
             assert sorted(await asyncio.gather(llm.generate_text("a"), llm.generate_text("b"))) == ["one", "two"]
-            (session,) = llm._transport._sessions.values()
+            (session,) = llm._calls.transport._sessions.values()
             connector = session.connector
             assert isinstance(connector, Connector)
             first = asyncio.ensure_future(llm.generate_text("a"))  # alone: sent at once

@@ -351,7 +351,7 @@ def test_ctrl_c_goes_on_when_the_call_has_been_cleaned_up(serve: Serve, monkeypa
     monkeypatch.setattr(bridge, "_get", interrupted)
     with pytest.raises(KeyboardInterrupt):
         shared.generate_text("hi")
-    assert shared._core._calls == set()
+    assert shared._core._calls.under_way == set()
 
 
 def test_an_error_goes_with_its_handler(serve: Serve) -> None:
@@ -374,7 +374,7 @@ def test_an_error_goes_with_its_handler(serve: Serve) -> None:
 def test_ctrl_c_while_a_part_is_made_makes_no_noise(server: FaultServer) -> None:
     blocking = provider(server)
     parts: tuple[object, ...] = (
-        blocking._core._transport,
+        blocking._core._calls.transport,
         aiter(blocking._core.stream_text("hi")),
         iter(blocking.stream_text("hi")),
     )

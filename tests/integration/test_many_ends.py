@@ -226,8 +226,8 @@ async def test_nothing_is_left_behind(serve: Serve) -> None:
         async with asyncio.timeout(5):
             while asyncio.all_tasks() != {asyncio.current_task()}:
                 await asyncio.sleep(0.01)
-        (door,) = provider._limiters.values()
-        assert (door.in_flight, door._line.waiting, provider._calls) == (0, {}, set())
+        (door,) = provider._calls.limiters.values()
+        assert (door.in_flight, door._line.waiting, provider._calls.under_way) == (0, {}, set())
 
 
 async def test_cancelling_gather_gives_everything_back(serve: Serve) -> None:
@@ -236,8 +236,8 @@ async def test_cancelling_gather_gives_everything_back(serve: Serve) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await provider.gather([f"hang {number}" for number in range(50)], concurrency=10)
-        (door,) = provider._limiters.values()
-        assert (door.in_flight, provider._calls) == (0, set())
+        (door,) = provider._calls.limiters.values()
+        assert (door.in_flight, provider._calls.under_way) == (0, set())
         for request in server.wait_for(10):
             assert request.gone.wait(1)
 

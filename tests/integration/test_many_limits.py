@@ -163,4 +163,4 @@ def test_every_loop_has_a_door_of_its_own(serve: Serve) -> None:
     provider = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url, limits=Limits(in_flight=2))
     for _ in range(3):
         assert asyncio.run(provider.gather(["a", "b", "c"])) == ["a", "b", "c"]
-    assert len(provider._limiters) == 1
+    assert len(provider._calls.limiters) == 1

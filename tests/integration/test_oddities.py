@@ -275,7 +275,7 @@ async def test_a_hook_may_close_the_provider(serve: Serve) -> None:
     server = serve(error(503, headers={"Retry-After": "50"}), answer(dumps(completion())))
 
     def hook(_: AttemptReport) -> None:
-        for call in list(llm._calls):
+        for call in list(llm._calls.under_way):
             call.close()
 
     llm = llm_for(server, retry=RetryPolicy(on_attempt=hook))

@@ -75,7 +75,7 @@ async def test_soak(serve: Serve) -> None:
             gc.collect()
             memory.append(resident())
             assert len(asyncio.all_tasks()) == 1
-            assert not llm._calls
+            assert not llm._calls.under_way
     await asyncio.sleep(0.3)
     assert server.open_connections == 0
     assert ends["whole"] > STREAMS // 10

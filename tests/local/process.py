@@ -32,8 +32,8 @@ def tell(*what):
 def run_of(provider: Provider | AsyncProvider) -> ServerRun:
     """The child process of a local provider, started if need be."""
     core = provider._core if isinstance(provider, Provider) else provider
-    assert isinstance(core._transport, LocalTransport)
-    return core._transport._server.run()
+    assert isinstance(core._calls.transport, LocalTransport)
+    return core._calls.transport._server.run()
 
 
 def pid_of(provider: Provider | AsyncProvider) -> int:

@@ -73,7 +73,7 @@ def test_a_recorded_model_that_is_gone_counts_as_none(monkeypatch: pytest.Monkey
 def test_copies_share_the_model(gguf: Path, copied: Callable[[AsyncProvider], AsyncProvider]) -> None:
     llm = AsyncProvider.local(gguf)
     twin = copied(llm)
-    assert twin._transport is llm._transport
+    assert twin._calls.transport is llm._calls.transport
     assert repr(twin) == repr(llm)
 
 

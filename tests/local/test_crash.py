@@ -91,7 +91,7 @@ async def test_a_broken_connection_of_a_process_that_lives_is_no_crash(local: Pr
 
     assert until(lambda: run_of(local).port is not None)
     error = APIConnectionError("broke")
-    transport = local._core._transport
+    transport = local._core._calls.transport
     assert await transport.diagnose(error, URL(f"http://127.0.0.1:{run_of(local).port}")) is error
     assert await transport.diagnose(error, URL("http://127.0.0.1:1")) is error
 

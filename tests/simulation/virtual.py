@@ -273,7 +273,7 @@ class VirtualTransport(Transport):
 def provider(endpoint: Endpoint, **options: Any) -> AsyncProvider:
     options.setdefault("retry", RetryPolicy())
     llm = AsyncProvider("m", api_key="k" * 8, base_url="http://endpoint/v1", **options)
-    llm._transport = VirtualTransport(endpoint)
+    llm._calls.transport = VirtualTransport(endpoint)
     return llm
 
 
