@@ -128,9 +128,9 @@ class Attempt:
                     self._inflater = inflater_for(response.headers.get("content-encoding"))
                 status = response.status
                 if not 200 <= status < 300 or (status != 200 and _is_no_answer(response)):
-                    failed = await self._status_error(response)
+                    failing = self._status_error(response)
                     del response  # whose repr may hold the URL, and that a key
-                    raise failed
+                    raise await failing
         except Interrupted:
             interrupted = True
         except BaseException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,6 +60,7 @@ def endpoint(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fau
         for kind in (AsyncProvider, Provider):
             monkeypatch.setattr(kind, "local", classmethod(_instead_of_a_model))
         yield server
+        logging.getLogger("rusty_agent").setLevel(logging.NOTSET)  # an example turns it on
 
 
 def _instead_of_a_model(kind: Any, /, model_path: str | None = None, **options: Any) -> Any:
