@@ -292,12 +292,13 @@ class Limiter:
     def _refused(self, permit: Permit, error: RustyAgentError) -> bool:
         """Whether an attempt was turned away for load, or what must be taken for it."""
         status = error.status_code if isinstance(error, APIStatusError) else None
-        told = status in OVERLOADED or isinstance(error, APIConnectionError) or self._absence.noticed
+        away = self._absence.noticed
+        told = status in OVERLOADED or isinstance(error, APIConnectionError) or away
         told = told and error.retryable
         if not (told and self._adapting):
             return told
         sure = status == 429 or (isinstance(error, APIStatusError) and error.retry_after is not None)
-        return self._adaptive.refused(permit._epoch, self.in_flight, sure=sure)
+        return self._adaptive.refused(permit._epoch, self.in_flight, sure=sure, away=away)
 
     def _hold(self, permit: Permit, now: float) -> None:
         """«Too many» is said faster than an answer: the next one to hear it does not take the place at once."""

@@ -18,6 +18,7 @@ from .virtual import (
     Batching,
     Capacity,
     Endpoint,
+    PartlyIll,
     Queueing,
     RateLimited,
     Restarting,
@@ -159,6 +160,14 @@ def test_a_later_run_begins_with_no_burst_where_one_was_refused() -> None:
     assert (ends[-1] - ends[1]) / 7 < 1.5 * (200 / 20 + 5)  # 43 s, where each run began with all at once
 
 
+@pytest.mark.parametrize("capacity", [20, 60])
+def test_one_ill_server_of_twenty_costs_little(capacity: int) -> None:
+    """A third of the throughput was left, when its refusals were taken for load."""
+    endpoint = PartlyIll(capacity, 1 / 20)
+    assert run(work_off(endpoint, capacity * 200, concurrency="auto")) == 0
+    assert endpoint.throughput >= 0.8 * capacity / endpoint.latency
+
+
 def test_a_capacity_that_changes() -> None:
     phases = [20, 60, 30, 40]
 
@@ -173,9 +182,10 @@ def test_a_capacity_that_changes() -> None:
 
 @pytest.mark.parametrize("concurrency", ["auto", 64])
 @pytest.mark.parametrize("seconds", [3, 25])
-def test_an_endpoint_that_restarts_is_soon_filled_again(concurrency: Any, seconds: float) -> None:
+@pytest.mark.parametrize("broken", [502, 503])
+def test_an_endpoint_that_restarts_is_soon_filled_again(concurrency: Any, seconds: float, broken: int) -> None:
     """What it bears has not changed; the answers counted are those of the first minute after."""
-    endpoint = Restarting(latency=5, away=62, back=62 + seconds)
+    endpoint = Restarting(latency=5, away=62, back=62 + seconds, broken=broken)
     assert run(work_off(endpoint, 64 * 32, concurrency=concurrency, limits=Limits(in_flight=64))) == 0
     late = [moment for moment in endpoint.served if endpoint.back < moment < endpoint.back + 60]
     assert len(late) >= 0.5 * 60 * 64 / endpoint.latency

@@ -166,16 +166,27 @@ class Capacity(Endpoint):
         return Said(self.latency * self.dice.uniform(0.9, 1.1))
 
 
+class PartlyIll(Capacity):
+    """One of its servers answers 503 at once, whatever its load; it gets this share of all requests."""
+
+    def __init__(self, capacity: float, share: float, latency: float = 0.2) -> None:
+        super().__init__(forever(capacity), latency, status=503)
+        self.share = share
+
+    def answer(self, now: float) -> Said:
+        return Said(0.002, 503) if self.dice.random() < self.share else super().answer(now)
+
+
 class Restarting(Endpoint):
     """Goes away at this moment, with all that it works on, and is back later."""
 
-    def __init__(self, latency: float, away: float, back: float) -> None:
+    def __init__(self, latency: float, away: float, back: float, broken: int = 502) -> None:
         super().__init__()
-        self.latency, self.away, self.back = latency, away, back
+        self.latency, self.away, self.back, self.broken = latency, away, back, broken
 
     def answer(self, now: float) -> Said:
         if now < self.away < now + self.latency:
-            return Said(self.away - now, 502)
+            return Said(self.away - now, self.broken)
         return Said(0.002, 503) if self.away <= now < self.back else Said(self.latency)
 
 
