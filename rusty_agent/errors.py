@@ -25,9 +25,10 @@ A bad argument is a plain `ValueError` that names the argument; it is raised bef
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from .verdict import judge, told_to_retry
 
 if TYPE_CHECKING:
     from .types import Usage
@@ -50,85 +51,6 @@ __all__ = [
     "ServerError",
     "StreamInterruptedError",
 ]
-
-
-RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
-"""The statuses that may pass by themselves.
-
-408 and 425 by RFC 9110 §15.5.9 and RFC 8470 §5.2; 409 because OpenAI answers lock timeouts with it; 498 is Groq's for a
-full flex tier; 520 to 524 and 530 are Cloudflare's for an origin in trouble; 529 is Anthropic's «overloaded». Never
-400, 401, 402, 403, 404 or 422.
-"""
-
-INSIDE = "The endpoint reported an error inside its answer"
-"""How the message of such an error begins."""
-
-
-_SPENT = (
-    r"insufficient[ _]?(user[ _])?(quota|balance|credit|fund)s?(?![a-z])|balance is insufficient"
-    r"|exceeded_current_quota_error|exceeded your current quota.{,199}openai\.com|billing_(not_active|hard_limit)"
-    r"|(run out of|used all|have any)( available)? credits|credit balance is too low|key limit exceeded"
-    r"|(monthly spend(ing)? |spend(ing)?_)(limit|cap)|reached your specified API usage limits|budget_exceeded|arrear"
-    r"|overdue.?(balance|payment|error)|余额不足|欠费"
-    r"|(quota|balance|credits?) (is|are) not enough|not enough (balance|credits?|quota)(?![a-z])"
-    r"|credits (are|have been) (depleted|exhausted)|free (tier|quota)( of the model)? (is|has been) exhausted"
-    r"|used up your .{,40}(free|credits)|reached its spend limit|spend(ing)? limit (reached|exceeded)"
-    r"|blocked_api_access"
-)
-_ABOUT_ACCOUNTS = frozenset({401, 403, 412, 429})
-# Gateways quote others, and JSON.
-_FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account|organization) )*"
-_FULL_MINUTE = "#token-limit"  # DashScope's, with the code, type and words of OpenAI's quota, but for their link
-_TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
-
-
-def is_spent(status: int, code: object, type: object, message: str) -> bool:
-    """Whether an error says that there is nothing left to spend, which no waiting brings back.
-
-    Few say 402. Others say 429 (OpenAI, Gemini, Moonshot, xAI, Z.ai, LiteLLM), 400 (Anthropic, Groq), 403 (DashScope,
-    gateways), 412 (Fireworks) or 500 (MiniMax), and some of them in words alone. Gemini's words for a full minute, «You
-    exceeded your current quota, please check your plan and billing details», are none of these. Where the status is not
-    about accounts, words count only at the beginning of what somebody says: others may be quoted from the prompt.
-    """
-    if status == 402 or _FULL_MINUTE in message:
-        return status == 402
-    first = "" if status in _ABOUT_ACCOUNTS else _FIRST_WORDS
-    said = re.search(_SPENT, f"{code} {type}", re.IGNORECASE)
-    return (said or re.search(f"{first}({_SPENT})", message, re.IGNORECASE)) is not None
-
-
-_KEY = r"(api|access|bearer|auth|security)[ _-]?(key|token)"
-_WRONG_KEY = (
-    rf"((invalid|incorrect|wrong|missing|expired)[ _-]?{_KEY}"
-    rf"|((your|this|the|authentication failed:|permission denied: consumer) )?'?({_KEY}|account|organization)\b"
-    r"[^.,;]{,60} (invalid|not valid|not found|expired|leaked|blocked|revoked|suspended|disabled|restricted))(?![a-z])"
-)
-
-
-def refuses_key(status: int, code: object, type: object, message: str) -> bool:
-    """Whether an error says that the key is wrong, or its account closed, so that no request with it will be answered.
-
-    Most say 401. Gemini, xAI and Groq say 400, in words alone, as if the request were to blame; gateways say 403, and
-    so do Databricks and Bedrock of a token that has expired. The words count only at the very beginning: others may be
-    quoted from the prompt.
-    """
-    if status not in (200, 400, 403):
-        return status == 401
-    said = re.search(_WRONG_KEY, f"{code} {type}", re.IGNORECASE)
-    return (said or re.match(f"(({INSIDE}|HTTP {status}): )?{_WRONG_KEY}", message, re.IGNORECASE)) is not None
-
-
-def may_pass(error: APIStatusError, headers: Mapping[str, str]) -> bool:
-    """Whether an error may pass by itself; the endpoint may say so.
-
-    A request too large for the limit by the minute will be so the next time.
-    """
-    asked = headers.get("x-should-retry", "").lower()
-    if asked in ("true", "false"):
-        return asked == "true"
-    if error.status_code not in RETRIED_STATUSES or _TOO_LARGE in error.message.lower():
-        return False
-    return not is_spent(error.status_code, error.code, error.type, error.message)
 
 
 class RustyAgentError(Exception):
@@ -201,6 +123,8 @@ class APIStatusError(RustyAgentError, RuntimeError):
         body: The decoded JSON body, or its text (at most 64 KiB), or None.
         retry_after: Seconds the endpoint asked to wait, or None.
         headers: The response's headers with lower-case names; empty for an error inside a stream.
+        spent: Whether the account has nothing left to spend.
+        key_refused: Whether the key is wrong, or its account closed.
     """
 
     def __init__(
@@ -224,7 +148,8 @@ class APIStatusError(RustyAgentError, RuntimeError):
         self.body = body
         self.retry_after = retry_after
         self.headers = dict(headers or {})
-        self.retryable = may_pass(self, self.headers)
+        self.spent, self.key_refused, may_pass = judge(status_code, code, type, message)
+        self.retryable = told_to_retry(self.headers, may_pass)
 
 
 class BadRequestError(APIStatusError):

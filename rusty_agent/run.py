@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from .checks import checked_count, is_number
-from .errors import APIStatusError, RateLimitError, RunStoppedError, RustyAgentError, is_spent, refuses_key
+from .errors import APIStatusError, RateLimitError, RunStoppedError, RustyAgentError
 from .net.absence import OVERLOADED, tells_of_absence
 from .net.caller import Caller
 from .net.gather import Stop, spread, work_off
@@ -99,10 +99,9 @@ class StopRule:
         self._latest.append(True)
         self.failed += 1
         if isinstance(error, APIStatusError):
-            told = (error.status_code, error.code, error.type, error.message)
-            if is_spent(*told):
+            if error.spent:
                 return self.error("quota", f"the account has nothing left to spend. {error}")
-            if refuses_key(*told):
+            if error.key_refused:
                 return self.error("authentication", f"the endpoint refuses the key. {error}")
             asked = error.retry_after if error.status_code in OVERLOADED else None
             if asked is not None and asked > self._max_retry_after:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "rusty_agent"
 
 # From the ground up. A room may import from rooms below it and from itself.
 FLOORS = (
-    {"checks"},
+    {"checks", "verdict"},
     {"errors", "policy", "types"},
     {"presets", "progress"},
     {"keys"},

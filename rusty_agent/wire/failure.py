@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from .. import errors
+from ..verdict import told_to_retry
 from . import wait
 from .codec import loads_answer, mend
 from .words import as_it_is, printable, words
@@ -132,7 +133,7 @@ def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -
         headers: The answer's, with lower-case names.
         now: As for `status_error`.
     """
-    error.retryable = errors.may_pass(error, headers)
+    error.retryable = told_to_retry(headers, error.retryable)
     error.retry_after = wait.in_headers(headers, now)
     if error.retry_after is None:
         error.retry_after = wait.in_object(_objects(error.body)[1], now)
@@ -189,18 +190,13 @@ def _build(
     fields = _fields(decoded)
     message = fields.pop("message") or otherwise
     said = printable(message) if message or any(fields.values()) else as_it_is(decoded)
-    where = f"HTTP {status}" if status != 200 else errors.INSIDE
-    facts = (status, fields["code"], fields["type"], said)
-    if headers is None:
-        hint = ""
-    elif errors.is_spent(*facts):
-        hint = _HINTS[402]
-    else:
-        hint = f"{_HINTS[401]} {key_origin}".strip() if errors.refuses_key(*facts) else _hint(status, headers)
-    parts = (f"{where}: {said}" if said else where, hint)
-    text = " ".join(part if part.endswith(_ENDS) else f"{part}." for part in parts if part)
+    where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
-    return kind(text, status_code=status, body=decoded, headers=headers, **fields)
+    error = kind(said, status_code=status, body=decoded, headers=headers, **fields)  # judged by what was said alone
+    parts = (f"{where}: {said}" if said else where, "" if headers is None else _hint(error, key_origin))
+    error.message = " ".join(part if part.endswith(_ENDS) else f"{part}." for part in parts if part)
+    error.args = (error.message,)
+    return error
 
 
 def _bare(body: bytes) -> bytes:
@@ -211,10 +207,13 @@ def _bare(body: bytes) -> bytes:
     return next((line[5:].strip() for line in body.splitlines() if line.startswith(b"data:")), body)
 
 
-def _hint(status: int, headers: Mapping[str, str]) -> str:
+def _hint(error: errors.APIStatusError, key_origin: str) -> str:
+    status = 402 if error.spent else 401 if error.key_refused else error.status_code
     if 300 <= status < 400 and status != 304:
-        return f"The endpoint points to {printable(headers.get('location', 'another place'))!r}: set base_url to it"
-    return _HINTS.get(status, "The endpoint failed; trying again later may help." if status >= 500 else "")
+        there = printable(error.headers.get("location", "another place"))
+        return f"The endpoint points to {there!r}: set base_url to it"
+    hint = _HINTS.get(status, "The endpoint failed; trying again later may help." if status >= 500 else "")
+    return f"{hint} {key_origin}".strip() if status == 401 else hint
 
 
 def _fields(body: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from ... import errors
+from ...verdict import RETRIED_STATUSES
 from ...wire.failure import PROXY_ADVICE
 from ...wire.words import printable
 from .direct import Response
@@ -96,7 +97,7 @@ def _said(error: BaseException) -> str:
 def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
     advice = f" {PROXY_ADVICE}" if status == 407 else ""
     error = _not_sent(errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {status}.{advice}"))
-    error.retryable = status in errors.RETRIED_STATUSES
+    error.retryable = status in RETRIED_STATUSES
     return error
 
 

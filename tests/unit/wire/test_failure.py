@@ -517,3 +517,13 @@ def test_who_refuses_the_key_is_answered_with_what_is_known_of_it(status: int, b
     error = status_error(status, {}, json.dumps(body).encode(), now=NOW, key_origin="It came from KEY.")
     assert error.message.endswith(". It came from KEY.")
     assert error.status_code == status
+
+
+def test_the_words_are_judged_without_what_is_put_around_them() -> None:
+    body = {"error": {"message": "API key not valid. Please pass a valid API key.", "code": 200}}
+    for error in (_error(403, body), in_band(body)):
+        assert error.key_refused
+        assert not error.spent
+        assert not in_band({"error": {"message": f"The prompt says: {error}"}}).key_refused
+        assert error.args == (error.message,)
+    assert _error(429, {"error": {"message": "You have run out of credits"}}).spent

@@ -1,0 +1,96 @@
+"""What an error response means: whether waiting mends it, another key, or nothing but money.
+
+In: its status, code, type and words. Out: a verdict. Never touched: the waiting.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = ["RETRIED_STATUSES", "Verdict", "judge", "told_to_retry"]
+
+RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
+"""The statuses that may pass by themselves.
+
+408 and 425 by RFC 9110 §15.5.9 and RFC 8470 §5.2; 409 because OpenAI answers lock timeouts with it; 498 is Groq's for a
+full flex tier; 520 to 524 and 530 are Cloudflare's for an origin in trouble; 529 is Anthropic's «overloaded». Never
+400, 401, 402, 403, 404 or 422.
+"""
+
+_SPENT = (
+    r"insufficient[ _]?(user[ _])?(quota|balance|credit|fund)s?(?![a-z])|balance is insufficient"
+    r"|exceeded_current_quota_error|exceeded your current quota.{,199}openai\.com|billing_(not_active|hard_limit)"
+    r"|(run out of|used all|have any)( available)? credits|credit balance is too low|key limit exceeded"
+    r"|(monthly spend(ing)? |spend(ing)?_)(limit|cap)|reached your specified API usage limits|budget_exceeded|arrear"
+    r"|overdue.?(balance|payment|error)|余额不足|欠费"
+    r"|(quota|balance|credits?) (is|are) not enough|not enough (balance|credits?|quota)(?![a-z])"
+    r"|credits (are|have been) (depleted|exhausted)|free (tier|quota)( of the model)? (is|has been) exhausted"
+    r"|used up your .{,40}(free|credits)|reached its spend limit|spend(ing)? limit (reached|exceeded)"
+    r"|blocked_api_access"
+)
+_ABOUT_ACCOUNTS = frozenset({401, 403, 412, 429})
+# Gateways quote others, and JSON.
+_FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account|organization) )*"
+_FULL_MINUTE = "#token-limit"  # DashScope's, with the code, type and words of OpenAI's quota, but for their link
+_TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
+
+_KEY = r"(api|access|bearer|auth|security)[ _-]?(key|token)"
+_WRONG_KEY = (
+    rf"((invalid|incorrect|wrong|missing|expired)[ _-]?{_KEY}"
+    rf"|((your|this|the|authentication failed:|permission denied: consumer) )?'?({_KEY}|account|organization)\b"
+    r"[^.,;]{,60} (invalid|not valid|not found|expired|leaked|blocked|revoked|suspended|disabled|restricted))(?![a-z])"
+)
+
+
+class Verdict(NamedTuple):
+    """What an error means for the next requests."""
+
+    spent: bool  # nothing is left to spend, which no waiting brings back
+    key_refused: bool  # no request with it will be answered
+    may_pass: bool  # the same request may be answered later
+
+
+def judge(status: int, code: object, type: object, message: str) -> Verdict:
+    """What an error means, by what the endpoint said of it."""
+    names = f"{code} {type}"
+    spent = _is_spent(status, names, message)
+    may_pass = status in RETRIED_STATUSES and not spent and _TOO_LARGE not in message.lower()
+    return Verdict(spent, not spent and _refuses_key(status, names, message), may_pass)
+
+
+def told_to_retry(headers: Mapping[str, str], otherwise: bool) -> bool:
+    """Whether to try again by an answer's headers, with lower-case names; if they say nothing, `otherwise`."""
+    asked = headers.get("x-should-retry", "").lower()
+    return asked == "true" if asked in ("true", "false") else otherwise
+
+
+def _is_spent(status: int, names: str, message: str) -> bool:
+    """Whether its code and type, or its words, say so.
+
+    Few say 402. Others say 429 (OpenAI, Gemini, Moonshot, xAI, Z.ai, LiteLLM), 400 (Anthropic, Groq), 403 (DashScope,
+    gateways), 412 (Fireworks) or 500 (MiniMax), and some of them in words alone. Gemini's words for a full minute, «You
+    exceeded your current quota, please check your plan and billing details», are none of these. Where the status is not
+    about accounts, words count only at the beginning of what somebody says: others may be quoted from the prompt.
+    """
+    if status == 402 or _FULL_MINUTE in message:
+        return status == 402
+    first = "" if status in _ABOUT_ACCOUNTS else _FIRST_WORDS
+    return _says(_SPENT, names) or _says(f"{first}({_SPENT})", message)
+
+
+def _refuses_key(status: int, names: str, message: str) -> bool:
+    """Whether its code and type, or its words, say so.
+
+    Most say 401. Gemini, xAI and Groq say 400, in words alone, as if the request were to blame; gateways say 403, and
+    so do Databricks and Bedrock of a token that has expired. The words count only at the very beginning: others may be
+    quoted from the prompt.
+    """
+    if status not in (200, 400, 403):
+        return status == 401
+    return _says(_WRONG_KEY, names) or _says(rf"^(HTTP \d+: )?{_WRONG_KEY}", message)
+
+
+def _says(pattern: str, text: str) -> bool:
+    return re.search(pattern, text, re.IGNORECASE) is not None
