@@ -6,6 +6,7 @@ In: inputs, and a coroutine function that answers one. Out: an item for each. Ne
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -84,6 +85,7 @@ class StopRule:
         self._max_retry_after = max_retry_after
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
         self._away_since: float | None = None  # since when all have failed because they were not served
+        self._last_away = -math.inf  # when one did so last
         self.hopeless_after: int | None = None
         self.done = 0
         self.failed = 0
@@ -94,8 +96,16 @@ class StopRule:
         self._away_since = None
         self.done += 1
 
-    def judge(self, error: Exception) -> RunStoppedError | None:
-        """Count one that has failed; the error to stop the run with, if that is called for."""
+    def judge(self, error: Exception, began: float = -math.inf) -> RunStoppedError | None:
+        """Count one that has failed.
+
+        Args:
+            error: Why.
+            began: When it was begun, by `time.monotonic`: where prompts are rare, nobody may have asked before.
+
+        Returns:
+            The error to stop the run with, if that is called for.
+        """
         self._latest.append(True)
         self.failed += 1
         if isinstance(error, APIStatusError):
@@ -106,7 +116,7 @@ class StopRule:
             asked = error.retry_after if error.status_code in OVERLOADED else None
             if asked is not None and asked > self._max_retry_after:
                 return self.error("quota", f"the endpoint asks for too long a wait. {error}")
-        if self._serves_nobody(error):
+        if self._serves_nobody(error, began):
             minutes = f"for {_AWAY_SECONDS / 60:.0f} min. {error}"
             if isinstance(error, RateLimitError):
                 return self.error("quota", f"the endpoint has turned all requests away {minutes}")
@@ -123,15 +133,21 @@ class StopRule:
             return self.error("error_rate", said)
         return None
 
-    def _serves_nobody(self, error: Exception) -> bool:
+    def _serves_nobody(self, error: Exception, began: float) -> bool:
         """Whether the endpoint has been away for too long, with this error, or is beyond a limit of hours or days: who
-        does not say how long to wait would be asked for days."""
-        now, told = monotonic(), isinstance(error, RateLimitError) or tells_of_absence(error)
-        if told is False:
-            self._away_since = None
-        elif told and self._away_since is None:
+        does not say how long to wait would be asked for days. A request too large for any minute tells nothing of it.
+        """
+        now = monotonic()
+        told = (isinstance(error, RateLimitError) and error.retryable) or tells_of_absence(error)
+        if not told:
+            self._away_since = None if told is False else self._away_since
+            return False
+        if self._away_since is None:
             self._away_since = now
-        return bool(told) and self._away_since is not None and now - self._away_since > _AWAY_SECONDS
+        else:
+            self._away_since += max(0.0, began - self._last_away)  # nobody has asked meanwhile
+        self._last_away = now
+        return now - self._away_since > _AWAY_SECONDS
 
     def error(self, reason: str, said: str) -> RunStoppedError:
         """The error of a run that is stopped now."""
@@ -256,7 +272,7 @@ class Run:
         except Exception as error:
             attempts = error.attempts if isinstance(error, RustyAgentError) else 0
             self.tally.failed(error, latency=monotonic() - began if attempts else None, attempts=attempts)
-            stopped = self._rule.judge(error)
+            stopped = self._rule.judge(error, began)
             if stopped is not None:
                 stopped.__cause__ = error
                 self.stop(stopped)

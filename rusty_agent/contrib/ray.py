@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from inspect import signature
 from math import ceil
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..batch.rows import BadLine, parse_row
@@ -237,13 +238,14 @@ class Generate:
             return row
         if isinstance(row, BadLine):
             return ValueError(row.reason)
+        began = monotonic()
         try:
             arguments = merged(self._parameters, row.parameters)
             result = await provider._answer(self._caller, stream=self._stream, **arguments)
         except RunStoppedError as error:
             return error
         except RustyAgentError as error:
-            if stopped := self._rule.judge(error):
+            if stopped := self._rule.judge(error, began):
                 self._stop(provider, stopped)
             return error
         except Exception as error:  # of the row itself: nothing was sent

@@ -168,6 +168,26 @@ def test_an_endpoint_that_turns_all_away_stops_a_run(clock: Callable[[float], No
     assert "turned all requests away for 10 min. HTTP 429: weekly" in str(stopped)
 
 
+@pytest.mark.parametrize("error", [not_sent(), RateLimitError("HTTP 429", status_code=429)], ids=repr)
+def test_the_time_in_which_nobody_asked_stops_no_run(error: Exception, clock: Callable[[float], None]) -> None:
+    """Prompts may come once in an hour, and each meet a moment of trouble."""
+    rule, now = StopRule(), 1000.0
+    for _ in range(10):
+        clock(3600)
+        now += 3600
+        assert rule.judge(error, began=now - 60) is None
+    clock(3600)
+    assert rule.judge(error, began=now) is not None
+
+
+def test_requests_that_are_too_large_are_no_sign_that_all_are_turned_away(clock: Callable[[float], None]) -> None:
+    rule = StopRule()
+    for _ in range(5):
+        error = RateLimitError("HTTP 429: Request too large for m on tokens per min (TPM)", status_code=429)
+        assert rule.judge(error) is None
+        clock(400)
+
+
 @pytest.mark.parametrize(
     "silent", [ValueError("a bad row"), ServerError("HTTP 503", status_code=503), ServerError("504", status_code=504)]
 )
