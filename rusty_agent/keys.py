@@ -10,12 +10,22 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
 from .errors import MissingAPIKeyError
 from .presets import Preset
 
-__all__ = ["Secret", "header_secrets", "is_secret", "resolve_key", "url_secrets", "without_secrets"]
+__all__ = [
+    "Hidden",
+    "Secret",
+    "header_secrets",
+    "hide_headers",
+    "is_secret",
+    "resolve_key",
+    "url_secrets",
+    "without_secrets",
+]
 
 
 class Secret:
@@ -42,6 +52,22 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._value)
+
+
+class Hidden:
+    """What was given as `extra_headers`, in a form that shows nothing."""
+
+    __slots__ = ("headers",)
+
+    def __init__(self, headers: Any) -> None:
+        self.headers = headers
+
+
+def hide_headers(parameters: Any) -> None:
+    """Let no frame of ours show the headers of a call that fails: error trackers show the local variables of all."""
+    headers = parameters["extra_headers"]
+    if headers is not None and not isinstance(headers, Hidden):
+        parameters["extra_headers"] = Hidden(headers)
 
 
 # Fireworks' `x-session-affinity` holds no session's key but the name of a user. No pattern of ours is compiled before

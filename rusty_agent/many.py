@@ -11,8 +11,9 @@ from contextlib import aclosing
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
+from .keys import hide_headers
 from .outcome import Outcome
-from .parameters import Concurrency, Inputs, RunParameters, check_names, hide_headers, merged, shows
+from .parameters import Concurrency, Inputs, RunParameters, check_names, merged, shows
 from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
@@ -267,10 +268,7 @@ def _arguments(prompt: Any) -> dict[str, Any]:
     if isinstance(prompt, str):
         return {"prompt": prompt}
     if isinstance(prompt, Mapping):
-        own = dict(prompt)
-        if "extra_headers" in own:
-            hide_headers(own)
-        return own
+        return dict(prompt)
     if isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
         return {"messages": prompt}
     raise ValueError(

@@ -7,7 +7,6 @@ touched: the values.
 from __future__ import annotations
 
 import inspect
-import re
 import ssl
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
@@ -26,7 +25,6 @@ __all__ = [
     "Concurrency",
     "FromPreset",
     "FromPresetWithSession",
-    "Hidden",
     "Inputs",
     "Message",
     "Messages",
@@ -34,7 +32,6 @@ __all__ = [
     "ProviderOptions",
     "RunParameters",
     "check_names",
-    "hide_headers",
     "keeps_secrets",
     "merged",
     "shows",
@@ -144,22 +141,6 @@ class LocalOptions(TypedDict, total=False):
     max_event_bytes: int
 
 
-class Hidden:
-    """What was given as `extra_headers`, in a form that shows nothing."""
-
-    __slots__ = ("headers",)
-
-    def __init__(self, headers: Any) -> None:
-        self.headers = headers
-
-
-def hide_headers(parameters: Any) -> None:
-    """Let no frame of ours show the headers of a call that fails: error trackers show the local variables of all."""
-    headers = parameters["extra_headers"]
-    if headers is not None and not isinstance(headers, Hidden):
-        parameters["extra_headers"] = Hidden(headers)
-
-
 def keeps_secrets(constructor: F) -> F:
     """Keep what a constructor refuses out of the traceback: error trackers show the local variables of each frame.
 
@@ -208,24 +189,22 @@ _DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them aga
 }
 
 
-def _meanings(kind: type) -> dict[str, str]:
-    """What a `TypedDict`'s docstring says of each of its names, as lines of another docstring."""
-    lines = re.split(r"\n(?=    \w)", inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2])
-    return {line.partition(":")[0].strip(): line for line in lines}
+def _meanings(kind: type) -> str:
+    """What a `TypedDict`'s docstring says of its names, as lines of another docstring."""
+    return inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
 
 
-_MEANINGS = _meanings(Parameters) | _meanings(RunParameters)
+_MEANINGS: dict[type, str] = {Parameters: _meanings(Parameters)}
+_MEANINGS[RunParameters] = f"{_MEANINGS[Parameters]}\n{_meanings(RunParameters)}"
 
 
-def _told(own: str, of_the_core: str | None, names: Iterable[str]) -> str:
+def _told(own: str, of_the_core: str | None, meanings: str) -> str:
     """A docstring that says what each parameter means where it says `**parameters`."""
     text = inspect.cleandoc(own)
     if of_the_core is not None:
         text += "\n\n" + of_the_core[of_the_core.index("Args:\n") :]
     before, found, after = text.partition("    **parameters: ")
-    if not found:
-        return text
-    return before + "\n".join(_MEANINGS[name] for name in names) + after[after.index("\n\n") :]
+    return before + meanings + after[after.index("\n\n") :] if found else text
 
 
 def shows(parameters: type, core: Callable[..., Any] | None = None) -> Callable[[F], F]:
@@ -250,7 +229,7 @@ def shows(parameters: type, core: Callable[..., Any] | None = None) -> Callable[
         ]
         method.__signature__ = signature.replace(parameters=named + further)  # type: ignore[attr-defined]
         if method.__doc__:  # `python -OO` has none
-            method.__doc__ = _told(method.__doc__, core and core.__doc__, parameters.__annotations__)
+            method.__doc__ = _told(method.__doc__, core and core.__doc__, _MEANINGS.get(parameters, ""))
         return method
 
     return decorate

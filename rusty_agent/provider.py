@@ -19,7 +19,7 @@ from .checks import checked_count, checked_kind
 from .config import ProviderConfig, Settings, chat_url, checked_proxy
 from .copies import Copied
 from .errors import MissingAPIKeyError
-from .keys import is_secret, resolve_key, url_secrets, without_secrets
+from .keys import hide_headers, is_secret, resolve_key, url_secrets, without_secrets
 from .many import ManyPrompts
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
 from .outcome import Outcome
@@ -29,7 +29,6 @@ from .parameters import (
     LocalOptions,
     Parameters,
     check_names,
-    hide_headers,
     keeps_secrets,
     shows,
 )

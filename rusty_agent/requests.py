@@ -15,10 +15,10 @@ from . import __version__
 from .checks import checked_kind
 from .config import ProviderConfig, time_limits
 from .errors import MissingAPIKeyError
-from .keys import header_secrets
+from .keys import Hidden, header_secrets
 from .net.attempt import Exchange
 from .net.http.direct import Headers
-from .parameters import Hidden, Messages, Parameters, check_names
+from .parameters import Messages, Parameters, check_names
 from .policy import RetryPolicy, Timeout
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from ..checks import checked_kind
-from ..parameters import Concurrency, Parameters, hide_headers, shows
+from ..keys import hide_headers
+from ..parameters import Concurrency, Parameters, shows
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
 from ..run import StopRule

@@ -19,8 +19,9 @@ from functools import partial
 from time import monotonic
 from typing import Any, Literal, TypeGuard, Unpack, overload
 
+from ..keys import hide_headers
 from ..many import CUT_SHORT, RunItems
-from ..parameters import Concurrency, Inputs, RunParameters, hide_headers, shows
+from ..parameters import Concurrency, Inputs, RunParameters, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
 from .bridge import Crossing, Handover, read_alone, run

@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
 from ..copies import Copied
+from ..keys import hide_headers
 from ..parameters import (
     FromPreset,
     LocalOptions,
     Parameters,
     ProviderOptions,
     check_names,
-    hide_headers,
     keeps_secrets,
     shows,
 )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..parameters import Hidden
+from ..keys import Hidden
 from .codec import dumps_exact
 
 __all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
