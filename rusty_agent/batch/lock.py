@@ -41,6 +41,9 @@ if sys.platform == "win32":
         os.lseek(number, _PLACE, os.SEEK_SET)
         msvcrt.locking(number, msvcrt.LK_UNLCK, 1)
 
+    def _has_name(number: int, path: Path) -> bool:
+        return True  # while it is open it cannot be removed
+
 else:
     import fcntl
 
@@ -53,6 +56,13 @@ else:
 
     def _drop(number: int) -> None:
         fcntl.flock(number, fcntl.LOCK_UN)
+
+    def _has_name(number: int, path: Path) -> bool:
+        """Whether an open file is the one that is found under the name."""
+        try:
+            return os.path.samestat(os.fstat(number), path.stat())
+        except FileNotFoundError:
+            return False
 
 
 class Lock:
@@ -113,14 +123,6 @@ class Lock:
         with suppress(OSError):
             _drop(self._number)  # closing alone would leave it to a forked child
         os.close(self._number)
-
-
-def _has_name(number: int, path: Path) -> bool:
-    """Whether an open file is the one that is found under the name."""
-    try:
-        return os.path.samestat(os.fstat(number), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _told(number: int) -> bytes:
