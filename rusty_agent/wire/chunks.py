@@ -102,10 +102,10 @@ class ChunkDecoder:
         Returns:
             How many those were.
         """
-        frame = self._frame
-        if frame is None and (not start or len(chunks) - start >= _WORTH_A_FRAME):  # of a short answer none is made
-            frame = self._make_frame()
-        if frame is None or frame is NO_FRAME or self._held:
+        if self._frame is None and start and len(chunks) - start < _WORTH_A_FRAME:  # of a short answer none is made
+            return 0
+        frame = self._frame or self._make_frame()
+        if frame is NO_FRAME:
             return 0
         texts = frame.texts(chunks, start)
         if texts:
@@ -116,7 +116,7 @@ class ChunkDecoder:
     @property
     def frame(self) -> Frame:
         """In which the next chunk stands if it differs from the last in its text only; else `NO_FRAME`."""
-        return NO_FRAME if self._held or self.reasons else self._frame or self._make_frame()
+        return self._frame or self._make_frame()
 
     def follow(self) -> None:
         """A chunk stood in `frame`: what was learned is of use."""
