@@ -143,6 +143,8 @@ OTHERS = st.sampled_from(
         choice_of(delta={"tool_calls": [{"index": 0, "function": {"arguments": "b"}}]}, finish_reason="tool_calls"),
         choice_of(delta={"content": "c", "tool_calls": [{"index": 0, "function": {"arguments": "b"}}]}),
         {"choices": [{"index": 1, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "b"}}]}}]},
+        choice_of(delta={}, message={"tool_calls": [{"function": {"arguments": "b"}}]}),
+        choice_of(delta={"role": "assistant"}, message={"function_call": {"arguments": "b"}}),
     ]
 )
 
@@ -190,6 +192,12 @@ def test_a_call_that_is_told_once_more_at_its_end_is_no_more_of_it() -> None:
     pieces = ['{"', 'a"', ":1", "}", '{"a":1}']
     deltas, _ = decode(*(named_again(piece, id="one") for piece in pieces))
     assert [delta.arguments for delta in calls_in(deltas)] == [*pieces[:-1], ""]
+
+
+@pytest.mark.parametrize("key", ["message", "text"])
+def test_a_summary_that_is_told_again_is_no_piece(key: str) -> None:
+    summary = choice_of(delta={}, **{key: {"tool_calls": [{"function": {"arguments": "abc"}}]}})
+    assert [delta.arguments for delta in calls_in(decode(*[summary] * 3)[0])] == ["abc"]
 
 
 @pytest.mark.parametrize("key", ["obfuscation", "p"])
