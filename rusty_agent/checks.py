@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["checked_count", "checked_kind", "is_number"]
+__all__ = ["checked_count", "checked_flag", "checked_kind", "is_number"]
 
 
 def is_number(value: Any) -> bool:
@@ -24,6 +24,17 @@ def checked_count(value: Any, argument: str, least: int = 1, *, optional: bool =
     """
     if (value is not None or not optional) and (isinstance(value, bool) or not isinstance(value, int) or value < least):
         raise ValueError(f"{argument} must be a whole number of at least {least}{' or None' * optional}, not {value!r}")
+    return value
+
+
+def checked_flag(value: Any, argument: str) -> bool:
+    """The value, if it is True or False: "no" would be taken for yes.
+
+    Raises:
+        ValueError: It is not. The message does not show it: whoever takes `pickle_key` for the key gives a secret.
+    """
+    if value is not True and value is not False:
+        raise ValueError(f"{argument} must be True or False, not {type(value).__name__}")
     return value
 
 

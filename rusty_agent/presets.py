@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from attrs import define
 
-from .checks import checked_kind
+from .checks import checked_flag, checked_kind
 
 __all__ = ["PRESETS", "Preset", "find_preset"]
 
@@ -37,9 +37,10 @@ class Preset:
     ignores: frozenset[str] = frozenset()
 
     def __attrs_post_init__(self) -> None:
-        kinds = {"name": str, "base_url": str, "key_variable": str, "key_required": bool, "ignores": frozenset}
+        kinds = {"name": str, "base_url": str, "key_variable": str, "ignores": frozenset}
         for name, kind in kinds.items():
             checked_kind(getattr(self, name), kind, f"a preset's {name}")
+        checked_flag(self.key_required, "a preset's key_required")
 
 
 _TABLE = (

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, Unpack, overload
 from yarl import URL
 
 from .calls import Calls
-from .checks import checked_count, checked_kind
+from .checks import checked_count, checked_flag, checked_kind
 from .config import ProviderConfig, Settings, chat_url, checked_proxy
 from .copies import Copied
 from .errors import MissingAPIKeyError
@@ -108,7 +108,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         if not isinstance(model, str) or not model.strip():
             raise ValueError(f"model must be a model's name, not {model!r}")
         for name in ("trust_env", "adapt", "split_thinking", "pickle_key"):
-            checked_kind(given[name], bool, name)
+            checked_flag(given[name], name)
         self._model = model
         endpoint = preset if isinstance(preset, Preset) else find_preset(preset)
         settings = Settings.from_env()

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import define
 
 from . import __version__
-from .checks import checked_kind
+from .checks import checked_flag, checked_kind
 from .config import ProviderConfig, time_limits
 from .errors import MissingAPIKeyError
 from .keys import Hidden, header_secrets
@@ -98,8 +98,7 @@ class Requests:
             check_names(sampling, _NAMES, "generate_text" if whole else "stream_text")
         if isinstance(prompt, list):
             raise ValueError("prompt must be a string: hand a list of messages over as messages=[…]")
-        if not isinstance(streamed, bool):
-            raise ValueError(f"stream must be True or False, not {streamed!r}")
+        checked_flag(streamed, "stream")
         config = self._config
         body = build_body(
             config.model,

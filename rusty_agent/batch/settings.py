@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from attrs import define, field
 from attrs.converters import optional
 
-from ..checks import checked_count, is_number
+from ..checks import checked_count, checked_flag, is_number
 from ..parameters import Concurrency, Parameters, check_names
 from ..progress.price import Price
 from ..progress.show import ProgressOption, make_display
@@ -65,8 +65,7 @@ class JobSettings:
             if value not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")
         for name in ("fresh", "retry_permanent", "allow_changed", "sort"):
-            if not isinstance(getattr(self, name), bool):  # fresh="no" would throw everything away
-                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+            checked_flag(getattr(self, name), name)  # fresh="no" would throw everything away
         checked_count(self.limit, "limit", optional=True)
         if self.limit is not None and self.limit > sys.maxsize:
             raise ValueError(f"limit must be at most {sys.maxsize}, not {self.limit}: None means all rows")

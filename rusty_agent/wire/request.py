@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..checks import checked_flag
 from ..keys import Hidden
 from .codec import dumps_exact
 
@@ -45,8 +46,7 @@ def build_body(
         if value is not None:
             _CHECKS[name](name, value)
             body[name] = dict(value) if isinstance(value, Mapping) else value
-    if not isinstance(include_usage, bool):
-        raise ValueError(f"include_usage must be True or False, not {include_usage!r}")
+    checked_flag(include_usage, "include_usage")
     if stream:
         body["stream"] = True
         if include_usage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -221,7 +220,7 @@ def test_bad_arguments_are_named_before_anything_is_sent(
 
 @pytest.mark.parametrize("given", [1, None, "yes", []], ids=repr)
 def test_whether_to_stream_is_true_or_false(face: Face, serve: Serve, given: Any) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"stream must be True or False, not {given!r}")):
+    with pytest.raises(ValueError, match=f"stream must be True or False, not {type(given).__name__}"):
         face.generate(face.provider(serve()), stream=given)
 
 

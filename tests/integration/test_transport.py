@@ -343,9 +343,10 @@ def whole_answer(text: str) -> bytes:
     ("options", "said"),
     [
         ({"ssl": "ca.pem"}, "ssl must be an? SSLContext, not str"),
-        ({"adapt": "no"}, "adapt must be a bool, not str"),
-        ({"trust_env": None}, "trust_env must be a bool, not NoneType"),
-        ({"split_thinking": 1}, "split_thinking must be a bool, not int"),
+        ({"adapt": "no"}, "adapt must be True or False, not str"),
+        ({"trust_env": None}, "trust_env must be True or False, not NoneType"),
+        ({"split_thinking": 1}, "split_thinking must be True or False, not int"),
+        ({"pickle_key": "sk-1"}, "pickle_key must be True or False, not str"),
         ({"retry": 3}, "retry must be a RetryPolicy, not int"),
         ({"limits": 3}, "limits must be a Limits, not int"),
         ({"proxy": "proxy:3128", "trust_env": True}, "proxy must be http://host"),

@@ -35,8 +35,8 @@ def provider() -> AsyncProvider:
     [
         ({"sync": "never"}, "sync must be one of 'row', 'group', 'off', not 'never'"),
         ({"on_bad_line": "ignore"}, "on_bad_line must be one of 'fail', 'skip', not 'ignore'"),
-        ({"fresh": "no"}, "fresh must be True or False, not 'no'"),
-        ({"sort": "no"}, "sort must be True or False, not 'no'"),
+        ({"fresh": "no"}, "fresh must be True or False, not str"),
+        ({"sort": "no"}, "sort must be True or False, not str"),
         ({"limit": 0}, "limit must be"),
         ({"limit": 10**22}, "limit must be at most"),
         ({"price": (1, 1e308)}, "price: output must be a number of USD"),
