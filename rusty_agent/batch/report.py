@@ -86,7 +86,7 @@ def report_html(summary: dict[str, Any], tally: Tally) -> str:
         summary: What `summary` made of the run.
         tally: The run's tally, closed.
     """
-    name = str(summary["output"] or summary["model"] or "batch")
+    name = str(summary["output"])
     head = [f"<h1>{escape(name)}</h1>", f'<p class="soft" style="margin:0">{escape(_subtitle(summary))}</p>']
     head += [f'<p class="note">{escape(note)}</p>' for note in _notes(summary)]
     figures = "".join(_figure(*figure) for figure in _figures(summary))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from .. import __version__
 from ..progress.histogram import Histogram
@@ -26,29 +25,29 @@ _MAX_MESSAGE = 300  # characters
 def summary(
     tally: Tally,
     *,
-    model: str | None,
-    base_url: str | None,
+    model: str,
+    base_url: str,
     started: float,
     ended: float,
     stopped: str | None = None,
     bad_lines: int = 0,
     finish_reasons: Mapping[str | None, int] | None = None,
     input: str | None = None,
-    output: str | None = None,
+    output: str,
 ) -> dict[str, Any]:
     """Sum a run up.
 
     Args:
         tally: The run's tally, closed.
-        model: The model that was asked, or None where each row names its own.
-        base_url: The endpoint; what may hold a secret (credentials, the query) is left out of the summary.
+        model: The model that was asked, where a row names no other.
+        base_url: The endpoint, without its query, which may hold a secret.
         started: When the run began, in seconds since the epoch.
         ended: When it ended, in seconds since the epoch.
         stopped: Why the run ended before its last row, or None where it did not.
         bad_lines: Lines of the input that are no rows.
         finish_reasons: How many answers ended with each reason; None stands for answers that gave none.
         input: The input's name, or None.
-        output: The output's name, or None.
+        output: The output's name.
 
     Returns:
         Times in seconds, rates per second, cost in USD or None where it is unknown. A distribution is None where
@@ -61,7 +60,7 @@ def summary(
     return {
         "version": __version__,
         "model": model,
-        "base_url": None if base_url is None else _without_secrets(base_url),
+        "base_url": base_url,
         "input": input,
         "output": output,
         "started": _iso(started),
@@ -118,11 +117,6 @@ def _iso(moment: float) -> str:
 
 def _rate(number: int, seconds: float) -> float:
     return round(number / seconds, 3) if seconds > 0 else 0.0
-
-
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _distribution(histogram: Histogram) -> dict[str, float] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import Limits
+from rusty_agent import AsyncProvider, Limits
 from rusty_agent.testing import Answer, Received, answer, error, stream
 from rusty_agent.wire.codec import dumps, loads_strict
 
@@ -165,3 +165,9 @@ async def test_what_a_streamed_answer_would_lack_is_asked_for_whole(place: Place
         True,
     ]
     assert result.summary["ttft_s"] is not None
+
+
+async def test_the_summary_names_the_endpoint_as_it_was_given_but_for_its_query(place: Place) -> None:
+    url = f"{place.server.url}?key=not-to-be-shown"
+    result = await place.run(simple(1), provider=AsyncProvider("m", api_key="k" * 12, base_url=url))
+    assert result.summary["base_url"] == place.server.url

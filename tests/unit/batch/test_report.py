@@ -69,8 +69,8 @@ def run(seconds: int, *, streamed: bool = False, failing: bool = False, limit: i
 
 
 def page(tally: Tally, **more: Any) -> Page:
-    told: dict[str, Any] = {"model": "m", "base_url": "https://example.com/v1", "started": 0.0, "ended": 1.0, **more}
-    return Page(report_html(summary(tally, **told), tally))
+    told: dict[str, Any] = {"model": "m", "base_url": "https://example.com/v1", "output": "out.jsonl", **more}
+    return Page(report_html(summary(tally, started=0, ended=1, **told), tally))
 
 
 TIMELINES = ["Rows finished", "Completion tokens", "Calls in flight"]
@@ -114,7 +114,7 @@ def test_the_figures_and_the_tables() -> None:
 
 def test_it_asks_for_nothing() -> None:
     tally = run(60, streamed=True, failing=True)
-    html = report_html(summary(tally, model="m", base_url=None, started=0, ended=1), tally)
+    html = report_html(summary(tally, model="m", base_url="", output="out.jsonl", started=0, ended=1), tally)
     found = Page(html)
     assert not {"script", "link", "img", "iframe", "object", "a", "image", "use"} & {tag for tag, _ in found.tags}
     assert not {"src", "href", "xlink:href", "srcset"} & {name for _, attributes in found.tags for name in attributes}
@@ -169,14 +169,14 @@ def test_the_smallest_runs_have_a_page_too(row: Callable[[Tally], None], seconds
         tally.sample()
     now = seconds
     tally.close()
-    html = report_html(summary(tally, model=None, base_url=None, started=0, ended=seconds), tally)
+    html = report_html(summary(tally, model="m", base_url="", output="out.jsonl", started=0, ended=seconds), tally)
     assert "nan" not in (text := Page(html).text)
     assert "inf" not in text
 
 
 def test_a_very_long_run_has_a_page_of_bounded_size() -> None:
     tally = run(20_000, failing=True, limit=None)
-    html = report_html(summary(tally, model="m", base_url=None, started=0, ended=1), tally)
+    html = report_html(summary(tally, model="m", base_url="", output="out.jsonl", started=0, ended=1), tally)
     assert len(html) < 60_000
     assert "dashed" not in html.split("Calls in flight")[1].split("</svg>")[0]  # there was no limit to draw
 
