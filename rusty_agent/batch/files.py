@@ -75,8 +75,8 @@ class Files:
         )
 
     def remove_halves(self) -> None:
-        """Remove what a kill has left of results or errors that were being replaced: it may be large."""
-        for half in map(beside, (self.output, self.errors)):
+        """Remove what a kill has left of files that were being replaced, some of which may not be replaced again."""
+        for half in map(beside, (self.output, self.errors, self.manifest, self.summary)):
             if half.exists():
                 remove(half)
 

@@ -23,7 +23,7 @@ from .files import BLOCK_BYTES, Files, replace_atomically
 from .lines import BAD_LINE, ID_PREFIX
 
 __all__ = [
-    "MAX_LINE_BYTES",
+    "MAX_RESULT_BYTES",
     "Index",
     "Told",
     "drop_lines",
@@ -34,9 +34,8 @@ __all__ = [
     "scan_errors",
 ]
 
-MAX_LINE_BYTES = 256 * 2**20
-"""A longer line counts as damaged, and is not held in memory: it can only be a hole."""
-
+MAX_RESULT_BYTES = 256 * 2**20
+"""A longer line of a batch's files counts as damaged, and is not held in memory: it can only be a hole."""
 
 _BEGINNING = f'{{"id":"{ID_PREFIX}'.encode()
 
@@ -59,14 +58,13 @@ class Index:
 
     Attributes:
         done: Every `custom_id` with a result in the output.
-        permanent: Every other one whose last error is permanent; none if those are to be tried again.
+        permanent: Every other one whose last error is permanent.
         failed: How many rows have errors and no result.
         useless_results: Where the lines of the output start that are no results of a batch, or have an earlier one of
             the same row.
         useless_errors: Where the lines of the errors file start that are damaged, or overtaken by a result or a later
             error of the same row.
         bad_lines: Where those start that tell of bad lines of the input: no rows, whatever they are called.
-        marks: Of rows without a name of their own: what they asked, by `custom_id`, see `Row.mark`; if it is kept.
     """
 
     done: set[str] = field(factory=set)
@@ -75,16 +73,14 @@ class Index:
     useless_results: array[int] = field(factory=_starts)
     useless_errors: array[int] = field(factory=_starts)
     bad_lines: array[int] = field(factory=_starts)
-    marks: dict[str, str] = field(factory=dict)
 
 
-def scan(files: Files, *, retry_permanent: bool = False, keep_marks: bool = False) -> Index:
+def scan(files: Files, marks: dict[str, str] | None = None) -> Index:
     """Read what is there; files that are missing are empty.
 
     Args:
         files: The batch's files, whose lock is held.
-        retry_permanent: Rows whose error is permanent are to be tried again.
-        keep_marks: Whether to keep what rows without a name have asked.
+        marks: Takes what rows without a name have asked, by `custom_id`, see `Row.mark`.
 
     Raises:
         BatchError: A file cannot be read, or holds something else: it would be damaged by going on.
@@ -97,16 +93,13 @@ def scan(files: Files, *, retry_permanent: bool = False, keep_marks: bool = Fals
             useless.append(start)
             continue
         done.add(told.custom_id)
-        if keep_marks:
-            _keep_mark(told, index.marks)
-    scan_errors(files.errors, index, begun=begun, keep_marks=keep_marks)
+        _keep_mark(told, marks)
+    scan_errors(files.errors, index, marks, begun=begun)
     index.useless_errors += index.bad_lines  # each run looks for those anew, and writes down what it finds
-    if retry_permanent:
-        index.permanent.clear()
     return index
 
 
-def scan_errors(errors: Path, index: Index, *, begun: bool = True, keep_marks: bool = False) -> None:
+def scan_errors(errors: Path, index: Index, marks: dict[str, str] | None = None, *, begun: bool = True) -> None:
     """Read an errors file into an index that knows what is done.
 
     Raises:
@@ -125,8 +118,7 @@ def scan_errors(errors: Path, index: Index, *, begun: bool = True, keep_marks: b
             if custom_id in last:
                 index.useless_errors.append(last[custom_id] >> 1)
             last[custom_id] = start << 1 | (facts.get("permanent") is True)
-            if keep_marks:
-                _keep_mark(told, index.marks)
+            _keep_mark(told, marks)
     index.failed = len(last)
     index.permanent = {custom_id for custom_id, place in last.items() if place & 1}
 
@@ -184,7 +176,7 @@ def drop_lines(path: Path, starts: Container[int]) -> None:
 def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """The whole lines of a file, one in memory at a time: where each starts and ends, and its bytes with the newline.
 
-    A line longer than `MAX_LINE_BYTES` comes as `b""`. A file that is missing has no lines.
+    A line longer than `MAX_RESULT_BYTES` comes as `b""`. A file that is missing has no lines.
 
     Raises:
         BatchError: The file cannot be read.
@@ -192,7 +184,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     try:
         with path.open("rb", buffering=BLOCK_BYTES) as file:
             start = 0
-            for line in iter(partial(file.readline, MAX_LINE_BYTES), b""):
+            for line in iter(partial(file.readline, MAX_RESULT_BYTES), b""):
                 end = start + len(line)
                 if not line.endswith(b"\n"):
                     rest = line
@@ -231,6 +223,6 @@ def identify(line: bytes) -> Told | None:
     return Told(custom_id, facts if isinstance(facts, dict) else {}, failed)
 
 
-def _keep_mark(told: Told, marks: dict[str, str]) -> None:
-    if isinstance(mark := told.facts.get("mark"), str):
+def _keep_mark(told: Told, marks: dict[str, str] | None) -> None:
+    if marks is not None and isinstance(mark := told.facts.get("mark"), str):
         marks[told.custom_id] = mark

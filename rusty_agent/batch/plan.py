@@ -85,31 +85,12 @@ def make_plan(
         now, found = _look(rows, before, parameters, limit)
         total = found.rows
     refuse_foreign(files)
-    changes = [] if before is None else before.changes(now)
     unlike = before is None or before.input_sha256 != now.input_sha256
-    again = settings.retry_permanent or bool(changes)  # what failed for good was asked otherwise
-    keep_marks = not settings.fresh and (unlike or rows is None)
-    index = scan(files, retry_permanent=again, keep_marks=keep_marks)
-    anew = settings.fresh or (bool(changes) and not index.done)  # nothing was answered, as with a mistyped model
-    if changes and not anew and not settings.allow_changed:
-        raise _changed(files, changes)
-    if settings.on_bad_line == "fail" and found.bad_count:
-        raise BatchError(found.complaint())
-    if anew:
-        index = _begin_anew(files)
-    elif unlike and rows is not None and (index.done or index.permanent):
-        _refuse_others(rows, index)
-    if changes and not anew:  # for good: this run may be stopped before it has come to them
-        remove(files.errors)
-        index.failed = 0
-        del index.useless_errors[:]
-    files.remove_halves()
-    repair(files, index)
+    marks: dict[str, str] | None = {} if (unlike or rows is None) and not settings.fresh else None
+    index = _take_up(settings, rows, found, [] if before is None else before.changes(now), marks)
     if index.done or index.failed:
         now = evolve(now, moved=unlike or rows is None or (before is not None and before.moved))
     now.save(files.manifest)
-    marks = index.marks if rows is None else None
-    index.marks = {}  # they are large
     return Plan(
         rows,
         index,
@@ -117,7 +98,7 @@ def make_plan(
         bad_lines=found.bad_count,
         repeated=found.repeated,
         moved=now.moved,
-        marks=marks,
+        marks=marks if rows is None else None,
     )
 
 
@@ -137,17 +118,53 @@ def _look(
     return evolve(now, rows=None if found.bad_count or limit else found.rows), found
 
 
-def _refuse_others(rows: Input, index: Index) -> None:
+def _take_up(
+    settings: JobSettings, rows: Input | None, found: Checked, changes: list[str], marks: dict[str, str] | None
+) -> Index:
+    """What earlier runs have left and this one goes on from. Files change last, once all is found right.
+
+    Args:
+        settings: What the batch was told.
+        rows: The input, if it can be read again.
+        found: What its rows are.
+        changes: What is not as it was when the batch began.
+        marks: As `scan`'s; None where rows cannot have moved.
+
+    Raises:
+        BatchError: It must not go on from them, or a file cannot be used.
+    """
+    files = settings.files
+    index = scan(files, marks)
+    anew = settings.fresh or (bool(changes) and not index.done)  # nothing was answered, as with a mistyped model
+    if changes and not anew and not settings.allow_changed:
+        raise _changed(files, changes)
+    if settings.on_bad_line == "fail" and found.bad_count:
+        raise BatchError(found.complaint())
+    if settings.retry_permanent or changes:  # what failed for good was asked otherwise
+        index.permanent.clear()
+    if anew:
+        index = _begin_anew(files)
+    else:
+        if marks is not None and rows is not None:
+            _refuse_others(rows, index, marks)
+        if changes:
+            _forget_failures(files, index)
+    files.remove_halves()
+    repair(files, index)
+    return index
+
+
+def _refuse_others(rows: Input, index: Index, marks: Mapping[str, str]) -> None:
     """Rows without a name are known by their line: where another row stands there now, none is known any more.
 
     So is a name that is the number of a line which was answered when it had none.
     """
     answered = index.done | index.permanent
-    for row in rows.rows():
+    for row in rows.rows() if answered else ():
         if isinstance(row, BadLine) or row.custom_id not in answered:
             continue
         answered.remove(row.custom_id)  # a later one with the same name is a bad line
-        refuse_another(row, index.marks)
+        refuse_another(row, marks)
 
 
 def refuse_another(row: Row, marks: Mapping[str, str]) -> None:
@@ -174,6 +191,13 @@ def _begin_anew(files: Files) -> Index:
     for path in (files.errors, files.output, files.summary):
         remove(path)
     return Index()
+
+
+def _forget_failures(files: Files, index: Index) -> None:
+    """Throw away what has failed, for good: this run may be stopped before it has come to those rows."""
+    remove(files.errors)
+    index.failed = 0
+    del index.useless_errors[:]
 
 
 def _changed(files: Files, changes: list[str]) -> BatchError:

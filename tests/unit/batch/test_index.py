@@ -46,8 +46,6 @@ def test_done_failed_and_failed_for_good(tmp_path: Path) -> None:
     assert index.done == {"a", "é", "later"}
     assert index.permanent == {"c", "e"}
     assert (index.failed, useless(index)) == (4, 3)
-    assert scan(files, retry_permanent=True).permanent == set()
-    assert scan(files, retry_permanent=True).failed == 4
 
 
 def test_lines_of_other_programs_count_too(tmp_path: Path) -> None:
@@ -125,7 +123,7 @@ def test_a_torn_tail_is_no_line(tmp_path: Path) -> None:
 def test_a_line_beyond_the_cap_is_damage_and_is_not_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: bytes
 ) -> None:
-    monkeypatch.setattr(module, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_RESULT_BYTES", 1000)
     monkeypatch.setattr(module, "BLOCK_BYTES", 512)
     long = result("long", text="x" * 5000)
     files = batch(tmp_path, [result("a"), long, result("b")])

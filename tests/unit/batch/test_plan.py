@@ -248,7 +248,8 @@ def test_a_line_that_was_not_ended_has_changed(end: str, right: bool, tmp_path: 
 
 def test_what_a_kill_has_left_of_a_file_that_was_replaced_goes(source: Path, tmp_path: Path) -> None:
     files = batch(tmp_path)
-    halves = [path.with_name(f"{path.name}.rusty-agent.tmp") for path in (files.output, files.errors)]
+    replaced = (files.output, files.errors, files.manifest, files.summary)
+    halves = [path.with_name(f"{path.name}.rusty-agent.tmp") for path in replaced]
     for half in halves:
         half.write_bytes(HOLE)
     plan(source, files)
