@@ -74,13 +74,10 @@ class FaultServer:
         TypeError: What is given is neither.
 
     Attributes:
-        url: The base URL to give to a provider, once it has begun.
-        port: Its TCP port on 127.0.0.1, likewise.
         requests: The requests seen, in order.
     """
 
-    url: str
-    port: int
+    _port: int | None = None
 
     def __init__(self, *answers: Script, port: int = 0) -> None:
         self._answers = deque(_checked(answers) or [_well_behaved])
@@ -97,8 +94,7 @@ class FaultServer:
         self._socket = socket.create_server(("127.0.0.1", self._wanted_port), backlog=4096)
         # asyncio sets this only on sockets that name their protocol: without it each answer waits 40 ms for an ACK.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.port = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self._port = self._socket.getsockname()[1]
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fault-server", daemon=True)
@@ -112,8 +108,24 @@ class FaultServer:
         self.stop()
 
     def __repr__(self) -> str:
-        where = f"at {self.url}" if hasattr(self, "url") else "that has not begun"
+        where = "that has not begun" if self._port is None else f"at {self.url}"
         return f"<{type(self).__name__} {where}, {len(self.requests)} requests>"
+
+    @property
+    def url(self) -> str:
+        """The base URL to give to a provider."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def port(self) -> int:
+        """The TCP port on 127.0.0.1.
+
+        Raises:
+            RuntimeError: The server has not begun.
+        """
+        if self._port is None:
+            raise RuntimeError("This FaultServer has not begun: it does with `with FaultServer() as server:`")
+        return self._port
 
     def answer(self, *answers: Script) -> None:
         """Replace the answers that are left.

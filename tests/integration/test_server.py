@@ -29,7 +29,10 @@ def complaints(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 def test_its_repr_says_where_it_is_and_what_it_has_seen() -> None:
-    assert repr(FaultServer()) == "<FaultServer that has not begun, 0 requests>"
+    unbegun = FaultServer()
+    assert repr(unbegun) == "<FaultServer that has not begun, 0 requests>"
+    with pytest.raises(RuntimeError, match="has not begun: it does with `with FaultServer"):
+        _ = unbegun.url
     with FaultServer() as server:
         Provider("any", api_key="any", base_url=server.url).generate_text("Hi")
         assert repr(server) == f"<FaultServer at {server.url}, 1 requests>"
