@@ -41,6 +41,7 @@ _HOME = {
         ),
         "types",
     ),
+    **dict.fromkeys(("BatchParameters", "Parameters", "RunParameters"), "parameters"),
     **dict.fromkeys(("PRESETS", "Preset"), "presets"),
     **dict.fromkeys(
         (
@@ -76,6 +77,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BatchError",
+    "BatchParameters",
     "BatchResult",
     "Finish",
     "GenerateResult",
@@ -84,6 +86,7 @@ __all__ = [
     "MapItem",
     "MissingAPIKeyError",
     "NotFoundError",
+    "Parameters",
     "PermissionDeniedError",
     "Preset",
     "Progress",
@@ -94,6 +97,7 @@ __all__ = [
     "RefusalDelta",
     "ResponseError",
     "RetryPolicy",
+    "RunParameters",
     "RunStoppedError",
     "RustyAgentError",
     "ServerError",
@@ -130,6 +134,7 @@ if TYPE_CHECKING:
         ServerError,
         StreamInterruptedError,
     )
+    from .parameters import BatchParameters, Parameters, RunParameters
     from .policy import AttemptReport, Limits, RetryPolicy, Timeout
     from .presets import PRESETS, Preset
     from .progress.tally import Progress

@@ -56,8 +56,7 @@ class ManyPrompts:
                 at most `Limits.in_flight` (256 without).
             ordered: Yield in the order of the prompts; up to 16 times `concurrency` answers then wait behind a slow
                 one. False: yield as they finish.
-            **parameters: See `RunParameters` and `Parameters`, for what holds for every prompt, in
-                `rusty_agent.parameters`.
+            **parameters: See `RunParameters`.
 
         Yields:
             A `MapItem` for each prompt. An error is a value in it.
@@ -209,7 +208,7 @@ class ManyPrompts:
             drain=drain,
             progress=progress,
         )
-        return _Items(run.items(prompts, ordered=ordered))
+        return AsyncMapItems(run.items(prompts, ordered=ordered))
 
     async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
         """The whole answer to one prompt of a run."""
@@ -226,7 +225,7 @@ class RunItems:
         raise TypeError("The items of a run belong to it: they cannot be copied or pickled. Copy what they yield.")
 
 
-class _Items(RunItems, AsyncGenerator[MapItem, None]):
+class AsyncMapItems(RunItems, AsyncGenerator[MapItem, None]):
     """The items of a run. A mere generator that was cancelled would look like the run's end to whoever reads on."""
 
     def __init__(self, items: AsyncGenerator[MapItem, None]) -> None:

@@ -1,7 +1,6 @@
-"""What both faces share in their signatures, written down once: parameters of calls, options and constructors.
+"""What both faces share in their signatures, written down once: parameters of calls, and options.
 
-In: nothing. Out: types for checkers, a way to show parameters in `help()`, the constructors of presets. Never
-touched: the values.
+In: nothing. Out: types for checkers, a way to show parameters in `help()`. Never touched: the values.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 import inspect
 import ssl
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
-from functools import wraps
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from .policy import Limits, RetryPolicy, Timeout
 
@@ -22,17 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncOptions",
+    "BatchParameters",
     "Concurrency",
-    "FromPreset",
-    "FromPresetWithSession",
     "Inputs",
+    "LocalOptions",
     "Message",
     "Messages",
     "Parameters",
+    "PresetOptions",
     "ProviderOptions",
     "RunParameters",
     "check_names",
-    "keeps_secrets",
     "merged",
     "shows",
 ]
@@ -45,12 +42,11 @@ Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 Concurrency: TypeAlias = int | Literal["auto"]
 
 
-class Parameters(TypedDict, total=False):
-    """Keyword parameters of `generate_text` and `stream_text`; what is None, or not given, is not sent.
+class BatchParameters(TypedDict, total=False):
+    """Keyword parameters of `run_batch` for every row, and of all calls; what is None, or not given, is not sent.
 
     Attributes:
         system_prompt: Put before the prompt or the messages as a system message.
-        messages: The conversation, a list of `{"role": …, "content": …}`; wins over the prompt unless it is empty.
         temperature: Randomness, at least 0.
         max_tokens: The most tokens to generate, at least 1.
         top_p: Nucleus sampling, from 0 to 1.
@@ -66,7 +62,6 @@ class Parameters(TypedDict, total=False):
     """
 
     system_prompt: str | None
-    messages: Messages | None
     temperature: float | None
     max_tokens: int | None
     top_p: float | None
@@ -81,8 +76,22 @@ class Parameters(TypedDict, total=False):
     retry: RetryPolicy | None
 
 
+class _Conversation(TypedDict, total=False):
+    """What the rows of a batch have of their own.
+
+    Attributes:
+        messages: The conversation, a list of `{"role": …, "content": …}`; wins over the prompt unless it is empty.
+    """
+
+    messages: Messages | None
+
+
+class Parameters(_Conversation, BatchParameters, total=False):
+    """Keyword parameters of `generate_text` and `stream_text`: those of `BatchParameters`, and `messages`."""
+
+
 class RunParameters(Parameters, total=False):
-    """Keyword parameters of `map` and `gather` besides; those of `Parameters` hold for every prompt.
+    """Keyword parameters of `map` and `gather`: those of `Parameters`, for every prompt, and of the run.
 
     Attributes:
         stream: Let the endpoint stream each answer underneath.
@@ -141,40 +150,6 @@ class LocalOptions(TypedDict, total=False):
     max_event_bytes: int
 
 
-def keeps_secrets(constructor: F) -> F:
-    """Keep what a constructor refuses out of the traceback: error trackers show the local variables of each frame.
-
-    An option that does not exist is refused in the words of `check_names`.
-    """
-
-    @wraps(constructor)
-    def construct(*given: Any, **options: Any) -> Any:
-        try:
-            return constructor(*given, **options)
-        except (TypeError, ValueError) as error:
-            begun = error.__traceback__ is not None and error.__traceback__.tb_next is not None
-            refusal: Exception = error.with_traceback(_past_ours(error.__traceback__))
-        if constructor.__name__ == "__init__" and not begun:  # Python has refused the arguments, in its own words
-            try:
-                check_names(tuple(options), inspect.signature(constructor).parameters, type(given[0]).__name__)
-            except TypeError as unknown:
-                refusal = unknown.with_traceback(None)
-        del given, options
-        try:
-            raise refusal
-        finally:
-            del refusal  # a cycle of the error and this frame
-
-    return construct  # type: ignore[return-value]
-
-
-def _past_ours(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback without the library's own frames at its beginning: where a subclass fails must be seen."""
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
-        frames = frames.tb_next
-    return frames
-
-
 _DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them against the constructors
     "stream": False,
     "progress": False,
@@ -194,7 +169,8 @@ def _meanings(kind: type) -> str:
     return inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
 
 
-_MEANINGS: dict[type, str] = {Parameters: _meanings(Parameters)}
+_MEANINGS: dict[type, str] = {BatchParameters: _meanings(BatchParameters)}
+_MEANINGS[Parameters] = f"{_meanings(_Conversation)}\n{_MEANINGS[BatchParameters]}"
 _MEANINGS[RunParameters] = f"{_MEANINGS[Parameters]}\n{_meanings(RunParameters)}"
 
 
@@ -233,74 +209,6 @@ def shows(parameters: type, core: Callable[..., Any] | None = None) -> Callable[
         return method
 
     return decorate
-
-
-class FromPreset:
-    """The constructors of presets, which both faces share."""
-
-    def __init__(
-        self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[PresetOptions]
-    ) -> None:
-        # What a class that takes part must accept. No docstring: `help()` would show it for theirs.
-        raise TypeError(f"{type(self).__name__} has no constructor")
-
-    @classmethod
-    @keeps_secrets
-    @shows(PresetOptions)
-    def from_preset(
-        cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]
-    ) -> Self:
-        """A provider for one of `PRESETS`: its URL, its key variable, what is known of its oddities.
-
-        Args:
-            name: The preset's name, such as `"groq"`.
-            model: The model's name.
-            api_key: The key. Default: the preset's environment variable; some presets need none.
-            **options: As the constructor's.
-
-        Raises:
-            MissingAPIKeyError: No key was given or found.
-            ValueError: There is no such preset, or an option is invalid.
-        """
-        return cls(model, api_key=api_key, preset=name, **options)
-
-    @classmethod
-    @keeps_secrets
-    @shows(PresetOptions)
-    def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]) -> Self:
-        """A provider for OpenAI; the key's variable is `OPENAI_API_KEY`. Options as the constructor's."""
-        return cls.from_preset("openai", model, api_key=api_key, **options)
-
-    @classmethod
-    @keeps_secrets
-    @shows(PresetOptions)
-    def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]) -> Self:
-        """A provider for Anthropic; the key's variable is `ANTHROPIC_API_KEY`. Options as the constructor's."""
-        return cls.from_preset("anthropic", model, api_key=api_key, **options)
-
-    @classmethod
-    @keeps_secrets
-    @shows(PresetOptions)
-    def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]) -> Self:
-        """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
-        return cls.from_preset("openrouter", model, api_key=api_key, **options)
-
-
-class FromPresetWithSession(FromPreset):
-    """The same for the face that takes a `session` besides."""
-
-    if TYPE_CHECKING:
-
-        @classmethod
-        def from_preset(
-            cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]
-        ) -> Self: ...
-        @classmethod
-        def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]) -> Self: ...
-        @classmethod
-        def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]) -> Self: ...
-        @classmethod
-        def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]) -> Self: ...
 
 
 def check_names(options: Iterable[str], known: Collection[str], taker: str) -> None:

@@ -17,6 +17,7 @@ from yarl import URL
 from .calls import Calls
 from .checks import checked_count, checked_flag, checked_kind
 from .config import ProviderConfig, Settings, chat_url, checked_proxy
+from .constructors import FromPresetWithSession, keeps_secrets
 from .copies import Copied
 from .errors import MissingAPIKeyError
 from .keys import hide_headers, is_secret, resolve_key, url_secrets, without_secrets
@@ -25,11 +26,9 @@ from .net.http.transport import ClientSession, Transport, TransportOptions, prox
 from .outcome import Outcome
 from .parameters import (
     AsyncOptions,
-    FromPresetWithSession,
     LocalOptions,
     Parameters,
     check_names,
-    keeps_secrets,
     shows,
 )
 from .policy import Limits, RetryPolicy, Timeout
@@ -211,7 +210,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             include_usage: Return a `GenerateResult` instead of its text.
             stream: Let the endpoint stream the answer underneath. Some stop the model, and the bill, only for
                 streamed requests whose connection closes, and some limit plain requests in time.
-            **parameters: See `rusty_agent.parameters.Parameters`.
+            **parameters: See `Parameters`.
 
         Returns:
             The text, or with `include_usage` the `GenerateResult`.
@@ -243,7 +242,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             prompt: The user's message. It or `messages` is required.
             include_usage: Ask the endpoint for token counts at the end of the stream. What it sends unasked is
                 there in any case.
-            **parameters: See `rusty_agent.parameters.Parameters`.
+            **parameters: See `Parameters`.
 
         Returns:
             The stream; reading it raises what `generate_text` raises, and `StreamInterruptedError` if it ends

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, Unpack
 
 from ..checks import checked_kind
 from ..keys import hide_headers
-from ..parameters import Concurrency, Parameters, shows
+from ..parameters import BatchParameters, Concurrency, shows
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
 from ..run import StopRule
@@ -38,7 +38,7 @@ __all__ = ["BatchResult", "run_batch"]
 T = TypeVar("T")
 
 
-@shows(Parameters)
+@shows(BatchParameters)
 async def run_batch(
     source: Source,
     output: str | Path,
@@ -61,7 +61,7 @@ async def run_batch(
     progress: ProgressOption = False,
     report: str | Path | None = None,
     handle_signals: bool = False,
-    **parameters: Unpack[Parameters],
+    **parameters: Unpack[BatchParameters],
 ) -> BatchResult:
     """Send every row of the source, and write a line for each; go on where an earlier run has stopped.
 
@@ -96,7 +96,7 @@ async def run_batch(
         report: Write a page with plots there.
         handle_signals: SIGINT and SIGTERM stop the batch: once, wait for what is under way (30 s at most); twice,
             now. Only in the main thread.
-        **parameters: See `rusty_agent.parameters.Parameters`.
+        **parameters: See `BatchParameters`.
 
     Returns:
         How it went. A run that was stopped, and rows that failed, raise nothing.
@@ -153,7 +153,7 @@ async def run_batch(
         return await _to_its_end(job.sum_up, started, page)  # which no signal cuts short
 
 
-def _described(provider: AsyncProvider, parameters: Parameters) -> dict[str, Any]:
+def _described(provider: AsyncProvider, parameters: BatchParameters) -> dict[str, Any]:
     """What the answers depend on, for the manifest: no key, and nothing about time or pace."""
     hidden = ("extra_headers", "timeout", "retry")
     given = {name: value for name, value in parameters.items() if name not in hidden and value is not None}

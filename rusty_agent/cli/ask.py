@@ -17,7 +17,7 @@ from .inputs import check_prompt, read_prompt, schema_format
 from .output import Output, UsageError, complain, one_line
 
 if TYPE_CHECKING:
-    from ..parameters import Parameters
+    from ..parameters import BatchParameters
     from ..sync.provider import Provider
     from ..types import GenerateResult
 
@@ -29,7 +29,7 @@ class Request(NamedTuple):
 
     connect: Callable[[], Provider]
     prompt: str
-    parameters: Parameters
+    parameters: BatchParameters
 
 
 def prepare(arguments: Arguments) -> Request:
@@ -99,13 +99,13 @@ def check_endpoint(name: str | None, base_url: str | None) -> None:
         raise UsageError(f"no API key: set {preset.key_variable}{hint}, or use --local, which needs none") from None
 
 
-def request_parameters(arguments: Arguments | Namespace) -> Parameters:
+def request_parameters(arguments: Arguments | Namespace) -> BatchParameters:
     """The parameters of `generate_text` that were asked for.
 
     Raises:
         UsageError: The schema cannot be read.
     """
-    parameters: Parameters = {
+    parameters: BatchParameters = {
         "system_prompt": arguments.system,
         "temperature": arguments.temperature,
         "max_tokens": arguments.max_tokens,

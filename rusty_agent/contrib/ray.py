@@ -158,7 +158,7 @@ class Generate:
         stream: Let the endpoint stream each answer underneath.
         driver: The process that the rows are for: when it dies, nothing more is sent. `generate` gives its own.
         id_column: A column in which every row must have a value. `generate` gives the checkpoint's.
-        **parameters: See `rusty_agent.parameters.Parameters`: what holds for every row that does not say otherwise.
+        **parameters: See `rusty_agent.Parameters`: what holds for every row that does not say otherwise.
 
     Raises:
         TypeError: There is no such argument.

@@ -127,7 +127,7 @@ class ManyPrompts:
         if _is_taken_here(prompts):
             source = _Prompts(iter(prompts), min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
         items = self._core.map(source or prompts, concurrency=concurrency, ordered=ordered, **parameters)
-        return _Items(items, source)
+        return MapItems(items, source)
 
     @overload
     def gather(
@@ -214,7 +214,7 @@ def _is_taken_here(prompts: Inputs) -> TypeGuard[Iterable[Any]]:
     return not isinstance(prompts, AsyncIterable | list | tuple | str | bytes | Mapping)
 
 
-class _Items(RunItems, Generator[MapItem, None, None]):
+class MapItems(RunItems, Generator[MapItem, None, None]):
     """The items of a run, handed over one after another by the loop; prompts are taken when the core asks for some.
 
     No mere generator: nobody could close one while another thread reads in it.

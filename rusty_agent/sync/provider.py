@@ -12,15 +12,14 @@ from os import PathLike
 from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
+from ..constructors import FromPreset, keeps_secrets
 from ..copies import Copied
 from ..keys import hide_headers
 from ..parameters import (
-    FromPreset,
     LocalOptions,
     Parameters,
     ProviderOptions,
     check_names,
-    keeps_secrets,
     shows,
 )
 from ..presets import Preset

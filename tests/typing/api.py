@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from typing import assert_type
+from typing import Unpack, assert_type
 
 from aiohttp import ClientSession
 
 from rusty_agent import (
     AsyncProvider,
     AsyncTextStream,
+    BatchParameters,
     BatchResult,
     GenerateResult,
     MapItem,
+    Parameters,
     Provider,
+    RunParameters,
     StreamEvent,
     TextStream,
     Usage,
@@ -82,6 +85,22 @@ async def many_at_once(provider: AsyncProvider) -> None:
     assert_type(await provider.gather(["a"], include_usage=True), list[GenerateResult])
     assert_type(provider.map([[{"role": "user", "content": "a"}]]), AsyncGenerator[MapItem, None])
     assert_type(await run_batch("in.jsonl", "out.jsonl", provider, budget_usd=1, price=(1, 2)), BatchResult)
+
+
+def wrapped(provider: Provider, **parameters: Unpack[Parameters]) -> None:
+    assert_type(provider.generate_text("hi", **parameters), str)
+    assert_type(provider.stream_text("hi", **parameters), TextStream)
+
+
+def wrapped_for_many(provider: Provider, **parameters: Unpack[RunParameters]) -> None:
+    texts: list[str] = provider.gather(["hi"], **parameters)
+    assert_type(texts, list[str])
+    assert_type(provider.map(["hi"], **parameters), Generator[MapItem, None, None])
+
+
+async def wrapped_batch(provider: AsyncProvider, **parameters: Unpack[BatchParameters]) -> None:
+    assert_type(await run_batch("in.jsonl", "out.jsonl", provider, **parameters), BatchResult)
+    await run_batch("in.jsonl", "out.jsonl", provider, messages=[])  # type: ignore[call-arg]
 
 
 class Own(AsyncProvider):

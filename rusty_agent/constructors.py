@@ -1,0 +1,129 @@
+"""How providers of both faces are made: the constructors of presets, and what all constructors refuse.
+
+In: the arguments of a constructor. Out: a provider, or an error whose traceback shows none of them. Never touched: what
+they mean.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+from .parameters import AsyncOptions, PresetOptions, check_names, shows
+
+__all__ = ["FromPreset", "FromPresetWithSession", "keeps_secrets"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def keeps_secrets(constructor: F) -> F:
+    """Keep what a constructor refuses out of the traceback: error trackers show the local variables of each frame.
+
+    An option that does not exist is refused in the words of `check_names`, and one that is given without its name in
+    words that ask for it.
+    """
+
+    @wraps(constructor)
+    def construct(*given: Any, **options: Any) -> Any:
+        try:
+            return constructor(*given, **options)
+        except (TypeError, ValueError) as error:
+            begun = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+            refusal: Exception = error.with_traceback(_past_ours(error.__traceback__))
+        if not begun:  # Python has refused the arguments, in its own words
+            known = inspect.signature(constructor).parameters
+            by_place = [name for name, p in known.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            init = constructor.__name__ == "__init__"
+            taker = type(given[0]).__name__ if init else f"{given[0].__name__}.{constructor.__name__}"
+            try:
+                if len(given) > len(by_place):
+                    raise TypeError(f"{taker} takes {by_place[-1]} and nothing behind it without a name: api_key=…")
+                if init:
+                    check_names(tuple(options), known, taker)
+            except TypeError as unknown:
+                refusal = unknown.with_traceback(None)
+        del given, options
+        try:
+            raise refusal
+        finally:
+            del refusal  # a cycle of the error and this frame
+
+    return construct  # type: ignore[return-value]
+
+
+def _past_ours(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback without the library's own frames at its beginning: where a subclass fails must be seen."""
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frames = frames.tb_next
+    return frames
+
+
+class FromPreset:
+    """The constructors of presets, which both faces share."""
+
+    def __init__(
+        self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[PresetOptions]
+    ) -> None:
+        # What a class that takes part must accept. No docstring: `help()` would show it for theirs.
+        raise TypeError(f"{type(self).__name__} has no constructor")
+
+    @classmethod
+    @keeps_secrets
+    @shows(PresetOptions)
+    def from_preset(
+        cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]
+    ) -> Self:
+        """A provider for one of `PRESETS`: its URL, its key variable, what is known of its oddities.
+
+        Args:
+            name: The preset's name, such as `"groq"`.
+            model: The model's name.
+            api_key: The key. Default: the preset's environment variable; some presets need none.
+            **options: As the constructor's.
+
+        Raises:
+            MissingAPIKeyError: No key was given or found.
+            ValueError: There is no such preset, or an option is invalid.
+        """
+        return cls(model, api_key=api_key, preset=name, **options)
+
+    @classmethod
+    @keeps_secrets
+    @shows(PresetOptions)
+    def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]) -> Self:
+        """A provider for OpenAI; the key's variable is `OPENAI_API_KEY`. Options as the constructor's."""
+        return cls.from_preset("openai", model, api_key=api_key, **options)
+
+    @classmethod
+    @keeps_secrets
+    @shows(PresetOptions)
+    def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]) -> Self:
+        """A provider for Anthropic; the key's variable is `ANTHROPIC_API_KEY`. Options as the constructor's."""
+        return cls.from_preset("anthropic", model, api_key=api_key, **options)
+
+    @classmethod
+    @keeps_secrets
+    @shows(PresetOptions)
+    def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]) -> Self:
+        """A provider for OpenRouter; the key's variable is `OPENROUTER_API_KEY`. Options as the constructor's."""
+        return cls.from_preset("openrouter", model, api_key=api_key, **options)
+
+
+class FromPresetWithSession(FromPreset):
+    """The same for the face that takes a `session` besides."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def from_preset(
+            cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]
+        ) -> Self: ...
+        @classmethod
+        def openai(cls, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]) -> Self: ...
+        @classmethod
+        def anthropic(cls, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]) -> Self: ...
+        @classmethod
+        def openrouter(cls, model: str, *, api_key: str | None = None, **options: Unpack[AsyncOptions]) -> Self: ...
