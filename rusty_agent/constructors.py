@@ -40,7 +40,7 @@ def keeps_secrets(constructor: F) -> F:
             taker = type(given[0]).__name__ if init else f"{given[0].__name__}.{constructor.__name__}"
             try:
                 if len(given) > len(by_place):
-                    raise TypeError(f"{taker} takes {by_place[-1]} and nothing behind it without a name: api_key=…")
+                    raise TypeError(f"{taker} takes what comes after {by_place[-1]} by name only: api_key=…")
                 if init:
                     check_names(tuple(options), known, taker)
             except TypeError as unknown:

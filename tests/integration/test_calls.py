@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -249,13 +248,6 @@ def test_unknown_options_are_told_in_the_name_of_what_was_called(kind: Any) -> N
 def test_slips_of_the_pen_in_the_names_of_options(make: Any, name: str, near: str) -> None:
     with pytest.raises(TypeError, match=f"^(Async)?Provider takes no argument '{name}': did you mean '{near}'"):
         make("m", **{name: KEY})
-
-
-@pytest.mark.parametrize("kind", [Provider, AsyncProvider])
-def test_a_key_without_its_name_is_not_shown(kind: Any) -> None:
-    for make, name in ((kind, ""), (kind.openai, ".openai"), (partial(kind.from_preset, "groq"), ".from_preset")):
-        with pytest.raises(TypeError, match=rf"^{kind.__name__}{name} takes model and nothing .*: api_key=…$"):
-            make("m", KEY)
 
 
 def test_a_blocking_provider_takes_no_session() -> None:

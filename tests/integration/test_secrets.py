@@ -216,6 +216,15 @@ def test_no_captured_local_shows_the_key_that_a_constructor_was_given(
     assert KEY not in captured(raised.value)
 
 
+@pytest.mark.parametrize("kind", [Provider, AsyncProvider])
+def test_a_key_without_its_name_is_told_so_and_not_shown(kind: Any) -> None:
+    for make, name in ((kind, ""), (kind.openai, ".openai"), (partial(kind.from_preset, "groq"), ".from_preset")):
+        with pytest.raises(TypeError) as raised:
+            make("m", KEY)
+        assert str(raised.value) == f"{kind.__name__}{name} takes what comes after model by name only: api_key=…"
+        assert KEY not in captured(raised.value)
+
+
 def test_the_traceback_of_a_constructor_shows_where_a_subclass_fails() -> None:
     class Failing(Provider):
         def __init__(self, model: str, **options: Any) -> None:
