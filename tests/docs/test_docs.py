@@ -15,6 +15,7 @@ from rusty_agent.batch.rows import Row, parse_row
 from rusty_agent.cli.arguments import parse
 from rusty_agent.cli.batch_arguments import parse_batch
 from rusty_agent.config import Settings
+from rusty_agent.errors import RETRIED_STATUSES
 from rusty_agent.parameters import AsyncOptions, Parameters, RunParameters
 from rusty_agent.presets import PRESETS
 from tests.integration.faults import ALL
@@ -184,6 +185,14 @@ def test_configuration_lists_the_presets_as_they_are() -> None:
     for preset in PRESETS.values():
         for parameter in preset.ignores:
             assert f"`{parameter}`" in table
+
+
+def test_configuration_lists_the_statuses_that_are_retried() -> None:
+    [told] = re.findall(r"and the statuses (408,[^.]*)\.", page("configuration.md"))
+    ranges = re.findall(r"(\d+)(?: to (\d+))?", told)
+    assert {
+        status for first, last in ranges for status in range(int(first), int(last or first) + 1)
+    } == RETRIED_STATUSES
 
 
 # Architecture.
