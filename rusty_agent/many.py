@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .progress.show import ProgressOption
     from .requests import Requests
 
-__all__ = ["CUT_SHORT", "ManyPrompts", "RunItems"]
+__all__ = ["CUT_SHORT", "AsyncMapItems", "ManyPrompts", "RunItems"]
 
 CUT_SHORT = "This run was left, cancelled or failed before its end: its items are not all there. Begin another one."
 

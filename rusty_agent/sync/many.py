@@ -27,7 +27,7 @@ from ..types import GenerateResult, MapItem
 from .bridge import Crossing, Handover, read_alone, run
 from .thread import LoopThread, loop_thread
 
-__all__ = ["ManyPrompts"]
+__all__ = ["ManyPrompts", "MapItems"]
 
 _AHEAD = 64  # prompts that are taken before they are asked for, so that the loop need not wait for the other thread
 _TAKING_SECONDS = 0.01  # how long prompts may be taken while items may be waiting

@@ -16,8 +16,10 @@ from rusty_agent.cli.arguments import parse
 from rusty_agent.cli.batch_arguments import parse_batch
 from rusty_agent.config import Settings
 from rusty_agent.errors import RETRIED_STATUSES
+from rusty_agent.many import AsyncMapItems
 from rusty_agent.parameters import AsyncOptions, Parameters, RunParameters
 from rusty_agent.presets import PRESETS
+from rusty_agent.sync.many import MapItems
 from tests.integration.faults import ALL
 from tests.test_architecture import DOORS
 
@@ -223,6 +225,16 @@ def test_the_doors_are_those_that_the_architecture_tests_hold() -> None:
 def test_contributing_names_every_folder_of_tests() -> None:
     told = set(re.findall(r"^\| `tests/(\w+)` \|", page("contributing.md"), re.MULTILINE))
     assert told == {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {"__pycache__"}
+
+
+# Troubleshooting.
+
+
+def test_troubleshooting_names_what_python_names() -> None:
+    told = page("troubleshooting.md")
+    asynchronous = set(re.findall(r"'(\w+)' object is not iterable", told))
+    assert asynchronous == {rusty_agent.AsyncTextStream.__name__, AsyncMapItems.__name__}
+    assert set(re.findall(r" got (\w+)`", told)) == {rusty_agent.TextStream.__name__, MapItems.__name__}
 
 
 # What happens when.
