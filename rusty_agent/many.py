@@ -181,7 +181,8 @@ class ManyPrompts:
         method = ManyPrompts.gather if drain else ManyPrompts.map
         check_names(common, ("include_usage", *signature(method).parameters), method.__name__)
         from .progress.price import Price  # nobody who asks for one answer at a time pays for counting and showing
-        from .run import Run, StopRule
+        from .run import Run
+        from .stop_rule import StopRule
 
         prepared = self._requests.prepare("", whole=True, streamed=stream, **common)  # or each item would tell of it
         common["stream"] = stream

@@ -6,37 +6,27 @@ In: inputs, and a coroutine function that answers one. Out: an item for each. Ne
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from .checks import checked_count, is_number
-from .errors import APIStatusError, RateLimitError, RunStoppedError, RustyAgentError
-from .net.absence import OVERLOADED, tells_of_absence
+from .checks import checked_count
+from .errors import RunStoppedError, RustyAgentError
 from .net.caller import Caller
 from .net.gather import Stop, spread, work_off
 from .net.limits import Limiter
 from .parameters import Concurrency, Inputs
-from .policy import RetryPolicy
 from .progress.price import Price
 from .progress.show import ProgressOption, make_display
 from .progress.tally import Tally
+from .stop_rule import StopRule
 from .types import GenerateResult, MapItem
 
-__all__ = ["HOPELESS_AFTER", "Answer", "Run", "StopRule", "checked_concurrency"]
+__all__ = ["Answer", "Run", "checked_concurrency"]
 
 Answer: TypeAlias = Callable[[Caller, Any], Awaitable[GenerateResult]]
-
-HOPELESS_AFTER = 100
-"""For `StopRule.hopeless_after`, where a wrong name of the model would fail thousands of rows one by one."""
-
-_WINDOW = 100  # how many finished prompts an error rate is taken over
-_LEAST = 20  # … and how many it takes at least
-_AWAY_SECONDS = 600.0  # or a run would go on for days, and fail one prompt after another
 
 
 def checked_concurrency(value: Any) -> Concurrency:
@@ -48,110 +38,6 @@ def checked_concurrency(value: Any) -> Concurrency:
     if isinstance(value, str) and value != "auto":
         raise ValueError(f'concurrency must be "auto" or a whole number of at least 1, not {value!r}')
     return "auto" if value == "auto" else checked_count(value, "concurrency")
-
-
-class StopRule:
-    """When to stop: an endpoint that refuses everything is not asked ten thousand times.
-
-    A wrong key (401, or 400 and 403 in such words), an account without credit (402) and a used-up quota stop a run at
-    once; so does an overload (429, 503, 529) that asks to wait for longer than is allowed. An endpoint that cannot be
-    reached, or answers nothing but that there is too much (429), stops it after ten minutes.
-
-    Args:
-        max_failures: Stop when more prompts than this have failed. None: any number may.
-        max_error_rate: Stop when more than this share of the latest 100 (at least 20) have failed. None: any may.
-        max_retry_after: The longest wait that is allowed, in seconds.
-
-    Attributes:
-        hopeless_after: Stop when so many have failed and none was answered: the model's name is wrong, or the host.
-            None, the default: never.
-        done: How many were answered.
-        failed: How many have failed.
-
-    Raises:
-        ValueError: A number is out of range.
-    """
-
-    def __init__(
-        self,
-        max_failures: int | None = None,
-        max_error_rate: float | None = None,
-        max_retry_after: float = RetryPolicy().max_retry_after,
-    ) -> None:
-        if max_error_rate is not None and not (is_number(max_error_rate) and 0 <= max_error_rate < 1):
-            raise ValueError(f"max_error_rate must be a share from 0 to below 1 or None, not {max_error_rate!r}")
-        self._max_failures = checked_count(max_failures, "max_failures", 0, optional=True)
-        self._max_error_rate = max_error_rate
-        self._max_retry_after = max_retry_after
-        self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
-        self._away_since: float | None = None  # since when all have failed because they were not served
-        self._last_away = -math.inf  # when one did so last
-        self.hopeless_after: int | None = None
-        self.done = 0
-        self.failed = 0
-
-    def succeeded(self) -> None:
-        """Count one that was answered."""
-        self._latest.append(False)
-        self._away_since = None
-        self.done += 1
-
-    def judge(self, error: Exception, began: float = -math.inf) -> RunStoppedError | None:
-        """Count one that has failed.
-
-        Args:
-            error: Why.
-            began: When it was begun, by `time.monotonic`: where prompts are rare, nobody may have asked before.
-
-        Returns:
-            The error to stop the run with, if that is called for.
-        """
-        self._latest.append(True)
-        self.failed += 1
-        if isinstance(error, APIStatusError):
-            if error.spent:
-                return self.error("quota", f"the account has nothing left to spend. {error}")
-            if error.key_refused:
-                return self.error("authentication", f"the endpoint refuses the key. {error}")
-            asked = error.retry_after if error.status_code in OVERLOADED else None
-            if asked is not None and asked > self._max_retry_after:
-                return self.error("quota", f"the endpoint asks for too long a wait. {error}")
-        if self._serves_nobody(error, began):
-            minutes = f"for {_AWAY_SECONDS / 60:.0f} min. {error}"
-            if isinstance(error, RateLimitError):
-                return self.error("quota", f"the endpoint has turned all requests away {minutes}")
-            return self.error("failures", f"the endpoint could not be reached {minutes}")
-        if self._max_failures is not None and self.failed > self._max_failures:
-            said = f"more than {self._max_failures} failed (max_failures), the last with"
-            return self.error("failures", f"{said}: {error}")
-        if self.hopeless_after is not None and not self.done and self.failed >= self.hopeless_after:
-            said = f"none of the first {self.failed} was answered. Check model and address; the last failed with"
-            return self.error("failures", f"{said}: {error}")
-        share = sum(self._latest) / len(self._latest)
-        if self._max_error_rate is not None and len(self._latest) >= _LEAST and share > self._max_error_rate:
-            said = f"{share:.0%} of the latest {len(self._latest)} failed (max_error_rate), the last with: {error}"
-            return self.error("error_rate", said)
-        return None
-
-    def _serves_nobody(self, error: Exception, began: float) -> bool:
-        """Whether the endpoint has been away for too long, with this error, or is beyond a limit of hours or days: who
-        does not say how long to wait would be asked for days. A request too large for any minute tells nothing of it.
-        """
-        now = monotonic()
-        told = (isinstance(error, RateLimitError) and error.retryable) or tells_of_absence(error)
-        if not told:
-            self._away_since = None if told is False else self._away_since
-            return False
-        if self._away_since is None:
-            self._away_since = now
-        else:
-            self._away_since += max(0.0, began - self._last_away)  # nobody has asked meanwhile
-        self._last_away = now
-        return now - self._away_since > _AWAY_SECONDS
-
-    def error(self, reason: str, said: str) -> RunStoppedError:
-        """The error of a run that is stopped now."""
-        return RunStoppedError(f"The run was stopped: {said}", reason=reason, done=self.done, failed=self.failed)
 
 
 class Run:
@@ -264,20 +150,20 @@ class Run:
     async def _work(self, given: Any) -> GenerateResult:
         if self.stopped is not None:
             raise self.stopped.with_traceback(None)  # or each prompt that is left would make it longer
-        began = monotonic()
+        begun = self._rule.begin()
         try:
             result = await self._answer(self._caller, given)
         except RunStoppedError:
             raise
         except Exception as error:
             attempts = error.attempts if isinstance(error, RustyAgentError) else 0
-            self.tally.failed(error, latency=monotonic() - began if attempts else None, attempts=attempts)
-            stopped = self._rule.judge(error, began)
+            self.tally.failed(error, latency=monotonic() - begun.at if attempts else None, attempts=attempts)
+            stopped = self._rule.judge(error, begun)
             if stopped is not None:
                 stopped.__cause__ = error
                 self.stop(stopped)
             raise
-        self._rule.succeeded()
+        self._rule.succeeded(begun)
         self.tally.succeeded(
             latency=result.duration or 0.0,
             ttft=result.time_to_first_token if self._streamed and "choices" not in result.raw else None,  # else: whole

@@ -19,7 +19,7 @@ FLOORS = (
     {"config", "constructors", "copies"},
     {"wire"},
     {"net"},
-    {"requests"},
+    {"requests", "stop_rule"},
     {"call", "run"},
     {"calls"},
     {"outcome"},

@@ -25,7 +25,8 @@ from ..parameters import merged
 from ..progress.figures import dollars
 from ..progress.show import say
 from ..provider import AsyncProvider
-from ..run import HOPELESS_AFTER, Run, StopRule
+from ..run import Run
+from ..stop_rule import HOPELESS_AFTER, StopRule
 from ..types import GenerateResult, Usage
 from ..wire.codec import dumps
 from .feed import Feed

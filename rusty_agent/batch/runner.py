@@ -23,7 +23,7 @@ from ..keys import hide_headers
 from ..parameters import BatchParameters, Concurrency, shows
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
-from ..run import StopRule
+from ..stop_rule import StopRule
 from .files import Files
 from .foreign import refuse_overwriting
 from .job import BatchResult, Job, is_closed, outlast

@@ -15,7 +15,6 @@ import os
 from collections.abc import Mapping
 from inspect import signature
 from math import ceil
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..batch.rows import BadLine, parse_row
@@ -24,7 +23,7 @@ from ..errors import RunStoppedError, RustyAgentError
 from ..net.caller import Caller
 from ..parameters import Parameters, check_names, merged
 from ..policy import Limits
-from ..run import HOPELESS_AFTER, StopRule
+from ..stop_rule import HOPELESS_AFTER, StopRule
 from .driver import Driver
 from .options import make_provider, refuse_secrets, try_provider
 from .table import Columns, Outcome, Place, RowFunction
@@ -238,19 +237,20 @@ class Generate:
             return row
         if isinstance(row, BadLine):
             return ValueError(row.reason)
-        began = monotonic()
+        begun = self._rule.begin()
         try:
             arguments = merged(self._parameters, row.parameters)
             result = await provider._answer(self._caller, stream=self._stream, **arguments)
         except RunStoppedError as error:
             return error
         except RustyAgentError as error:
-            if stopped := self._rule.judge(error, began):
+            if stopped := self._rule.judge(error, begun):
                 self._stop(provider, stopped)
             return error
         except Exception as error:  # of the row itself: nothing was sent
+            self._rule.withdraw(begun)
             return error
-        self._rule.succeeded()
+        self._rule.succeeded(begun)
         return result
 
     def _stop(self, provider: AsyncProvider, error: RunStoppedError) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import Limits, RetryPolicy
-from rusty_agent.testing import Answer, Hang, answer, error, events
+from rusty_agent.testing import Answer, Hang, Pause, answer, error, events
 
 from .runs import Place, by_prompt, ids, prompt, read, said, simple
 
@@ -83,6 +83,13 @@ async def test_rows_may_fail_by_the_hundred_where_others_were_answered(place: Pl
     place.server.answer(by_prompt({f"r{number}": error(400) for number in range(1, 301)}))
     result = await place.run(simple(301), concurrency=1)
     assert (result.stopped, result.done, result.failed) == (None, 1, 300)
+
+
+async def test_many_rows_refused_at_once_do_not_stop_a_batch_whose_others_take_their_time(place: Place) -> None:
+    slow = Answer((Pause(0.7), *said().steps))
+    place.server.answer(by_prompt({f"r{number}": error(400) if number % 5 else slow for number in range(200)}))
+    result = await place.run(simple(200), concurrency=64)
+    assert (result.stopped, result.done, result.failed) == (None, 40, 160)
 
 
 async def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(place: Place) -> None:

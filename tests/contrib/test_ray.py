@@ -149,6 +149,14 @@ async def test_rows_that_ask_nothing_do_not_end_the_job() -> None:
     assert {found["error"][1]} == {"ValueError: messages[0] must be a mapping, not str"}
 
 
+async def test_rows_that_ask_nothing_do_not_keep_a_hopeless_job_alive() -> None:
+    with FaultServer(error(404)) as server:
+        actor = Generate(provider=options(server), messages="m", max_in_flight=4)
+        with pytest.raises(RunStoppedError, match="none of the first 100 was answered"):
+            await answered(actor, m=[["hi"], [{"role": "user", "content": "one"}]] * 150)
+        assert len(server.requests) < 110
+
+
 async def test_the_wait_that_an_endpoint_may_ask_for_is_the_policys() -> None:
     asks = RetryPolicy(max_retries=0, max_retry_after=600)
     with FaultServer(error(429, headers={"Retry-After": "300"})) as server:

@@ -15,11 +15,11 @@ from rusty_agent.batch.rows import Row, parse_row
 from rusty_agent.cli.arguments import parse
 from rusty_agent.cli.batch_arguments import parse_batch
 from rusty_agent.config import Settings
-from rusty_agent.errors import RETRIED_STATUSES
 from rusty_agent.many import AsyncMapItems
 from rusty_agent.parameters import AsyncOptions, Parameters, RunParameters
 from rusty_agent.presets import PRESETS
 from rusty_agent.sync.many import MapItems
+from rusty_agent.verdict import RETRIED_STATUSES
 from tests.integration.faults import ALL
 from tests.test_architecture import DOORS
 

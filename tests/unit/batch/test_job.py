@@ -19,7 +19,7 @@ from rusty_agent.batch.job import Job
 from rusty_agent.batch.plan import Plan
 from rusty_agent.batch.settings import JobSettings
 from rusty_agent.errors import BatchError
-from rusty_agent.run import StopRule
+from rusty_agent.stop_rule import StopRule
 from rusty_agent.testing import completion
 from rusty_agent.types import GenerateResult
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,54 +14,68 @@ from rusty_agent.errors import (
     AuthenticationError,
     BadRequestError,
     RateLimitError,
+    RunStoppedError,
     ServerError,
 )
-from rusty_agent.run import StopRule
+from rusty_agent.stop_rule import Begun, StopRule
 
 FAILURE = ServerError("broken", status_code=500)
 
 
+class Rule(StopRule):
+    """One whose prompts were begun in their order, and long ago, where nothing else is said."""
+
+    def _or_now(self, begun: Begun | None) -> Begun:
+        return begun or self.begin()._replace(at=-math.inf)
+
+    def fails(self, error: Exception, begun: Begun | None = None) -> RunStoppedError | None:
+        return self.judge(error, self._or_now(begun))
+
+    def answers(self, begun: Begun | None = None) -> None:
+        self.succeeded(self._or_now(begun))
+
+
 def test_failures_are_counted() -> None:
-    rule = StopRule(max_failures=2)
+    rule = Rule(max_failures=2)
     for _ in range(2):
-        assert rule.judge(FAILURE) is None
-        rule.succeeded()
-    stopped = rule.judge(FAILURE)
+        assert rule.fails(FAILURE) is None
+        rule.answers()
+    stopped = rule.fails(FAILURE)
     assert stopped is not None
     assert (stopped.reason, stopped.done, stopped.failed) == ("failures", 2, 3)
     assert str(stopped) == "The run was stopped: more than 2 failed (max_failures), the last with: broken"
 
 
 def test_no_failure_at_all() -> None:
-    stopped = StopRule(max_failures=0).judge(FAILURE)
+    stopped = Rule(max_failures=0).fails(FAILURE)
     assert stopped is not None
 
 
 def test_the_error_rate_is_that_of_the_latest_hundred() -> None:
-    rule = StopRule(max_error_rate=0.2)
+    rule = Rule(max_error_rate=0.2)
     for _ in range(1000):
-        rule.succeeded()
+        rule.answers()
     for _ in range(20):
-        assert rule.judge(FAILURE) is None
-    stopped = rule.judge(FAILURE)
+        assert rule.fails(FAILURE) is None
+    stopped = rule.fails(FAILURE)
     assert stopped is not None
     assert stopped.reason == "error_rate"
     assert "21% of the latest 100" in str(stopped)
 
 
 def test_a_rate_takes_twenty_at_least() -> None:
-    rule = StopRule(max_error_rate=0.0)
-    assert [rule.judge(FAILURE) for _ in range(19)] == [None] * 19
-    assert rule.judge(FAILURE) is not None
+    rule = Rule(max_error_rate=0.0)
+    assert [rule.fails(FAILURE) for _ in range(19)] == [None] * 19
+    assert rule.fails(FAILURE) is not None
 
 
 def test_old_failures_are_forgotten_by_the_rate() -> None:
-    rule = StopRule(max_error_rate=0.1)
+    rule = Rule(max_error_rate=0.1)
     for _ in range(10):
-        rule.judge(FAILURE)
+        rule.fails(FAILURE)
     for _ in range(100):
-        rule.succeeded()
-    assert rule.judge(FAILURE) is None
+        rule.answers()
+    assert rule.fails(FAILURE) is None
 
 
 @pytest.mark.parametrize(
@@ -87,33 +102,33 @@ def test_old_failures_are_forgotten_by_the_rate() -> None:
     ],
 )
 def test_what_stops_at_once(error: Exception, reason: str | None) -> None:
-    stopped = StopRule().judge(error)
+    stopped = Rule().fails(error)
     assert (None if stopped is None else stopped.reason) == reason
 
 
 @pytest.mark.parametrize("value", [-0.1, 1, 1.5, True, "0.5", float("nan")])
 def test_a_rate_that_cannot_be(value: Any) -> None:
     with pytest.raises(ValueError, match="max_error_rate"):
-        StopRule(max_error_rate=value)
+        Rule(max_error_rate=value)
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "3"])
 def test_a_count_that_cannot_be(value: Any) -> None:
     with pytest.raises(ValueError, match="max_failures"):
-        StopRule(max_failures=value)
+        Rule(max_failures=value)
 
 
 def test_a_wait_that_is_allowed_stops_no_run() -> None:
     error = RateLimitError("wait", status_code=429, retry_after=130.0)
-    assert StopRule().judge(error) is not None
-    assert StopRule(max_retry_after=600.0).judge(error) is None
+    assert Rule().fails(error) is not None
+    assert Rule(max_retry_after=600.0).fails(error) is None
 
 
 def test_a_run_without_a_single_answer_is_hopeless() -> None:
-    rule = StopRule()
+    rule = Rule()
     rule.hopeless_after = 3
-    assert [rule.judge(FAILURE) for _ in range(2)] == [None, None]
-    stopped = rule.judge(FAILURE)
+    assert [rule.fails(FAILURE) for _ in range(2)] == [None, None]
+    stopped = rule.fails(FAILURE)
     assert stopped is not None
     assert stopped.reason == "failures"
     assert "none of the first 3 was answered" in str(stopped)
@@ -128,7 +143,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr("rusty_agent.run.monotonic", lambda: now)
+    monkeypatch.setattr("rusty_agent.stop_rule.monotonic", lambda: now)
     return move
 
 
@@ -140,13 +155,13 @@ def not_sent() -> APIConnectionError:
 
 @pytest.mark.parametrize("error", [not_sent(), ServerError("HTTP 502", status_code=502)], ids=["refused", "502"])
 def test_an_endpoint_that_stays_away_stops_a_run(error: Exception, clock: Callable[[float], None]) -> None:
-    rule = StopRule()
-    rule.succeeded()
-    assert rule.judge(error) is None
+    rule = Rule()
+    rule.answers()
+    assert rule.fails(error) is None
     clock(599)
-    assert rule.judge(error) is None
+    assert rule.fails(error) is None
     clock(2)
-    stopped = rule.judge(error)
+    stopped = rule.fails(error)
     assert stopped is not None
     assert stopped.reason == "failures"
     assert "could not be reached for 10 min" in str(stopped)
@@ -154,15 +169,15 @@ def test_an_endpoint_that_stays_away_stops_a_run(error: Exception, clock: Callab
 
 def test_an_endpoint_that_turns_all_away_stops_a_run(clock: Callable[[float], None]) -> None:
     """Beyond a limit of hours or days, told without a time to wait, a run would ask for days."""
-    rule, error = StopRule(), RateLimitError("HTTP 429: weekly usage limit reached", status_code=429)
+    rule, error = Rule(), RateLimitError("HTTP 429: weekly usage limit reached", status_code=429)
     for _ in range(2):
-        assert rule.judge(error) is None
+        assert rule.fails(error) is None
         clock(599)
-        assert rule.judge(error) is None
-        rule.succeeded()
-    assert rule.judge(error) is None
+        assert rule.fails(error) is None
+        rule.answers()
+    assert rule.fails(error) is None
     clock(601)
-    stopped = rule.judge(error)
+    stopped = rule.fails(error)
     assert stopped is not None
     assert stopped.reason == "quota"
     assert "turned all requests away for 10 min. HTTP 429: weekly" in str(stopped)
@@ -171,20 +186,20 @@ def test_an_endpoint_that_turns_all_away_stops_a_run(clock: Callable[[float], No
 @pytest.mark.parametrize("error", [not_sent(), RateLimitError("HTTP 429", status_code=429)], ids=repr)
 def test_the_time_in_which_nobody_asked_stops_no_run(error: Exception, clock: Callable[[float], None]) -> None:
     """Prompts may come once in an hour, and each meet a moment of trouble."""
-    rule, now = StopRule(), 1000.0
+    rule, now = Rule(), 1000.0
     for _ in range(10):
         clock(3600)
         now += 3600
-        assert rule.judge(error, began=now - 60) is None
+        assert rule.fails(error, rule.begin()._replace(at=now - 60)) is None
     clock(3600)
-    assert rule.judge(error, began=now) is not None
+    assert rule.fails(error, rule.begin()._replace(at=now)) is not None
 
 
 def test_requests_that_are_too_large_are_no_sign_that_all_are_turned_away(clock: Callable[[float], None]) -> None:
-    rule = StopRule()
+    rule = Rule()
     for _ in range(5):
         error = RateLimitError("HTTP 429: Request too large for m on tokens per min (TPM)", status_code=429)
-        assert rule.judge(error) is None
+        assert rule.fails(error) is None
         clock(400)
 
 
@@ -195,30 +210,73 @@ def test_what_tells_nothing_of_the_endpoint_is_no_sign_of_life(
     silent: Exception, clock: Callable[[float], None]
 ) -> None:
     """A row that is never sent, and what a gateway says also of a server that is away."""
-    rule = StopRule()
-    rule.succeeded()
+    rule = Rule()
+    rule.answers()
     for _ in range(3):
-        assert rule.judge(not_sent()) is None
+        assert rule.fails(not_sent()) is None
         clock(199)
-        assert rule.judge(silent) is None
+        assert rule.fails(silent) is None
     clock(4)
-    assert rule.judge(not_sent()) is not None
+    assert rule.fails(not_sent()) is not None
 
 
 @pytest.mark.parametrize("sign", [None, APIConnectionError("broke"), FAILURE, ServerError("HTTP 500", status_code=500)])
 def test_a_sign_of_life_lets_a_run_go_on(sign: Exception | None, clock: Callable[[float], None]) -> None:
-    rule = StopRule()
+    rule = Rule()
     for _ in range(5):
-        assert rule.judge(not_sent()) is None
+        assert rule.fails(not_sent()) is None
         clock(400)
         if sign is None:
-            rule.succeeded()
+            rule.answers()
         else:
-            assert rule.judge(sign) is None
+            assert rule.fails(sign) is None
+
+
+def test_what_fails_at_once_says_nothing_of_those_that_were_begun_before() -> None:
+    rule = Rule()
+    rule.hopeless_after = 3
+    first, *others = [rule.begin() for _ in range(10)]
+    assert [rule.fails(FAILURE, number) for number in others] == [None] * 9
+    stopped = rule.fails(FAILURE, first)
+    assert stopped is not None
+    assert (stopped.failed, "none of the first 3 was answered" in str(stopped)) == (10, True)
+
+
+def test_the_rate_is_that_of_what_was_begun_one_after_the_other() -> None:
+    rule = Rule(max_error_rate=0.5)
+    numbers = [rule.begin() for _ in range(100)]
+    assert [rule.fails(FAILURE, number) for number in numbers if not number.number % 4] == [None] * 25
+    for number in numbers:
+        if number.number % 4:
+            rule.answers(number)
+    assert rule.fails(FAILURE) is None
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_one_that_hangs_is_waited_for_while_a_thousand_others_end(failed: bool) -> None:
+    rule = Rule(max_error_rate=0.5)
+    hangs = rule.begin()
+    assert [rule.fails(FAILURE) for _ in range(1000)] == [None] * 1000
+    assert rule.fails(FAILURE) is not None
+    if failed:
+        assert rule.fails(FAILURE, hangs) is not None
+    else:
+        rule.answers(hangs)
+    stopped = rule.fails(FAILURE)
+    assert ("99% of the latest 100" in str(stopped)) is not failed
 
 
 def test_one_answer_gives_hope() -> None:
-    rule = StopRule()
+    rule = Rule()
     rule.hopeless_after = 3
-    rule.succeeded()
-    assert [rule.judge(FAILURE) for _ in range(10)] == [None] * 10
+    rule.answers()
+    assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
+
+
+def test_what_was_never_sent_counts_for_nothing() -> None:
+    rule = Rule(max_error_rate=0.0)
+    rule.hopeless_after = 3
+    for _ in range(30):
+        rule.withdraw(rule.begin())
+    assert [rule.fails(FAILURE) for _ in range(2)] == [None, None]
+    assert rule.fails(FAILURE) is not None

@@ -1,0 +1,160 @@
+"""When a run makes no sense any more.
+
+In: how prompts have ended, each with when it was begun. Out: the error to stop the run with, or None. Never touched: the
+run, and what is still under way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from time import monotonic
+from typing import NamedTuple
+
+from .checks import checked_count, is_number
+from .errors import APIStatusError, RateLimitError, RunStoppedError
+from .net.absence import OVERLOADED, tells_of_absence
+from .policy import RetryPolicy
+
+__all__ = ["HOPELESS_AFTER", "Begun", "StopRule"]
+
+HOPELESS_AFTER = 100
+"""For `StopRule.hopeless_after`, where a wrong name of the model would fail thousands of rows one by one."""
+
+_WINDOW = 100  # how many finished prompts an error rate is taken over
+_LEAST = 20  # … and how many it takes at least
+_AHEAD = 1000  # how many that are over may wait for one that was begun before them, which may hang
+_AWAY_SECONDS = 600.0  # or a run would go on for days, and fail one prompt after another
+
+
+class Begun(NamedTuple):
+    """A prompt that was begun: the how manieth, from 1, and when, by `time.monotonic`."""
+
+    number: int
+    at: float
+
+
+class StopRule:
+    """When to stop: an endpoint that refuses everything is not asked ten thousand times.
+
+    A wrong key (401, or 400 and 403 in such words), an account without credit (402) and a used-up quota stop a run at
+    once; so does an overload (429, 503, 529) that asks to wait for longer than is allowed. An endpoint that cannot be
+    reached, or answers nothing but that there is too much (429), stops it after ten minutes.
+
+    The latest and the first are those by their beginning: what fails at once gets ahead of answers that take their
+    time, and would seem to be all there is.
+
+    Args:
+        max_failures: Stop when more prompts than this have failed. None: any number may.
+        max_error_rate: Stop when more than this share of the latest 100 (at least 20) have failed. None: any may.
+        max_retry_after: The longest wait that is allowed, in seconds.
+
+    Attributes:
+        hopeless_after: Stop when so many, the first, have failed and none was answered: the model's name is wrong, or
+            the host. At most 100. None, the default: never.
+        done: How many were answered.
+        failed: How many have failed.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        max_failures: int | None = None,
+        max_error_rate: float | None = None,
+        max_retry_after: float = RetryPolicy().max_retry_after,
+    ) -> None:
+        if max_error_rate is not None and not (is_number(max_error_rate) and 0 <= max_error_rate < 1):
+            raise ValueError(f"max_error_rate must be a share from 0 to below 1 or None, not {max_error_rate!r}")
+        self._max_failures = checked_count(max_failures, "max_failures", 0, optional=True)
+        self._max_error_rate = max_error_rate
+        self._max_retry_after = max_retry_after
+        self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
+        self._begun = 0
+        self._over: dict[int, bool | None] = {}  # those that wait for one that was begun before them
+        self._next = 1  # that one
+        self._away_since: float | None = None  # since when all have failed because they were not served
+        self._last_away = -math.inf  # when one did so last
+        self.hopeless_after: int | None = None
+        self.done = 0
+        self.failed = 0
+
+    def begin(self) -> Begun:
+        """Count one that is begun now."""
+        self._begun += 1
+        return Begun(self._begun, monotonic())
+
+    def withdraw(self, begun: Begun) -> None:
+        """Count one as if it had never been begun: nothing was sent for it."""
+        self._count(begun, None)
+
+    def succeeded(self, begun: Begun) -> None:
+        """Count one that was answered."""
+        self._count(begun, False)
+        self._away_since = None
+        self.done += 1
+
+    def judge(self, error: Exception, begun: Begun) -> RunStoppedError | None:
+        """Count one that has failed; the error to stop the run with, if that is called for."""
+        self._count(begun, True)
+        self.failed += 1
+        if isinstance(error, APIStatusError):
+            if error.spent:
+                return self.error("quota", f"the account has nothing left to spend. {error}")
+            if error.key_refused:
+                return self.error("authentication", f"the endpoint refuses the key. {error}")
+            asked = error.retry_after if error.status_code in OVERLOADED else None
+            if asked is not None and asked > self._max_retry_after:
+                return self.error("quota", f"the endpoint asks for too long a wait. {error}")
+        if self._serves_nobody(error, begun):
+            minutes = f"for {_AWAY_SECONDS / 60:.0f} min. {error}"
+            if isinstance(error, RateLimitError):
+                return self.error("quota", f"the endpoint has turned all requests away {minutes}")
+            return self.error("failures", f"the endpoint could not be reached {minutes}")
+        if self._max_failures is not None and self.failed > self._max_failures:
+            said = f"more than {self._max_failures} failed (max_failures), the last with"
+            return self.error("failures", f"{said}: {error}")
+        if self.hopeless_after is not None and not self.done and len(self._latest) >= self.hopeless_after:
+            said = f"none of the first {self.hopeless_after} was answered. Check model and address; the last failed"
+            return self.error("failures", f"{said} with: {error}")
+        if self._max_error_rate is not None and len(self._latest) >= _LEAST:
+            share = sum(self._latest) / len(self._latest)
+            if share > self._max_error_rate:
+                said = f"{share:.0%} of the latest {len(self._latest)} failed (max_error_rate), the last with: {error}"
+                return self.error("error_rate", said)
+        return None
+
+    def error(self, reason: str, said: str) -> RunStoppedError:
+        """The error of a run that is stopped now."""
+        return RunStoppedError(f"The run was stopped: {said}", reason=reason, done=self.done, failed=self.failed)
+
+    def _count(self, begun: Begun, failed: bool | None) -> None:
+        """Take in how one has ended, as soon as those that were begun before it have."""
+        self._over[begun.number] = failed
+        if begun.number < self._next:  # the others have waited for it long enough
+            self._take(begun.number)
+        while self._next in self._over or len(self._over) > _AHEAD:
+            self._take(self._next)
+            self._next += 1
+
+    def _take(self, number: int) -> None:
+        failed = self._over.pop(number, None)
+        if failed is not None:
+            self._latest.append(failed)
+
+    def _serves_nobody(self, error: Exception, begun: Begun) -> bool:
+        """Whether the endpoint has been away for too long, with this error, or is beyond a limit of hours or days: who
+        does not say how long to wait would be asked for days. A request too large for any minute tells nothing of it.
+        """
+        now = monotonic()
+        told = (isinstance(error, RateLimitError) and error.retryable) or tells_of_absence(error)
+        if not told:
+            self._away_since = None if told is False else self._away_since
+            return False
+        if self._away_since is None:
+            self._away_since = now
+        else:
+            self._away_since += max(0.0, begun.at - self._last_away)  # nobody has asked meanwhile
+        self._last_away = now
+        return now - self._away_since > _AWAY_SECONDS
