@@ -17,11 +17,11 @@ that queues whatever comes never refuses: there it climbs no further once answer
 they may take, and it is cut when many come too late. A few that always do, because they are long, say nothing.
 
 Not all that looks like a refusal for load is one: of many servers one may be ill. So what does not say that it is for
-load (a 503 without `Retry-After`) counts, while the endpoint is reached, only when more came since the last cut than a
-tenth of the limit, six successes making up for one: else a 503 for each twentieth request took up to three quarters of
-the throughput, and now it takes a tenth. Where each tenth fails so, half is lost still. The price: a server that says
-no more than 503 when it is full refuses 2 to 4 % of what it is sent instead of 1 %, and a tenth if it takes half of a
-round trip to refuse.
+load (a 503 without `Retry-After`) counts, while the endpoint is reached, only when more came since the last cut than
+one and a tenth of the limit, six successes making up for one: else a 503 for each twentieth request took up to three
+quarters of the throughput, and now it takes a tenth. Where each tenth fails so, a quarter is lost, where each fifth,
+nearly all. The price: a server that says no more than 503 when it is full refuses 2 to 5 % of what it is sent instead
+of 1 %, and a tenth if it takes eight at once, or takes half of a round trip to refuse.
 
 An endpoint that is away refuses all. The limit falls, as nothing is gained by asking often, but when it is back it
 bears what it has borne before: the mark stays, so the way back is short.
@@ -46,7 +46,8 @@ _LATE_CUT = 0.5
 _MANY_LATE = 0.3  # of the latest ten or so
 _FADING = 0.9
 _MADE_UP = 1 / 6  # by a success, of a refusal that may not be for load
-_UNSURE = 1 / 10  # of the limit: so many of them may not be for load. Fewer, and a small limit never rises again
+_UNSURE = 1 / 10  # of the limit, and one: so many of them may not be for load; without that one a low limit stays low
+_MOST_UNSURE = 1 / 4  # of the limit: of three places or fewer none is to spare
 _MOST_REST = 256.0  # forgotten by eight successes
 _MOST_PATIENCE = 8.0  # then one request of nine is refused where one at once is the limit, and one of 33 where four are
 _FEW = 6  # of more, one refused request weighs little; clients that share a limit would differ in how often they try
@@ -136,7 +137,7 @@ class AdaptiveLimit:
             self._tried = max(self._tried, min(self._limit, float(in_flight)))
             if not (sure or away):
                 self._unsure += 1
-                if self._unsure <= self._limit * _UNSURE:
+                if self._unsure <= min(1 + self._limit * _UNSURE, self._limit * _MOST_UNSURE):
                     return False
             elif sure and self.limit == 1:
                 self.rest = min(self.rest * 2, _MOST_REST)

@@ -360,3 +360,21 @@ def test_an_option_that_cannot_be_right_is_refused_at_once(face: Face, options: 
 def test_a_session_that_is_none_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="session must be a ClientSession, not object"):
         AsyncProvider("m", api_key=KEY, session=object())  # type: ignore[arg-type]
+
+
+async def test_a_connection_error_goes_without_the_garbage_collector() -> None:
+    async with AsyncProvider(
+        "m", api_key="k", base_url="http://127.0.0.1:1/v1", retry=RetryPolicy(max_retries=0)
+    ) as llm:
+        kept = None
+        gc.disable()
+        try:
+            try:
+                await llm.generate_text("hi")
+            except APIConnectionError as error:
+                kept = weakref.ref(error)
+            assert kept is not None
+            await asyncio.sleep(0)
+            assert kept() is None
+        finally:
+            gc.enable()

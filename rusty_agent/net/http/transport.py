@@ -129,7 +129,10 @@ class Transport:
                 del dialing[task]
             if failure is not None:  # raised here, without a cause: aiohttp's errors and frames hold the headers
                 del headers, url  # and so does this frame
-                raise failure
+                try:
+                    raise failure
+                finally:
+                    del failure  # a cycle of the error and this frame
             target = _same_origin_redirect(response, url)
             if target is None or redirects == _MAX_REDIRECTS:
                 if not response.closed:
