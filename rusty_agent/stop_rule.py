@@ -1,7 +1,7 @@
 """When a run makes no sense any more.
 
-In: how prompts have ended, each with when it was begun. Out: the error to stop the run with, or None. Never touched: the
-run, and what is still under way.
+In: how prompts have ended, each with when it was begun. Out: the error to stop the run with, or None. Never touched:
+the run, and what is still under way.
 """
 
 from __future__ import annotations
