@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import define
 
+from ..net.estimate import TOKENS_PER_CHARACTER
 from ..parameters import merged
 from .rows import Row
 
@@ -34,6 +35,11 @@ class Estimate:
     prompt_characters: int = 0
     rows_with_max_tokens: int = 0
     max_tokens: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """What they are about in tokens."""
+        return int(self.prompt_characters * TOKENS_PER_CHARACTER)
 
     def add(self, row: Row) -> None:
         """Count a row."""

@@ -17,10 +17,10 @@ from .output import complain, one_line
 __all__ = [
     "Arguments",
     "Parser",
+    "add_debug",
     "add_endpoint",
     "add_sampling",
     "local_apart",
-    "pair",
     "parse",
     "positive",
     "refuse_unknown",
@@ -156,25 +156,10 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("words", nargs="*", metavar="PROMPT", help="what to ask; - is standard input")
-    add_endpoint(parser)
-    add(
-        "--local",
-        nargs="?",
-        const="",
-        metavar="GGUF",
-        help="""run a model on this machine: no key, no network. The
-        word after it is the model's file if it ends in .gguf or names a file; else it is the prompt""",
-    )
-    add_sampling(parser)
-    add(
-        "-o",
-        "--option",
-        dest="pairs",
-        action="append",
-        type=pair,
-        metavar="KEY=VALUE",
-        help="any other field of the request; VALUE is JSON, or else a string (may be repeated)",
-    )
+    local = """run a model on this machine: no key, no network. The word after it is the model's file if it ends in
+    .gguf or names a file; else it is the prompt"""
+    add_endpoint(parser, local=local)
+    add_sampling(parser, "-o", "--option")
     add("--usage", action="store_true", help="tell tokens and times on standard error")
     add("--no-stream", dest="stream", action="store_false", help="wait for the whole answer, then print it")
     add(
@@ -183,21 +168,22 @@ def _parser() -> Parser:
         metavar="SECONDS",
         help="of silence, or with --no-stream for the whole answer (default 60, with --local 600)",
     )
-    add("--debug", action="store_true", help="show tracebacks and retries on standard error")
+    add_debug(parser)
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
-def add_endpoint(parser: argparse.ArgumentParser) -> None:
-    """The options that say who is asked."""
+def add_endpoint(parser: argparse.ArgumentParser, *, local: str) -> None:
+    """The options that say who is asked; `local` is the help of `--local`."""
     add = parser.add_argument
     add("-m", "--model", help="the model's name, as the endpoint knows it")
     add("--preset", metavar="NAME", help="openrouter (the default), openai, anthropic, groq, ollama, vllm, ...")
     add("--base-url", metavar="URL", help="another endpoint: the URL before /chat/completions")
+    add("--local", nargs="?", const="", type=os.path.expanduser, metavar="GGUF", help=local)
 
 
-def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """The options that say how to answer."""
+def add_sampling(parser: argparse.ArgumentParser, *option: str) -> None:
+    """The options that say how to answer; `option` are the names of the one for any other field."""
     add = parser.add_argument
     add("--system", metavar="TEXT", help="a system prompt")
     add("-t", "--temperature", type=float, metavar="NUMBER", help="randomness, from 0")
@@ -205,6 +191,19 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="ask for a JSON object")
     form.add_argument("--schema", metavar="FILE", help="ask for JSON that fits the JSON Schema in this file")
+    add(
+        *option,
+        dest="pairs",
+        action="append",
+        type=_pair,
+        metavar="KEY=VALUE",
+        help="any other field of the request; VALUE is JSON, or else a string (may be repeated)",
+    )
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """The option for whoever looks for a fault."""
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and retries on standard error")
 
 
 def local_apart(argv: Sequence[str], *, files: bool = True) -> list[str]:
@@ -228,7 +227,7 @@ def _is_model(word: str, files: bool) -> bool:
     return not word.startswith("-") and (word.lower().endswith(".gguf") or (files and os.path.isfile(word)))
 
 
-def pair(text: str) -> tuple[str, Any]:
+def _pair(text: str) -> tuple[str, Any]:
     """`key=value`; the value is JSON if it can be read as that, else a string."""
     name, equals, value = text.partition("=")
     if not name or not equals:

@@ -123,7 +123,7 @@ def _connector(arguments: Arguments) -> Callable[[], Provider]:
     from ..sync.provider import Provider
 
     if arguments.local is not None:
-        path = os.path.expanduser(arguments.local) or None
+        path = arguments.local or None
         if path is not None and not os.path.isfile(path):
             raise UsageError(f"--local: there is no file {path}")
         return lambda: Provider.local(path)

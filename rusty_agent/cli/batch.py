@@ -100,8 +100,7 @@ def _provider(arguments: argparse.Namespace) -> AsyncProvider:
 
     retry = RetryPolicy(max_retries=arguments.max_retries)
     if arguments.local is not None:
-        path = os.path.expanduser(arguments.local) or None
-        return AsyncProvider.local(path, retry=retry, timeout=arguments.timeout)
+        return AsyncProvider.local(arguments.local or None, retry=retry, timeout=arguments.timeout)
     return AsyncProvider(
         arguments.model,
         base_url=arguments.base_url,
@@ -154,7 +153,7 @@ def _dry_run(arguments: argparse.Namespace, out: Output) -> int:
 def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[str]:
     from ..progress.figures import dollars
 
-    prompt, answers = estimate.prompt_characters // 4, estimate.max_tokens
+    prompt, answers = estimate.prompt_tokens, estimate.max_tokens
     unbounded = estimate.rows - estimate.rows_with_max_tokens
     lines = [
         f"rows: {estimate.rows:,}",

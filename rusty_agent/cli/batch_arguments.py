@@ -9,7 +9,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .arguments import Parser, add_endpoint, add_sampling, local_apart, pair, positive, refuse_unknown, settle_endpoint
+from .arguments import (
+    Parser,
+    add_debug,
+    add_endpoint,
+    add_sampling,
+    local_apart,
+    positive,
+    refuse_unknown,
+    settle_endpoint,
+)
 
 if TYPE_CHECKING:
     from ..progress.price import Price
@@ -92,21 +101,12 @@ def _parser() -> _BatchParser:
         help="where answers go; what is there already is kept and not asked again",
     )
     add("--template", metavar="TEXT", help="makes prompts from columns: 'Translate: {text}'")
-    add_endpoint(parser)
-    add("--local", nargs="?", const="", metavar="GGUF", help="a model on this machine; the word after it if .gguf")
-    add_sampling(parser)
-    add(
-        "--option",
-        dest="pairs",
-        action="append",
-        type=pair,
-        metavar="KEY=VALUE",
-        help="any other field of the requests; VALUE is JSON, or else a string (may be repeated)",
-    )
+    add_endpoint(parser, local="a model on this machine; the word after it if .gguf")
+    add_sampling(parser, "--option")
     _add_pace(parser)
     _add_run(parser)
     _add_stops(parser)
-    add("--debug", action="store_true", help="show tracebacks and retries on standard error")
+    add_debug(parser)
     return parser
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from ..types import Usage
 
-__all__ = ["TokenEstimate"]
+__all__ = ["TOKENS_PER_CHARACTER", "TokenEstimate"]
+
+TOKENS_PER_CHARACTER = 0.25
+"""What is taken for true until an endpoint tells better."""
 
 _SMOOTHING = 0.1
 _MOST_TOKENS = 2**20  # of one answer, that are believed
@@ -23,7 +26,7 @@ class TokenEstimate:
 
     def __init__(self) -> None:
         self.answer = 256.0
-        self.per_character = 0.25
+        self.per_character = TOKENS_PER_CHARACTER
         self._told = False  # whether the latter comes from answers
 
     def of(self, characters: int) -> float:

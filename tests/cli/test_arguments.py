@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import rusty_agent
 from rusty_agent.cli.arguments import Arguments, parse
+from rusty_agent.cli.batch_arguments import parse_batch
 
 from .process import environment, run
 
@@ -63,6 +65,12 @@ def test_model_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse(["--local", "hi"]).model is None
     monkeypatch.setenv("RUSTY_AGENT_MODEL", "")
     assert parse(["hi"]).model is None
+
+
+def test_home_stands_for_its_folder_in_a_models_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", "/home/me")
+    assert parse(["--local=~/model.gguf", "hi"]).local == "/home/me/model.gguf"
+    assert parse_batch(["in", "-o", "out", "--local", "~/model.gguf"]).local == "/home/me/model.gguf"
 
 
 def test_all_options_before_and_after_the_prompt() -> None:
