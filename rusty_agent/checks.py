@@ -6,9 +6,10 @@ In: a value, and the name of its argument. Out: the same value, or a ValueError.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
-__all__ = ["checked_count", "checked_flag", "checked_kind", "is_number"]
+__all__ = ["checked_count", "checked_flag", "checked_kind", "checked_path", "is_number"]
 
 
 def is_number(value: Any) -> bool:
@@ -48,3 +49,18 @@ def checked_kind(value: Any, kind: type, argument: str) -> Any:
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise ValueError(f"{argument} must be {article} {kind.__name__}, not {type(value).__name__}")
     return value
+
+
+def checked_path(value: Any, argument: str) -> Path:
+    """The path of a file, if it can be one.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    try:
+        path = Path(value)
+    except TypeError:  # of bytes, too
+        raise ValueError(f"{argument} must be a string or a Path, not {type(value).__name__}") from None
+    if "\0" in str(path):
+        raise ValueError(f"{argument} must not hold a NUL character: {str(path)!r}")
+    return path

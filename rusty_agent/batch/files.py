@@ -26,7 +26,9 @@ _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # the folder is u
 
 
 def not_regular(path: Path) -> BatchError:
-    """The error for an output that is a pipe, a device or the like."""
+    """The error for an output that is a folder, a pipe, a device or the like."""
+    if path.is_dir():
+        return BatchError(f"{path} is a folder, and a batch writes files. Name another output, such as one in it.")
     return BatchError(f"{path} is no regular file, so a batch could not go on after a crash. Name another one.")
 
 
@@ -62,7 +64,7 @@ class Files:
             raise ValueError(f"output must be the path of a file, not {str(output)!r}")
         if output.name.lower().endswith(".gz"):
             raise ValueError(f"{output}: the output is not compressed, because what is there is appended to")
-        if output.is_symlink():
+        if os.path.islink(output):  # unlike Path's it never raises
             output = Path(os.path.realpath(output))  # `resolve` would raise on links in a circle
         stem = output.name.removesuffix(".jsonl")
         start = f"{output.name}-" if stem in ("", output.name) else f"{stem}."

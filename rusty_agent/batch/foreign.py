@@ -6,6 +6,7 @@ What the output and the errors file hold line by line `index.py` judges.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -32,16 +33,18 @@ def refuse_overwriting(files: Files, source: str | os.PathLike[str] | None, repo
         BatchError: The message says which path is in the way.
     """
     ours = (files.output, files.errors, files.manifest, files.lock, files.summary)
+    written = _with_temporary(*ours)
+    _refuse_long(files.output, written)
     for path in ours:
         if os.path.exists(path) and not path.is_file():  # a folder; or a pipe, which would be read for ever
             raise not_regular(path)
-    written = _with_temporary(*ours)
     if report is not None:
         if os.path.exists(report) and not report.is_file():
             raise BatchError(f"{report}, where the report is to be written, is no regular file: name another one.")
         if not os.access(report.parent, os.W_OK | os.X_OK):
             raise BatchError(f"The report {report} cannot be written: it needs an existing folder where you may write.")
         pages = _with_temporary(report)
+        _refuse_long(report, pages)
         if any(_same(path, other) for path in written for other in pages):
             raise BatchError(f"{report}, where the report is to be written, is a file of the batch: name another one.")
         written += pages
@@ -80,6 +83,18 @@ def _refuse_shared(path: Path, manifest: Path) -> None:
     """Refuse a file that another batch writes, whose manifest that would be."""
     if is_manifest(_read(manifest)):
         raise BatchError(f"{path} belongs to another batch, whose manifest is {manifest}. Name another output.")
+
+
+def _refuse_long(given: Path, written: list[Path]) -> None:
+    """Refuse a name that, with what is added to it, is longer than the filesystem can take."""
+    for path in written:
+        try:
+            os.lstat(path)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise BatchError(
+                    f"The name of {given}, or of {path.name} beside it, is too long: shorten it."
+                ) from None
 
 
 def _with_temporary(*paths: Path) -> list[Path]:

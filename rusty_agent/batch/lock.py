@@ -81,10 +81,10 @@ class Lock:
             if not any(self._hold() for _ in range(_TRIES)):
                 raise OSError(errno.ESTALE, "its name is another file's each time")
         except OSError as error:
-            raise BatchError(
-                f"{self._path} cannot be locked: {error.strerror or error}. The output must lie in an existing folder "
-                "where you may write, on a filesystem that knows locks."
-            ) from error
+            need = "The output must lie in an existing folder where you may write, on a filesystem that knows locks."
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                need = "Make room there, or give the batch another output."
+            raise BatchError(f"{self._path} cannot be locked: {error.strerror or error}. {need}") from error
         self._place = self._path.absolute()  # whatever becomes of the working folder
         return self
 

@@ -113,7 +113,7 @@ def parse_line(data: bytes, line: int, *, template: Template | None = None, chec
             data.decode()  # escapes of lone surrogates are forgiven; bytes that are no UTF-8 are damage
             value = loads(data)
         except UnicodeDecodeError as error:
-            return BadLine(line, f"not UTF-8: byte {error.start + 1} of the line")
+            return BadLine(line, f"not UTF-8 at byte {error.start + 1}: save it as UTF-8")
         except JSONDecodeError as error:
             said = error.msg.removesuffix(" at")  # "Unterminated string starting at"
             return BadLine(line, f"not JSON (one value a line): {said} at character {error.pos + 1}")

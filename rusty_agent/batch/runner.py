@@ -18,7 +18,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-from ..checks import checked_kind
+from ..checks import checked_kind, checked_path
 from ..keys import hide_headers
 from ..parameters import BatchParameters, Concurrency, shows
 from ..progress.show import ProgressOption
@@ -110,7 +110,7 @@ async def run_batch(
         hide_headers(parameters)
     provider = checked_kind(provider, AsyncProvider, "provider")
     settings = JobSettings(
-        files=Files.of(Path(output)),
+        files=Files.of(checked_path(output, "output")),
         concurrency=concurrency,
         template=template,
         limit=limit,
@@ -134,7 +134,7 @@ async def run_batch(
     job = Job(settings, provider, StopRule(max_failures, max_error_rate, policy.max_retry_after))
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
-    page = None if report is None else Path(report)
+    page = None if report is None else checked_path(report, "report")
     refuse_overwriting(settings.files, read, page)  # before the lock: its file is written, too
     page = page and page.absolute()  # whatever becomes of the working folder
     with signals, Lock(settings.files.lock):

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from attrs import define, field
 from attrs.converters import optional
 
-from ..checks import checked_count, checked_flag, is_number
+from ..checks import checked_count, checked_flag, checked_path, is_number
 from ..parameters import Concurrency, Parameters, check_names
 from ..progress.price import Price
 from ..progress.show import ProgressOption, make_display
@@ -91,6 +91,8 @@ def check_source(source: Source) -> None:
     known = isinstance(source, str | PathLike | Iterable | AsyncIterable)
     if not known or isinstance(source, bytes | bytearray | Mapping):
         raise ValueError(f"source must be a path, '-' or an iterable of rows, not {type(source).__name__}")
+    if isinstance(source, str | PathLike):
+        checked_path(source, "source")
     if type(source).__name__ == "DataFrame":  # of any library: only pandas and polars can be iterated over so
         raise ValueError(
             'a DataFrame gives its columns, not its rows: take source=frame.to_dict("records") of pandas, '

@@ -43,6 +43,7 @@ MAX_LINE_BYTES = 64 * 2**20
 
 _BLOCK = 2**18
 _BOM = b"\xef\xbb\xbf"
+_WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16 and UTF-32, as by `>` of Windows PowerShell
 _LOOK_EVERY = 1000  # lines
 _ASK_SECONDS = 0.1
 _GZIP = b"\x1f\x8b"
@@ -186,6 +187,8 @@ class FileSource(Input):
         line = 0
         try:
             with self._raw() as raw, _unpacked(raw) as file:
+                if file.peek(2).startswith(_WIDE_BOMS):
+                    raise BatchError(f"{self.name} is UTF-16, and cannot be read: save it as UTF-8.")
                 for row in islice(self._records(file, check) if self.delimiter else self._lines(file, check), limit):
                     line = row.line
                     if isinstance(row, BadLine) or line % _LOOK_EVERY == 0:

@@ -119,5 +119,5 @@ def _next_record(reader: Iterator[list[str]], lines: _TableLines) -> list[str] |
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "not UTF-8"
-    return "holds a NUL byte" if "\0" in text else record
+        return "not UTF-8: save it as UTF-8"
+    return "holds a NUL byte: save it as UTF-8" if "\0" in text else record

@@ -12,6 +12,7 @@ import os
 from os import PathLike
 from pathlib import Path
 
+from ..checks import checked_path
 from ..errors import LocalModelError
 
 __all__ = ["cores", "find_model", "require_runtime"]
@@ -42,10 +43,7 @@ def find_model(path: str | PathLike[str] | None) -> Path:
     """
     if path is None:
         return _default_model()
-    try:
-        model = Path(path).expanduser().absolute()
-    except TypeError:  # bytes, too
-        raise ValueError(f"model_path must be a string or a Path, not {type(path).__name__}") from None
+    model = checked_path(path, "model_path").expanduser().absolute()
     if not model.exists():
         raise LocalModelError(f"There is no model file {str(model)!r}: pass the path of a GGUF file.")
     if not model.is_file():

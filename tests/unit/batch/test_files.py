@@ -63,8 +63,19 @@ WRITTEN = ["output", "errors", "manifest", "lock", "summary"]
 def test_a_folder_is_no_file_of_a_batch(tmp_path: Path, which: str) -> None:
     files = Files.of(tmp_path / "out.jsonl")
     getattr(files, which).mkdir()
-    with pytest.raises(BatchError, match="is no regular file"):
+    with pytest.raises(BatchError, match=rf"{getattr(files, which).name} is a folder, and a batch writes files"):
         refuse_overwriting(files, None, None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows counts the whole path")
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 125 + ".jsonl", "x" * 250, "x" * 240, "x" * 230 + ".jsonl"])
+def test_a_name_that_leaves_no_room_for_those_beside_it(tmp_path: Path, name: str) -> None:
+    files = Files.of(tmp_path / "out.jsonl")
+    with pytest.raises(BatchError, match=rf"The name of .*{name}, or of .* beside it, is too long: shorten it"):
+        refuse_overwriting(Files.of(tmp_path / name), None, None)
+    refuse_overwriting(files, None, tmp_path / ("x" * 230))
+    with pytest.raises(BatchError, match=r"The name of .*, or of .* beside it, is too long: shorten it"):
+        refuse_overwriting(files, None, tmp_path / ("x" * 245))
 
 
 @pytest.mark.parametrize("ending", ["", ".rusty-agent.tmp"])

@@ -115,6 +115,18 @@ def test_what_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Lock(tmp_path / "out.lock").__enter__()
 
 
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(number: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", write)
+        with pytest.raises(BatchError, match=r"No space left on device\. Make room there, or give the batch another"):
+            Lock(tmp_path / "out.lock").__enter__()
+    with Lock(tmp_path / "out.lock"):
+        pass
+
+
 def test_a_filesystem_that_knows_no_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock_module, "_has_name", lambda number, path: False)
     with pytest.raises(BatchError, match="cannot be locked: its name is another file's"):

@@ -206,7 +206,7 @@ def test_templates() -> None:
         (b"[", "not JSON"),
         (b'"a\0b"', "not JSON"),
         (b"\0\0\0\0", "not JSON"),
-        (b'"caf\xe9"', "not UTF-8: byte 5 of the line"),
+        (b'"caf\xe9"', "not UTF-8 at byte 5: save it as UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
     ],
 )

@@ -55,13 +55,19 @@ def provider() -> AsyncProvider:
         ({"prompt": "x"}, "prompt belongs to the rows"),
         ({"template": "{"}, "template: .* a brace"),
         ({"template": 5}, "template must be a text, not int"),
+        ({"output": 7}, "output must be a string or a Path, not int"),
+        ({"output": b"out"}, "output must be a string or a Path, not bytes"),
+        ({"output": "a\0b"}, r"output must not hold a NUL character: 'a\\x00b'"),
+        ({"report": True}, "report must be a string or a Path, not bool"),
+        ({"source": "a\0b"}, "source must not hold a NUL character"),
     ],
 )
 async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(
     provider: AsyncProvider, tmp_path: Path, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        await run_batch(["a"], tmp_path / "out.jsonl", provider, **{"fresh": True, **options})
+        given = {"source": ["a"], "output": tmp_path / "out.jsonl", "fresh": True, **options}
+        await run_batch(provider=provider, **given)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -229,13 +229,23 @@ def test_headers_that_will_not_do(tmp_path: Path, data: bytes, says: str) -> Non
         list(_source(tmp_path, b"prompt\nHi\n", "in.csv", template=Template("{x}")).rows())
 
 
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.jsonl.gz"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_what_begins_as_utf_16_is_to_be_saved_as_utf_8(tmp_path: Path, name: str, encoding: str) -> None:
+    data = 'prompt\nHi\n"there"\n'.encode(encoding)
+    source = _source(tmp_path, gzip.compress(data) if name.endswith("gz") else data, name)
+    for check in (source.check, lambda: list(source.rows())):
+        with pytest.raises(BatchError, match=r"is UTF-16, and cannot be read: save it as UTF-8\.$"):
+            check()
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
         (b"a,b\n", "2 columns where the header has 1"),
         (b'"a"b\n', "not CSV: ',' expected after '\"'"),
-        (b"a\xff\n", "not UTF-8"),
-        (b"a\0\n", "holds a NUL byte"),
+        (b"a\xff\n", "not UTF-8: save it as UTF-8"),
+        (b"a\0\n", "holds a NUL byte: save it as UTF-8"),
         (b"x" * 41 + b"\n", "longer than 40 characters (is a closing quote missing?)"),
         (b"x" * 100 + b"\r", "longer than 40 characters (is a closing quote missing?)"),
     ],
