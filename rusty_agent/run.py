@@ -150,20 +150,20 @@ class Run:
     async def _work(self, given: Any) -> GenerateResult:
         if self.stopped is not None:
             raise self.stopped.with_traceback(None)  # or each prompt that is left would make it longer
-        begun = self._rule.begin()
+        number, began = self._rule.begin(), monotonic()
         try:
             result = await self._answer(self._caller, given)
         except RunStoppedError:
             raise
         except Exception as error:
             attempts = error.attempts if isinstance(error, RustyAgentError) else 0
-            self.tally.failed(error, latency=monotonic() - begun.at if attempts else None, attempts=attempts)
-            stopped = self._rule.judge(error, begun)
+            self.tally.failed(error, latency=monotonic() - began if attempts else None, attempts=attempts)
+            stopped = self._rule.judge(error, number, began)
             if stopped is not None:
                 stopped.__cause__ = error
                 self.stop(stopped)
             raise
-        self._rule.succeeded(begun)
+        self._rule.succeeded(number)
         self.tally.succeeded(
             latency=result.duration or 0.0,
             ttft=result.time_to_first_token if self._streamed and "choices" not in result.raw else None,  # else: whole

@@ -1,6 +1,6 @@
 """When a run makes no sense any more.
 
-In: how prompts have ended, each with when it was begun. Out: the error to stop the run with, or None. Never touched:
+In: how prompts have ended, and when they were begun. Out: the error to stop the run with, or None. Never touched:
 the run, and what is still under way.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from time import monotonic
-from typing import NamedTuple
 
 from .checks import checked_count, is_number
 from .errors import APIStatusError, RateLimitError, RunStoppedError
 from .net.absence import OVERLOADED, tells_of_absence
 from .policy import RetryPolicy
 
-__all__ = ["HOPELESS_AFTER", "Begun", "StopRule"]
+__all__ = ["HOPELESS_AFTER", "StopRule"]
 
 HOPELESS_AFTER = 100
 """For `StopRule.hopeless_after`, where a wrong name of the model would fail thousands of rows one by one."""
@@ -25,13 +24,6 @@ _WINDOW = 100  # how many finished prompts an error rate is taken over
 _LEAST = 20  # … and how many it takes at least
 _AHEAD = 1000  # how many that are over may wait for one that was begun before them, which may hang
 _AWAY_SECONDS = 600.0  # or a run would go on for days, and fail one prompt after another
-
-
-class Begun(NamedTuple):
-    """A prompt that was begun: the how manieth, from 1, and when, by `time.monotonic`."""
-
-    number: int
-    at: float
 
 
 class StopRule:
@@ -80,24 +72,33 @@ class StopRule:
         self.done = 0
         self.failed = 0
 
-    def begin(self) -> Begun:
-        """Count one that is begun now."""
+    def begin(self) -> int:
+        """Count one that is begun; its number, from 1."""
         self._begun += 1
-        return Begun(self._begun, monotonic())
+        return self._begun
 
-    def withdraw(self, begun: Begun) -> None:
+    def withdraw(self, number: int) -> None:
         """Count one as if it had never been begun: nothing was sent for it."""
-        self._count(begun, None)
+        self._count(number, None)
 
-    def succeeded(self, begun: Begun) -> None:
+    def succeeded(self, number: int) -> None:
         """Count one that was answered."""
-        self._count(begun, False)
         self._away_since = None
         self.done += 1
+        self._count(number, False)
 
-    def judge(self, error: Exception, begun: Begun) -> RunStoppedError | None:
-        """Count one that has failed; the error to stop the run with, if that is called for."""
-        self._count(begun, True)
+    def judge(self, error: Exception, number: int, began: float) -> RunStoppedError | None:
+        """Count one that has failed.
+
+        Args:
+            error: Why.
+            number: Which was begun.
+            began: When, by `time.monotonic`: where prompts are rare, nobody may have asked before.
+
+        Returns:
+            The error to stop the run with, if that is called for.
+        """
+        self._count(number, True)
         self.failed += 1
         if isinstance(error, APIStatusError):
             if error.spent:
@@ -107,7 +108,7 @@ class StopRule:
             asked = error.retry_after if error.status_code in OVERLOADED else None
             if asked is not None and asked > self._max_retry_after:
                 return self.error("quota", f"the endpoint asks for too long a wait. {error}")
-        if self._serves_nobody(error, begun):
+        if self._serves_nobody(error, began):
             minutes = f"for {_AWAY_SECONDS / 60:.0f} min. {error}"
             if isinstance(error, RateLimitError):
                 return self.error("quota", f"the endpoint has turned all requests away {minutes}")
@@ -129,11 +130,13 @@ class StopRule:
         """The error of a run that is stopped now."""
         return RunStoppedError(f"The run was stopped: {said}", reason=reason, done=self.done, failed=self.failed)
 
-    def _count(self, begun: Begun, failed: bool | None) -> None:
+    def _count(self, number: int, failed: bool | None) -> None:
         """Take in how one has ended, as soon as those that were begun before it have."""
-        self._over[begun.number] = failed
-        if begun.number < self._next:  # the others have waited for it long enough
-            self._take(begun.number)
+        if self._max_error_rate is None and (self.hopeless_after is None or self.done):
+            return  # nobody asks for the order
+        self._over[number] = failed
+        if number < self._next:  # the others have waited for it long enough
+            self._take(number)
         while self._next in self._over or len(self._over) > _AHEAD:
             self._take(self._next)
             self._next += 1
@@ -143,7 +146,7 @@ class StopRule:
         if failed is not None:
             self._latest.append(failed)
 
-    def _serves_nobody(self, error: Exception, begun: Begun) -> bool:
+    def _serves_nobody(self, error: Exception, began: float) -> bool:
         """Whether the endpoint has been away for too long, with this error, or is beyond a limit of hours or days: who
         does not say how long to wait would be asked for days. A request too large for any minute tells nothing of it.
         """
@@ -155,6 +158,6 @@ class StopRule:
         if self._away_since is None:
             self._away_since = now
         else:
-            self._away_since += max(0.0, begun.at - self._last_away)  # nobody has asked meanwhile
+            self._away_since += max(0.0, began - self._last_away)  # nobody has asked meanwhile
         self._last_away = now
         return now - self._away_since > _AWAY_SECONDS

@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from inspect import signature
 from math import ceil
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..batch.rows import BadLine, parse_row
@@ -237,20 +238,20 @@ class Generate:
             return row
         if isinstance(row, BadLine):
             return ValueError(row.reason)
-        begun = self._rule.begin()
+        number, began = self._rule.begin(), monotonic()
         try:
             arguments = merged(self._parameters, row.parameters)
             result = await provider._answer(self._caller, stream=self._stream, **arguments)
         except RunStoppedError as error:
             return error
         except RustyAgentError as error:
-            if stopped := self._rule.judge(error, begun):
+            if stopped := self._rule.judge(error, number, began):
                 self._stop(provider, stopped)
             return error
         except Exception as error:  # of the row itself: nothing was sent
-            self._rule.withdraw(begun)
+            self._rule.withdraw(number)
             return error
-        self._rule.succeeded(begun)
+        self._rule.succeeded(number)
         return result
 
     def _stop(self, provider: AsyncProvider, error: RunStoppedError) -> None:

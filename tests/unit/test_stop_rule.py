@@ -17,7 +17,7 @@ from rusty_agent.errors import (
     RunStoppedError,
     ServerError,
 )
-from rusty_agent.stop_rule import Begun, StopRule
+from rusty_agent.stop_rule import StopRule
 
 FAILURE = ServerError("broken", status_code=500)
 
@@ -25,14 +25,11 @@ FAILURE = ServerError("broken", status_code=500)
 class Rule(StopRule):
     """One whose prompts were begun in their order, and long ago, where nothing else is said."""
 
-    def _or_now(self, begun: Begun | None) -> Begun:
-        return begun or self.begin()._replace(at=-math.inf)
+    def fails(self, error: Exception, number: int | None = None, began: float = -math.inf) -> RunStoppedError | None:
+        return self.judge(error, number or self.begin(), began)
 
-    def fails(self, error: Exception, begun: Begun | None = None) -> RunStoppedError | None:
-        return self.judge(error, self._or_now(begun))
-
-    def answers(self, begun: Begun | None = None) -> None:
-        self.succeeded(self._or_now(begun))
+    def answers(self, number: int | None = None) -> None:
+        self.succeeded(number or self.begin())
 
 
 def test_failures_are_counted() -> None:
@@ -190,9 +187,9 @@ def test_the_time_in_which_nobody_asked_stops_no_run(error: Exception, clock: Ca
     for _ in range(10):
         clock(3600)
         now += 3600
-        assert rule.fails(error, rule.begin()._replace(at=now - 60)) is None
+        assert rule.fails(error, began=now - 60) is None
     clock(3600)
-    assert rule.fails(error, rule.begin()._replace(at=now)) is not None
+    assert rule.fails(error, began=now) is not None
 
 
 def test_requests_that_are_too_large_are_no_sign_that_all_are_turned_away(clock: Callable[[float], None]) -> None:
@@ -245,9 +242,9 @@ def test_what_fails_at_once_says_nothing_of_those_that_were_begun_before() -> No
 def test_the_rate_is_that_of_what_was_begun_one_after_the_other() -> None:
     rule = Rule(max_error_rate=0.5)
     numbers = [rule.begin() for _ in range(100)]
-    assert [rule.fails(FAILURE, number) for number in numbers if not number.number % 4] == [None] * 25
+    assert [rule.fails(FAILURE, number) for number in numbers if not number % 4] == [None] * 25
     for number in numbers:
-        if number.number % 4:
+        if number % 4:
             rule.answers(number)
     assert rule.fails(FAILURE) is None
 
