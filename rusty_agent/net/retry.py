@@ -104,7 +104,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
 
 def _tell_the_wait(error: RustyAgentError, policy: RetryPolicy) -> None:
     """Let the error say that it was final because of the wait that the endpoint asks for."""
-    asked = error.retry_after if isinstance(error, APIStatusError) else None
+    asked = error.retry_after if isinstance(error, APIStatusError) and error.retryable else None
     if asked is not None and asked > policy.max_retry_after:
         error.message += f" It asks to wait for {asked:,.0f} s, and max_retry_after is {policy.max_retry_after:,.0f} s."
         error.args = (error.message,)

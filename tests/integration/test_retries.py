@@ -101,6 +101,11 @@ def test_retry_after_as_a_date(face: Face, serve: Serve) -> None:
     assert len(server.requests) == 1
 
 
+def test_a_wait_says_nothing_of_an_error_that_no_wait_mends(face: Face, serve: Serve) -> None:
+    server = serve(error(401, headers={"Retry-After": "3600"}))
+    assert "to wait" not in str(face.stream(face.provider(server)).error)
+
+
 def test_an_endpoint_that_asks_for_no_wait_gets_one_all_the_same(face: Face, serve: Serve) -> None:
     """Seventeen attempts within a moment would be all that a call sent back has."""
     server = serve(*[error(429, headers={"Retry-After": "0"})] * 6, GOOD)
