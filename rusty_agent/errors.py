@@ -82,6 +82,11 @@ class RustyAgentError(Exception):
         self.request_id = request_id
         self.attempts = 1
 
+    def _reword(self, message: str) -> None:
+        """Say it in other words, wherever they are looked for."""
+        self.message = message
+        self.args = (message,)
+
 
 class APIConnectionError(RustyAgentError, ConnectionError):
     """The endpoint could not be reached, or the connection broke before the answer was whole.

@@ -65,7 +65,7 @@ class Hidden:
 
 def hide_headers(parameters: Any) -> None:
     """Let no frame of ours show the headers of a call that fails: error trackers show the local variables of all."""
-    headers = parameters["extra_headers"]
+    headers = parameters.get("extra_headers")
     if headers is not None and not isinstance(headers, Hidden):
         parameters["extra_headers"] = Hidden(headers)
 

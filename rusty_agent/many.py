@@ -66,8 +66,7 @@ class ManyPrompts:
                 spent, or the endpoint is away or asks for too long a wait.
             ValueError: An argument is invalid; nothing was sent.
         """
-        if "extra_headers" in parameters:
-            hide_headers(parameters)
+        hide_headers(parameters)
         return self._map(prompts, concurrency, ordered, False, **parameters)
 
     @overload
@@ -148,8 +147,7 @@ class ManyPrompts:
             RustyAgentError: A prompt failed, and `return_exceptions` is False.
             ValueError: An argument is invalid.
         """
-        if "extra_headers" in parameters:
-            hide_headers(parameters)
+        hide_headers(parameters)
         results: list[Any] = []
         items = self._map(prompts, concurrency, False, True, **parameters)
         async with aclosing(items):

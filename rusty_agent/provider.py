@@ -222,8 +222,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             ResponseError: The answer cannot be decoded (a `ValueError`).
             ValueError: An argument is invalid; nothing was sent.
         """
-        if "extra_headers" in parameters:
-            hide_headers(parameters)
+        hide_headers(parameters)
         prepared = self._requests.prepare(
             prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
         )
@@ -251,8 +250,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         Raises:
             ValueError: An argument is invalid; nothing was sent.
         """
-        if "extra_headers" in parameters:
-            hide_headers(parameters)
+        hide_headers(parameters)
         prepared = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
         return AsyncTextStream(partial(self._calls.start, prepared))
 

@@ -106,8 +106,7 @@ async def run_batch(
         ValueError: An argument is invalid; nothing was sent.
         TypeError: There is no such argument.
     """
-    if "extra_headers" in parameters:
-        hide_headers(parameters)
+    hide_headers(parameters)
     provider = checked_kind(provider, AsyncProvider, "provider")
     settings = JobSettings(
         files=Files.of(checked_path(output, "output")),

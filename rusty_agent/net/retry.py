@@ -106,8 +106,8 @@ def _tell_the_wait(error: RustyAgentError, policy: RetryPolicy) -> None:
     """Let the error say that it was final because of the wait that the endpoint asks for."""
     asked = error.retry_after if isinstance(error, APIStatusError) and error.retryable else None
     if asked is not None and asked > policy.max_retry_after:
-        error.message += f" It asks to wait for {asked:,.0f} s, and max_retry_after is {policy.max_retry_after:,.0f} s."
-        error.args = (error.message,)
+        said = f"It asks to wait for {asked:,.0f} s, and max_retry_after is {policy.max_retry_after:,.0f} s."
+        error._reword(f"{error.message} {said}")
 
 
 def _too_late(delay: float, call: Retriable[T]) -> bool:

@@ -121,8 +121,7 @@ class ManyPrompts:
         Nothing is sent before it is iterated over. Prompts are taken on this thread, while it waits for items.
         Leaving the loop early cancels what is under way. Otherwise as `AsyncProvider.map`.
         """
-        if "extra_headers" in parameters:
-            hide_headers(parameters)
+        hide_headers(parameters)
         source = None
         if _is_taken_here(prompts):
             source = _Prompts(iter(prompts), min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
@@ -193,8 +192,7 @@ class ManyPrompts:
 
         An iterator is taken to its end first, on this thread. Otherwise as `AsyncProvider.gather`.
         """
-        if "extra_headers" in parameters:
-            hide_headers(parameters)
+        hide_headers(parameters)
         if _is_taken_here(prompts):
             prompts = list(prompts)
         return run(

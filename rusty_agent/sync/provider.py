@@ -129,8 +129,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         **parameters: Unpack[Parameters],
     ) -> str | GenerateResult:
         """Generate a whole answer, and wait for it; as `AsyncProvider.generate_text`."""
-        if "extra_headers" in parameters:
-            hide_headers(parameters)
+        hide_headers(parameters)
         return run(partial(self._core.generate_text, prompt, include_usage=include_usage, stream=stream, **parameters))
 
     @shows(Parameters, AsyncProvider.stream_text)
@@ -141,8 +140,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
 
         Otherwise as `AsyncProvider.stream_text`.
         """
-        if "extra_headers" in parameters:
-            hide_headers(parameters)
+        hide_headers(parameters)
         return TextStream(loop_thread(), self._core.stream_text(prompt, include_usage=include_usage, **parameters))
 
     def close(self) -> None:

@@ -194,8 +194,7 @@ def _build(
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
     error = kind(said, status_code=status, body=decoded, headers=headers, **fields)  # judged by what was said alone
     parts = (f"{where}: {said}" if said else where, "" if headers is None else _hint(error, key_origin))
-    error.message = " ".join(part if part.endswith(_ENDS) else f"{part}." for part in parts if part)
-    error.args = (error.message,)
+    error._reword(" ".join(part if part.endswith(_ENDS) else f"{part}." for part in parts if part))
     return error
 
 
