@@ -30,8 +30,8 @@ class StopRule:
     """When to stop: an endpoint that refuses everything is not asked ten thousand times.
 
     A wrong key (401, or 400 and 403 in such words), an account without credit (402) and a used-up quota stop a run at
-    once; so does an overload (429, 503, 529) that asks to wait for longer than is allowed. An endpoint that cannot be
-    reached, or answers nothing but that there is too much (429), stops it after ten minutes.
+    once; so does an overload (429, 498, 503, 529) that asks to wait for longer than is allowed. An endpoint that cannot
+    be reached, or answers nothing but that there is too much (429), stops it after ten minutes.
 
     The latest and the first are those by their beginning: what fails at once gets ahead of answers that take their
     time, and would seem to be all there is.

@@ -10,7 +10,7 @@ from ..errors import APIConnectionError, APIStatusError, RustyAgentError
 
 __all__ = ["OVERLOADED", "Absence", "tells_of_absence"]
 
-OVERLOADED = frozenset({429, 503, 529})
+OVERLOADED = frozenset({429, 498, 503, 529})
 """Statuses that say that there is too much to do: a `Retry-After` with them is meant for everybody."""
 
 _UNREACHED = frozenset({502, 521, 522, 523, 530})  # what gateways say of a server; 503 says so too, or is an overload

@@ -119,10 +119,10 @@ def test_the_users_own_pace_wastes_nothing() -> None:
     assert endpoint.refused == 0
 
 
-@pytest.mark.parametrize(("capacity", "status"), [(4, 429), (20, 429), (20, 503), (60, 429)])
+@pytest.mark.parametrize(("capacity", "status"), [(4, 429), (20, 429), (20, 498), (20, 503), (60, 429)])
 def test_a_fixed_capacity(capacity: int, status: int) -> None:
     endpoint = Capacity(forever(capacity), status=status)
-    run(work_off(endpoint, capacity * 100, concurrency="auto"))
+    assert run(work_off(endpoint, capacity * 100, concurrency="auto")) == 0
     assert endpoint.throughput >= 0.9 * capacity / endpoint.latency
 
 

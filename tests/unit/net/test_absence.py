@@ -53,7 +53,7 @@ def test_an_absence_that_nobody_has_looked_at_for_long_is_a_new_one() -> None:
     assert [told(absence, status(502), now) for now in (200.0, 201.0, 202.0)] == [False, False, True]
 
 
-@pytest.mark.parametrize("code", [429, 503, 529])
+@pytest.mark.parametrize("code", [429, 498, 503, 529])
 def test_an_overload_passes(code: int) -> None:
     assert told(known(), status(code))
 

@@ -123,7 +123,7 @@ def test_nonsense_of_one_answer_does_not_shut_the_door() -> None:
     on(main, tokens_per_minute=60_000)
 
 
-@pytest.mark.parametrize("status", [429, 503, 529])
+@pytest.mark.parametrize("status", [429, 498, 503, 529])
 def test_retry_after_closes_the_gate_for_everybody(status: int) -> None:
     kind = RateLimitError if status == 429 else ServerError
 
