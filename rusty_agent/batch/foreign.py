@@ -32,26 +32,11 @@ def refuse_overwriting(files: Files, source: str | os.PathLike[str] | None, repo
     Raises:
         BatchError: The message says which path is in the way.
     """
-    ours = (files.output, files.errors, files.manifest, files.lock, files.summary)
-    written = _with_temporary(*ours)
-    _refuse_long(files.output, written)
-    for path in ours:
-        if os.path.exists(path) and not path.is_file():  # a folder; or a pipe, which would be read for ever
-            raise not_regular(path)
+    written = _of_batch(files)
     if report is not None:
-        if os.path.exists(report) and not report.is_file():
-            raise BatchError(f"{report}, where the report is to be written, is no regular file: name another one.")
-        if not os.access(report.parent, os.W_OK | os.X_OK):
-            raise BatchError(f"The report {report} cannot be written: it needs an existing folder where you may write.")
-        pages = _with_temporary(report)
-        _refuse_long(report, pages)
-        if any(_same(path, other) for path in written for other in pages):
-            raise BatchError(f"{report}, where the report is to be written, is a file of the batch: name another one.")
-        written += pages
-    if source is not None:
-        for path in written:
-            if _same(path, Path(source)):
-                raise BatchError(f"{path}, which the batch would write, is its input: name another output, or report.")
+        written += _of_report(report, written)
+    if source is not None and (path := _shared(written, [Path(source)])):
+        raise BatchError(f"{path}, which the batch would write, is its input: name another output, or report.")
     if report is not None and (beginning := _read(report, _TITLE_BYTES)) and not is_report(beginning):
         raise BatchError(  # it holds the answers of another batch, most likely
             f"{report}, where the report is to be written, exists and is no report, so it is left alone. Name another "
@@ -85,8 +70,30 @@ def _refuse_shared(path: Path, manifest: Path) -> None:
         raise BatchError(f"{path} belongs to another batch, whose manifest is {manifest}. Name another output.")
 
 
-def _refuse_long(given: Path, written: list[Path]) -> None:
-    """Refuse a name that, with what is added to it, is longer than the filesystem can take."""
+def _of_batch(files: Files) -> list[Path]:
+    """What the batch writes, all of which can be written."""
+    ours = [files.output, files.errors, files.manifest, files.lock, files.summary]
+    for path in ours:
+        if os.path.exists(path) and not path.is_file():  # a folder; or a pipe, which would be read for ever
+            raise not_regular(path)
+    return _with_temporary(files.output, ours)
+
+
+def _of_report(report: Path, batch: list[Path]) -> list[Path]:
+    """What the report writes: it can be written, and the batch writes none of it."""
+    if os.path.exists(report) and not report.is_file():
+        raise BatchError(f"{report}, where the report is to be written, is no regular file: name another one.")
+    if not os.access(report.parent, os.W_OK | os.X_OK):
+        raise BatchError(f"The report {report} cannot be written: it needs an existing folder where you may write.")
+    pages = _with_temporary(report, [report])
+    if _shared(pages, batch):
+        raise BatchError(f"{report}, where the report is to be written, is a file of the batch: name another one.")
+    return pages
+
+
+def _with_temporary(given: Path, paths: list[Path]) -> list[Path]:
+    """These and the temporary files beside them; refused where a name, with what is added to it, is too long."""
+    written = [name for path in paths for name in (path, beside(path))]
     for path in written:
         try:
             os.lstat(path)
@@ -95,10 +102,12 @@ def _refuse_long(given: Path, written: list[Path]) -> None:
                 raise BatchError(
                     f"The name of {given}, or of {path.name} beside it, is too long: shorten it."
                 ) from None
+    return written
 
 
-def _with_temporary(*paths: Path) -> list[Path]:
-    return [name for path in paths for name in (path, beside(path))]
+def _shared(written: list[Path], others: list[Path]) -> Path | None:
+    """The first of these files that is also one of the others."""
+    return next((path for path in written if any(_same(path, other) for other in others)), None)
 
 
 def _same(one: Path, other: Path) -> bool:
