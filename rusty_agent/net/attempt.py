@@ -277,9 +277,10 @@ class Attempt:
             return given_up()
         limit, seconds = self._watchdog.expired
         what = "the beginning of the answer" if self._response is None else "the rest of the answer"
+        shorter = ", or bound the answer with max_tokens" if limit == "total" else ""
         error = APITimeoutError(
             f"Timed out: {what} did not come within {seconds:g} s ({limit} limit). "
-            f"Raise it with timeout=Timeout({limit}=…), or --timeout, if the endpoint is just slow.",
+            f"Raise it with timeout=Timeout({limit}=…), or --timeout, if the endpoint is just slow{shorter}.",
             limit=limit,
             seconds=seconds,
         )

@@ -54,10 +54,12 @@ def test_the_environment_limits_the_whole_call_or_the_silence(
         outcome = face.stream(face.provider(serve(answer([events("a")[1], Hang()], framing="cut"))))
         assert isinstance(outcome.error, APITimeoutError)
         assert (outcome.error.limit, outcome.text) == ("idle", "a")
+        assert "max_tokens" not in outcome.error.message
     else:
         with pytest.raises(APITimeoutError) as raised:
             face.generate(face.provider(serve(slow)))
         assert raised.value.limit == "total"
+        assert "max_tokens" in raised.value.message
 
 
 def test_total_covers_retries_and_waits(face: Face, serve: Serve) -> None:
