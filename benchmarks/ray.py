@@ -311,7 +311,7 @@ def main(arguments: list[str]) -> None:
         case ["job", kind, settings]:
             JOBS[kind](json.loads(settings))
         case _ if not PARTS.keys() >= set(arguments):
-            sys.exit(f"usage: python -m benchmarks.ray [{' | '.join(PARTS)}] …")
+            sys.exit(f"usage: python -m benchmarks.ray [{' | '.join(PARTS)}] … (http needs pydantic too)")
         case _:
             for name in arguments or PARTS:
                 print(f"{name}: {PARTS[name].__doc__}", flush=True)
