@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["RETRIED_STATUSES", "Verdict", "judge", "told_to_retry"]
+__all__ = ["RETRIED_STATUSES", "SPENT", "Verdict", "judge", "told_to_retry"]
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 """The statuses that may pass by themselves.
@@ -19,20 +19,35 @@ full flex tier; 520 to 524 and 530 are Cloudflare's for an origin in trouble; 52
 400, 401, 402, 403, 404 or 422.
 """
 
-_SPENT = (
-    r"insufficient[ _]?(user[ _])?(quota|balance|credit|fund)s?(?![a-z])|balance is insufficient"
-    r"|exceeded_current_quota_error|exceeded your current quota.{,199}openai\.com|billing_(not_active|hard_limit)"
-    r"|(run out of|used all|have any)( available)? credits|credit balance is too low|key limit exceeded"
-    r"|(monthly spend(ing)? |spend(ing)?_)(limit|cap)|reached your specified API usage limits|budget_exceeded|arrear"
-    r"|overdue.?(balance|payment|error)|余额不足|欠费"
-    r"|(quota|balance|credits?) (is|are) not enough|not enough (balance|credits?|quota)(?![a-z])"
-    r"|credits (are|have been) (depleted|exhausted)|free (tier|quota)( of the model)? (is|has been) exhausted"
-    r"|used up your .{,40}(free|credits)|reached its spend limit|spend(ing)? limit (reached|exceeded)"
-    r"|blocked_api_access"
+# Each alternative is somebody's, and each is needed for a recorded message of tests/unit/test_verdict.py.
+SPENT = (
+    r"insufficient[ _]?(user[ _])?(quota|balance|credit|fund)s?(?![a-z])|balance is insufficient",  # OpenAI, DeepSeek
+    r"exceeded_current_quota_error|exceeded your current quota.{,199}openai\.com",  # Moonshot; OpenAI in words alone
+    r"billing_(not_active|hard_limit)|(monthly spend(ing)? |spend(ing)?_)(limit|cap)",  # OpenAI; Fireworks, Gemini
+    r"(run out of|used all|have any)( available)? credits",  # xAI
+    r"credit balance is too low|reached its spend limit",  # Anthropic
+    r"key limit exceeded",  # OpenRouter
+    r"budget_exceeded|spend(ing)? limit (reached|exceeded)",  # LiteLLM, gateways
+    r"arrear|free (tier|quota)( of the model)? (is|has been) exhausted",  # DashScope
+    r"overdue.?(balance|payment|error)",  # Volcengine
+    r"余额不足|欠费",  # Z.ai
+    r"(quota|balance|credits?) (is|are) not enough|not enough (balance|credits?|quota)(?![a-z])",  # new-api, Novita
+    r"credits (are|have been) (depleted|exhausted)",  # Gemini
+    r"quota exceeded for metric: \S+, limit: 0(?![\d.])",  # Gemini's models without a free tier, «retry in 17 s» or not
+    r"used up your .{,40}(free|credits)",  # Cloudflare
+    r"blocked_api_access",  # Groq
+    # What is used up for hours or days, and comes with no wait: Anthropic, Kimi and Ollama; Z.ai; Cohere's trial keys.
+    r"reached your [\w() -]{,30}usage limit|usage[ _]limit[ _](has been )?(reached|exceeded)",
+    r"(weekly|monthly) limit exhausted|使用上限|API calls / month",
 )
 _ABOUT_ACCOUNTS = frozenset({401, 403, 412, 429})
 # Gateways quote others, and JSON.
 _FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account|organization) )*"
+# What an error inside an answer says that may pass, where neither a number nor a name tells its status.
+_BUSY = (
+    r"try again|retry|overload|\b(too|is) busy|too many requests|rate.?limit|(at|no) capacity|capacity.{,12} exceeded"
+    r"|\bunavailable|timed.?out"
+)
 _FULL_MINUTE = "#token-limit"  # DashScope's, with the code, type and words of OpenAI's quota, but for their link
 _TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
 
@@ -47,7 +62,7 @@ _WRONG_KEY = (
 class Verdict(NamedTuple):
     """What an error means for the next requests."""
 
-    spent: bool  # nothing is left to spend, which no waiting brings back
+    spent: bool  # nothing is left to spend, which no wait of ours brings back
     key_refused: bool  # no request with it will be answered
     may_pass: bool  # the same request may be answered later
 
@@ -56,7 +71,8 @@ def judge(status: int, code: object, type: object, message: str) -> Verdict:
     """What an error means, by what the endpoint said of it."""
     names = f"{code} {type}"
     spent = _is_spent(status, names, message)
-    may_pass = status in RETRIED_STATUSES and not spent and _TOO_LARGE not in message.lower()
+    passes = status in RETRIED_STATUSES or (status == 200 and _says(_BUSY, message))
+    may_pass = passes and not spent and _TOO_LARGE not in message.lower()
     return Verdict(spent, not spent and _refuses_key(status, names, message), may_pass)
 
 
@@ -77,7 +93,8 @@ def _is_spent(status: int, names: str, message: str) -> bool:
     if status == 402 or _FULL_MINUTE in message:
         return status == 402
     first = "" if status in _ABOUT_ACCOUNTS else _FIRST_WORDS
-    return _says(_SPENT, names) or _says(f"{first}({_SPENT})", message)
+    spent = "|".join(SPENT)
+    return _says(spent, names) or _says(f"{first}({spent})", message)
 
 
 def _refuses_key(status: int, names: str, message: str) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from .. import errors
@@ -42,16 +41,19 @@ _MAX_NAME = 200
 _NAMES = {
     name: status
     for status, names in {
-        400: "bad_request invalid_request invalid_argument context_length_exceeded content_filter",
+        400: "bad_request invalid_request invalid_argument context_length_exceeded content_filter"
+        " client_specified_an_invalid_argument",
         401: "authentication unauthenticated invalid_api_key 1004 2049",
         402: "billing",
         403: "permission permission_denied",
         404: "not_found model_not_found",
         429: "rate_limit rate_limit_exceeded rate_limited request_limit_exceeded throttling too_many_requests"
-        " resource_exhausted insufficient_quota rate_limit_reached 1002 1039 1041 2045",
+        " resource_exhausted some_resource_has_been_exhausted insufficient_quota rate_limit_reached"
+        " 1002 1039 1041 2045",
         500: "api internal internal_server server 1000 1024 1033",
-        503: "service_unavailable temporarily_unavailable unavailable",
-        504: "deadline_exceeded timeout 1001",
+        502: "bad_gateway",
+        503: "service_unavailable temporarily_unavailable unavailable the_service_is_currently_unavailable",
+        504: "deadline_exceeded timeout deadline_expired_before_operation_could_complete gateway_timeout 1001",
         529: "engine_overloaded overloaded server_is_overloaded server_overloaded",
     }.items()
     for name in names.split()
@@ -62,10 +64,11 @@ Google's (https://cloud.google.com/apis/design/errors), Databricks' (`TEMPORARIL
 Moonshot's `engine_overloaded_error` and `rate_limit_reached_error`, Volcengine's `ServerOverloaded`, and
 MiniMax's numbers, which come with status 200. Names of classes, as vLLM, LiteLLM and AWS send them
 (`InternalServerError`, `ThrottlingException`), are the same words in another case; and some go on behind a dot
-(DashScope's `Throttling.RateQuota`).
+(DashScope's `Throttling.RateQuota`). xAI's codes are sentences, those of gRPC in Rust
+(https://docs.rs/tonic/latest/tonic/enum.Code.html; vercel/ai#10533).
 """
 
-_CAPITAL = r"(?<=[a-z])(?=[A-Z])"
+_WORD_END = r"(?<=[a-z])(?=[A-Z])|(?<=\w) (?=\w)"
 _NO_NAME = r"(_?(error|exception))?(\..*)?$"  # what says no more than that it is an error, or more than is to be known
 
 _ENDS = (".", "!", "?", "…", "。", "！")
@@ -117,9 +120,10 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
             nothing: as an error that may pass, since no request is to blame for it.
     """
     fields = _fields(chunk)
-    said = [fields["code"], _objects(chunk)[1].get("status"), fields["type"]]
-    numbers = [int(str(value)) for value in said[:2] if re.fullmatch("[45][0-9][0-9]", str(value))]
-    spelt = [re.sub(_CAPITAL, "_", str(value)[:_MAX_NAME]).lower() for value in said]
+    error = _objects(chunk)[1]
+    said = [fields["code"], error.get("status"), error.get("raw_status_code"), fields["type"]]  # the third is Mistral's
+    numbers = [int(str(value)) for value in said[:3] if re.fullmatch("[45][0-9][0-9]", str(value))]
+    spelt = [re.sub(_WORD_END, "_", str(value)[:_MAX_NAME]).lower() for value in said]
     names = [_NAMES[name] for one in spelt if (name := re.sub(_NO_NAME, "", one, count=1)) in _NAMES]
     status = next(iter(numbers + names), 500 if reason else 200)
     return _build(status, chunk, otherwise=f"finish_reason {reason!r}" if reason else "")
@@ -247,11 +251,7 @@ def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def _cause(error: dict[str, Any]) -> str:
     """What a provider has said to OpenRouter, whose own message is «Provider returned error»."""
     metadata = error.get("metadata")
-    raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    if isinstance(raw, str):
-        with suppress(ValueError):  # not JSON: words, or a page
-            raw = loads_answer(raw.encode())
-    return words(raw)
+    return words(metadata.get("raw")) if isinstance(metadata, dict) else ""
 
 
 def _object(value: Any) -> dict[str, Any] | None:

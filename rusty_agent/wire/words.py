@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .codec import dumps
+from .codec import dumps, loads_answer
 
 __all__ = ["as_it_is", "excerpt", "printable", "words"]
 
@@ -27,7 +27,7 @@ def words(value: Any, depth: int = _MAX_DEPTH) -> str:
         if re.match(r"\s*<(!doctype|html|head|body)", page, re.IGNORECASE):
             title = re.search(r"<(?:title|h1)[^>]*>([^<]*)", page, re.IGNORECASE)  # HAProxy's have no title
             return f"an HTML page{f' titled «{title[1].strip()}»' if title else ''}"
-        return value
+        return (page.lstrip()[:1] == "{" and depth and _quoted(value, depth)) or value
     if isinstance(value, list) and depth:
         return "; ".join(filter(None, (words(item, depth - 1) for item in value[:8])))
     if isinstance(value, dict) and depth:
@@ -38,6 +38,14 @@ def words(value: Any, depth: int = _MAX_DEPTH) -> str:
             return f"{'.'.join(str(step) for step in where if isinstance(step, str | int))}: {text}"
         return text
     return ""
+
+
+def _quoted(text: str, depth: int) -> str:
+    """What an object says that stands in a string: what gateways make of the body of somebody else's error."""
+    try:
+        return words(loads_answer(text.encode("utf-8", "replace")), depth - 1)
+    except ValueError:
+        return ""
 
 
 def as_it_is(body: Any) -> str:

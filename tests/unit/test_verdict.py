@@ -2,77 +2,179 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from rusty_agent.verdict import judge
+from rusty_agent.verdict import SPENT, judge
+
+_SPENT_ACCOUNTS: list[tuple[str, int, object, str | None, str]] = [
+    ("OpenRouter, DeepSeek, Together, Hugging Face", 402, None, None, "m"),
+    ("OpenAI", 429, "insufficient_quota", None, "m"),
+    ("Moonshot", 429, None, "exceeded_current_quota_error", "Your account is suspended, please check your plan"),
+    ("OpenAI", 429, "billing_not_active", "billing_not_active", "Your account is not active"),
+    ("OpenAI", 400, "billing_hard_limit_reached", "invalid_request_error", "Billing hard limit has been reached"),
+    ("Z.ai", 429, "1113", None, "Insufficient balance or no resource package. Please recharge."),
+    (
+        "Z.ai",
+        429,
+        "1113",
+        None,
+        "余额不足或无可用资源包,请充值。",
+    ),
+    ("MiniMax", 500, None, "api_error", "insufficient balance (1008)"),
+    ("DeepSeek", 429, None, "insufficient_balance_error", "m"),
+    ("xAI", 429, "Some resource has been exhausted", None, "has used all available credits or reached its limit"),
+    ("xAI", 403, "permission-denied", None, "Your newly created team doesn't have any credits or licenses yet."),
+    ("xAI", 403, "x", None, "You have run out of credits or need a Grok subscription."),
+    (
+        "Fireworks",
+        412,
+        "PRECONDITION_FAILED",
+        "error",
+        "Account x is suspended, possibly due to the monthly spending limit",
+    ),
+    ("Anthropic", 400, None, "invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
+    ("DashScope", 400, "Arrearage", "Arrearage", "Access denied, please make sure your account is in good standing."),
+    ("Volcengine", 403, "AccountOverdueError", "Forbidden", "because your account has an overdue balance."),
+    ("LiteLLM", 429, "429", "budget_exceeded", "ExceededBudget: User x has exceeded their budget"),
+    ("new-api", 403, "insufficient_user_quota", "v_api_error", "user quota is not enough"),
+    ("SiliconFlow", 403, 30001, None, "Sorry, your account balance is insufficient"),
+    ("Gemini", 429, 429, None, "Your project has exceeded its monthly spending cap. Please go to AI Studio"),
+    (
+        "Zhipu",
+        429,
+        "1113",
+        None,
+        "您的账户已欠费，请充值后重试",
+    ),
+    (
+        "LiteLLM",
+        429,
+        "429",
+        None,
+        "litellm.RateLimitError: OpenAIException - You exceeded your current quota, please check your "
+        "plan and billing details. For more, read https://platform.openai.com/docs/guides/error-codes",
+    ),
+    (
+        "LiteLLM",
+        400,
+        "400",
+        None,
+        "litellm.BadRequestError: AnthropicException - "
+        '{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too '
+        'low to access the Anthropic API."}}',
+    ),
+    (
+        "Anthropic",
+        400,
+        None,
+        "invalid_request_error",
+        "You have reached your specified API usage limits. You will regain access",
+    ),
+    (
+        "OpenRouter",
+        403,
+        403,
+        None,
+        "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys",
+    ),
+    ("OpenRouter", 400, 400, None, "Provider returned error: insufficient_quota"),
+    (
+        "LiteLLM",
+        500,
+        "500",
+        None,
+        'APIError: OpenrouterException - {\\"error\\":{\\"message\\":\\"Insufficient credits\\"}}',
+    ),
+    ("MiniMax", 200, 1008, None, "The endpoint reported an error inside its answer: insufficient balance"),
+    ("Gemini", 429, 429, None, "Your prepayment credits are depleted. Please go to AI Studio to manage your project"),
+    ("Groq", 400, "blocked_api_access", "invalid_request_error", "m"),
+    ("Anthropic", 400, None, "invalid_request_error", "Your organization has reached its spend limit."),
+    ("new-api", 403, "pre_consume_token_quota_failed", "new_api_error", "token quota is not enough, need quota: 0.2"),
+    ("Novita", 403, 403, None, "not enough balance"),
+    (
+        "DashScope",
+        403,
+        None,
+        None,
+        "The free tier of the model has been exhausted. If you wish to continue access the model",
+    ),
+    ("Cloudflare", 429, 4006, None, "you have used up your daily free allocation of 10,000 neurons"),
+    (
+        "Moonshot",
+        429,
+        None,
+        None,
+        "Your account org-x <ak-y> is suspended due to insufficient balance, please recharge your account",
+    ),  # continuedev/continue#11443
+    (
+        "Gemini",
+        429,
+        429,
+        None,
+        "You exceeded your current quota, please check your plan and billing details. * Quota exceeded "
+        "for metric: generativelanguage.googleapis.com/generate_content_free_tier_requests, limit: 0, "
+        "model: gemini-2.0-flash Please retry in 17.757286616s.",
+    ),  # continuedev/continue#11424
+    (
+        "Kimi",
+        403,
+        None,
+        "permission_error",
+        "You've reached your usage limit for this billing cycle. Your quota will be refreshed in the next cycle.",
+    ),  # NanmiCoder/cc-haha#1208
+    (
+        "Kimi",
+        403,
+        None,
+        "access_terminated_error",
+        "You've reached your weekly (7-day) usage limit. Your quota will reset when the current 7-day window ends.",
+    ),  # openclaw/openclaw#142656
+    (
+        "Ollama",
+        429,
+        None,
+        None,
+        "you (ae2055838) have reached your session usage limit, upgrade for higher limits: https://ollama.com/upgrade",
+    ),  # continuedev/continue#11444
+    ("Z.ai", 429, "1308", None, "Usage limit reached for 5 hour. Your limit will reset at 2026-09-16 06:28:10"),
+    (
+        "Z.ai",
+        429,
+        "1310",
+        "rate_limit_error",
+        "[1310][Weekly/Monthly Limit Exhausted. Your limit will reset at 2026-08-01 10:03:40]",
+    ),
+    (
+        "Zhipu",
+        429,
+        "1308",
+        None,
+        "已达到 5 小时的使用上限。您的限额将在 2026-08-25 07:41:44 重置。",
+    ),  # dirge-code/dirge#818
+    (
+        "Cohere",
+        429,
+        None,
+        None,
+        "You are using a Trial key, which is limited to 1000 API calls / month. You can continue to use the Trial key",
+    ),
+]
+"""Who says it, with which status; its code, type and words."""
 
 
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
-        (402, (None, None, "m")),
-        (429, ("insufficient_quota", None, "m")),
-        (429, (None, "exceeded_current_quota_error", "Your account is suspended, please check your plan")),
-        (429, ("billing_not_active", "billing_not_active", "Your account is not active")),
-        (400, ("billing_hard_limit_reached", "invalid_request_error", "Billing hard limit has been reached")),
-        (429, ("1113", None, "Insufficient balance or no resource package. Please recharge.")),
-        (429, ("1113", None, "余额不足或无可用资源包,请充值。")),
-        (500, (None, "api_error", "insufficient balance (1008)")),
-        (429, (None, "insufficient_balance_error", "m")),
-        (429, ("Some resource has been exhausted", None, "has used all available credits or reached its limit")),
-        (403, ("permission-denied", None, "Your newly created team doesn't have any credits or licenses yet.")),
-        (403, ("x", None, "You have run out of credits or need a Grok subscription.")),
-        (412, ("PRECONDITION_FAILED", "error", "Account x is suspended, possibly due to the monthly spending limit")),
-        (400, (None, "invalid_request_error", "Your credit balance is too low to access the Anthropic API.")),
-        (400, ("Arrearage", "Arrearage", "Access denied, please make sure your account is in good standing.")),
-        (403, ("AccountOverdueError", "Forbidden", "because your account has an overdue balance.")),
-        (429, ("429", "budget_exceeded", "ExceededBudget: User x has exceeded their budget")),
-        (403, ("insufficient_user_quota", "v_api_error", "user quota is not enough")),
-        (403, (30001, None, "Sorry, your account balance is insufficient")),
-        (429, (429, None, "Your project has exceeded its monthly spending cap. Please go to AI Studio")),
-        (429, ("1113", None, "您的账户已欠费，请充值后重试")),
-        (
-            429,
-            (
-                "429",
-                None,
-                "litellm.RateLimitError: OpenAIException - You exceeded your current quota, please check "
-                "your plan and billing details. For more, read https://platform.openai.com/docs/guides/error-codes",
-            ),
-        ),
-        (
-            400,
-            (
-                "400",
-                None,
-                'litellm.BadRequestError: AnthropicException - {"type":"error","error":{"type":'
-                '"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}',
-            ),
-        ),
-        (
-            400,
-            (None, "invalid_request_error", "You have reached your specified API usage limits. You will regain access"),
-        ),
-        (403, (403, None, "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys")),
-        (400, (400, None, "Provider returned error: insufficient_quota")),
-        (
-            500,
-            ("500", None, 'APIError: OpenrouterException - {\\"error\\":{\\"message\\":\\"Insufficient credits\\"}}'),
-        ),
-        (200, (1008, None, "The endpoint reported an error inside its answer: insufficient balance")),
-        (429, (429, None, "Your prepayment credits are depleted. Please go to AI Studio to manage your project")),
-        (400, ("blocked_api_access", "invalid_request_error", "m")),
-        (400, (None, "invalid_request_error", "Your organization has reached its spend limit.")),
-        (403, ("pre_consume_token_quota_failed", "new_api_error", "token quota is not enough, need quota: 0.2")),
-        (403, (403, None, "not enough balance")),
-        (403, (None, None, "The free tier of the model has been exhausted. If you wish to continue access the model")),
-        (429, (4006, None, "you have used up your daily free allocation of 10,000 neurons")),
-    ],
-)
-def test_nothing_is_left_to_spend(status: int, said: tuple[object, object, str]) -> None:
-    code, kind, message = said
+@pytest.mark.parametrize("row", _SPENT_ACCOUNTS, ids=[f"{who}-{status}" for who, status, *_ in _SPENT_ACCOUNTS])
+def test_nothing_is_left_to_spend(row: tuple[str, int, object, str | None, str]) -> None:
+    _, status, code, kind, message = row
     assert judge(status, code, kind, message).spent
     assert judge(status, code, kind, f"HTTP {status}: {message}").spent
+
+
+@pytest.mark.parametrize("pattern", SPENT)
+def test_each_pattern_is_needed_for_a_recorded_message(pattern: str) -> None:
+    found = re.compile(pattern, re.IGNORECASE)
+    assert any(found.search(f"{code} {kind} {message}") for _, _, code, kind, message in _SPENT_ACCOUNTS)
 
 
 @pytest.mark.parametrize("status", [400, 422, 500, 503])
@@ -105,6 +207,10 @@ def test_a_full_minute_that_dashscope_calls_a_used_up_quota(said: str, host: str
         "token_quota_exceeded too_many_tokens_error Tokens per minute limit exceeded",
         "insufficient capacity, try again",
         "Rate limit reached. Raise your spending limit for more requests per minute",
+        "Quota exceeded for metric: generate_content_free_tier_requests, limit: 20, model: m Please retry in 8.2s.",
+        "Quota exceeded for metric: x, limit: 0.5",
+        "You are using a Trial key, which is limited to 20 API calls / minute.",
+        "Your usage limit is 1000 requests per day. Rate limit reached",
     ],
 )
 def test_a_full_minute_is_no_spent_account(said: str) -> None:
@@ -155,3 +261,25 @@ def test_words_of_a_prompt_say_nothing_of_the_key(status: int) -> None:
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_other_failures_say_nothing_of_the_key(status: int) -> None:
     assert not judge(status, None, None, "Incorrect API key provided").key_refused
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Our servers are currently overloaded. Please try again later.",  # openai/codex#43337
+        "System is too busy now. Please try again later.",  # SiliconFlow
+        "Service temporarily unavailable. The model is at capacity and currently cannot serve this request.",  # xAI
+        "Service tier capacity exceeded for this model.",  # Mistral
+        "Timed out waiting for first token",  # xAI
+        "Rate limit reached",
+        "That model is currently overloaded with other requests. You can retry your request",  # OpenAI
+    ],
+)
+def test_words_inside_an_answer_that_ask_to_try_again(said: str) -> None:
+    assert judge(200, None, None, said) == (False, False, True)
+    assert not judge(400, None, None, said).may_pass  # a status says more than words
+
+
+@pytest.mark.parametrize("said", ["The context is too long", "insufficient balance, try again later", "no"])
+def test_words_inside_an_answer_that_do_not(said: str) -> None:
+    assert not judge(200, None, None, said).may_pass
