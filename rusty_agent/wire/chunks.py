@@ -77,14 +77,14 @@ class ChunkDecoder:
         self._held = self.deltas.held  # the same dict: each chunk asks for it
         # Of the last chunk that was decoded in full, if it was plain; None: not made yet of this sample.
         self._frame: Frame | None = NO_FRAME
-        self._sample: tuple[bytes, str, str, Kind] = (b"", "", "", str)
+        self._sample: tuple[bytes, str, str, Kind, bool] = (b"", "", "", str, False)
         self._lessons = _LESSONS
 
     def decode_all(self, events: list[bytes], out: list[Delta]) -> None:
         """Decode the data of events in order, append their deltas to `out`; stop at the end mark or an error.
 
-        Most chunks of a stream differ in nothing but their text. One that stands in the frame of the last chunk
-        decoded in full would decode to the same again, but for its text: that takes 0.4 µs where decoding takes 2.5.
+        Most chunks of a stream differ in nothing but their text. One that stands in the frame of the last that was
+        decoded in full takes 0.4 µs where decoding takes 2.5.
         """
         at = 0
         while at < len(events):
@@ -107,11 +107,16 @@ class ChunkDecoder:
         frame = self._frame or self._make_frame()
         if frame is NO_FRAME:
             return 0
-        texts = frame.texts(chunks, start)
-        if texts:
-            self._lessons = _LESSONS  # what was learned is of use
+        if frame.counted:
+            out += (deltas := frame.texts_and_counts(chunks, start))
+            known = len(deltas) // 2
+        else:
+            texts = frame.texts(chunks, start)
+            known = len(texts)
             out += texts if frame.kind is str else map(frame.kind, texts)
-        return len(texts)
+        if known:
+            self._lessons = _LESSONS  # what was learned is of use
+        return known
 
     @property
     def frame(self) -> Frame:
@@ -153,8 +158,9 @@ class ChunkDecoder:
                 self.deltas.told[0] = None
             if self.reasons:
                 self._resume(0)
-            if key and usage is None:  # what differs in several places has no frame
-                self._frame, self._sample = None, (data, text, key, str if key == "content" else ReasoningDelta)
+            if key:  # what differs in several places has no frame
+                kind = str if key == "content" else ReasoningDelta
+                self._frame, self._sample = None, (data, text, key, kind, usage is not None)
         else:
             self.choices.setdefault(0, False)
             if reason is not None:
@@ -238,7 +244,7 @@ class ChunkDecoder:
         if fit and isinstance(piece, ToolCallDelta) and not self.reasons and self.error is None:
             more = self.deltas.more_of(piece)
             if more is not None:
-                self._frame, self._sample = None, (data, piece.arguments, "arguments", more)
+                self._frame, self._sample = None, (data, piece.arguments, "arguments", more, False)
 
     def _refuse(self, data: bytes, what: str) -> None:
         self.junk = True

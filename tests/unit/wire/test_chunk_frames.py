@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rusty_agent.types import ReasoningDelta, ToolCallDelta
+from rusty_agent.types import ReasoningDelta, ToolCallDelta, UsageUpdate
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from tests.replies import chunk
 
@@ -269,3 +269,50 @@ def test_reasoning_that_is_told_twice(twice: Any, monkeypatch: pytest.MonkeyPatc
     assert _decoded(*events, *map(chunk, "abcdef")) == len(events) + 1
     monkeypatch.setattr(ChunkDecoder, "decode_value", None)
     assert decode(*events)[0] == list(map(ReasoningDelta, "abcdefghijkl"))
+
+
+def _counted(texts: list[str], **after: Any) -> list[bytes]:
+    """Chunks that tell each time how many tokens came, as with vLLM's `continuous_usage_stats`."""
+    return [
+        json.dumps(
+            {**chunk(text), "usage": {"prompt_tokens": 3, "completion_tokens": at, "total_tokens": 3 + at}} | after
+        ).encode()
+        for at, text in enumerate(texts, 1)
+    ]
+
+
+@pytest.mark.parametrize("after", [{}, {"p": "x"}], ids=["at-the-end", "before-another"])
+def test_texts_that_come_with_token_counts(after: dict[str, Any]) -> None:
+    decoder = _Counting()
+    out: list[Delta] = []
+    events = _counted(TEXTS * 3, **after)
+    for event in events[:8]:
+        decoder.decode_all([event], out)
+    decoder.decode_all(events[8:], out)
+    assert out[::2] == TEXTS * 3
+    usages = [delta.usage for delta in out[1::2] if isinstance(delta, UsageUpdate)]
+    assert [usage.completion_tokens for usage in usages] == list(range(1, len(TEXTS) * 3 + 1))
+    assert usages[-1].raw == json.loads(events[-1])["usage"]
+    assert (decoder.decoded < 5) is not bool(after)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"choices":[{"delta":{"content":""}}],"usage":{"total_tokens":9}}',
+        b'{"choices":[{"delta":{"content":"x"}}],"usage":{"total_tokens":0}}',
+        b'{"choices":[{"delta":{"content":"x"}}],"usage":null}',
+        b'{"choices":[{"delta":{"content":"x","role":"assistant"}}],"usage":{"total_tokens":9}}',
+        b'{"choices":[{"delta":{"content":"x"}},{"delta":{"content":"y"}}],"usage":{"total_tokens":9}}',
+        b'{"choices":[{"delta":{"content":"x"}}],"usage":{"total_tokens":9},"usage":{"total_tokens":8}}',
+    ],
+)
+def test_what_looks_like_a_text_with_token_counts_but_differs(odd: bytes) -> None:
+    usual = b'{"choices":[{"delta":{"content":"a"}}],"usage":{"total_tokens":%d}}'
+    framed, alone = ChunkDecoder(), ChunkDecoder()
+    out: list[Delta] = []
+    plain: list[Delta] = []
+    for event in (usual % 1, usual % 2, usual % 3, odd, usual % 4):
+        framed.decode_all([event], out)
+        alone.decode(event, plain)
+    assert out == plain
