@@ -7,7 +7,7 @@ out; or nothing. Never touched: parameters whose loss would change what the answ
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import APIStatusError
@@ -60,7 +60,7 @@ def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[s
     """
     if error.status_code not in (400, 422):
         return None
-    name = _subject(error, body.keys() & (_OPTIONAL | _OTHER_NAMES.keys()))
+    name = _subject(error, body)
     if name is None or _is_about_a_value(error, name, body[name]):
         return None
     other = _OTHER_NAMES.get(name)
@@ -70,12 +70,13 @@ def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[s
     return (name, None) if _refuses(error) else None
 
 
-def _subject(error: APIStatusError, candidates: Set[str]) -> str | None:
-    """Which of the candidates the error is about."""
+def _subject(error: APIStatusError, body: Mapping[str, Any]) -> str | None:
+    """Which of the parameters that may be changed the error is about."""
+    candidates = body.keys() & (_OPTIONAL | _OTHER_NAMES.keys())
     message = error.message.partition(", expected one of ")[0]  # behind it servers in Rust list all that they know
     if _says(_ELSEWHERE, message):
         return None
-    if error.param is not None:
+    if error.param is not None and re.split(r"\W", error.param)[0] in body:  # Cerebras: always "validation_error"
         return error.param if error.param in candidates else None
     named = {name: found.start() for name in candidates if (found := _named(message, name)) is not None}
     return min(sorted(named), key=named.__getitem__, default=None)  # what it names later explains it
@@ -102,6 +103,8 @@ def _named(message: str, name: str) -> re.Match[str] | None:
         pattern = rf"(?<!\w){name.replace('_', '_?')}(?!\w)"
         if name.endswith("_penalty"):
             pattern += r"|\bpenalty is not enabled"
+        elif name == "stream_options":
+            pattern += r"|\binclude_usage\b"  # what it holds (Bedrock: litellm#9916)
     else:
         mark = r"""['"`[]|body(\.| -> )|(parameter|argument|field|property|supplied):? |: """
         pattern = rf"({mark}){name}(?!\w)|(?<!\w){name}(: |=)"

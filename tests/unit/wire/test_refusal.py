@@ -55,6 +55,21 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
         400,
         ("temperature", None),
     ),
+    "Cerebras": (  # anomalyco/opencode#6648
+        {
+            "message": "body.seed: property 'body.seed' is unsupported\nbody.top_p: 'body.top_p' is unsupported",
+            "type": "invalid_request_error",
+            "param": "validation_error",
+            "code": "wrong_api_format",
+        },
+        400,
+        ("seed", None),
+    ),
+    "Bedrock through LiteLLM": (  # litellm#9916
+        {"message": "Malformed input request: #: extraneous key [include_usage] is not permitted, please reformat"},
+        400,
+        ("stream_options", None),
+    ),
     "FastAPI": (
         {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]},
         422,
@@ -179,6 +194,16 @@ UNDERSTOOD: dict[str, tuple[Any, int, tuple[str, str | None]]] = {
 }
 LEFT_ALONE = {
     "a value out of range": (openai("temperature must be at most 2", "temperature"), 400),
+    "what a message holds, of Cerebras": (
+        {
+            "message": "messages.1.assistant.reasoning: property 'messages.1.assistant.reasoning' is unsupported",
+            "type": "invalid_request_error",
+            "param": "validation_error",
+            "code": "wrong_api_format",
+        },
+        400,
+    ),
+    "a part of another parameter": (openai("Unknown parameter: 'seed' of it", "response_format.seed"), 400),
     "what shapes the answer": (openai("Unsupported parameter: 'response_format'", "response_format"), 400),
     "stop sequences": (openai("Unsupported parameter: 'stop' is not supported with this model", "stop"), 400),
     "tools": (openai("tools are not supported", "tools"), 400),
