@@ -47,6 +47,8 @@ class _Call:
 
     def add(self, arguments: str) -> str:
         """Take a piece of the arguments; return what of it, and of the piece before, can be told."""
+        if len(arguments) == self._length and "".join(self.pieces) == arguments and self.whole():
+            return ""  # some end with the whole call once more, be it without its name (opencodex#361)
         text, self.held = self.held + arguments, ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self.held = text[:-1], text[-1]
@@ -55,10 +57,6 @@ class _Call:
             self.pieces.append(text)
             self._length += len(text)
         return text
-
-    def was(self, arguments: str) -> bool:
-        """Whether these arguments are all that came before once more: some end with the whole call."""
-        return len(arguments) == self._length and self.whole() and "".join(self.pieces) == arguments
 
     def grow(self, name: str) -> str:
         """Take a name, whole or a piece; return what is new of it.
@@ -139,8 +137,6 @@ class ToolCallTracker:
             call = _Call(len(self._calls))
             self._calls.append(call)
         self._named = bool(name)
-        if name and call.pieces and call.was(arguments):
-            arguments = ""
         new_id = id_ if not call.id else ""
         new_name = call.grow(name) if not (call.name and id_) else ""
         self._note(call, index, id_)

@@ -34,6 +34,25 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
         ],
         [("a", "w", ROME), ("b", "w", OSLO)],
     ),
+    "told-once-more-without-a-name": (  # opencodex#361
+        [
+            _delta("", name="w", index=0, id="a", type="function"),
+            _delta('{"city":', index=0),
+            _delta('"Rome"}', index=0),
+            _delta(ROME, index=0),
+            _delta("", name="w", index=1, id="b", type="function"),
+            _delta(OSLO, index=1),
+            _delta(OSLO, index=1),
+        ],
+        [("a", "w", ROME), ("b", "w", OSLO)],
+    ),
+    "equal-pieces": (
+        [
+            _delta("", name="w", index=0, id="a"),
+            *[_delta(piece, index=0) for piece in ('{"a":', " ", " ", "11", "11", "}")],
+        ],
+        [("a", "w", '{"a":  1111}')],
+    ),
     "interleaved": (
         [
             _delta("{", name="w", index=0, id="a"),
