@@ -71,6 +71,8 @@ MiniMax's numbers, which come with status 200. Names of classes, as vLLM, LiteLL
 _WORD_END = r"(?<=[a-z])(?=[A-Z])|(?<=\w) (?=\w)"
 _NO_NAME = r"(_?(error|exception))?(\..*)?$"  # what says no more than that it is an error, or more than is to be known
 
+_QUOTED_STATUS = r"^(?:Error code:|HTTP) ([45][0-9]{2})\b"  # gateways hand on the words of OpenAI's client for Python
+
 _ENDS = (".", "!", "?", "…", "。", "！")
 
 PROXY_ADVICE = "Put user:password@ before the proxy's host."
@@ -125,7 +127,8 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
     numbers = [int(str(value)) for value in said[:3] if re.fullmatch("[45][0-9][0-9]", str(value))]
     spelt = [re.sub(_WORD_END, "_", str(value)[:_MAX_NAME]).lower() for value in said]
     names = [_NAMES[name] for one in spelt if (name := re.sub(_NO_NAME, "", one, count=1)) in _NAMES]
-    status = next(iter(numbers + names), 500 if reason else 200)
+    quoted = re.findall(_QUOTED_STATUS, fields["message"])
+    status = next(iter(numbers + names + [int(number) for number in quoted]), 500 if reason else 200)
     return _build(status, chunk, otherwise=f"finish_reason {reason!r}" if reason else "")
 
 

@@ -40,8 +40,12 @@ def in_headers(headers: Mapping[str, str], now: float) -> float | None:
     if value is not None:
         return value / 1000
     text = headers.get("retry-after")
+    if text is None:
+        return None
+    if re.fullmatch(_RESET, text):  # what some take the header for
+        return _until_reset(text, now)
     value = _positive(text)
-    if value is not None or text is None:
+    if value is not None:
         return value
     until, said = _moment(text), _moment(headers.get("date"))
     return None if until is None else max(0.0, until - (now if said is None else said))
@@ -64,7 +68,7 @@ def in_object(error: Mapping[str, Any], now: float) -> float | None:
     headers = metadata.get("headers")
     reset = str(headers.get("X-RateLimit-Reset")) if isinstance(headers, dict) else ""
     if re.fullmatch(_RESET, reset):
-        return max(0.0, float(reset[:10]) - now)
+        return _until_reset(reset, now)
     return _positive(str(metadata.get("retry_after_seconds")))
 
 
@@ -80,6 +84,10 @@ def in_words(message: str) -> float | None:
 def in_seconds(duration: str) -> float:
     """`6m0s`, `12ms`, in seconds."""
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(DURATION, duration))
+
+
+def _until_reset(moment: str, now: float) -> float:
+    return max(0.0, float(moment[:10]) - now)
 
 
 def _moment(text: str | None) -> float | None:

@@ -310,6 +310,21 @@ def test_in_band_names_that_stand_for_statuses(
     assert (type(error), error.status_code, error.code) == (kind, status, told.get("code"))
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("Error code: 429 - {'error': {'message': 'm'}}", 429),  # XpressAI/xaibo#36
+        ("HTTP 503: m", 503),
+        ("The prompt says: Error code: 429", 200),
+        ("HTTP 4290", 200),
+    ],
+)
+def test_a_status_that_gateways_quote(said: str, status: int) -> None:
+    assert in_band({"error": said}).status_code == status
+    assert in_band({"code": "rate_limit_daily", "message": said}).status_code == status
+    assert in_band({"error": {"message": said, "code": 404}}).status_code == 404
+
+
 @pytest.mark.parametrize("name", ["status_code", "statusCode", "http_status_code", "error_code"])
 def test_a_code_under_another_name(name: str) -> None:
     error = in_band({"error": {"message": "m", "code": None, name: 503}})

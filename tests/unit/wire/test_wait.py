@@ -77,3 +77,8 @@ def test_openrouter_tells_the_seconds_of_an_upstream_limit() -> None:
 @pytest.mark.parametrize("metadata", [None, "m", {"headers": None}, {"headers": ["h"]}, {"raw": "x"}])
 def test_metadata_without_headers(metadata: Any) -> None:
     assert in_object({"metadata": metadata}, NOW) is None
+
+
+@pytest.mark.parametrize("header", ["1800000042", "1800000042000"])
+def test_a_header_that_tells_the_moment_instead_of_the_seconds(header: str) -> None:  # openclaw/clawhub#407
+    assert status_error(429, {"retry-after": header}, b"", now=NOW).retry_after == 42.0
