@@ -12,8 +12,9 @@ from time import monotonic
 
 from .checks import checked_count, is_number
 from .errors import APIStatusError, RateLimitError, RunStoppedError
-from .net.absence import OVERLOADED, tells_of_absence
+from .net.absence import tells_of_absence
 from .policy import RetryPolicy
+from .verdict import OVERLOADED
 
 __all__ = ["HOPELESS_AFTER", "StopRule"]
 

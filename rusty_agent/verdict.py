@@ -1,6 +1,6 @@
 """What an error response means: whether waiting mends it, another key, or nothing but money.
 
-In: its status, code, type and words. Out: a verdict. Never touched: the waiting.
+In: its status, code, type and words. Out: a verdict; what the statuses say that may pass. Never touched: the waiting.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["RETRIED_STATUSES", "SPENT", "Verdict", "judge", "told_to_retry"]
+__all__ = ["OVERLOADED", "RETRIED_STATUSES", "SPENT", "UNREACHED", "UNTOLD", "Verdict", "judge", "told_to_retry"]
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 """The statuses that may pass by themselves.
@@ -18,6 +18,15 @@ RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 520, 
 full flex tier; 520 to 524 and 530 are Cloudflare's for an origin in trouble; 529 is Anthropic's «overloaded». Never
 400, 401, 402, 403, 404 or 422.
 """
+
+OVERLOADED = frozenset({429, 498, 503, 529})
+"""Those that say that there is too much to do: a `Retry-After` with them is meant for everybody."""
+
+UNREACHED = frozenset({502, 521, 522, 523, 530})
+"""Those by which gateways say that a server could not be reached; 503 says so too, or is an overload."""
+
+UNTOLD = frozenset({503, 504, 524})
+"""Those by which gateways say so of one that is away and of one that is slow: no news."""
 
 # Each alternative is somebody's, and each is needed for a recorded message of tests/unit/test_verdict.py.
 SPENT = (

@@ -7,14 +7,10 @@ clock, the waiting.
 from __future__ import annotations
 
 from ..errors import APIConnectionError, APIStatusError, RustyAgentError
+from ..verdict import OVERLOADED, UNREACHED, UNTOLD
 
-__all__ = ["OVERLOADED", "Absence", "tells_of_absence"]
+__all__ = ["Absence", "tells_of_absence"]
 
-OVERLOADED = frozenset({429, 498, 503, 529})
-"""Statuses that say that there is too much to do: a `Retry-After` with them is meant for everybody."""
-
-_UNREACHED = frozenset({502, 521, 522, 523, 530})  # what gateways say of a server; 503 says so too, or is an overload
-_UNTOLD = frozenset({503, 504, 524})  # gateways say so of one that is away and of one that is slow: no news
 _SIGNS = 3  # of one such answer the request may be to blame, if its server dies of it; of several in a row it is not
 _RETURN_SECONDS = 30.0  # in which a server restarts, or an address moves to another
 
@@ -27,9 +23,9 @@ def tells_of_absence(error: Exception) -> bool | None:
     if isinstance(error, APIConnectionError):
         return not error.sent
     status = error.status_code if isinstance(error, APIStatusError) else None
-    if status in _UNTOLD or not isinstance(error, RustyAgentError):
+    if status in UNTOLD or not isinstance(error, RustyAgentError):
         return None
-    return status in _UNREACHED
+    return status in UNREACHED
 
 
 class Absence:

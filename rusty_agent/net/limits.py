@@ -21,8 +21,9 @@ from attrs import define
 from ..errors import APIConnectionError, APIStatusError, APITimeoutError, RateLimitError, RustyAgentError
 from ..policy import Limits
 from ..types import Usage
+from ..verdict import OVERLOADED
 from ..wire.ratelimit import RateLimits
-from .absence import OVERLOADED, Absence
+from .absence import Absence
 from .adapt import AdaptiveLimit
 from .caller import Caller
 from .estimate import TokenEstimate

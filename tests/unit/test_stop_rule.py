@@ -166,7 +166,7 @@ def test_an_endpoint_that_stays_away_stops_a_run(error: Exception, clock: Callab
 
 def test_an_endpoint_that_turns_all_away_stops_a_run(clock: Callable[[float], None]) -> None:
     """Beyond a limit of hours or days, told without a time to wait, a run would ask for days."""
-    rule, error = Rule(), RateLimitError("HTTP 429: weekly usage limit reached", status_code=429)
+    rule, error = Rule(), RateLimitError("HTTP 429: no more for today", status_code=429)
     for _ in range(2):
         assert rule.fails(error) is None
         clock(599)
@@ -177,7 +177,7 @@ def test_an_endpoint_that_turns_all_away_stops_a_run(clock: Callable[[float], No
     stopped = rule.fails(error)
     assert stopped is not None
     assert stopped.reason == "quota"
-    assert "turned all requests away for 10 min. HTTP 429: weekly" in str(stopped)
+    assert "turned all requests away for 10 min. HTTP 429: no more" in str(stopped)
 
 
 @pytest.mark.parametrize("error", [not_sent(), RateLimitError("HTTP 429", status_code=429)], ids=repr)
