@@ -80,7 +80,7 @@ PROXY_ADVICE = "Put user:password@ before the proxy's host."
 
 _HINTS = {
     401: "Check the API key.",
-    402: "The account has no credit left.",
+    402: "The account has no credit or quota left.",
     403: "The key may not use this model or endpoint.",
     404: "Check the model's name and base_url.",
     407: PROXY_ADVICE,

@@ -626,7 +626,7 @@ STATUS: Sequence[Fault] = (
         "Status 429 for an account without credit, told in words",
         body({"error": {"message": "Insufficient balance. Please recharge.", "code": "1113"}}, status=429),
         ra.RateLimitError,
-        says="no credit left",
+        says="no credit or quota left",
     ),
     Fault(
         "Status 429 for a full minute that is called a used-up quota (DashScope)",

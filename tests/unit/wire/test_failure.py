@@ -30,7 +30,7 @@ def _error(status: int, body: Any, **headers: str) -> errors.APIStatusError:
         (304, errors.APIStatusError, "", False),
         (400, errors.BadRequestError, "", False),
         (401, errors.AuthenticationError, "Check the API key.", False),
-        (402, errors.APIStatusError, "The account has no credit left.", False),
+        (402, errors.APIStatusError, "The account has no credit or quota left.", False),
         (403, errors.PermissionDeniedError, "The key may not use this model or endpoint.", False),
         (404, errors.NotFoundError, "Check the model's name and base_url.", False),
         (407, errors.APIStatusError, "Put user:password@ before the proxy's host.", False),
@@ -380,7 +380,7 @@ def test_what_may_stand_around_the_json_of_an_error(body: bytes) -> None:
 def test_an_error_with_control_characters_as_they_are() -> None:
     error = _error(429, b'{"error": {"message": "a\n\tb", "code": "insufficient_quota"}}')
     assert (error.message, error.code, error.retryable) == (
-        "HTTP 429: a b. The account has no credit left.",
+        "HTTP 429: a b. The account has no credit or quota left.",
         "insufficient_quota",
         False,
     )
@@ -388,7 +388,7 @@ def test_an_error_with_control_characters_as_they_are() -> None:
 
 def test_an_error_in_the_form_of_an_event() -> None:
     error = _error(429, b'data: {"error": {"message": "m", "code": "insufficient_quota"}}\n\n')
-    assert (error.message, error.retryable) == ("HTTP 429: m. The account has no credit left.", False)
+    assert (error.message, error.retryable) == ("HTTP 429: m. The account has no credit or quota left.", False)
 
 
 @pytest.mark.parametrize(
