@@ -22,8 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def keeps_secrets(constructor: F) -> F:
     """Keep what a constructor refuses out of the traceback: error trackers show the local variables of each frame.
 
-    An option that does not exist is refused in the words of `check_names`, and one that is given without its name in
-    words that ask for it.
+    An option that does not exist is refused in the words of `check_names`, one that is given without its name in words
+    that ask for it, and all else in Python's words, of the class that was called and not of the one that has the code.
     """
 
     @wraps(constructor)
@@ -43,6 +43,7 @@ def keeps_secrets(constructor: F) -> F:
                     raise TypeError(f"{taker} takes what comes after {by_place[-1]} by name only: api_key=…")
                 if init:
                     check_names(tuple(options), known, taker)
+                raise TypeError(str(refusal).replace(constructor.__qualname__, taker, 1))
             except TypeError as unknown:
                 refusal = unknown.with_traceback(None)
         del given, options

@@ -132,6 +132,19 @@ def test_the_constructors_of_presets_show_the_options_that_both_faces_take(face:
     assert {option: shown[option].default for option in shown} == {option: taken[option].default for option in shown}
 
 
+@pytest.mark.parametrize("face", [rusty_agent.AsyncProvider, rusty_agent.Provider])
+def test_a_constructor_without_its_model_is_called_as_the_caller_did(face: Any) -> None:
+    class Mine(face):  # type: ignore[misc]
+        pass
+
+    for kind in (face, Mine):
+        for name in ("", ".openai", ".anthropic", ".openrouter"):
+            make = getattr(kind, name[1:]) if name else kind
+            with pytest.raises(TypeError) as raised:
+                make(api_key="k")
+            assert str(raised.value) == f"{kind.__name__}{name}() missing 1 required positional argument: 'model'"
+
+
 def test_no_constructor_borrows_words_that_are_not_its_own() -> None:
     for face in (rusty_agent.AsyncProvider, rusty_agent.Provider):
         assert inspect.getdoc(face.__init__) in (None, object.__init__.__doc__)
