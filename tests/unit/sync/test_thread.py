@@ -1,0 +1,118 @@
+"""The background loop's thread: before it runs, in the moment of a fork, and asked by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from rusty_agent.sync import thread as thread_module
+from rusty_agent.sync.bridge import read_alone
+from rusty_agent.sync.thread import LoopThread, loop_thread
+
+from ...integration.scripts import run
+
+
+@pytest.fixture(autouse=True)
+def long_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a busy machine cannot let it go on too early."""
+    monkeypatch.setattr(thread_module, "_HOLD_SECONDS", 30)
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+
+
+def test_one_that_does_not_run_yet_is_nobodys_own_and_holds_up_nobody() -> None:
+    """`Thread.start` returns before its function has said who it is."""
+    thread = LoopThread()
+    before = time.monotonic()
+    thread.refuse_own_thread()
+    thread.hold()()
+    thread.stop()
+    assert time.monotonic() - before < 10
+    thread.loop.close()
+
+
+def test_it_stands_still_until_it_is_let_go() -> None:
+    thread = loop_thread()
+    go_on = thread.hold()
+    moved = threading.Event()
+    thread.loop.call_soon_threadsafe(moved.set)
+    assert not moved.wait(0.1)
+    go_on()
+    assert moved.wait(5)
+
+
+def test_it_is_not_held_by_itself() -> None:
+    """A fork in a hook would wait for as long as it may."""
+    thread = loop_thread()
+
+    async def hold() -> Callable[[], None]:
+        return thread.hold()
+
+    asyncio.run_coroutine_threadsafe(hold(), thread.loop).result(10)()
+
+
+def test_a_reader_on_the_loops_own_thread_is_refused() -> None:
+    """It would wait for itself, for ever; the stream may have been made elsewhere."""
+    thread, lost = loop_thread(), []
+
+    async def read() -> None:
+        read_alone("stream", thread, threading.Lock(), lambda: lost.append("read"), lambda: lost.append("lost"))
+
+    with pytest.raises(RuntimeError, match="own event loop thread"):
+        asyncio.run_coroutine_threadsafe(read(), thread.loop).result(5)
+    assert lost == []
+
+
+@posix
+def test_a_fork_before_the_first_call() -> None:
+    ended = run(
+        "",
+        """
+        import warnings
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        from rusty_agent.sync.thread import loop_thread
+        child = os.fork()
+        print(loop_thread().started, flush=True)
+        if not child:
+            sys.exit(0)
+        print(os.waitpid(child, 0)[1])
+        """,
+    )
+    assert (ended.out, ended.err) == ("True\nTrue\n0\n", "")
+
+
+@posix
+def test_the_loop_stands_still_while_a_fork_is_made() -> None:
+    """And a child, in which nobody stands still, keeps nothing of it: its locks may be held for ever."""
+    ended = run(
+        "",
+        """
+        import threading
+        def moves(seconds):
+            moved = threading.Event()
+            loop.call_soon_threadsafe(moved.set)
+            return moved.wait(seconds)
+        def before():
+            print(moves(0.1), flush=True)
+        from rusty_agent.sync import thread
+        thread._HOLD_SECONDS = 30
+        loop = thread.loop_thread().loop
+        child = os.fork()
+        if not child:
+            print(thread._held, flush=True)
+            os._exit(0)
+        print(os.waitpid(child, 0)[1], moves(5), thread._held)
+        """,
+        before="""
+import warnings
+warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+os.register_at_fork(before=lambda: before())  # such a hook that is older runs later
+""",
+    )
+    assert (ended.out, ended.err) == ("False\n{}\n0 True {}\n", "")
