@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
@@ -18,9 +18,10 @@ from ...integration.scripts import run
 
 
 @pytest.fixture(autouse=True)
-def long_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a busy machine cannot let it go on too early."""
+def long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a busy machine is never too slow."""
     monkeypatch.setattr(thread_module, "_HOLD_SECONDS", 30)
+    monkeypatch.setattr(thread_module, "_EXIT_SECONDS", 30)
 
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
@@ -35,6 +36,58 @@ def test_one_that_does_not_run_yet_is_nobodys_own_and_holds_up_nobody() -> None:
     thread.stop()
     assert time.monotonic() - before < 10
     thread.loop.close()
+
+
+def test_one_whose_loop_has_broken_down_holds_up_no_fork() -> None:
+    thread = LoopThread()
+    thread._ident = 0  # as if it had run
+    thread.loop.close()
+    thread.hold()()
+
+
+def test_it_is_started_once_and_goes_on_after_an_interrupt_and_ends_all_when_it_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    thread, begun, ended = LoopThread(), threading.Event(), []
+
+    async def generate() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            ended.append("generator")
+
+    generator = generate()
+
+    async def work() -> None:
+        await anext(generator)
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("task")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    thread.start_thread()
+    monkeypatch.setattr(threading, "Thread", None)
+    thread.start_thread()
+    thread.loop.call_soon_threadsafe(interrupt)
+    asyncio.run_coroutine_threadsafe(work(), thread.loop)
+    assert begun.wait(10)
+    thread.stop()
+    assert ended == ["task", "generator"]
+    assert thread.loop.is_closed()
+    assert thread._thread is not None
+    assert not thread._thread.is_alive()
+
+
+def test_nobody_waits_for_it_when_python_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = loop_thread()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "is_finalizing", lambda: True)
+        with pytest.raises(RuntimeError, match="shutting down"):
+            thread.refuse_when_over()
 
 
 def test_it_stands_still_until_it_is_let_go() -> None:
