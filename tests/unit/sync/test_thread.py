@@ -91,9 +91,15 @@ def test_nobody_waits_for_it_when_python_shuts_down(monkeypatch: pytest.MonkeyPa
 
 
 def test_it_stands_still_until_it_is_let_go() -> None:
-    thread = loop_thread()
+    thread, moved, worked = loop_thread(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        time.sleep(0.1)
+        worked.set()
+
+    thread.loop.call_soon_threadsafe(work)
     go_on = thread.hold()
-    moved = threading.Event()
+    assert worked.is_set()  # it stands between two steps: whatever lock this one held is free
     thread.loop.call_soon_threadsafe(moved.set)
     assert not moved.wait(0.1)
     go_on()
