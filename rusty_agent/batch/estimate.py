@@ -13,9 +13,12 @@ from attrs import define
 
 from ..net.estimate import TOKENS_PER_CHARACTER
 from ..parameters import merged
+from ..wire.codec import dumps
 from .rows import Row
 
 __all__ = ["Estimate", "prompt_characters"]
+
+_READ_TOO = ("tools", "functions", "response_format")  # which the model is shown as text, often more than is asked
 
 
 @define
@@ -54,7 +57,8 @@ class Estimate:
 
 def prompt_characters(parameters: Mapping[str, Any]) -> int:
     """How many characters of text a checked row sends, to estimate its tokens; images and the like count nothing."""
-    count = len(parameters.get("system_prompt") or "")
+    sent = {**(parameters.get("extra_body") or {}), **parameters}
+    count = len(parameters.get("system_prompt") or "") + sum(_as_json(sent.get(name)) for name in _READ_TOO)
     messages = parameters.get("messages")
     if not messages:
         return count + len(parameters["prompt"])
@@ -65,7 +69,12 @@ def prompt_characters(parameters: Mapping[str, Any]) -> int:
         elif isinstance(content, list):
             texts = (part.get("text") for part in content if isinstance(part, dict))
             count += sum(len(text) for text in texts if isinstance(text, str))
+        count += _as_json(message.get("tool_calls"))
     return count
+
+
+def _as_json(value: Any) -> int:
+    return len(dumps(value)) if value else 0
 
 
 def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:

@@ -301,6 +301,9 @@ def test_any_bytes_are_a_request_or_a_bad_line(data: bytes) -> None:
         ({"prompt": "not sent", "messages": [USER, {"role": "assistant", "content": None}, {"role": "x"}]}, 2),
         ([{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url"}, "?", {"text": 5}]}], 2),
         (OPENAI, 2),
+        ({**OPENAI, "body": {**BODY, "tools": [{"type": "function"}]}}, 2 + len('[{"type":"function"}]')),
+        ({"prompt": "Hi", "response_format": {"type": "json_object"}}, 2 + len('{"type":"json_object"}')),
+        ([USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}], 2 + len('[{"id":"c"}]')),
     ],
 )
 def test_prompt_characters(value: Any, characters: int) -> None:
