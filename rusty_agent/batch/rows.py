@@ -245,7 +245,8 @@ def _check(row: Row) -> None:
     try:
         dumps(row.fields)  # they are written beside the answer
     except ValueError as error:
-        raise ValueError(f"what is to be carried through cannot be written as JSON: {error}") from None
+        unfit = next((f", {name!r}," for name, item in row.fields.items() if not as_bytes(item)), "")
+        raise ValueError(f"what is to be carried through{unfit} cannot be written as JSON: {error}") from None
 
 
 def _kind(value: Any) -> str:

@@ -165,6 +165,13 @@ def test_bad_lines(value: Any, says: str) -> None:
     assert says in _reason(value)
 
 
+def test_what_cannot_be_carried_through_is_named() -> None:
+    assert "carried through, 'when', cannot be written as JSON: Object of type set" in _reason(
+        {"prompt": "Hi", "who": "me", "when": {1}}
+    )
+    assert "carried through cannot be written as JSON: keys must" in _reason({"prompt": "Hi", (1, 2): 3})
+
+
 def test_whole_numbers_are_ids() -> None:
     assert _row({"prompt": "Hi", "custom_id": 12}).custom_id == "12"
     assert _row({"prompt": "Hi", "custom_id": 0}).custom_id == "0"
