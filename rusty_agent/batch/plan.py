@@ -197,7 +197,6 @@ def _forget_failures(files: Files, index: Index) -> None:
     """Throw away what has failed, for good: this run may be stopped before it has come to those rows."""
     remove(files.errors)
     index.failed = 0
-    del index.useless_errors[:]
 
 
 def _changed(files: Files, changes: list[str]) -> BatchError:

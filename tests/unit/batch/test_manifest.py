@@ -115,7 +115,9 @@ def test_sentences(now: Manifest, sentences: list[str]) -> None:
     assert MANIFEST.changes(now)[: len(sentences) or None] == sentences
 
 
-def test_long_values_are_cut_to_where_they_begin_to_differ() -> None:
+def test_only_long_values_are_cut_to_where_they_begin_to_differ() -> None:
+    one, other = "http://127.0.0.1:8001/v1", "http://127.0.0.1:8002/v1"
+    assert changed(url=one).changes(changed(url=other)) == [f"parameter url: {one!r} -> {other!r}"]
     (sentence,) = changed(template="x" * 500 + "old" + "y" * 500).changes(changed(template="x" * 500 + "new"))
     assert "xxxoldyyy" in sentence
     assert "xxxnew'" in sentence
