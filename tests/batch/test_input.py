@@ -208,11 +208,13 @@ async def test_sorting_by_the_input_as_it_is_now(place: Place, sorted_at: int) -
     assert ids(place.output) == ["z", "y", "a", "b"]
 
 
-async def test_sorting_by_an_iterator_as_it_is_now(place: Place) -> None:
+@pytest.mark.parametrize("failing", [False, True])
+async def test_sorting_by_an_iterator_as_it_is_now(place: Place, failing: bool) -> None:
+    place.server.answer(error(400) if failing else said())
     rows = simple(4)
     await place.run(iter(rows))
     await place.run(iter(rows[::-1]), sort=True)
-    assert ids(place.output) == ["r3", "r2", "r1", "r0"]
+    assert ids(place.errors if failing else place.output) == ["r3", "r2", "r1", "r0"]
 
 
 async def test_sorting_the_first_rows_of_an_input_that_was_turned_round(place: Place) -> None:
