@@ -24,6 +24,8 @@ from .source import ListSource, open_source
 
 __all__ = ["Plan", "make_plan", "refuse_another"]
 
+_READ_BY = ("template", "delimiter")  # parameters by which the same bytes are other rows
+
 
 @define
 class Plan:
@@ -109,10 +111,12 @@ def _look(
     if rows.delimiter is not None:
         parameters = {**parameters, "delimiter": rows.delimiter}
     now = Manifest(*rows.digest(), None, parameters)
-    read_alike = before is not None and all(
-        before.parameters.get(name) == parameters.get(name) for name in ("template", "delimiter")
-    )
-    if before is not None and read_alike and before.rows is not None and before.input_sha256 == now.input_sha256:
+    if (
+        before is not None
+        and before.rows is not None
+        and before.input_sha256 == now.input_sha256
+        and all(before.parameters.get(name) == parameters.get(name) for name in _READ_BY)
+    ):
         return evolve(now, rows=before.rows), Checked(rows=before.rows)
     found = rows.check(limit=limit)
     return evolve(now, rows=None if found.bad_count or limit else found.rows), found
