@@ -64,7 +64,8 @@ def open_source(
             else is lines of JSON. Gzip is recognised by its first bytes.
         template: Makes the prompts from the columns. A table without one needs a column `prompt`.
         spool_folder: Where to put what cannot be read twice. Default: the system's folder for temporary files.
-        given_up: Asked while that is waited for, which may be for ever: whether nobody wants it any more.
+        given_up: Asked while that is waited for, which may be for ever, and while rows are read: whether nobody wants
+            them any more.
 
     Raises:
         BatchError: It cannot be read, or was given up.
@@ -73,11 +74,12 @@ def open_source(
         stdin = getattr(sys.stdin, "buffer", None)
         if stdin is None or stdin.closed:
             raise BatchError("standard input is closed: redirect a file into it, or name the file instead of -")
-        return FileSource(Path("standard input"), template, _spooled(stdin, "standard input", spool_folder, given_up))
+        spool = _spooled(stdin, "standard input", spool_folder, given_up)
+        return FileSource(Path("standard input"), template, spool, given_up)
     path = Path(source)
     with _open(path) as file:
-        spool = None if file.seekable() else _spooled(file, str(path), spool_folder, given_up)
-        return FileSource(path, template, spool)
+        copy = None if file.seekable() else _spooled(file, str(path), spool_folder, given_up)
+        return FileSource(path, template, copy, given_up)
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -114,8 +116,12 @@ def _next_block(file: io.BufferedReader, name: str, given_up: Callable[[], bool]
     with suppress(OSError, ValueError):  # no descriptor, or Windows, where only sockets can be asked
         while not select.select([file], [], [], _ASK_SECONDS)[0]:
             if given_up():
-                raise BatchError(f"{name} was given up before its end.")
+                raise _given_up(name)
     return file.read1(_BLOCK)
+
+
+def _given_up(name: str | None) -> BatchError:
+    return BatchError(f"{name} was given up before its end.")
 
 
 class _SpoolReader(io.RawIOBase):
@@ -162,12 +168,15 @@ class ListSource(Input):
 class FileSource(Input):
     """A file of requests; `open_source` makes it."""
 
-    def __init__(self, path: Path, template: Template | None, spool: BinaryIO | None) -> None:
+    def __init__(
+        self, path: Path, template: Template | None, spool: BinaryIO | None, given_up: Callable[[], bool]
+    ) -> None:
         self.name = str(path)
         self._path = path
         self._template = template
         self.delimiter = {".csv": ",", ".tsv": "\t"}.get(Path(path.name.lower().removesuffix(".gz")).suffix)
         self._spool = spool
+        self._given_up = given_up
         self._lock = threading.Lock()
         self._stamp: tuple[int, ...] | None = None  # of the file that was digested
         if spool is not None:
@@ -201,7 +210,9 @@ class FileSource(Input):
             ) from error
 
     def _look(self, file: io.BufferedReader) -> None:
-        """See whether the file is still what was digested: what is sent is to be what was checked."""
+        """See whether the file is still what was digested, and wanted: what is sent is to be what was checked."""
+        if self._given_up():
+            raise _given_up(self.name)
         if self._stamp is not None and _stamp(file) != self._stamp:
             raise BatchError(
                 f"{self.name} changed while it was read. Begin again when whatever writes it is done; if rows of it "

@@ -13,6 +13,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -452,3 +453,11 @@ def test_memory(tmp_path: Path, untraced: None) -> None:
     assert reading < 2**20
     assert checking < 2**20 + 150 * count
     assert after < 2**18
+
+
+def test_reading_ends_soon_when_it_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('"Hi"\n' * 5000)
+    rows = open_source(path, given_up=lambda: True).rows()
+    with pytest.raises(BatchError, match=r"in\.jsonl was given up before its end"):
+        list(islice(rows, 1000))
