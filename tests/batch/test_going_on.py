@@ -286,3 +286,16 @@ async def test_a_damaged_line_is_no_reason_to_refuse_our_own_file(place: Place) 
     place.errors.write_bytes(line[:60] + b"\0" * 10 + line[70:])
     place.server.answer(said())
     assert (await place.run()).done == 1
+
+
+async def test_a_bad_line_that_came_into_a_changed_input(place: Place) -> None:
+    await place.run(simple(2))
+    place.input.write_bytes(b"no JSON\n" + place.input.read_bytes())
+    result = await place.run(allow_changed=True, on_bad_line="skip")
+    assert (result.done, result.skipped, result.bad_lines, result.total) == (0, 2, 1, 2)
+
+
+async def test_the_total_of_rows_whose_number_is_known_is_told_of_a_stopped_run(place: Place) -> None:
+    place.server.answer(error(401))
+    result = await place.run(dict(enumerate(simple(9))).values(), concurrency=1)
+    assert (result.stopped, result.failed, result.total) == ("authentication", 1, 9)
