@@ -33,19 +33,8 @@ def keeps_secrets(constructor: F) -> F:
         except (TypeError, ValueError) as error:
             begun = error.__traceback__ is not None and error.__traceback__.tb_next is not None
             refusal: Exception = error.with_traceback(_past_ours(error.__traceback__))
-        if not begun:  # Python has refused the arguments, in its own words
-            known = inspect.signature(constructor).parameters
-            by_place = [name for name, p in known.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-            init = constructor.__name__ == "__init__"
-            taker = type(given[0]).__name__ if init else f"{given[0].__name__}.{constructor.__name__}"
-            try:
-                if len(given) > len(by_place):
-                    raise TypeError(f"{taker} takes what comes after {by_place[-1]} by name only: api_key=…")
-                if init:
-                    check_names(tuple(options), known, taker)
-                raise TypeError(str(refusal).replace(constructor.__qualname__, taker, 1))
-            except TypeError as unknown:
-                refusal = unknown.with_traceback(None)
+        if not begun:
+            refusal = _refusal(constructor, given, options, refusal)
         del given, options
         try:
             raise refusal
@@ -53,6 +42,22 @@ def keeps_secrets(constructor: F) -> F:
             del refusal  # a cycle of the error and this frame
 
     return construct  # type: ignore[return-value]
+
+
+def _refusal(constructor: F, given: tuple[Any, ...], options: dict[str, Any], by_python: Exception) -> Exception:
+    """Why these are no arguments of a constructor, for whoever does not know its code."""
+    known = inspect.signature(constructor).parameters
+    by_place = [name for name, p in known.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    init = constructor.__name__ == "__init__"
+    taker = type(given[0]).__name__ if init else f"{given[0].__name__}.{constructor.__name__}"
+    if len(given) > len(by_place):
+        return TypeError(f"{taker} takes what comes after {by_place[-1]} by name only: api_key=…")
+    try:
+        if init:
+            check_names(tuple(options), known, taker)
+    except TypeError as unknown:
+        return unknown.with_traceback(None)
+    return TypeError(str(by_python).replace(constructor.__qualname__, taker, 1))
 
 
 def _past_ours(frames: TracebackType | None) -> TracebackType | None:

@@ -47,14 +47,13 @@ class _Resolving(_Base):
 
 
 if sys.platform == "win32":
-
-    class _Loop(_Resolving, asyncio.ProactorEventLoop):
-        """asyncio's own."""
-
+    _AsyncioLoop = asyncio.ProactorEventLoop
 else:
+    _AsyncioLoop = asyncio.SelectorEventLoop
 
-    class _Loop(_Resolving, asyncio.SelectorEventLoop):
-        """asyncio's own."""
+
+class _Loop(_Resolving, _AsyncioLoop):
+    """asyncio's own."""
 
 
 _FastLoop: Callable[[], asyncio.AbstractEventLoop] = _Loop
