@@ -14,7 +14,7 @@ from .checks import checked_count, is_number
 from .errors import APIStatusError, RateLimitError, RunStoppedError
 from .net.absence import tells_of_absence
 from .policy import RetryPolicy
-from .verdict import OVERLOADED
+from .verdict import OVERLOADED, refuses_content
 
 __all__ = ["HOPELESS_AFTER", "StopRule"]
 
@@ -43,8 +43,8 @@ class StopRule:
         max_retry_after: The longest wait that is allowed, in seconds.
 
     Attributes:
-        hopeless_after: Stop when so many, the first, have failed and none was answered: the model's name is wrong, or
-            the host. At most 100. None, the default: never.
+        hopeless_after: Stop when so many, the first, have failed and none was answered, nor refused for its content:
+            the model's name is wrong, or the host. At most 100. None, the default: never.
         done: How many were answered.
         failed: How many have failed.
 
@@ -69,6 +69,7 @@ class StopRule:
         self._next = 1  # that one
         self._away_since: float | None = None  # since when all have failed because they were not served
         self._last_away = -math.inf  # when one did so last
+        self._served = False  # by an answer, or by a refusal that only the right model of the right host gives
         self.hopeless_after: int | None = None
         self.done = 0
         self.failed = 0
@@ -85,6 +86,7 @@ class StopRule:
     def succeeded(self, number: int) -> None:
         """Count one that was answered."""
         self._away_since = None
+        self._served = True
         self.done += 1
         self._count(number, False)
 
@@ -102,6 +104,7 @@ class StopRule:
         self._count(number, True)
         self.failed += 1
         if isinstance(error, APIStatusError):
+            self._served = self._served or refuses_content(error.code, error.type, error.message)
             if error.spent:
                 return self.error("quota", f"the account has nothing left to spend. {error}")
             if error.key_refused:
@@ -117,7 +120,7 @@ class StopRule:
         if self._max_failures is not None and self.failed > self._max_failures:
             said = f"more than {self._max_failures} failed (max_failures), the last with"
             return self.error("failures", f"{said}: {error}")
-        if self.hopeless_after is not None and not self.done and len(self._latest) >= self.hopeless_after:
+        if self.hopeless_after is not None and not self._served and len(self._latest) >= self.hopeless_after:
             said = f"none of the first {self.hopeless_after} was answered. Check model and address; the last failed"
             return self.error("failures", f"{said} with: {error}")
         if self._max_error_rate is not None and len(self._latest) >= _LEAST:
@@ -133,7 +136,7 @@ class StopRule:
 
     def _count(self, number: int, failed: bool | None) -> None:
         """Take in how one has ended, as soon as those that were begun before it have."""
-        if self._max_error_rate is None and (self.hopeless_after is None or self.done):
+        if self._max_error_rate is None and (self.hopeless_after is None or self._served):
             return  # nobody asks for the order
         self._over[number] = failed
         if number < self._next:  # the others have waited for it long enough

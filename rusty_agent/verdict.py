@@ -9,7 +9,17 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["OVERLOADED", "RETRIED_STATUSES", "SPENT", "UNREACHED", "UNTOLD", "Verdict", "judge", "told_to_retry"]
+__all__ = [
+    "OVERLOADED",
+    "RETRIED_STATUSES",
+    "SPENT",
+    "UNREACHED",
+    "UNTOLD",
+    "Verdict",
+    "judge",
+    "refuses_content",
+    "told_to_retry",
+]
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 """The statuses that may pass by themselves.
@@ -67,6 +77,13 @@ _WRONG_KEY = (
     r"[^.,;]{,60} (invalid|not valid|not found|expired|leaked|blocked|revoked|suspended|disabled|restricted))(?![a-z])"
 )
 
+# Azure OpenAI, Anthropic, DeepSeek, DashScope, Moonshot, Volcengine, MiniMax, Z.ai, OpenAI, OpenRouter, xAI, LiteLLM.
+_CONTENT = (
+    r"content[ _]?(filter|policy|management|exists risk)|inappropriate content|data_?inspection_?failed"
+    r"|considered high risk|sensitive ?content|contain sensitive|new_sensitive|敏感内容"
+    r"|(input|prompt|content) was flagged|content violates|violated (\w+ )?(content|moderation|guardrail)"
+)
+
 
 class Verdict(NamedTuple):
     """What an error means for the next requests."""
@@ -83,6 +100,11 @@ def judge(status: int, code: object, type: object, message: str) -> Verdict:
     passes = status in RETRIED_STATUSES or (status == 200 and _says(_BUSY, message))
     may_pass = passes and not spent and _TOO_LARGE not in message.lower()
     return Verdict(spent, not spent and _refuses_key(status, names, message), may_pass)
+
+
+def refuses_content(code: object, type: object, message: str) -> bool:
+    """Whether an error is about what this prompt says, or its answer: others may be answered."""
+    return _says(_CONTENT, f"{code} {type} {message}")
 
 
 def told_to_retry(headers: Mapping[str, str], otherwise: bool) -> bool:

@@ -85,6 +85,14 @@ async def test_rows_may_fail_by_the_hundred_where_others_were_answered(place: Pl
     assert (result.stopped, result.done, result.failed) == (None, 1, 300)
 
 
+async def test_rows_may_be_refused_for_their_content_by_the_hundred(place: Place) -> None:
+    """The model and the address are right: only the right ones refuse so."""
+    filtered = error(400, "The response was filtered", code="content_filter")
+    place.server.answer(by_prompt({f"r{number}": filtered for number in range(150)}))
+    result = await place.run(simple(151))
+    assert (result.stopped, result.done, result.failed) == (None, 1, 150)
+
+
 async def test_many_rows_refused_at_once_do_not_stop_a_batch_whose_others_take_their_time(place: Place) -> None:
     slow = Answer((Pause(0.7), *said().steps))
     place.server.answer(by_prompt({f"r{number}": error(400) if number % 5 else slow for number in range(200)}))

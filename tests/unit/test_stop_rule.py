@@ -270,6 +270,15 @@ def test_one_answer_gives_hope() -> None:
     assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
 
 
+def test_a_refusal_for_its_content_gives_hope() -> None:
+    rule = Rule()
+    rule.hopeless_after = 3
+    refused = BadRequestError("HTTP 400: The response was filtered", status_code=400, code="content_filter")
+    assert [rule.fails(refused) for _ in range(10)] == [None] * 10
+    assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
+    assert Rule(max_failures=0).fails(refused) is not None
+
+
 def test_what_was_never_sent_counts_for_nothing() -> None:
     rule = Rule(max_error_rate=0.0)
     rule.hopeless_after = 3

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from rusty_agent.verdict import SPENT, judge
+from rusty_agent.verdict import SPENT, judge, refuses_content
 
 _SPENT_ACCOUNTS: list[tuple[str, int, object, str | None, str]] = [
     ("OpenRouter, DeepSeek, Together, Hugging Face", 402, None, None, "m"),
@@ -283,3 +283,49 @@ def test_words_inside_an_answer_that_ask_to_try_again(said: str) -> None:
 @pytest.mark.parametrize("said", ["The context is too long", "insufficient balance, try again later", "no"])
 def test_words_inside_an_answer_that_do_not(said: str) -> None:
     assert not judge(200, None, None, said).may_pass
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        ("content_filter", None, "The response was filtered due to the prompt triggering …"),  # Azure OpenAI
+        (None, None, "… due to the prompt triggering Azure OpenAI's content management policy."),
+        (
+            "invalid_prompt",
+            "invalid_request_error",
+            "Invalid prompt: your prompt was flagged as potentially violating …",
+        ),
+        (None, "invalid_request_error", "Output blocked by content filtering policy"),  # Anthropic
+        ("invalid_request_error", "invalid_request_error", "Content Exists Risk"),  # DeepSeek
+        ("data_inspection_failed", "data_inspection_failed", "no"),  # DashScope
+        (None, None, "<400> InternalError.Algo.DataInspectionFailed: Input text data may contain …"),
+        (None, None, "Input data may contain inappropriate content."),
+        (None, "content_filter", "The request was rejected because it was considered high risk"),  # Moonshot
+        ("InputTextSensitiveContentDetected", "BadRequest", "no"),  # Volcengine
+        (None, None, "The request failed because the input text may contain sensitive information."),
+        (None, None, "input new_sensitive (1026)"),  # MiniMax
+        ("1301", None, "系统检测到输入或生成内容可能包含不安全或敏感内容"),  # Z.ai
+        (403, None, 'x requires moderation on y. Your input was flagged for "violence".'),  # OpenRouter
+        (None, None, "Content violates usage guidelines."),  # xAI
+        (None, None, "litellm.ContentPolicyViolationError: no"),
+        (None, None, "Violated OpenAI moderation policy"),
+    ],
+)
+def test_content_is_refused(code: object, kind: object, message: str) -> None:
+    assert refuses_content(code, kind, message)
+    assert not judge(400, code, kind, message).key_refused
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("model_not_found", "The model `x` does not exist"),
+        ("context_length_exceeded", "This model's maximum context length is 8192 tokens"),
+        (None, "Invalid value for 'content': expected a string, got null."),
+        (None, "Invalid content type. image_url is only supported by certain models."),
+        (None, "Your account was flagged for abuse"),
+        ("unsupported_content_type", "Unsupported Content-Type"),
+    ],
+)
+def test_what_all_prompts_would_meet_is_no_refusal_of_content(code: object, message: str) -> None:
+    assert not refuses_content(code, "invalid_request_error", message)
