@@ -6,14 +6,14 @@ touched: one call's own business.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence, Sized
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
 from .keys import hide_headers
 from .outcome import Outcome
-from .parameters import Concurrency, Inputs, RunParameters, check_names, merged, shows
+from .parameters import Concurrency, Inputs, RunParameters, check_names, count_of, merged, shows
 from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class ManyPrompts:
             concurrency=concurrency,
             rule=StopRule(max_failures, max_error_rate, prepared.policy.max_retry_after),
             price=None if price is None else Price.of(price),
-            total=len(prompts) if isinstance(prompts, Sized) else None,
+            total=count_of(prompts),
             streamed=stream,
             drain=drain,
             progress=progress,

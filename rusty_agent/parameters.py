@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import ssl
-from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence, Sized
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from .policy import Limits, RetryPolicy, Timeout
@@ -30,6 +31,7 @@ __all__ = [
     "ProviderOptions",
     "RunParameters",
     "check_names",
+    "count_of",
     "merged",
     "shows",
 ]
@@ -224,6 +226,14 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
             near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
             hint = "; what else an endpoint takes goes into extra_body" if "extra_body" in known else ""
             raise TypeError(f"{taker} takes no argument {name!r}" + (f": did you mean {near[0]!r}?" if near else hint))
+
+
+def count_of(inputs: object) -> int | None:
+    """How many there are, or None where nobody knows, such as of a generator, or of a progress bar around one."""
+    if isinstance(inputs, Sized):
+        with suppress(Exception):  # has `__len__`, for whoever has a length
+            return len(inputs)
+    return None
 
 
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

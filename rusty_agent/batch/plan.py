@@ -6,13 +6,14 @@ touched: the network. All of it blocks: on an event loop, run it in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 from attrs import define, evolve, field
 
 from ..errors import BatchError
+from ..parameters import count_of
 from .check import Checked, Input
 from .files import Files, remove
 from .foreign import refuse_foreign
@@ -82,7 +83,7 @@ def make_plan(
     parameters = {**parameters, "template": None if template is None else template.text}
     if rows is None:
         now, found = Manifest(None, None, None, parameters), Checked()
-        total = len(source) if isinstance(source, Sized) else None
+        total = count_of(source)
     else:
         now, found = _look(rows, before, parameters, limit)
         total = found.rows

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from time import monotonic
@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeGuard, Unpack, overload
 
 from ..keys import hide_headers
 from ..many import CUT_SHORT, RunItems
-from ..parameters import Concurrency, Inputs, RunParameters, shows
+from ..parameters import Concurrency, Inputs, RunParameters, count_of, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
 from .bridge import Crossing, Handover, read_alone, run
@@ -41,8 +41,9 @@ class _Prompts:
     `take` runs on the loop.
     """
 
-    def __init__(self, prompts: Iterator[Any], ahead: int) -> None:
-        self._prompts = prompts
+    def __init__(self, prompts: Iterable[Any], ahead: int) -> None:
+        self._total = count_of(prompts)
+        self._prompts = iter(prompts)
         self._ahead = ahead
         self._taken: deque[Any] = deque()
         self._ended = False
@@ -51,6 +52,11 @@ class _Prompts:
         self._hungry = False
         self._news = asyncio.Event()
         self.ask: Callable[[], None]  # given by whoever begins the run
+
+    def __len__(self) -> int:
+        if self._total is None:
+            raise TypeError("nobody knows how many prompts there are")
+        return self._total
 
     def __aiter__(self) -> _Prompts:
         return self
@@ -124,8 +130,8 @@ class ManyPrompts:
         hide_headers(parameters)
         source = None
         if _is_taken_here(prompts):
-            source = _Prompts(iter(prompts), min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
-        items = self._core.map(source or prompts, concurrency=concurrency, ordered=ordered, **parameters)
+            prompts = source = _Prompts(prompts, min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
+        items = self._core.map(prompts, concurrency=concurrency, ordered=ordered, **parameters)
         return MapItems(items, source)
 
     @overload

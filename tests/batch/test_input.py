@@ -105,6 +105,19 @@ async def test_bad_lines_beyond_the_limit_are_found_when_the_limit_goes(place: P
     assert len(place.server.requests) == 2
 
 
+async def test_rows_may_come_from_what_has_no_length_after_all(place: Place) -> None:
+    """As a progress bar around a generator."""
+
+    class Bar:
+        def __len__(self) -> int:
+            raise TypeError("nobody knows")
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(["a", "b"])
+
+    assert (await place.run(Bar())).done == 2
+
+
 @pytest.mark.parametrize("kind", ["list", "generator", "asynchronous"])
 async def test_rows_from_an_iterable(place: Place, kind: str) -> None:
     rows: list[Any] = ["one", {"prompt": "two", "custom_id": "b"}, [{"role": "user", "content": "three"}]]

@@ -161,6 +161,27 @@ def test_progress_tells_and_its_errors_end_the_run(face: Face, serve: Serve) -> 
         gather(face, provider, ["a"], progress=broken)
 
 
+class Unsized:
+    """As a progress bar around a generator: it has a `__len__`, and no length."""
+
+    def __len__(self) -> int:
+        raise TypeError("nobody knows")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "total"),
+    [(["a", "b"], 2), ({"a": 1, "b": 1}.keys(), 2), (Unsized(), None), (lambda: iter(Unsized()), None)],
+)
+def test_progress_knows_the_total_where_there_is_one(face: Face, serve: Serve, prompts: Any, total: int | None) -> None:
+    told: list[Progress] = []
+    prompts = prompts() if callable(prompts) else prompts
+    assert len(items(face, face.provider(serve(echo)), prompts, progress=told.append)) == 2
+    assert told[-1].total == total
+
+
 def test_a_generator_of_a_blocking_caller_runs_on_its_own_thread(serve: Serve) -> None:
     """SQLite refuses cursors on other threads; and what blocks here must not block the loop."""
     provider = Provider("m", api_key=KEY, base_url=serve(echo).url)
