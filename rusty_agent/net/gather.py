@@ -148,7 +148,7 @@ class _Crew:
 
     async def dismiss(self) -> None:
         """End all workers."""
-        self._dismissed = True
+        self._dismissed = self._exhausted = True
         self._cancel()
         if self._workers:
             await asyncio.wait(self._workers)
@@ -212,7 +212,8 @@ class _Crew:
                 return _END
             taker = self._taker = asyncio.current_task()
             try:
-                return await anext(inputs, _END)
+                given = await anext(inputs, _END)
+                return _END if self._exhausted else given  # some iterators and hooks swallow a cancellation
             except asyncio.CancelledError:
                 if taker is None or not self._recalled or self._dismissed or taker.uncancel():
                     raise

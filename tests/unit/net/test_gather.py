@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from itertools import count
 from typing import Any
 
 import pytest
@@ -181,6 +182,31 @@ async def test_leaving_early_cancels_what_is_under_way() -> None:
             break
     assert work.busy == 0
     assert work.cancelled >= 3
+    assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.parametrize("swallows", ["inputs", "work"])
+async def test_leaving_ends_also_where_a_cancellation_is_swallowed(swallows: str) -> None:
+    async def polled() -> AsyncIterator[int]:
+        for number in count():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+            yield number
+
+    begun = 0
+
+    async def work(_: int) -> None:
+        nonlocal begun
+        begun += 1
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+
+    inputs, doing = (polled(), Worker()) if swallows == "inputs" else (count(), work)
+    async with asyncio.timeout(5):
+        async with aclosing(spread(inputs, doing, concurrency=4, ordered=False)) as items:
+            await anext(items)
+            before = begun
+    assert begun == before
     assert len(asyncio.all_tasks()) == 1
 
 
