@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from .thread import LoopThread, loop_thread
@@ -151,6 +152,7 @@ class Handover(Generic[T]):
         self._taken = 0
         self._paused = False
         self._room = asyncio.Event()
+        self._over = False
 
     async def put(self, item: T, size: int) -> None:
         """Hand an arrival of this size over; wait while too much is under way. Runs on the loop."""
@@ -178,10 +180,18 @@ class Handover(Generic[T]):
         """
         item, error, size = _get(self._arrivals, self._thread)
         self._taken += size
+        self._over = item is None
         if self._paused and self._sent - self._taken <= self._low_water:
             with suppress(RuntimeError):
                 self._thread.loop.call_soon_threadsafe(self._room.set)
         return item, error
+
+    def settle(self) -> None:
+        """Let whoever was cancelled clean up before an interrupt goes on; what is still handed over is lost."""
+        enough = monotonic() + _CLEAN_UP_SECONDS
+        with suppress(Empty):
+            while not self._over:
+                self._over = self._arrivals.get(timeout=max(0.0, enough - monotonic()))[0] is None
 
 
 def read_alone(

@@ -240,7 +240,7 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
         if self._cut:
             raise RuntimeError(CUT_SHORT)
         thread = self._thread or loop_thread()
-        item = read_alone("run", thread, self._reading, partial(self._read, thread), self.close)
+        item = read_alone("run", thread, self._reading, partial(self._read, thread), self._lose)
         if item is None:
             self._ended = True
             raise StopIteration
@@ -259,6 +259,11 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
 
     def __del__(self) -> None:
         self.close()
+
+    def _lose(self) -> None:
+        self.close()
+        if self._crossing is not None:
+            self._handover.settle()
 
     def _begin(self, thread: LoopThread) -> None:
         handover: Handover[MapItem | _Prompts] = Handover(thread, _HIGH_WATER, _LOW_WATER)

@@ -186,6 +186,7 @@ class TextStream(Outcome):
         """
         self._closed = True
         self.close()
+        self._handover.settle()
 
     def _cut(self) -> BaseException:
         """The error of whoever reads on though the stream was closed before its end."""

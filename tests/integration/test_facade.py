@@ -338,7 +338,18 @@ def test_ctrl_c_while_a_call_begins_leaves_nothing(
     assert len(server.requests) == (when == "after")
 
 
-def test_ctrl_c_goes_on_when_the_call_has_been_cleaned_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda shared: shared.generate_text("hi"),
+        lambda shared: list(shared.stream_text("hi")),
+        lambda shared: list(shared.map(["hi"])),
+    ],
+    ids=["generate_text", "stream_text", "map"],
+)
+def test_ctrl_c_goes_on_when_the_call_has_been_cleaned_up(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Provider], object]
+) -> None:
     """Or what the call shows and logs at its end would come after the traceback."""
     server = serve(Answer((Hang(),)))
     shared = provider(server)
@@ -350,7 +361,7 @@ def test_ctrl_c_goes_on_when_the_call_has_been_cleaned_up(serve: Serve, monkeypa
     monkeypatch.setattr(bridge, "_CLEAN_UP_SECONDS", 10)
     monkeypatch.setattr(bridge, "_get", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        shared.generate_text("hi")
+        ask(shared)
     assert shared._core._calls.under_way == set()
 
 
