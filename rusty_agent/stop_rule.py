@@ -24,6 +24,7 @@ HOPELESS_AFTER = 100
 _WINDOW = 100  # how many finished prompts an error rate is taken over
 _LEAST = 20  # … and how many it takes at least
 _AHEAD = 1000  # how many that are over may wait for one that was begun before them, which may hang
+_AHEAD_EACH = 16  # … and where many are under way, how many for each of these
 _AWAY_SECONDS = 600.0  # or a run would go on for days, and fail one prompt after another
 
 
@@ -141,9 +142,14 @@ class StopRule:
         self._over[number] = failed
         if number < self._next:  # the others have waited for it long enough
             self._take(number)
-        while self._next in self._over or len(self._over) > _AHEAD:
+        while self._next in self._over or (len(self._over) > _AHEAD and self._hangs()):
             self._take(self._next)
             self._next += 1
+
+    def _hangs(self) -> bool:
+        """Whether the one that the others wait for has been waited for long enough."""
+        under_way = self._begun - self._next + 1 - len(self._over)
+        return len(self._over) > _AHEAD_EACH * under_way
 
     def _take(self, number: int) -> None:
         failed = self._over.pop(number, None)

@@ -89,7 +89,7 @@ def test_old_failures_are_forgotten_by_the_rate() -> None:
         (AuthenticationError("Insufficient balance", status_code=401), "quota"),
         (APIStatusError("no", status_code=402), "quota"),
         (RateLimitError("no", status_code=429), None),
-        (RateLimitError("no", status_code=429, retry_after=100.0), None),
+        (RateLimitError("no", status_code=429, retry_after=120.0), None),
         (RateLimitError("come back tomorrow", status_code=429, retry_after=86_400.0), "quota"),
         (APIStatusError("closed", status_code=503, retry_after=3600.0), "quota"),
         (APIStatusError("closed", status_code=529, retry_after=3600.0), "quota"),
@@ -261,6 +261,28 @@ def test_one_that_hangs_is_waited_for_while_a_thousand_others_end(failed: bool) 
         rule.answers(hangs)
     stopped = rule.fails(FAILURE)
     assert ("99% of the latest 100" in str(stopped)) is not failed
+
+
+def test_where_thousands_are_under_way_more_of_them_may_get_ahead() -> None:
+    rule = Rule(max_error_rate=0.5)
+    for _ in range(200):
+        rule.begin()
+    assert [rule.fails(FAILURE) for _ in range(3200)] == [None] * 3200
+    assert rule.fails(FAILURE) is not None
+
+
+def test_one_answer_gives_hope_whatever_is_counted_besides() -> None:
+    rule = Rule(max_error_rate=0.95)
+    rule.hopeless_after = 3
+    rule.answers()
+    assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
+
+
+def test_few_failures_take_no_hope() -> None:
+    rule = Rule()
+    rule.hopeless_after = 100
+    assert [rule.fails(FAILURE) for _ in range(99)] == [None] * 99
+    assert rule.fails(FAILURE) is not None
 
 
 def test_one_answer_gives_hope() -> None:
