@@ -63,7 +63,7 @@ class ManyPrompts:
 
         Raises:
             RunStoppedError: After the items of all that was sent: too many failed, the key was refused, the account is
-                spent, or the endpoint is away or asks for too long a wait.
+                spent, the endpoint is away or asks for too long a wait, or the provider was closed.
             ValueError: An argument is invalid; nothing was sent.
         """
         hide_headers(parameters)
@@ -206,6 +206,7 @@ class ManyPrompts:
             streamed=stream,
             drain=drain,
             progress=progress,
+            closed=lambda: self._calls.transport.ended,
         )
         return AsyncMapItems(run.items(prompts, ordered=ordered))
 

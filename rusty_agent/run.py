@@ -55,6 +55,7 @@ class Run:
         streamed: The answers are streamed underneath, so their first token has a time of its own.
         drain: When stopped, take the inputs that are left all the same, and give each the error that says so.
         progress: How to show it, see `make_display`.
+        closed: Tells whether nothing can be sent any more.
 
     Attributes:
         tally: What is counted; may be shown.
@@ -77,6 +78,7 @@ class Run:
         streamed: bool = False,
         drain: bool = False,
         progress: ProgressOption = False,
+        closed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._answer = answer
         self._find_limiter = limiter
@@ -85,6 +87,7 @@ class Run:
         self._rule = rule or StopRule()
         self._streamed = streamed
         self._drain = drain
+        self._closed = closed
         self._caller = Caller()
         self._stop = Stop()
         self._open = AsyncExitStack()
@@ -159,6 +162,8 @@ class Run:
             attempts = error.attempts if isinstance(error, RustyAgentError) else 0
             self.tally.failed(error, latency=monotonic() - began if attempts else None, attempts=attempts)
             stopped = self._rule.judge(error, number, began)
+            if self._closed():
+                stopped = self._rule.error("interrupt", "its provider was closed.")
             if stopped is not None:
                 stopped.__cause__ = error
                 self.stop(stopped)

@@ -41,7 +41,7 @@ from .settings import JobSettings, Source
 from .signals import DRAIN_SECONDS
 from .summary import covers, summary
 
-__all__ = ["BatchResult", "Job", "is_closed", "outlast"]
+__all__ = ["BatchResult", "Job", "outlast"]
 
 T = TypeVar("T")
 
@@ -237,7 +237,7 @@ class Job:
         except RunStoppedError:  # it was not sent
             raise
         except Exception as error:
-            if is_closed(self._provider) and isinstance(error, APIConnectionError | LocalModelError):
+            if self._provider._calls.transport.ended and isinstance(error, APIConnectionError | LocalModelError):
                 raise self._stop(
                     "interrupt", "its provider was closed. The same call, with an open one and without fresh, goes on."
                 ) from error
@@ -298,12 +298,6 @@ class Job:
         stopped = self._rule.error(reason, said)
         self._run.stop(stopped)
         return stopped
-
-
-def is_closed(provider: AsyncProvider) -> bool:
-    """Whether it can send nothing any more."""
-    session = provider._options["session"]
-    return provider._calls.transport.closed or (session is not None and session.closed)
 
 
 def _needs_whole(arguments: dict[str, Any]) -> bool:

@@ -26,7 +26,7 @@ from ..provider import AsyncProvider
 from ..stop_rule import StopRule
 from .files import Files
 from .foreign import refuse_overwriting
-from .job import BatchResult, Job, is_closed, outlast
+from .job import BatchResult, Job, outlast
 from .journal import Sync
 from .lock import Lock
 from .plan import make_plan
@@ -125,7 +125,7 @@ async def run_batch(
         progress=progress,
         common=dict(parameters),
     )
-    if is_closed(provider):
+    if provider._calls.transport.ended:
         raise ValueError("the provider, or the session that it was given, is closed: make another one")
     # This refuses parameters that no request can have.
     policy = provider._requests.prepare("", whole=True, streamed=stream, **parameters).policy

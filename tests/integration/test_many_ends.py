@@ -104,6 +104,22 @@ def test_too_many_failures_stop_the_run_after_what_is_done(face: Face, serve: Se
     assert all((item.result is None) != (item.error is None) for item in seen)
 
 
+async def test_a_provider_that_is_closed_meanwhile_stops_the_run(serve: Serve) -> None:
+    """Or an endless run would go on for ever, and take one prompt after another only to fail it."""
+    llm = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url)
+    seen = []
+    with pytest.raises(RunStoppedError, match="its provider was closed") as caught:
+        async for item in llm.map(repeat("a"), concurrency=4):
+            seen.append(item.error)
+            if len(seen) == 10:
+                await llm.aclose()
+    assert caught.value.reason == "interrupt"
+    assert seen[:10] == [None] * 10
+    assert len(seen) < 200
+    results = await llm.gather(["a"] * 100, concurrency=4, return_exceptions=True)
+    assert [type(result) for result in results].count(RunStoppedError) >= 96
+
+
 def test_leaving_early_closes_what_is_under_way(face: Face, serve: Serve) -> None:
     server = serve(echo)
     prompts = (f"hang {number}" if number else "a" for number in range(100))

@@ -54,7 +54,7 @@ class Transport:
     """The sessions of one provider, one for each loop that it is used from.
 
     Attributes:
-        closed: No request can be sent any more.
+        closed: It was closed.
         queues: Requests may have to wait for a connection.
         inflates: Compressed bodies are undone on the way: a session of the caller's does that.
 
@@ -76,6 +76,11 @@ class Transport:
         pool = None if session is None else session.connector
         self._bounded = self.queues or (pool is not None and bool(pool.limit or pool.limit_per_host))
         self.closed = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether no request can be sent any more: it was closed, or the session that it was given."""
+        return self.closed or (self._given is not None and self._given.closed)
 
     def __del__(self) -> None:
         """Not by `weakref.finalize`: through the loops it would keep alive what a loop left pending at its end."""
