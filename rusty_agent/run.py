@@ -70,8 +70,8 @@ class Run:
         answer: Answer,
         limiter: Callable[[], Limiter],
         *,
-        concurrency: Concurrency = 64,
-        rule: StopRule | None = None,
+        concurrency: Concurrency,
+        rule: StopRule,
         price: Price | None = None,
         total: int | None = None,
         skipped: int = 0,
@@ -84,7 +84,7 @@ class Run:
         self._find_limiter = limiter
         self._limiter: Limiter | None = None
         self._concurrency = checked_concurrency(concurrency)
-        self._rule = rule or StopRule()
+        self._rule = rule
         self._streamed = streamed
         self._drain = drain
         self._closed = closed

@@ -100,7 +100,7 @@ def test_one_prompt_is_not_many(face: Face, serve: Serve, prompts: Any) -> None:
     ("options", "word"),
     [
         ({"concurrency": 0}, "concurrency"),
-        ({"concurrency": "many"}, "concurrency"),
+        ({"concurrency": "many"}, 'concurrency must be "auto"'),
         ({"max_failures": -1}, "max_failures"),
         ({"max_error_rate": 2}, "max_error_rate"),
         ({"price": (1, -1)}, "output"),
