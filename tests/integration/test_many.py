@@ -148,8 +148,10 @@ def test_gather_takes_no_other_arguments(face: Face, serve: Serve, name: str, hi
 def test_progress_tells_and_its_errors_end_the_run(face: Face, serve: Serve) -> None:
     provider = face.provider(serve(echo))
     told: list[Progress] = []
-    gather(face, provider, ["a", "b", "bad"], progress=told.append, price=(1, 2), return_exceptions=True)
+    options: dict[str, Any] = {"concurrency": 7, "price": (1, 2), "return_exceptions": True}
+    gather(face, provider, ["a", "b", "bad"], progress=told.append, **options)
     last = told[-1]
+    assert last.limit == 7
     assert (last.done, last.failed, last.total, last.prompt_tokens, last.completion_tokens) == (2, 1, 3, 6, 10)
     assert last.cost == pytest.approx(26e-6)
     assert last.ttft_p50 is None
