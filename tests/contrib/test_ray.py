@@ -146,7 +146,9 @@ async def test_rows_that_ask_nothing_do_not_end_the_job() -> None:
         actor = Generate(provider=options(server), messages="m", max_error_rate=0.5)
         found = await answered(actor, m=[None, ["hi"], [{"role": "user", "content": "one"}]] * 150)
     assert found["status"] == [None, None, 200] * 150
-    assert {found["error"][1]} == {"ValueError: messages[0] must be a mapping, not str"}
+    assert {found["error"][1]} == {
+        "ValueError: a list is one row's messages, and its first has no role (rows of their own go one a line)"
+    }
 
 
 async def test_rows_that_ask_nothing_do_not_keep_a_hopeless_job_alive() -> None:
