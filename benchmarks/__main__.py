@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -156,25 +157,23 @@ def _version(name: str) -> str | None:
         return None
 
 
-def measure(names: list[str], quick: bool, rounds: int, loops: list[str]) -> dict[str, Any]:
-    """Run the parts; what is found, as it is kept in a file."""
+def measure(names: list[str], quick: bool, rounds: int, loops: list[str]) -> Iterator[list[dict[str, Any]]]:
+    """Run the parts; the results of one after another."""
     for client in CLIENTS:
         if (lacks := missing(client)) is not None:
             print(f"without {client}: {lacks} is not installed (benchmarks/requirements.txt)", file=sys.stderr)
-    results: list[dict[str, Any]] = []
     with endpoint() as url:
         for loop in loops:
             bench = Bench(url, loop, quick, rounds)
             for name in names:
                 if name in PARTS:
-                    results += bench.run(name)
+                    yield bench.run(name)
             bench.close()
     for name in names:
         if name in OTHERS:
             if found := OTHERS[name](rounds, quick):
                 page.show(found)
-            results += found
-    return {"machine": machine(), "rounds": rounds, "quick": quick, "results": results}
+            yield found
 
 
 def main() -> None:
@@ -188,7 +187,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, help="how many rounds (default 5, with --quick 2)")
     parser.add_argument("--loop", choices=LOOPS, action="append", help="only this event loop")
-    parser.add_argument("-o", "--output", type=Path, help="write the figures here, as JSON")
+    parser.add_argument("-o", "--output", type=Path, help="write the figures here, as JSON, part by part")
     parser.add_argument("--page", action="store_true", help="make docs/benchmarks.md of the figures")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(names):
@@ -196,10 +195,13 @@ def main() -> None:
     loops = arguments.loop or list(LOOPS[: 1 if arguments.quick else None])
     rounds = arguments.rounds or (2 if arguments.quick else 5)
     parts = arguments.parts or [name for name in names if not (arguments.quick and name in LONG)]
-    found = measure(parts, arguments.quick, rounds, loops)
-    page.show_bars(found["results"])
-    if arguments.output is not None:
-        arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    results: list[dict[str, Any]] = []
+    found = {"machine": machine(), "rounds": rounds, "quick": arguments.quick, "results": results}
+    for of_one in measure(parts, arguments.quick, rounds, loops):
+        results += of_one
+        if arguments.output is not None:  # each time: all of it takes an hour, and may be cut short
+            arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    page.show_bars(results)
     if arguments.page:
         page.write(found)
 
