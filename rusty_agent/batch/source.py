@@ -18,6 +18,7 @@ import tempfile
 import threading
 import weakref
 import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -42,8 +43,7 @@ MAX_LINE_BYTES = 64 * 2**20
 """The longest line; of a table the longest record, in characters. Room for images, far below what memory holds."""
 
 _BLOCK = 2**18
-_BOM = b"\xef\xbb\xbf"
-_WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16 and UTF-32, as by `>` of Windows PowerShell
+_WIDE_BOMS = (BOM_UTF16_LE, BOM_UTF16_BE)  # as by `>` of Windows PowerShell; UTF-32 begins with the former, too
 _LOOK_EVERY = 1000  # lines
 _ASK_SECONDS = 0.1
 _GZIP = b"\x1f\x8b"
@@ -233,7 +233,7 @@ class FileSource(Input):
                 yield BadLine(line, f"longer than {MAX_LINE_BYTES} bytes")
                 continue
             if line == 1:
-                data = data.removeprefix(_BOM)
+                data = data.removeprefix(BOM_UTF8)
             if data := data.strip():
                 yield parse_line(data, line, template=template, check=check)
 

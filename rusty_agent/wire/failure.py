@@ -9,6 +9,7 @@ The shapes that bodies come in are listed in tests/unit/wire/test_failure.py.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from typing import Any
 
@@ -207,7 +208,7 @@ def _build(
 
 def _bare(body: bytes) -> bytes:
     """A body without what may stand around its JSON: some say it as an event, though nobody listens yet."""
-    body = body.strip().removeprefix(b"\xef\xbb\xbf").strip()
+    body = body.strip().removeprefix(BOM_UTF8).strip()
     if body.startswith((b"{", b"[", b"<")):
         return body
     return next((line[5:].strip() for line in body.splitlines() if line.startswith(b"data:")), body)

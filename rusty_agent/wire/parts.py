@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 
 from ..types import ReasoningDelta, RefusalDelta, TextDelta
 
-__all__ = ["REASONING_KEYS", "REASONING_TEXTS", "UNKNOWN", "Piece", "content_pieces", "reasoning_pieces"]
+__all__ = ["REASONING_KEYS", "REASONING_TEXTS", "Piece", "content_pieces", "reasoning_pieces"]
 
 Piece: TypeAlias = tuple[type | None, str]
 """What kind of delta it is, and its text."""
 
-UNKNOWN: Piece = (None, "")
+_UNKNOWN: Piece = (None, "")
 """Here stood something that no delta carries."""
 
 REASONING_TEXTS = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
@@ -34,7 +34,7 @@ def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
             value = value.get("content") or value.get("text") or value
         if not isinstance(value, str):
             if value:
-                yield UNKNOWN
+                yield _UNKNOWN
         elif value and not found:
             found = True
             yield ReasoningDelta, value
@@ -45,7 +45,7 @@ def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
             if not found:
                 yield ReasoningDelta, text
         elif detail:  # encrypted, or a signature
-            yield UNKNOWN
+            yield _UNKNOWN
 
 
 def content_pieces(content: Any) -> Iterator[Piece]:
@@ -56,7 +56,7 @@ def content_pieces(content: Any) -> Iterator[Piece]:
         elif isinstance(part, dict):
             yield from _part(part)
         elif part:
-            yield UNKNOWN
+            yield _UNKNOWN
 
 
 def _part(part: dict[str, Any]) -> Iterator[Piece]:
@@ -67,11 +67,11 @@ def _part(part: dict[str, Any]) -> Iterator[Piece]:
             if isinstance(text, str):
                 yield ReasoningDelta, text
             elif inner:
-                yield UNKNOWN
+                yield _UNKNOWN
         return
     for kind, name in ((ReasoningDelta, "thinking"), (RefusalDelta, "refusal"), (TextDelta, "text")):
         if isinstance(text := part.get(name), str):
             yield kind, text
             return
     if part:
-        yield UNKNOWN
+        yield _UNKNOWN

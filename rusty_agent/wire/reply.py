@@ -7,6 +7,7 @@ the socket, the clock.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Any
 
 from ..errors import ResponseError, RustyAgentError, StreamInterruptedError
@@ -35,7 +36,6 @@ _CALLS = frozenset({"tool_calls", "function_call"})
 _NO_CONTENT = (UsageUpdate, Finish)
 
 _BLANK = b" \t\r\n"
-_BOM = b"\xef\xbb\xbf"
 
 
 class ReplyDecoder:
@@ -178,16 +178,16 @@ class ReplyDecoder:
             self._sse = self._stream()
             return data
         body = (self._head + data).lstrip(_BLANK)
-        bare = body.removeprefix(_BOM).lstrip(_BLANK)
-        if not bare or _BOM.startswith(body):
-            self._head = body[: len(_BOM)]
+        bare = body.removeprefix(BOM_UTF8).lstrip(_BLANK)
+        if not bare or BOM_UTF8.startswith(body):
+            self._head = body[: len(BOM_UTF8)]
             return b""
         self._head = b""
         if bare[:1] in b"{[<":
             self._document = bytearray()
             return bare
         self._sse = self._stream()
-        return _BOM + bare  # of which the decoder drops exactly one
+        return BOM_UTF8 + bare  # of which the decoder drops exactly one
 
     def _collect(self, document: bytearray, data: bytes, out: list[Delta]) -> None:
         if len(document) + len(data) > self._cap:

@@ -13,6 +13,8 @@ missing (GLM and Kimi: eventsource-parser#31): in no JSON text does an object fo
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
+
 from ..errors import ResponseError
 
 __all__ = ["MAX_EVENT_BYTES", "Event", "SSEDecoder", "bared"]
@@ -24,10 +26,9 @@ It bounds what is held until an event is whole. Decoded it may take more: four b
 as much for nothing but `[],[],…`.
 """
 
-_BOM = b"\xef\xbb\xbf"
 _MAX_NAME_BYTES = 2**12  # of an event's type more is not decoded
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
-_LITTER = b" \t\0" + _BOM
+_LITTER = b" \t\0" + BOM_UTF8
 _AROUND = _LITTER + b"\r\n"
 _OPENINGS = frozenset({b"{", b"[", b"[{"})
 _FIELD_SLACK = 16  # a line still under way may hold this much beside its value: the field's name, colon and space
@@ -128,12 +129,12 @@ class SSEDecoder:
 
     def _skip_bom(self, data: bytes) -> bytes:
         data = (self._bom or b"") + data
-        if len(data) < len(_BOM) and _BOM.startswith(data):
+        if len(data) < len(BOM_UTF8) and BOM_UTF8.startswith(data):
             self._bom = data
             return b""
         self._bom = None
-        bare = data.removeprefix(_BOM)
-        self._odd_first = len(bare) < len(data) and bare[:1] == _BOM[:1]
+        bare = data.removeprefix(BOM_UTF8)
+        self._odd_first = len(bare) < len(data) and bare[:1] == BOM_UTF8[:1]
         return bare
 
     def _feed_whole(self, data: bytes, events: list[bytes]) -> None:
