@@ -250,10 +250,14 @@ def test_redirects_to_another_origin_never_see_the_key(face: Face, serve: Serve)
     assert other.requests == []
 
 
-def test_redirects_in_a_circle_end(face: Face, serve: Serve) -> None:
-    server = serve(answer(b"", status=308, headers={"Location": "/v1/chat/completions"}))
+@pytest.mark.parametrize(("location", "requests"), [("/v1/chat/completions", 1), ("?{}", 6)])
+def test_redirects_in_a_circle_end(face: Face, serve: Serve, location: str, requests: int) -> None:
+    def script(request: Received) -> Answer:
+        return answer(b"", status=308, headers={"Location": location.format(len(server.requests))})
+
+    server = serve(script)
     assert "308" in str(face.stream(face.provider(server)).failure)
-    assert len(server.requests) == 6
+    assert len(server.requests) == requests
 
 
 @pytest.mark.parametrize(

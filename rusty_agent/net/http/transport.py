@@ -264,13 +264,13 @@ def _client_timeout(connect: float | None, bounded: bool) -> aiohttp.ClientTimeo
 
 
 def _same_origin_redirect(response: Response, url: URL) -> URL | None:
-    """Where a 307 or 308 points to, if that is the same origin: only there may the key and the prompt go."""
+    """Where else a 307 or 308 points to, if that is the same origin: only there may the key and the prompt go."""
     location = response.headers.get("location") if response.status in (307, 308) else None
     if not location:
         return None
     try:
         target = url.join(URL(location))
-        same = target.origin() == url.origin() and target.user is None
+        same = target.origin() == url.origin() and target.user is None and target != url
     except ValueError:
         return None
     return target if same else None
