@@ -276,7 +276,10 @@ class Attempt:
         if self._watchdog.expired is None:
             return given_up()
         limit, seconds = self._watchdog.expired
-        what = "the beginning of the answer" if self._response is None else "the rest of the answer"
+        if self._response is not None:
+            what = "the rest of the answer"
+        else:
+            what = "the beginning of the answer" if self._exchange.streamed else "the answer"
         shorter = ", or bound the answer with max_tokens" if limit == "total" else ""
         error = APITimeoutError(
             f"Timed out: {what} did not come within {seconds:g} s ({limit} limit). "
