@@ -16,12 +16,12 @@ Latency does not steer it: a batching server answers slower under load while it 
 that queues whatever comes never refuses: there it climbs no further once answers take a good part of the time that
 they may take, and it is cut when many come too late. A few that always do, because they are long, say nothing.
 
-Not all that looks like a refusal for load is one: of many servers one may be ill. So what does not say that it is for
-load (a 503 without `Retry-After`) counts, while the endpoint is reached, only when more came since the last cut than
-one and a tenth of the limit, six successes making up for one: else a 503 for each twentieth request took up to three
-quarters of the throughput, and now it takes a tenth. Where each tenth fails so, a quarter is lost, where each fifth,
-nearly all. The price: a server that says no more than 503 when it is full refuses 2 to 5 % of what it is sent instead
-of 1 %, and a tenth if it takes eight at once, or takes half of a round trip to refuse.
+Not all that looks like a refusal for load is one: of many servers one may be ill. Sure is a 429, and what comes with a
+`Retry-After`. All else (a 498, 503 or 529, a connection that breaks) counts, while the endpoint is reached, only when
+more came since the last cut than one and a tenth of the limit, six successes making up for one: else a 503 for each
+twentieth request took up to three quarters of the throughput, and now it takes a tenth. Where each tenth fails so, a
+quarter is lost, where each fifth, nearly all. The price: a server that says no more than 503 when it is full refuses 2
+to 5 % of what it is sent instead of 1 %, and a tenth if it takes eight at once, or half of a round trip to refuse.
 
 An endpoint that is away refuses all. The limit falls, as nothing is gained by asking often, but when it is back it
 bears what it has borne before: the mark stays, so the way back is short.
@@ -129,7 +129,7 @@ class AdaptiveLimit:
             epoch: `epoch` as it was when the attempt was sent.
             in_flight: How many are in flight, the attempt itself included. What the limit would have allowed beyond
                 was never tried.
-            sure: Load it was. A 503 may be of one server among many that is ill: no cut makes those fewer.
+            sure: It was for load. Else it may be of one server among many that is ill: no cut makes those fewer.
             away: Nobody is reached at all.
         """
         self._surely |= sure
