@@ -27,7 +27,7 @@ __all__ = ["Call"]
 
 _MAX_HELD = 1000
 _MAX_HELD_BYTES = 2**20
-_OF_RUNS = RetryBudget(None)  # a run has a bound of its own: its limit, which refusals cut
+_BUDGET_OF_RUNS = RetryBudget(None)  # a run has a bound of its own: its limit, which refusals cut
 
 
 class Call:
@@ -46,7 +46,7 @@ class Call:
         refusals = self._refusals = calls.refusals
         self._adaptation: Adaptation | None = None  # made when there is something to adapt to
         self._policy = prepared.policy
-        self._budget = calls.budget if caller is None else _OF_RUNS
+        self._budget = calls.budget if caller is None else _BUDGET_OF_RUNS
         self._scope = Scope(loop)
         self._closed = False
         self._whole = False  # whether all of the answer is wanted before the call is over

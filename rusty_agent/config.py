@@ -167,14 +167,14 @@ def chat_url(base_url: str) -> str:
         if not netloc.isascii():
             port = "" if parts.port is None else f":{parts.port}"
             netloc = (parts.hostname or "").encode("idna").decode() + port
-        url = urlunsplit((parts.scheme, netloc, quote(path, _AS_THEY_ARE), quote(parts.query, _AS_THEY_ARE), ""))
+        url = urlunsplit((parts.scheme, netloc, quote(path, _SAFE_IN_URLS), quote(parts.query, _SAFE_IN_URLS), ""))
         _ = URL(url, encoded=True).host  # which errors name: it reads what `xn--` stands for
     except UnicodeError:
         raise ValueError(f"base_url has a host that is no host's name: {_shown(base_url)!r}") from None
     return url
 
 
-_AS_THEY_ARE = "%!#$&'()*+,/:;=?@[]"  # what may stand in a path or a query, and what is encoded already
+_SAFE_IN_URLS = "%!#$&'()*+,/:;=?@[]"  # what may stand in a path or a query, and what is encoded already
 
 
 def checked_proxy(proxy: str, argument: str = "proxy") -> str:

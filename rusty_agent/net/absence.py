@@ -32,14 +32,14 @@ class Absence:
     """Keeps watch on one endpoint."""
 
     def __init__(self) -> None:
-        self._known = False  # it has answered once
+        self._ever_answered = False  # it has answered once
         self._signs = 0  # in a row
         self._since = 0.0
         self._latest = 0.0
 
     def answered(self) -> None:
         """An attempt has brought its answer."""
-        self._known = True
+        self._ever_answered = True
         self._signs = 0
 
     def failed(self, error: RustyAgentError, now: float) -> None:
@@ -61,7 +61,7 @@ class Absence:
 
     def will_pass(self, error: RustyAgentError, now: float) -> bool:
         """Whether the latest failure, told by this error, is one that waiting mends."""
-        if not self._known:  # who knows whether it is there at all
+        if not self._ever_answered:  # who knows whether it is there at all
             return False
         if isinstance(error, APIStatusError) and error.status_code in OVERLOADED:
             return True

@@ -74,7 +74,7 @@ class AdaptiveLimit:
         self._mark = math.inf  # what was served when the last refusal came
         self._patience = 0.5  # for how many round trips it stays at the mark
         self._stays = 0.0  # how many of them are left
-        self._known = False  # whether anything was ever answered
+        self._ever_answered = False  # whether anything was ever answered
         self._refused = 0  # of the attempts that were sent since the last cut
         self._tried = 1.0  # how many were in flight when they were
         self._lateness = 0.0  # the share that came too late, as a running mean
@@ -87,7 +87,7 @@ class AdaptiveLimit:
         """Whether nothing was refused so far: the limit may be far too high already."""
         return self._mark == math.inf
 
-    def expect(self, limit: int) -> None:
+    def begin_with(self, limit: int) -> None:
         """Begin with this many, unless something was refused already."""
         self.ceiling = max(self.ceiling, limit)
         if not self.epoch:
@@ -101,7 +101,7 @@ class AdaptiveLimit:
                 used, a success says nothing about it.
             strained: It took so long that with more in flight some might come too late.
         """
-        self._answered = self._known = True
+        self._answered = self._ever_answered = True
         if self.rest > 1:
             self.rest /= 2
         if self._lateness:
@@ -168,7 +168,7 @@ class AdaptiveLimit:
 
     def _new_mark(self, factor: float, least: float) -> float:
         """What there is room for, for all that is known; the refusals cut by this factor."""
-        if not self._known:
+        if not self._ever_answered:
             return self._mark
         all_of_them = max(self._refused, self._unsure) >= self._tried
         if all_of_them or not (self._answered or self._surely):  # it is away

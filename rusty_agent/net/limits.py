@@ -37,8 +37,8 @@ CEILING = 256
 
 _READ_SECONDS = 0.05  # headers about limits hardly change; reading them at each answer costs 20 µs of its 110
 _DOUBTED_SECONDS = 30.0  # the longest wait for what headers say: then it is tried whether it is so
-_HELD_SECONDS = 2.0
-_RESTING_SECONDS = 16.0
+_MOST_HELD_SECONDS = 2.0  # the longest round trip for which a refused attempt keeps its place
+_MOST_RESTING_SECONDS = 16.0  # the longest that it keeps it where even one at a time is too many
 _SMOOTHING = 0.1
 _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip the limit doubles at most
 # What the adaptive limit allows is not sent in one burst, but at hardly more than the rate at which it goes round (TCP
@@ -48,7 +48,7 @@ _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip th
 _STEPS_FACTOR = 1.5
 _STEPS_SECONDS = 0.01
 _FLUKE = 4.0  # an answer so many times quicker than the mean: one slow one may have raised it
-_MOST_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
+_MOST_DEBT_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
 
 logger = logging.getLogger("rusty_agent")
 
@@ -143,7 +143,7 @@ class Limiter:
         """
         self._adapting += 1
         if start is not None:
-            self._adaptive.expect(start)
+            self._adaptive.begin_with(start)
         if not self._adaptive.probing and self._latency > _STEPS_SECONDS:
             self._spread(self._latency)  # no burst: some were refused
         try:
@@ -294,18 +294,19 @@ class Limiter:
         """Whether an attempt was turned away for load, or what must be taken for it."""
         status = error.status_code if isinstance(error, APIStatusError) else None
         away = self._absence.noticed
-        told = status in OVERLOADED or isinstance(error, APIConnectionError) or away
-        told = told and error.retryable
-        if not (told and self._adapting):
-            return told
+        turned_away = status in OVERLOADED or isinstance(error, APIConnectionError) or away
+        if not (turned_away and error.retryable):
+            return False
+        if not self._adapting:
+            return True
         sure = status == 429 or (isinstance(error, APIStatusError) and error.retry_after is not None)
         return self._adaptive.refused(permit._epoch, self.in_flight, sure=sure, away=away)
 
     def _hold(self, permit: Permit, now: float) -> None:
         """«Too many» is said faster than an answer: the next one to hear it does not take the place at once."""
-        round_trip = min(self._latency, _HELD_SECONDS)
+        round_trip = min(self._latency, _MOST_HELD_SECONDS)
         rest = self._adaptive.rest if self._adapting else 1.0  # no success outside of a run would shorten it
-        held = min(round_trip * rest, _RESTING_SECONDS) - (now - permit._sent)
+        held = min(round_trip * rest, _MOST_RESTING_SECONDS) - (now - permit._sent)
         if self._adapting and self._adaptive.probing:  # let nobody in until it is known how many are too many
             self._opens = max(self._opens, now + round_trip)
         self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)
@@ -316,8 +317,8 @@ class Limiter:
 
     def _settle(self, permit: Permit, usage: Usage | None, otherwise: float, now: float) -> None:
         """Correct the tokens that were estimated."""
-        told = otherwise if usage is None else min(usage.total_tokens, _MOST_SECONDS * self._tokens.rate)
-        self._tokens.spend(told - permit._tokens, now)
+        took = otherwise if usage is None else min(usage.total_tokens, _MOST_DEBT_SECONDS * self._tokens.rate)
+        self._tokens.spend(took - permit._tokens, now)
 
     def _read(self, headers: Mapping[str, str], now: float) -> None:
         """Headers may lower the pace, never raise it above the user's own."""

@@ -79,13 +79,13 @@ class Watchdog:
 
     __slots__ = (
         "_deadline",
-        "_limits",
         "_loop",
         "_on_expiry",
-        "_paused",
         "_quiet_since",
+        "_quiet_until",
         "_sent",
         "_ticker",
+        "_time_limits",
         "_waiting_since",
         "_watched",
         "content",
@@ -101,7 +101,7 @@ class Watchdog:
         on_expiry: Callable[[], None],
     ) -> None:
         self._loop = loop
-        self._limits = limits
+        self._time_limits = limits
         self._deadline = deadline
         self._on_expiry = on_expiry
         self._sent: float | None = None
@@ -110,7 +110,7 @@ class Watchdog:
         self._waiting_since: float | None = None
         # Since when reads have waited without getting content, what the reader took between them not counted.
         self._quiet_since: float | None = None
-        self._paused = 0.0  # when the last of these reads ended
+        self._quiet_until = 0.0  # when the last of these reads ended
         self.expired: tuple[str, float] | None = None
         self.content = False
         self.tail = 0.0
@@ -127,9 +127,9 @@ class Watchdog:
             self.stop()
         if self._quiet_since is None:
             self._quiet_since = now
-        elif self._paused:
-            self._quiet_since += now - self._paused
-        self._paused = 0.0
+        elif self._quiet_until:
+            self._quiet_since += now - self._quiet_until
+        self._quiet_until = 0.0
         if not self._watched:
             self._arm(now)
 
@@ -137,10 +137,10 @@ class Watchdog:
         """Something came: content, or mere bytes and what is no content (pings, usage, what no other event carries)."""
         self._waiting_since = None
         if not content:
-            self._paused = self._loop.time()
+            self._quiet_until = self._loop.time()
         else:
             self._quiet_since = None
-            self._paused = 0.0
+            self._quiet_until = 0.0
             if not self.content:
                 self.content = True
                 self.stop()  # other limits hold from here on: the next wait arms the timer anew
@@ -164,7 +164,7 @@ class Watchdog:
 
     def _due(self, now: float) -> tuple[float, str, float] | None:
         """The next limit to pass: when, which, its length. While nothing is awaited only the deadline runs."""
-        limits = self._limits
+        limits = self._time_limits
         total = None
         if self._deadline is not None and limits.total is not None:
             total = (self._deadline, "total", limits.total)

@@ -155,7 +155,7 @@ class TextStream(Outcome):
         if self._whole:
             return False
         if self._closed:
-            raise self._cut()
+            raise self._interruption()
         return read_alone("stream", self._thread, self._reading, self._fill, self._lose)
 
     def _fill(self) -> bool:
@@ -169,7 +169,7 @@ class TextStream(Outcome):
             self._ended = True
             raise error
         if self._closed and not self._whole:  # by another thread
-            raise self._cut()
+            raise self._interruption()
         self._begun = True
         self._arrived.clear()  # a view may still hold it
         if deltas is None:
@@ -188,7 +188,7 @@ class TextStream(Outcome):
         self.close()
         self._handover.settle()
 
-    def _cut(self) -> BaseException:
+    def _interruption(self) -> BaseException:
         """The error of whoever reads on though the stream was closed before its end."""
         self._error = self._given_up()
         return self._error

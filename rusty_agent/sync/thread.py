@@ -36,7 +36,7 @@ class LoopThread:
         self.tasks: set[asyncio.Task[None]] = set()
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
-        self._taken = threading.Lock()
+        self._run_once = threading.Lock()
 
     def start_thread(self) -> None:
         """Start the thread, if it has not been.
@@ -89,7 +89,7 @@ class LoopThread:
             self._thread.join(_EXIT_SECONDS)
 
     def _run(self) -> None:
-        if not self._taken.acquire(blocking=False):
+        if not self._run_once.acquire(blocking=False):
             return
         self._thread, self._ident = threading.current_thread(), threading.get_ident()
         loop = self.loop

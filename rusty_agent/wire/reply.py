@@ -148,7 +148,7 @@ class ReplyDecoder:
             if self._finished() and (broken is None or (begun and not self._chunks.early)):
                 self._end(out)
             else:
-                self._fail(broken or self._cut(), out)
+                self._fail(broken or self._interruption(), out)
         return self._deliver(out)
 
     @property
@@ -231,7 +231,7 @@ class ReplyDecoder:
         elif chunks.strange is not None:
             self._fail(failure.in_band(chunks.strange), out)
         elif self._sse.odd:
-            self._fail(self._cut(), out)
+            self._fail(self._interruption(), out)
         elif not chunks.choices and (chunks.meta or chunks.news):
             self._fail(ResponseError("The stream holds no choices, so no answer."), out)
         else:
@@ -262,7 +262,7 @@ class ReplyDecoder:
         elif chunks.reasons:
             self._end(out)
         elif is_piece(value):
-            self._fail(self._cut(), out)
+            self._fail(self._interruption(), out)
         elif not chunks.choices or is_bare(value):
             what = "no message" if chunks.choices else "no choices"
             self._fail(ResponseError(f"The answer holds {what}: {excerpt(body)}", body=body[:2048]), out)
@@ -295,7 +295,7 @@ class ReplyDecoder:
         self.ended = True
         self.error = error
 
-    def _cut(self) -> RustyAgentError:
+    def _interruption(self) -> RustyAgentError:
         if self._sse is None and self._document is None:
             return StreamInterruptedError("The endpoint closed the connection with an empty answer.")
         chunks = self._chunks

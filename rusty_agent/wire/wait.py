@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["DURATION", "in_headers", "in_object", "in_seconds", "in_words"]
 
-_SECONDS = r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*"  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
+_NUMBER = r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*"  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 DURATION = r"(\d{1,15}(?:\.\d{1,15})?)(ms|h|m|s|d)"
@@ -102,4 +102,4 @@ def _moment(text: str | None) -> float | None:
 
 
 def _positive(text: str | None) -> float | None:
-    return float(text) if text is not None and re.fullmatch(_SECONDS, text) else None
+    return float(text) if text is not None and re.fullmatch(_NUMBER, text) else None
