@@ -143,7 +143,7 @@ def test_bare_lines(value: Any, parameters: dict[str, Any]) -> None:
         (None, "not null"),
         (True, "not true or false"),
         ([], "prompt or messages is required"),
-        (["Hi", "Ho"], "its first has no role (rows of their own go one a line)"),
+        (["Hi", "Ho"], "its first has no role (each row is a line of its own)"),
         ([{"prompt": "Hi"}], "a list is one row's messages, and its first has no role"),
         ({"prompt": None}, "prompt or messages is required"),
         ({"prompt": 5}, "prompt must be a string, not int"),
