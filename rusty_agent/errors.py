@@ -118,16 +118,16 @@ class StreamInterruptedError(APIConnectionError):
 
 
 class APIStatusError(RustyAgentError, RuntimeError):
-    """The endpoint answered with an error, as an HTTP status or as an error object inside a stream.
+    """The endpoint answered with an error, as an HTTP status or as an error object inside its answer.
 
     Attributes:
-        status_code: The HTTP status, or the error object's own numeric code inside a stream of status 200.
+        status_code: The HTTP status; of an error inside an answer the one that its code, type or words name, or 200.
         code: The endpoint's code for the error, a string or an integer, or None.
         type: The endpoint's class of the error, or None.
         param: The parameter that the endpoint complains of, or None.
         body: The decoded JSON body, or its text (at most 64 KiB), or None.
         retry_after: Seconds the endpoint asked to wait, or None.
-        headers: The response's headers with lower-case names; empty for an error inside a stream.
+        headers: The response's headers with lower-case names; empty for an error inside an answer.
         spent: Whether the account has nothing left to spend.
         key_refused: Whether the key is wrong, or its account closed.
     """
