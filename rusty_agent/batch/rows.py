@@ -171,9 +171,7 @@ def _row(value: Any, line: int) -> Row:
         return Row(line, str(line), {"prompt": value}, {})
     if isinstance(value, list):
         if value and not (isinstance(value[0], dict) and "role" in value[0]):  # `json.dump(rows, file)`
-            raise ValueError(
-                "a list is one row's messages, and its first has no role (each row is a line of its own)"
-            )
+            raise ValueError("a list is one row's messages, and its first has no role (each row is a line of its own)")
         return Row(line, str(line), {"messages": value}, {})
     raise ValueError(f"a line must hold an object, a string (a prompt) or a list (messages), not {_kind(value)}")
 
