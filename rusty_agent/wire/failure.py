@@ -1,6 +1,6 @@
 """Failed answers → typed errors.
 
-In: a status, headers and a body, or an error object found inside a stream. Out: the error to raise, whose text is
+In: a status, headers and a body, or an error object found inside an answer. Out: the error to raise, whose text is
 safe to print: capped, without control characters. Never touched: the decision to retry.
 
 The shapes that bodies come in are listed in tests/unit/wire/test_failure.py.
