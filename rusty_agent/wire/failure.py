@@ -239,8 +239,8 @@ def _fields(body: Any) -> dict[str, Any]:
 
 
 def _name(value: Any) -> str | None:
-    """A name; None for what stands for nothing, as LiteLLM and gateways written in Go say it."""
-    return value if isinstance(value, str) and value not in ("", "None", "<nil>") else None
+    """A name, capped; None for what stands for nothing, as LiteLLM and gateways written in Go say it."""
+    return value[:_MAX_NAME] if isinstance(value, str) and value not in ("", "None", "<nil>") else None
 
 
 def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
