@@ -17,7 +17,7 @@ from .. import errors
 from ..verdict import told_to_retry
 from . import wait
 from .codec import loads_answer, mend
-from .words import as_it_is, printable, words
+from .words import as_it_is, printable, quoted, words
 
 __all__ = ["MAX_ERROR_BYTES", "PROXY_ADVICE", "heed", "in_band", "is_error", "status_error", "told"]
 
@@ -144,7 +144,9 @@ def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -
     error.retryable = told_to_retry(headers, error.retryable)
     error.retry_after = wait.in_headers(headers, now)
     if error.retry_after is None:
-        error.retry_after = wait.in_object(_objects(error.body)[1], now)
+        own = _objects(error.body)[1]
+        waits = (wait.in_object(told, now) for told in (own, _objects(quoted(_cause(own)))[1]))
+        error.retry_after = next((seconds for seconds in waits if seconds is not None), None)
     if error.retry_after is None and error.status_code == 429:
         error.retry_after = wait.in_words(error.message)
 
@@ -227,13 +229,15 @@ def _fields(body: Any) -> dict[str, Any]:
     """message, code, type and param, wherever this body has them."""
     outer, error = _objects(body)
     message, cause = words(error) or words(outer or body), _cause(error)
-    if cause not in message:
-        message = f"{message}: {cause}" if message else cause
-    code = next((error[name] for name in _CODES if error.get(name) is not None), None)
+    if (said := words(cause)) not in message:
+        message = f"{message}: {said}" if message else said
+    code, (_, first) = _code(error), _objects(quoted(cause))
+    names = [name for name in (_code(first), first.get("type")) if not str(name).isdigit()]
+    names += error.get("type"), outer.get("error_type")  # a gateway's say less
     return {
         "message": message,
         "code": code if isinstance(code, int) and not isinstance(code, bool) else _name(code),
-        "type": _name(error.get("type") or outer.get("error_type")),
+        "type": next(filter(None, map(_name, names)), None),
         "param": _name(error.get("param")),
     }
 
@@ -252,10 +256,18 @@ def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return outer, next(filter(None, (_object(outer.get(name)) for name in _INNER)), outer)
 
 
-def _cause(error: dict[str, Any]) -> str:
-    """What a provider has said to OpenRouter, whose own message is «Provider returned error»."""
+def _code(error: dict[str, Any]) -> Any:
+    return next((error[name] for name in _CODES if error.get(name) is not None), None)
+
+
+def _cause(error: dict[str, Any]) -> Any:
+    """What a provider has said to a gateway, which may make its message of that.
+
+    OpenRouter has it beside its own, «Provider returned error».
+    """
     metadata = error.get("metadata")
-    return words(metadata.get("raw")) if isinstance(metadata, dict) else ""
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return raw or error.get("message")
 
 
 def _object(value: Any) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .codec import dumps, loads_answer
 
-__all__ = ["as_it_is", "excerpt", "printable", "words"]
+__all__ = ["as_it_is", "excerpt", "printable", "quoted", "words"]
 
 _MAX_MESSAGE = 1000
 _MAX_EXCERPT = 200
@@ -27,7 +27,8 @@ def words(value: Any, depth: int = _MAX_DEPTH) -> str:
         if re.match(r"\s*<(!doctype|html|head|body)", page, re.IGNORECASE):
             title = re.search(r"<(?:title|h1)[^>]*>([^<]*)", page, re.IGNORECASE)  # HAProxy's have no title
             return f"an HTML page{f' titled «{title[1].strip()}»' if title else ''}"
-        return (page.lstrip()[:1] == "{" and depth and _quoted(value, depth)) or value
+        said = quoted(value) if depth else value
+        return value if said is value else words(said, depth - 1) or value
     if isinstance(value, list) and depth:
         return "; ".join(filter(None, (words(item, depth - 1) for item in value[:8])))
     if isinstance(value, dict) and depth:
@@ -40,12 +41,14 @@ def words(value: Any, depth: int = _MAX_DEPTH) -> str:
     return ""
 
 
-def _quoted(text: str, depth: int) -> str:
-    """What an object says that stands in a string: what gateways make of the body of somebody else's error."""
+def quoted(value: Any) -> Any:
+    """The object in a string: what gateways make of the body of somebody else's error; of anything else, itself."""
+    if not isinstance(value, str) or value[:4096].lstrip()[:1] != "{":
+        return value
     try:
-        return words(loads_answer(text.encode("utf-8", "replace")), depth - 1)
+        return loads_answer(value.encode("utf-8", "replace"))
     except ValueError:
-        return ""
+        return value
 
 
 def as_it_is(body: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -384,6 +384,24 @@ def test_an_error_with_control_characters_as_they_are() -> None:
         "insufficient_quota",
         False,
     )
+
+
+_QUOTES: list[Callable[[Any], dict[str, Any]]] = [
+    lambda error: {"message": json.dumps(error), "code": 429, "type": "upstream_error"},
+    lambda error: {"message": "Provider returned error", "code": 429, "metadata": {"raw": json.dumps(error)}},
+    lambda error: {"message": "Provider returned error", "code": 429, "metadata": {"raw": error}},
+]
+
+
+@pytest.mark.parametrize("quote", _QUOTES)
+def test_what_an_error_says_that_a_gateway_quotes(quote: Callable[[Any], dict[str, Any]]) -> None:
+    error = _error(429, {"error": quote({"error": {"message": "m", "code": "insufficient_quota"}})})
+    assert (error.code, error.type, error.spent) == (429, "insufficient_quota", True)
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "26s"}]  # Roo-Code#3883
+    error = _error(429, {"error": quote({"error": {"message": "m", "code": 429, "details": details}})})
+    assert (error.spent, error.retry_after) == (False, 26.0)
+    error = _error(429, {"error": quote({"message": "m", "code": "1113", "type": "t"})})
+    assert (error.code, error.type) == (429, "t")
 
 
 def test_names_are_capped() -> None:  # every pattern of the verdict looks through them: 5 MB took 12 s
