@@ -45,9 +45,9 @@ class _Call:
         self._depth = 0
         self._in_string = self._seen = False
 
-    def add(self, arguments: str) -> str:
-        """Take a piece of the arguments; return what of it, and of the piece before, can be told."""
-        if len(arguments) == self._length and "".join(self.pieces) == arguments and self.whole():
+    def add(self, arguments: str, free: bool = False) -> str:
+        """Take a piece of the arguments, or of free text; return what of it, and of the piece before, can be told."""
+        if len(arguments) == self._length and not free and "".join(self.pieces) == arguments and self.whole():
             return ""  # some end with the whole call once more, be it without its name (opencodex#361)
         text, self.held = self.held + arguments, ""
         if "\ud800" <= text[-1:] <= "\udbff":
@@ -140,7 +140,8 @@ class ToolCallTracker:
         new_id = id_ if not call.id else ""
         new_name = call.grow(name) if not (call.name and id_) else ""
         self._note(call, index, id_)
-        return ToolCallDelta(call.number, new_id or None, new_name or None, call.add(arguments), choice, extra)
+        told = call.add(arguments, free=known is _KNOWN_CUSTOM)
+        return ToolCallDelta(call.number, new_id or None, new_name or None, told, choice, extra)
 
     def more_of(self, piece: ToolCallDelta) -> Callable[[str], ToolCallDelta] | None:
         """What makes deltas of further arguments, where the last delta held nothing else; None where it did.

@@ -339,6 +339,14 @@ def test_a_tool_whose_input_is_free_text(streamed: bool) -> None:
     assert outcome.tool_calls == [ToolCall("a", "sql", "SELECT 1", {"type": "custom"})]
 
 
+@pytest.mark.parametrize("twice", ["[]", '""', "{}"])
+def test_free_text_that_says_the_same_twice(twice: str) -> None:
+    tracker = ToolCallTracker()
+    begin = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "code", "input": twice}}
+    pieces = [begin, *({"index": 0, "custom": {"input": text}} for text in (twice, "x"))]
+    assert [delta.arguments for piece in pieces if (delta := tracker.delta(piece, 0))] == [twice, twice, "x"]
+
+
 def test_a_name_does_not_grow_without_end() -> None:
     deltas = [_delta(name="x" * 600, index=0), *(_delta(name="y" * 600 + str(at), index=0) for at in range(9))]
     (call,) = replay([sse(*(chunk(tool_calls=[delta]) for delta in deltas))]).tool_calls
