@@ -55,9 +55,11 @@ SPENT = (
     r"quota exceeded for metric: \S+, limit: 0(?![\d.])",  # Gemini's models without a free tier, «retry in 17 s» or not
     r"used up your .{,40}(free|credits)",  # Cloudflare
     r"blocked_api_access",  # Groq
-    # What is used up for hours or days, and comes with no wait: Anthropic, Kimi and Ollama; Z.ai; Cohere's trial keys.
+    # What is used up for hours or days, and comes with no wait: Anthropic, Kimi and Ollama; Z.ai; Cohere's trial keys;
+    # Volcengine; DashScope.
     r"reached your [\w() -]{,30}usage limit|usage[ _]limit[ _](has been )?(reached|exceeded)",
     r"(weekly|monthly) limit exhausted|使用上限|API calls / month",
+    r"exceeded the [\w-]{,20} usage quota\b|(hour|week|month) allocated quota exceeded",
 )
 _ABOUT_ACCOUNTS = frozenset({401, 403, 412, 429})
 # Gateways quote others, and JSON.

@@ -160,6 +160,21 @@ _SPENT_ACCOUNTS: list[tuple[str, int, object, str | None, str]] = [
         None,
         "You are using a Trial key, which is limited to 1000 API calls / month. You can continue to use the Trial key",
     ),
+    (
+        "Volcengine",
+        429,
+        "AccountQuotaExceeded",
+        "TooManyRequests",
+        "You have exceeded the 5-hour usage quota. It will reset at 2026-06-24 07:07:31 +0800 CST. We recommend",
+    ),
+    (
+        "Volcengine",
+        429,
+        "AccountQuotaExceeded",
+        "TooManyRequests",
+        "You have exceeded the monthly usage quota. It will reset at 2026-09-23 23:59:59 +0800 CST. We recommend",
+    ),  # CLIProxyAPI#5978
+    ("DashScope", 429, None, None, "week allocated quota exceeded"),
 ]
 """Who says it, with which status; its code, type and words."""
 
@@ -211,6 +226,10 @@ def test_a_full_minute_that_dashscope_calls_a_used_up_quota(said: str, host: str
         "Quota exceeded for metric: x, limit: 0.5",
         "You are using a Trial key, which is limited to 20 API calls / minute.",
         "Your usage limit is 1000 requests per day. Rate limit reached",
+        "concurrency allocated quota exceeded",
+        "Allocated quota exceeded, please increase your quota limit.",
+        "Your account org-x <ak-x> request reached organization max RPM: 3, please try again after 1 seconds",
+        "This request would exceed your organization's maximum usage increase rate for input tokens per minute",
     ],
 )
 def test_a_full_minute_is_no_spent_account(said: str) -> None:
