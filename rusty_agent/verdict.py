@@ -67,7 +67,7 @@ _FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account|orga
 # What an error inside an answer says that may pass, where neither a number nor a name tells its status.
 _BUSY = (
     r"try again|retry|overload|\b(too|is) busy|too many requests|rate.?limit|(at|no) capacity|capacity.{,12} exceeded"
-    r"|\bunavailable|timed.?out"
+    r"|\bunavailable|timed?.?out|connect(ion)? error|稍后"
 )
 _FULL_MINUTE = "#token-limit"  # DashScope's, with the code, type and words of OpenAI's quota, but for their link
 _TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has

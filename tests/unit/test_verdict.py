@@ -292,6 +292,10 @@ def test_other_failures_say_nothing_of_the_key(status: int) -> None:
         "Timed out waiting for first token",  # xAI
         "Rate limit reached",
         "That model is currently overloaded with other requests. You can retry your request",  # OpenAI
+        "该模型当前访问量过大，请您稍后再试",  # Z.ai's 1305 (jetbrains-cc-gui#897)
+        "upstream connect error or disconnect/reset before headers. reset reason: connection termination",  # Envoy
+        "Connection error.",  # OpenAI's client for Python, in a gateway
+        "stream timeout",  # Envoy
     ],
 )
 def test_words_inside_an_answer_that_ask_to_try_again(said: str) -> None:
