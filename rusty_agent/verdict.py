@@ -61,6 +61,7 @@ SPENT = (
     r"(weekly|monthly) limit exhausted|使用上限|API calls / month",
     r"exceeded the [\w-]{,20} usage quota\b|(hour|week|month) allocated quota exceeded",
 )
+_ANY_SPENT = "|".join(SPENT)
 _ABOUT_ACCOUNTS = frozenset({401, 403, 412, 429})
 # Gateways quote others, and JSON.
 _FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account|organization) )*"
@@ -126,8 +127,7 @@ def _is_spent(status: int, names: str, message: str) -> bool:
     if status == 402 or _FULL_MINUTE in message:
         return status == 402
     first = "" if status in _ABOUT_ACCOUNTS else _FIRST_WORDS
-    spent = "|".join(SPENT)
-    return _says(spent, names) or _says(f"{first}({spent})", message)
+    return _says(_ANY_SPENT, names) or _says(f"{first}({_ANY_SPENT})", message)
 
 
 def _refuses_key(status: int, names: str, message: str) -> bool:
