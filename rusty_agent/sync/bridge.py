@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 from .thread import LoopThread, loop_thread
@@ -26,6 +26,7 @@ T = TypeVar("T")
 _HIGH_WATER = 2**18  # bytes on the wire that may wait for the consuming thread, as aiohttp's own read buffer
 _LOW_WATER = 2**16
 _CLEAN_UP_SECONDS = 0.25  # how long an interrupted call may take to clean up before the interrupt goes on
+_SETTLE_SECONDS = 0.002  # between two looks whether it has
 _POLL_SECONDS = 0.2  # Ctrl-C does not interrupt a wait on Windows, and none that begins in the moment of its signal
 
 
@@ -171,6 +172,7 @@ class Handover(Generic[T]):
 
     def end(self, error: BaseException | None) -> None:
         """Hand the end over. Runs on the loop."""
+        self._over = True
         self._arrivals.put((None, error, 0))
 
     def get(self) -> tuple[T | None, BaseException | None]:
@@ -180,18 +182,16 @@ class Handover(Generic[T]):
         """
         item, error, size = _get(self._arrivals, self._thread)
         self._taken += size
-        self._over = item is None
         if self._paused and self._sent - self._taken <= self._low_water:
             with suppress(RuntimeError):
                 self._thread.loop.call_soon_threadsafe(self._room.set)
         return item, error
 
     def settle(self) -> None:
-        """Let whoever was cancelled clean up before an interrupt goes on; what is still handed over is lost."""
+        """Let whoever was cancelled clean up before an interrupt goes on; another thread that reads loses nothing."""
         enough = monotonic() + _CLEAN_UP_SECONDS
-        with suppress(Empty):
-            while not self._over:
-                self._over = self._arrivals.get(timeout=max(0.0, enough - monotonic()))[0] is None
+        while not self._over and monotonic() < enough:
+            sleep(_SETTLE_SECONDS)
 
 
 def read_alone(

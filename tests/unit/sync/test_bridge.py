@@ -1,14 +1,21 @@
-"""A call on its way to the background loop: cancelled at each moment, it ends once."""
+"""The ways to the background loop and back.
+
+A call, cancelled at each moment, ends once; what is handed over arrives, and no more of it than there is room for.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
 
-from rusty_agent.sync.bridge import Crossing
+from rusty_agent.sync import bridge
+from rusty_agent.sync.bridge import Crossing, Handover
 from rusty_agent.sync.thread import loop_thread
 
 Outcomes = SimpleQueue[tuple[Any, BaseException | None]]
@@ -82,3 +89,85 @@ def test_a_second_cancel_leaves_the_cleaning_up_of_the_first_alone() -> None:
     assert begun.get(timeout=10) == "cleaned up"
     settle()
     assert loop_thread().tasks == set()
+
+
+def put_all(handover: Handover[int], items: list[int], size: int) -> list[int]:
+    """Put items from a task of the loop, and then the end; the list of those for which there was room."""
+    put: list[int] = []
+
+    async def work() -> None:
+        for item in items:
+            await handover.put(item, size)
+            put.append(item)
+        handover.end(None)
+
+    asyncio.run_coroutine_threadsafe(work(), loop_thread().loop)
+    return put
+
+
+def until(condition: Callable[[], bool]) -> None:
+    enough = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < enough
+        time.sleep(0.001)
+
+
+def test_what_is_handed_over_waits_for_room_between_two_marks() -> None:
+    handover: Handover[int] = Handover(loop_thread(), 6, 3)
+    put = put_all(handover, list(range(1, 8)), 2)
+    until(lambda: len(put) == 2)
+    settle()
+    assert put == [1, 2]  # the third, in whose size the mark is reached, is on its way
+    assert handover.get() == (1, None)
+    settle()
+    assert put == [1, 2]  # 4 are left: not yet as few as the lower mark
+    assert handover.get() == (2, None)
+    until(lambda: len(put) == 4)
+    settle()
+    assert put == [1, 2, 3, 4]
+    assert [handover.get() for _ in range(6)] == [*((item, None) for item in range(3, 8)), (None, None)]
+    until(lambda: len(put) == 7)
+
+
+def test_room_that_is_made_before_the_flag_is_seen_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    handover: Handover[int] = Handover(loop_thread(), 2, 1)
+    clear = handover._room.clear
+
+    def make_room() -> None:
+        clear()
+        assert handover.get() == (1, None)  # as the other thread may, between two steps of this one
+
+    monkeypatch.setattr(handover._room, "clear", make_room)
+    put = put_all(handover, [1], 2)
+    assert handover.get() == (None, None)
+    assert put == [1]
+
+
+def test_the_end_brings_its_error() -> None:
+    handover: Handover[int] = Handover(loop_thread())
+    error = ValueError("broken")
+    loop_thread().loop.call_soon_threadsafe(handover.end, error)
+    assert handover.get() == (None, error)
+
+
+def test_an_interrupt_waits_for_the_end_and_leaves_it_to_whoever_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "_CLEAN_UP_SECONDS", 10)
+    handover: Handover[int] = Handover(loop_thread())
+    threading.Timer(0.05, put_all, (handover, [1], 1)).start()
+    handover.settle()
+    assert handover._over
+    got: list[Any] = []
+    reader = threading.Thread(target=lambda: got.extend((handover.get(), handover.get())), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert got == [(1, None), (None, None)]
+    began = time.monotonic()
+    handover.settle()
+    assert time.monotonic() - began < 5
+
+
+def test_an_interrupt_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "_CLEAN_UP_SECONDS", 0.02)
+    handover: Handover[int] = Handover(loop_thread())
+    handover.settle()
+    assert not handover._over
