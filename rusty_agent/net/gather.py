@@ -222,7 +222,7 @@ class _Crew:
                 self._taker = None
 
     async def _wait_for_room(self) -> None:
-        while self._taken - self._given >= self._bound and not self._stop.requested:
+        while self._taken - self._given >= self._bound and not (self._exhausted or self._stop.requested):
             self._room.clear()
             await self._room.wait()
 

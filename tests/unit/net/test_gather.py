@@ -210,6 +210,22 @@ async def test_leaving_ends_also_where_a_cancellation_is_swallowed(swallows: str
     assert len(asyncio.all_tasks()) == 1
 
 
+@pytest.mark.parametrize("kind", ["iterator", "asynchronous"])
+async def test_leaving_ends_also_where_a_cancellation_is_swallowed_and_there_is_no_room(kind: str) -> None:
+    async def work(given: int) -> None:
+        if given > 4:  # the first fill all the places that there are, with those under way
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    async with asyncio.timeout(5):
+        items = spread(
+            iter(range(99)) if kind == "iterator" else asynchronously(99), work, concurrency=4, ordered=False
+        )
+        async with aclosing(items):
+            await anext(items)
+            await asyncio.sleep(0.01)
+
+
 async def test_cancelling_the_consumer_cancels_what_is_under_way() -> None:
     work = Worker(lambda _: 10_000)
     task = asyncio.ensure_future(all_of(range(100), work))
