@@ -20,7 +20,7 @@ __all__ = [
     "Hidden",
     "Secret",
     "header_secrets",
-    "hide_headers",
+    "hide_secrets",
     "is_secret",
     "resolve_key",
     "url_secrets",
@@ -63,11 +63,16 @@ class Hidden:
         self.headers = headers
 
 
-def hide_headers(parameters: Any) -> None:
-    """Let no frame of ours show the headers of a call that fails: error trackers show the local variables of all."""
+def hide_secrets(parameters: Any) -> None:
+    """Let no frame of ours show the headers of a call that fails: error trackers show the local variables of all.
+
+    Nor a key that it was given: no call takes one, and it is refused as any other argument that does not exist.
+    """
     headers = parameters.get("extra_headers")
     if headers is not None and not isinstance(headers, Hidden):
         parameters["extra_headers"] = Hidden(headers)
+    if "api_key" in parameters:
+        parameters["api_key"] = Hidden(None)
 
 
 # Fireworks' `x-session-affinity` holds no session's key but the name of a user. No pattern of ours is compiled before

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
-from .keys import hide_headers
+from .keys import hide_secrets
 from .outcome import Outcome
 from .parameters import Concurrency, Inputs, RunParameters, check_names, count_of, merged, shows
 from .types import GenerateResult, MapItem
@@ -66,7 +66,7 @@ class ManyPrompts:
                 spent, the endpoint is away or asks for too long a wait, or the provider was closed.
             ValueError: An argument is invalid; nothing was sent.
         """
-        hide_headers(parameters)
+        hide_secrets(parameters)
         return self._map(prompts, concurrency, ordered, False, **parameters)
 
     @overload
@@ -147,7 +147,7 @@ class ManyPrompts:
             RustyAgentError: A prompt failed, and `return_exceptions` is False.
             ValueError: An argument is invalid.
         """
-        hide_headers(parameters)
+        hide_secrets(parameters)
         results: list[Any] = []
         items = self._map(prompts, concurrency, False, True, **parameters)
         async with aclosing(items):

@@ -224,7 +224,11 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
             from difflib import get_close_matches  # nobody whose names are right pays for it
 
             near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
-            hint = "; what else an endpoint takes goes into extra_body" if "extra_body" in known else ""
+            hint = ""
+            if "extra_body" in known:  # a call's
+                hint = "; what else an endpoint takes goes into extra_body"
+                if name in ("api_key", *AsyncOptions.__annotations__):
+                    hint = ": a provider does, when it is made"
             raise TypeError(f"{taker} takes no argument {name!r}" + (f": did you mean {near[0]!r}?" if near else hint))
 
 

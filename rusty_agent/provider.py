@@ -20,7 +20,7 @@ from .config import ProviderConfig, Settings, chat_url, checked_proxy
 from .constructors import FromPresetWithSession, keeps_secrets
 from .copies import Copied
 from .errors import MissingAPIKeyError
-from .keys import hide_headers, is_secret, resolve_key, url_secrets, without_secrets
+from .keys import hide_secrets, is_secret, resolve_key, url_secrets, without_secrets
 from .many import ManyPrompts
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
 from .outcome import Outcome
@@ -164,6 +164,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         """
         from .local import attach
 
+        hide_secrets(options)
         check_names(options, LocalOptions.__annotations__, f"{cls.__name__}.local")
         return attach(cls, model_path, **options)
 
@@ -222,7 +223,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             ResponseError: The answer cannot be decoded (a `ValueError`).
             ValueError: An argument is invalid; nothing was sent.
         """
-        hide_headers(parameters)
+        hide_secrets(parameters)
         prepared = self._requests.prepare(
             prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
         )
@@ -250,7 +251,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         Raises:
             ValueError: An argument is invalid; nothing was sent.
         """
-        hide_headers(parameters)
+        hide_secrets(parameters)
         prepared = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
         return AsyncTextStream(partial(self._calls.start, prepared))
 

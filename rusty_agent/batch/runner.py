@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from ..checks import checked_kind, checked_path
-from ..keys import hide_headers
+from ..keys import hide_secrets
 from ..parameters import BatchParameters, Concurrency, shows
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
@@ -106,7 +106,7 @@ async def run_batch(
         ValueError: An argument is invalid; nothing was sent.
         TypeError: There is no such argument.
     """
-    hide_headers(parameters)
+    hide_secrets(parameters)
     provider = checked_kind(provider, AsyncProvider, "provider")
     settings = JobSettings(
         files=Files.of(checked_path(output, "output")),

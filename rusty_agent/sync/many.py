@@ -19,7 +19,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Literal, TypeGuard, Unpack, overload
 
-from ..keys import hide_headers
+from ..keys import hide_secrets
 from ..many import CUT_SHORT, RunItems
 from ..parameters import Concurrency, Inputs, RunParameters, count_of, shows
 from ..provider import AsyncProvider
@@ -127,7 +127,7 @@ class ManyPrompts:
         Nothing is sent before it is iterated over. Prompts are taken on this thread, while it waits for items.
         Leaving the loop early cancels what is under way. Otherwise as `AsyncProvider.map`.
         """
-        hide_headers(parameters)
+        hide_secrets(parameters)
         source = None
         if _is_taken_here(prompts):
             prompts = source = _Prompts(prompts, min(_AHEAD, concurrency) if isinstance(concurrency, int) else _AHEAD)
@@ -198,7 +198,7 @@ class ManyPrompts:
 
         An iterator is taken to its end first, on this thread. Otherwise as `AsyncProvider.gather`.
         """
-        hide_headers(parameters)
+        hide_secrets(parameters)
         if _is_taken_here(prompts):
             prompts = list(prompts)
         return run(

@@ -14,7 +14,7 @@ from typing import Literal, Self, Unpack, overload
 
 from ..constructors import FromPreset, keeps_secrets
 from ..copies import Copied
-from ..keys import hide_headers
+from ..keys import hide_secrets
 from ..parameters import (
     LocalOptions,
     Parameters,
@@ -81,6 +81,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         Raises:
             LocalModelError: The extra is not installed, there is no model, or it cannot be loaded.
         """
+        hide_secrets(options)
         check_names(options, LocalOptions.__annotations__, f"{cls.__name__}.local")
         provider = cls.__new__(cls)
         provider._core = AsyncProvider.local(model_path, **options)
@@ -129,7 +130,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         **parameters: Unpack[Parameters],
     ) -> str | GenerateResult:
         """Generate a whole answer, and wait for it; as `AsyncProvider.generate_text`."""
-        hide_headers(parameters)
+        hide_secrets(parameters)
         return run(partial(self._core.generate_text, prompt, include_usage=include_usage, stream=stream, **parameters))
 
     @shows(Parameters, AsyncProvider.stream_text)
@@ -140,7 +141,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
 
         Otherwise as `AsyncProvider.stream_text`.
         """
-        hide_headers(parameters)
+        hide_secrets(parameters)
         return TextStream(loop_thread(), self._core.stream_text(prompt, include_usage=include_usage, **parameters))
 
     def close(self) -> None:

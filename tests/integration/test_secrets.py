@@ -225,6 +225,16 @@ def test_a_key_without_its_name_is_told_so_and_not_shown(kind: Any) -> None:
         assert KEY not in captured(raised.value)
 
 
+@pytest.mark.parametrize("kind", [Provider, AsyncProvider])
+@pytest.mark.parametrize("call", ["generate_text", "stream_text", "map", "gather", "local"])
+async def test_a_key_that_is_given_to_a_call_is_refused_and_not_shown(kind: Any, call: str) -> None:
+    with pytest.raises(TypeError, match=f"{call} takes no argument 'api_key'") as raised:
+        given = getattr(kind("m", api_key=KEY), call)("hi" if "text" in call else ["hi"], api_key=KEY)
+        await given
+    assert call == "local" or str(raised.value).endswith(": a provider does, when it is made")
+    assert KEY not in captured(raised.value)
+
+
 def test_the_traceback_of_a_constructor_shows_where_a_subclass_fails() -> None:
     class Failing(Provider):
         def __init__(self, model: str, **options: Any) -> None:
