@@ -106,7 +106,6 @@ class _Crew:
         self._taken = 0  # inputs
         self._given = 0  # items
         self._exhausted = False
-        self._dismissed = False
         self._broken: BaseException | None = None  # what taking an input raised
         self._workers: set[asyncio.Task[None]] = set()
         self._taking = asyncio.Lock()
@@ -148,7 +147,7 @@ class _Crew:
 
     async def dismiss(self) -> None:
         """End all workers."""
-        self._dismissed = self._exhausted = True
+        self._exhausted = True
         self._cancel()
         if self._workers:
             await asyncio.wait(self._workers)
@@ -165,11 +164,10 @@ class _Crew:
     def _leave(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         broken = asyncio.CancelledError() if worker.cancelled() else worker.exception()
-        if broken is not None and not self._dismissed:  # no item tells of it, so the run must
-            self._broken = self._broken or broken
-            self._exhausted = True
-            if isinstance(broken, KeyboardInterrupt | SystemExit):  # the program is to end: nothing is waited for
-                self._cancel()
+        self._broken = self._broken or broken  # no item tells of it, so the run must
+        self._exhausted = True
+        if isinstance(broken, KeyboardInterrupt | SystemExit):  # the program is to end: nothing is waited for
+            self._cancel()
         self.wake()
 
     async def _run(self) -> None:
@@ -215,7 +213,7 @@ class _Crew:
                 given = await anext(inputs, _END)
                 return _END if self._exhausted else given  # some iterators and hooks swallow a cancellation
             except asyncio.CancelledError:
-                if taker is None or not self._recalled or self._dismissed or taker.uncancel():
+                if taker is None or not self._recalled or taker.uncancel():
                     raise
                 return _END
             finally:

@@ -140,17 +140,14 @@ async def test_inputs_are_taken_only_as_fast_as_items_are(ordered: bool, ahead: 
 
     def inputs() -> Iterator[int]:
         nonlocal taken
-        for number in range(10_000):
+        for number in range(100):
             taken += 1
             yield number
 
-    async with aclosing(spread(inputs(), Worker(), concurrency=4, ordered=ordered)) as items:
-        async for item in items:
-            for _ in range(500):  # a slow consumer
-                await asyncio.sleep(0)
-            assert taken <= item.index + 1 + ahead
-            if item.index == 3:
-                break
+    async for item in spread(inputs(), Worker(), concurrency=4, ordered=ordered):
+        for _ in range(500):  # a slow consumer
+            await asyncio.sleep(0)
+        assert taken == min(item.index + 1 + ahead, 100)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="loops with eager tasks came with Python 3.12")
@@ -251,13 +248,31 @@ async def test_an_input_that_cannot_be_taken_ends_the_run_after_what_came_before
 
 
 async def test_a_worker_that_somebody_cancels_is_no_silent_end() -> None:
+    begun = 0
+
     async def work(given: int) -> int:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(0)
         if given == 3:
             raise asyncio.CancelledError
         return given
 
     with pytest.raises(asyncio.CancelledError):
-        await all_of(range(10), work)
+        await all_of(range(1000), work)
+    assert begun < 10  # the run is over: nothing further is taken
+
+
+async def test_a_worker_that_somebody_cancels_while_the_others_wait_for_its_turn() -> None:
+    async def work(given: int) -> int:
+        if given == 0:
+            await asyncio.sleep(0.01)
+            raise asyncio.CancelledError
+        return given
+
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(5):
+            await all_of(range(1000), work)
 
 
 async def test_a_stop_hands_out_what_is_done() -> None:
