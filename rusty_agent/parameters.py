@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 import ssl
-from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence, Sized
-from contextlib import suppress
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from .policy import Limits, RetryPolicy, Timeout
@@ -232,12 +231,12 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
             raise TypeError(f"{taker} takes no argument {name!r}" + (f": did you mean {near[0]!r}?" if near else hint))
 
 
-def count_of(inputs: object) -> int | None:
+def count_of(inputs: Any) -> int | None:
     """How many there are, or None where nobody knows, such as of a generator, or of a progress bar around one."""
-    if isinstance(inputs, Sized):
-        with suppress(Exception):  # has `__len__`, for whoever has a length
-            return len(inputs)
-    return None
+    try:
+        return len(inputs)
+    except Exception:
+        return None
 
 
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeGuard, Unpack, overload
 
 from ..keys import hide_secrets
 from ..many import CUT_SHORT, RunItems
-from ..parameters import Concurrency, Inputs, RunParameters, count_of, shows
+from ..parameters import Concurrency, Inputs, RunParameters, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
 from .bridge import Crossing, Handover, read_alone, run
@@ -42,7 +42,7 @@ class _Prompts:
     """
 
     def __init__(self, prompts: Iterable[Any], ahead: int) -> None:
-        self._total = count_of(prompts)
+        self._given = prompts
         self._prompts = iter(prompts)
         self._ahead = ahead
         self._taken: deque[Any] = deque()
@@ -53,10 +53,8 @@ class _Prompts:
         self._news = asyncio.Event()
         self.ask: Callable[[], None]  # given by whoever begins the run
 
-    def __len__(self) -> int:
-        if self._total is None:
-            raise TypeError("nobody knows how many prompts there are")
-        return self._total
+    def __len__(self) -> Any:
+        return len(self._given)  # type: ignore[arg-type]  # or what it raises that has none
 
     def __aiter__(self) -> _Prompts:
         return self
