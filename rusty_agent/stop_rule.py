@@ -19,7 +19,7 @@ from .verdict import OVERLOADED, refuses_content
 __all__ = ["HOPELESS_AFTER", "StopRule"]
 
 HOPELESS_AFTER = 100
-"""For `StopRule.hopeless_after`, where a wrong name of the model would fail thousands of rows one by one."""
+"""For `StopRule`, where a wrong name of the model would fail thousands of rows one by one."""
 
 _WINDOW = 100  # how many finished prompts an error rate is taken over
 _LEAST = 20  # … and how many it takes at least
@@ -42,10 +42,11 @@ class StopRule:
         max_failures: Stop when more prompts than this have failed. None: any number may.
         max_error_rate: Stop when more than this share of the latest 100 (at least 20) have failed. None: any may.
         max_retry_after: The longest wait that is allowed, in seconds.
+        hopeless_after: Stop when so many, the first, have failed and none was `served`: the model's name is wrong, or
+            the host. At most 100. None: never.
 
     Attributes:
-        hopeless_after: Stop when so many, the first, have failed and none was answered, nor refused for its content:
-            the model's name is wrong, or the host. At most 100. None, the default: never.
+        served: One was answered, also by an earlier run, or refused for its content: model and host are right.
         done: How many were answered.
         failed: How many have failed.
 
@@ -58,20 +59,21 @@ class StopRule:
         max_failures: int | None = None,
         max_error_rate: float | None = None,
         max_retry_after: float = RetryPolicy().max_retry_after,
+        hopeless_after: int | None = None,
     ) -> None:
         if max_error_rate is not None and not (is_number(max_error_rate) and 0 <= max_error_rate < 1):
             raise ValueError(f"max_error_rate must be a share from 0 to below 1 or None, not {max_error_rate!r}")
         self._max_failures = checked_count(max_failures, "max_failures", 0, optional=True)
         self._max_error_rate = max_error_rate
         self._max_retry_after = max_retry_after
+        self._hopeless_after = hopeless_after
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
         self._begun = 0
         self._over: dict[int, bool | None] = {}  # those that wait for one that was begun before them
         self._next = 1  # that one
         self._away_since: float | None = None  # since when all have failed because they were not served
         self._last_away = -math.inf  # when one did so last
-        self._served = False  # by an answer, or by a refusal that only the right model of the right host gives
-        self.hopeless_after: int | None = None
+        self.served = False
         self.done = 0
         self.failed = 0
 
@@ -87,7 +89,7 @@ class StopRule:
     def succeeded(self, number: int) -> None:
         """Count one that was answered."""
         self._away_since = None
-        self._served = True
+        self.served = True
         self.done += 1
         self._count(number, False)
 
@@ -105,7 +107,7 @@ class StopRule:
         self._count(number, True)
         self.failed += 1
         if isinstance(error, APIStatusError):
-            self._served = self._served or refuses_content(error.code, error.type, error.message)
+            self.served = self.served or refuses_content(error.code, error.type, error.message)
             if error.spent:
                 return self.error("quota", f"the account has nothing left to spend. {error}")
             if error.key_refused:
@@ -121,8 +123,8 @@ class StopRule:
         if self._max_failures is not None and self.failed > self._max_failures:
             said = f"more than {self._max_failures} failed (max_failures), the last with"
             return self.error("failures", f"{said}: {error}")
-        if self.hopeless_after is not None and not self._served and len(self._latest) >= self.hopeless_after:
-            said = f"none of the first {self.hopeless_after} was answered. Check model and address; the last failed"
+        if self._hopeless_after is not None and not self.served and len(self._latest) >= self._hopeless_after:
+            said = f"none of the first {self._hopeless_after} was answered. Check model and address; the last failed"
             return self.error("failures", f"{said} with: {error}")
         if self._max_error_rate is not None and len(self._latest) >= _LEAST:
             share = sum(self._latest) / len(self._latest)
@@ -137,7 +139,7 @@ class StopRule:
 
     def _count(self, number: int, failed: bool | None) -> None:
         """Take in how one has ended, as soon as those that were begun before it have."""
-        if self._max_error_rate is None and (self.hopeless_after is None or self._served):
+        if self._max_error_rate is None and (self._hopeless_after is None or self.served):
             return  # nobody asks for the order
         self._over[number] = failed
         if number < self._next:  # the others have waited for it long enough

@@ -26,7 +26,7 @@ from ..progress.figures import dollars
 from ..progress.show import say
 from ..provider import AsyncProvider
 from ..run import Run
-from ..stop_rule import HOPELESS_AFTER, StopRule
+from ..stop_rule import StopRule
 from ..types import GenerateResult, Usage
 from ..wire.codec import dumps
 from .feed import Feed
@@ -125,8 +125,7 @@ class Job:
         """
         settings = self._settings
         self._plan = plan
-        if not plan.index.done:
-            self._rule.hopeless_after = HOPELESS_AFTER
+        self._rule.served = bool(plan.index.done)  # by an earlier run
         self._feed = Feed(source, plan, settings, refuse=self._write_refusal, passed=self._count_passed)
         self._run = Run(
             self._answer,

@@ -23,7 +23,7 @@ from ..keys import hide_secrets
 from ..parameters import BatchParameters, Concurrency, shows
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
-from ..stop_rule import StopRule
+from ..stop_rule import HOPELESS_AFTER, StopRule
 from .files import Files
 from .foreign import refuse_overwriting
 from .job import BatchResult, Job, outlast
@@ -130,7 +130,7 @@ async def run_batch(
     # This refuses parameters that no request can have.
     policy = provider._requests.prepare("", whole=True, streamed=stream, **parameters).policy
     check_source(source)
-    job = Job(settings, provider, StopRule(max_failures, max_error_rate, policy.max_retry_after))
+    job = Job(settings, provider, StopRule(max_failures, max_error_rate, policy.max_retry_after, HOPELESS_AFTER))
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
     page = None if report is None else checked_path(report, "report")

@@ -196,8 +196,7 @@ class Generate:
         self._options = dict(provider)
         trial = try_provider(self._options, self._limits)
         prepared = trial._requests.prepare("prompt", whole=True, streamed=stream, **parameters)
-        self._rule = StopRule(max_error_rate=max_error_rate, max_retry_after=prepared.policy.max_retry_after)
-        self._rule.hopeless_after = HOPELESS_AFTER
+        self._rule = StopRule(None, max_error_rate, prepared.policy.max_retry_after, HOPELESS_AFTER)
 
     async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Answer the rows of a batch.

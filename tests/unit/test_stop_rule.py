@@ -122,8 +122,7 @@ def test_a_wait_that_is_allowed_stops_no_run() -> None:
 
 
 def test_a_run_without_a_single_answer_is_hopeless() -> None:
-    rule = Rule()
-    rule.hopeless_after = 3
+    rule = Rule(hopeless_after=3)
     assert [rule.fails(FAILURE) for _ in range(2)] == [None, None]
     stopped = rule.fails(FAILURE)
     assert stopped is not None
@@ -230,8 +229,7 @@ def test_a_sign_of_life_lets_a_run_go_on(sign: Exception | None, clock: Callable
 
 
 def test_what_fails_at_once_says_nothing_of_those_that_were_begun_before() -> None:
-    rule = Rule()
-    rule.hopeless_after = 3
+    rule = Rule(hopeless_after=3)
     first, *others = [rule.begin() for _ in range(10)]
     assert [rule.fails(FAILURE, number) for number in others] == [None] * 9
     stopped = rule.fails(FAILURE, first)
@@ -273,29 +271,25 @@ def test_where_thousands_are_under_way_more_of_them_may_get_ahead() -> None:
 
 
 def test_one_answer_gives_hope_whatever_is_counted_besides() -> None:
-    rule = Rule(max_error_rate=0.95)
-    rule.hopeless_after = 3
+    rule = Rule(max_error_rate=0.95, hopeless_after=3)
     rule.answers()
     assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
 
 
 def test_few_failures_take_no_hope() -> None:
-    rule = Rule()
-    rule.hopeless_after = 100
+    rule = Rule(hopeless_after=100)
     assert [rule.fails(FAILURE) for _ in range(99)] == [None] * 99
     assert rule.fails(FAILURE) is not None
 
 
 def test_one_answer_gives_hope() -> None:
-    rule = Rule()
-    rule.hopeless_after = 3
+    rule = Rule(hopeless_after=3)
     rule.answers()
     assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
 
 
 def test_a_refusal_for_its_content_gives_hope() -> None:
-    rule = Rule()
-    rule.hopeless_after = 3
+    rule = Rule(hopeless_after=3)
     refused = BadRequestError("HTTP 400: The response was filtered", status_code=400, code="content_filter")
     assert [rule.fails(refused) for _ in range(10)] == [None] * 10
     assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
@@ -303,8 +297,7 @@ def test_a_refusal_for_its_content_gives_hope() -> None:
 
 
 def test_what_was_never_sent_counts_for_nothing() -> None:
-    rule = Rule(max_error_rate=0.0)
-    rule.hopeless_after = 3
+    rule = Rule(max_error_rate=0.0, hopeless_after=3)
     for _ in range(30):
         rule.withdraw(rule.begin())
     assert [rule.fails(FAILURE) for _ in range(2)] == [None, None]
