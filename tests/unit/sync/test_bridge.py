@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from rusty_agent.sync import bridge
-from rusty_agent.sync.bridge import Crossing, Handover
-from rusty_agent.sync.thread import loop_thread
+from rusty_agent.sync.bridge import Crossing, Handover, read_alone
+from rusty_agent.sync.thread import LoopThread, loop_thread
 
 Outcomes = SimpleQueue[tuple[Any, BaseException | None]]
 
@@ -113,7 +113,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_what_is_handed_over_waits_for_room_between_two_marks() -> None:
-    handover: Handover[int] = Handover(loop_thread(), 6, 3)
+    handover: Handover[int] = Handover(loop_thread(), 6, 2)
     put = put_all(handover, list(range(1, 8)), 2)
     until(lambda: len(put) == 2)
     settle()
@@ -127,6 +127,7 @@ def test_what_is_handed_over_waits_for_room_between_two_marks() -> None:
     assert put == [1, 2, 3, 4]
     assert [handover.get() for _ in range(6)] == [*((item, None) for item in range(3, 8)), (None, None)]
     until(lambda: len(put) == 7)
+    assert not handover._paused  # the other thread need wake nobody
 
 
 def test_room_that_is_made_before_the_flag_is_seen_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,3 +172,37 @@ def test_an_interrupt_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatc
     handover: Handover[int] = Handover(loop_thread())
     handover.settle()
     assert not handover._over
+
+
+def test_a_reader_reads_alone_and_whoever_may_not_disturbs_nobody() -> None:
+    reading, lost = threading.Lock(), []
+
+    def read(what: Callable[[], int], thread: LoopThread | None = None) -> int:
+        return read_alone("stream", thread or loop_thread(), reading, what, lambda: lost.append(1))
+
+    assert [read(lambda: 1), read(lambda: 2)] == [1, 2]
+    with reading, pytest.raises(RuntimeError, match="The stream is being read by another thread"):
+        read(lambda: 3)
+    parents = LoopThread()
+    parents.process += 1
+    with pytest.raises(RuntimeError, match="This stream was begun in the parent process"):
+        read(lambda: 4, parents)
+    parents.loop.close()
+
+    async def on_the_loop() -> int:
+        return read(lambda: 5)
+
+    with pytest.raises(RuntimeError, match="own event loop thread"):
+        asyncio.run_coroutine_threadsafe(on_the_loop(), loop_thread().loop).result(10)
+    assert lost == []
+    with pytest.raises(ZeroDivisionError):
+        read(lambda: 1 // 0)
+    assert (lost, reading.locked()) == ([1], False)
+
+
+def test_nobody_waits_for_a_loop_that_runs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "_POLL_SECONDS", 0.01)
+    over = LoopThread()
+    over.loop.close()
+    with pytest.raises(RuntimeError, match="event loop has ended"):
+        Handover[int](over).get()
