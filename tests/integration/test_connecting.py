@@ -88,6 +88,17 @@ def test_a_server_that_does_not_run_refuses_the_connection(face: Face) -> None:
         face.generate(provider)
 
 
+def test_a_name_that_nobody_knows_may_be_a_network_that_is_down(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    provider = face.provider("http://llm.invalid/v1", retry=RetryPolicy(max_retries=0))
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    said = r"llm.invalid:80: Name or service not known\. Check the network and the host in base_url\."
+    with pytest.raises(APIConnectionError, match=said):
+        face.generate(provider)
+
+
 def test_an_ipv6_address_is_named_with_its_brackets(face: Face) -> None:
     provider = face.provider("http://[::1]:1/v1", retry=RetryPolicy(max_retries=0))
     with pytest.raises(APIConnectionError, match=r"Cannot connect to \[::1\]:1: "):

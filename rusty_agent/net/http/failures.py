@@ -46,6 +46,8 @@ def network_error(
         proxy: What a connection should have been made through, if it was not.
     """
     peer, said, check = _address(url.host, url.port), _said(error), "base_url and that the server runs"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        check = "the network and the host in base_url"
     if isinstance(error, aiohttp.ClientConnectorError) and (error.host, error.port) != (url.raw_host, url.port):
         peer, check = f"the proxy {_address(error.host, error.port)}", _CHECK_PROXY
     elif proxy is not None and not isinstance(error, aiohttp.ClientHttpProxyError):
