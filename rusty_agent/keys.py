@@ -108,7 +108,8 @@ def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] 
     value = (environ.get(preset.key_variable, "") if api_key is None else api_key).strip()
     if value:
         if not (value.isascii() and value.isprintable()):
-            raise ValueError("api_key holds a line break or another character that cannot stand in a header")
+            given = preset.key_variable if api_key is None else "api_key"
+            raise ValueError(f"{given} holds a line break or another character that cannot stand in a header")
         return Secret(value, preset.key_variable if api_key is None else None)
     if not preset.key_required:
         return None
