@@ -54,7 +54,7 @@ def read_prompt(arguments: Arguments) -> str:
     piped = read.decode("utf-8-sig", "replace").rstrip("\r\n")
     prompt = "\n\n".join(part for part in (told, piped) if part.strip())
     if not prompt:
-        raise UsageError("the prompt is empty")
+        raise UsageError("the prompt is empty: put one in quotes, or pipe one in")
     return prompt
 
 

@@ -120,7 +120,7 @@ def test_closed_standard_input(server: FaultServer) -> None:
 
 
 def test_no_prompt() -> None:
-    assert run() == (2, "", "rusty-agent: error: the prompt is empty\n")
+    assert run() == (2, "", "rusty-agent: error: the prompt is empty: put one in quotes, or pipe one in\n")
 
 
 def test_no_key_and_no_model() -> None:
