@@ -65,6 +65,7 @@ class Arguments(argparse.Namespace):
     model: str | None
     preset: str | None
     base_url: str | None
+    trust_env: bool
     system: str | None
     temperature: float | None
     max_tokens: int | None
@@ -179,6 +180,7 @@ def add_endpoint(parser: argparse.ArgumentParser, *, local: str) -> None:
     add("-m", "--model", help="the model's name, as the endpoint knows it")
     add("--preset", metavar="NAME", help="openrouter (the default), openai, anthropic, groq, ollama, vllm, ...")
     add("--base-url", metavar="URL", help="another endpoint: the URL before /chat/completions")
+    add("--trust-env", action="store_true", help="take the proxy from HTTPS_PROXY and the like")
     add("--local", nargs="?", const="", type=os.path.expanduser, metavar="GGUF", help=local)
 
 

@@ -127,7 +127,12 @@ def _connector(arguments: Arguments) -> Callable[[], Provider]:
         if path is not None and not os.path.isfile(path):
             raise UsageError(f"--local: there is no file {path}")
         return lambda: Provider.local(path)
-    provider = Provider(arguments.model or "", base_url=arguments.base_url, preset=arguments.preset or "openrouter")
+    provider = Provider(
+        arguments.model or "",
+        base_url=arguments.base_url,
+        preset=arguments.preset or "openrouter",
+        trust_env=arguments.trust_env,
+    )
     return lambda: provider
 
 

@@ -105,6 +105,7 @@ def _provider(arguments: argparse.Namespace) -> AsyncProvider:
         arguments.model,
         base_url=arguments.base_url,
         preset=arguments.preset or "openrouter",
+        trust_env=arguments.trust_env,
         retry=retry,
         timeout=arguments.timeout,
         limits=Limits(arguments.rpm, arguments.tpm, arguments.max_in_flight),

@@ -136,6 +136,16 @@ def test_nobody_listens() -> None:
     assert ended.err.startswith("rusty-agent: error: Cannot connect to 127.0.0.1:9: ")
 
 
+@pytest.mark.parametrize("words", [["hi"], ["batch", "{0}/in.jsonl", "-o", "{0}/out.jsonl"]])
+def test_the_environment_names_a_proxy(server: FaultServer, tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "in.jsonl").write_text('"hi"\n')
+    env = {**KEY, "http_proxy": server.url.removesuffix("/v1")}
+    words = [word.format(tmp_path) for word in words]
+    ended = run(*words, "--base-url", "http://llm.invalid/v1", "--trust-env", env=env)
+    assert (ended.code, len(server.requests)) == (0, 1), ended.err
+    assert server.requests[0].headers["host"] == "llm.invalid"
+
+
 def test_what_nobody_foresaw_is_one_line_too(tmp_path: Path) -> None:
     script = tmp_path / "broken.py"
     script.write_text(

@@ -44,6 +44,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "model": None,
         "preset": None,
         "base_url": None,
+        "trust_env": False,
         "system": None,
         "temperature": None,
         "max_tokens": None,
