@@ -48,8 +48,11 @@ def start(
     )
 
 
-def finish(child: subprocess.Popen[bytes], sent: bytes | None = None, seconds: float = 20) -> Ended:
-    """Wait for the end; what is left of its output. `sent` goes to its standard input."""
+def finish(child: subprocess.Popen[bytes], sent: bytes | None = None, seconds: float = 50) -> Ended:
+    """Wait for the end; what is left of its output. `sent` goes to its standard input.
+
+    A child that hangs is told from one on a busy machine by nothing but time, so it gets nearly all that a test has.
+    """
     try:
         out, err = child.communicate(sent, timeout=seconds)
     except subprocess.TimeoutExpired:

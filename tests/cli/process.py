@@ -34,7 +34,7 @@ def start(
     return processes.start(*program, *arguments, env=environment(env), **options)
 
 
-def run(*arguments: str, sent: bytes | None = None, seconds: float = 20, **options: Any) -> Ended:
+def run(*arguments: str, sent: bytes | None = None, seconds: float = 50, **options: Any) -> Ended:
     """Run the program to its end; `sent` goes to its standard input, which is /dev/null otherwise."""
     if sent is not None:
         options["stdin"] = subprocess.PIPE

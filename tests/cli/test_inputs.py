@@ -243,7 +243,7 @@ def model_missing() -> str | None:
 @pytest.mark.skipif(model_missing() is not None, reason=str(model_missing()))
 def test_local_model_answers() -> None:
     words = ("--local", "Say hello.", "--max-tokens", "4", "--usage")
-    ended = run(*words, env={}, seconds=50, program=ON_ONE_CORE)
+    ended = run(*words, env={}, program=ON_ONE_CORE)
     assert ended.code == 0
     assert ended.out.strip()
     assert "completion 4" in ended.err

@@ -17,7 +17,7 @@ def test_a_batch_of_a_local_model(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "small.gguf"
     file.symlink_to(model)
     batch = ["batch", str(source), "-o", str(tmp_path / "out.jsonl"), "--local", str(file), "--max-tokens", "4"]
-    ended = run(*batch, "--progress", "off", seconds=50, env={}, program=ON_ONE_CORE)
+    ended = run(*batch, "--progress", "off", env={}, program=ON_ONE_CORE)
     assert ended == (0, "", "rusty-agent batch: 2 answered\n")
     assert sorted(ids(tmp_path / "out.jsonl")) == ["1", "2"]
     assert all(line["response"]["body"]["choices"][0]["message"]["content"] for line in read(tmp_path / "out.jsonl"))
