@@ -79,7 +79,7 @@ def make_plan(
     if isinstance(source, str | PathLike):
         rows = open_source(source, template=template, spool_folder=files.output.parent, given_up=given_up)
     elif isinstance(source, Sequence):
-        rows = ListSource(source, template)
+        rows = ListSource(source, template, given_up)
     parameters = {**parameters, "template": None if template is None else template.text}
     if rows is None:
         now, found = Manifest(None, None, None, parameters), Checked()

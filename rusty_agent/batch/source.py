@@ -120,7 +120,7 @@ def _next_block(file: io.BufferedReader, name: str, given_up: Callable[[], bool]
     return file.read1(_BLOCK)
 
 
-def _given_up(name: str | None) -> BatchError:
+def _given_up(name: str) -> BatchError:
     return BatchError(f"{name} was given up before its end.")
 
 
@@ -146,23 +146,32 @@ class _SpoolReader(io.RawIOBase):
 
 
 class ListSource(Input):
-    """Rows that the caller has in memory, in any sequence."""
+    """Rows that the caller has in memory, in any sequence; `given_up` as `open_source`'s."""
 
-    def __init__(self, values: Sequence[Any], template: Template | None) -> None:
+    def __init__(
+        self, values: Sequence[Any], template: Template | None, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
         self._values = values
         self._template = template
+        self._given_up = given_up
 
     def digest(self) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
-        for value in self._values:
+        for _, value in self._numbered(None):
             data = as_bytes(value)
             digest.update(data + b"\n")
             size += len(data) + 1
         return digest.hexdigest(), size
 
     def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
-        for line, value in enumerate(islice(self._values, limit), 1):
+        for line, value in self._numbered(limit):
             yield parse_row(value, line, template=self._template, check=check)
+
+    def _numbered(self, limit: int | None) -> Iterator[tuple[int, Any]]:
+        for line, value in enumerate(islice(self._values, limit), 1):
+            if line % _LOOK_EVERY == 0 and self._given_up():
+                raise _given_up("the list of rows")
+            yield line, value
 
 
 class FileSource(Input):
@@ -171,7 +180,7 @@ class FileSource(Input):
     def __init__(
         self, path: Path, template: Template | None, spool: BinaryIO | None, given_up: Callable[[], bool]
     ) -> None:
-        self.name = str(path)
+        self.name: str = str(path)
         self._path = path
         self._template = template
         self.delimiter = {".csv": ",", ".tsv": "\t"}.get(Path(path.name.lower().removesuffix(".gz")).suffix)
@@ -188,6 +197,7 @@ class FileSource(Input):
         with self._raw() as file:
             self._stamp = _stamp(file)
             while count := file.readinto(view):
+                self._look(file)
                 digest.update(view[:count])
                 size += count
         return digest.hexdigest(), size

@@ -26,7 +26,7 @@ from rusty_agent.batch import source as module
 from rusty_agent.batch.check import KEPT_BAD
 from rusty_agent.batch.estimate import Estimate
 from rusty_agent.batch.rows import BadLine, Row
-from rusty_agent.batch.source import MAX_LINE_BYTES, FileSource, open_source
+from rusty_agent.batch.source import MAX_LINE_BYTES, FileSource, ListSource, open_source
 from rusty_agent.batch.template import Template
 from rusty_agent.errors import BatchError
 
@@ -461,3 +461,18 @@ def test_reading_ends_soon_when_it_is_given_up(tmp_path: Path) -> None:
     rows = open_source(path, given_up=lambda: True).rows()
     with pytest.raises(BatchError, match=r"in\.jsonl was given up before its end"):
         list(islice(rows, 1000))
+
+
+def test_so_does_the_digest_of_a_file(tmp_path: Path) -> None:
+    source = _source(tmp_path, b'"Hi"\n', given_up=lambda: True)
+    with pytest.raises(BatchError, match=r"in\.jsonl was given up before its end"):
+        source.digest()
+
+
+def test_so_does_whatever_reads_a_list() -> None:
+    source = ListSource(["Hi"] * 1000, None, given_up=lambda: True)
+    with pytest.raises(BatchError, match="the list of rows was given up before its end"):
+        source.digest()
+    assert len(list(islice(source.rows(), 999))) == 999
+    with pytest.raises(BatchError, match="the list of rows was given up before its end"):
+        source.check()
