@@ -166,7 +166,7 @@ def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[
     if price is not None:
         least, most = price.cost(prompt, 0), price.cost(prompt, answers)
         more = ", plus the rows without max_tokens" * bool(unbounded)
-        lines.append(f"cost: {dollars(least)} for the prompts, at most {dollars(most)} with the answers{more}")
+        lines.append(f"cost: {dollars(least)} for the prompts, {dollars(most)} at most with the answers{more}")
     return lines
 
 

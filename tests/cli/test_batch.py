@@ -275,7 +275,7 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     assert ended == (
         0,
         "rows: 2\nbad lines: 0\nprompt tokens: about 2,000 (a token for four characters)\n"
-        "answer tokens: at most 30\ncost: $2.00 for the prompts, at most $2.06 with the answers\n",
+        "answer tokens: at most 30\ncost: $2.00 for the prompts, $2.06 at most with the answers\n",
         "",
     )
     assert "cost: $0.0020 for the prompts" in command.run("--dry-run", "--price", "1,1").out
