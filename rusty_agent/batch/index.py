@@ -211,15 +211,14 @@ def identify(line: bytes) -> Told | None:
         value = loads(line)
     except ValueError:
         return None
-    if not isinstance(value, dict) or not isinstance(custom_id := value.get("custom_id"), str):
+    try:
+        name, custom_id, response, error = value["id"], value["custom_id"], value["response"], value["error"]
+    except (TypeError, KeyError):  # a request has a custom_id, too
         return None
-    if not str(value.get("id")).startswith(ID_PREFIX) or not value.keys() >= {"response", "error"}:
-        return None  # a request has a custom_id, too
+    if not isinstance(name, str) or not name.startswith(ID_PREFIX) or not isinstance(custom_id, str):
+        return None
     facts = value.get("x_rusty")
-    response = value["response"]
-    failed = isinstance(value["error"], dict) or (
-        isinstance(response, dict) and response.get("status_code", 200) != 200
-    )
+    failed = isinstance(error, dict) or (isinstance(response, dict) and response.get("status_code", 200) != 200)
     return Told(custom_id, facts if isinstance(facts, dict) else {}, failed)
 
 

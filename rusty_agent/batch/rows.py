@@ -40,6 +40,7 @@ _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
 _RENAMED = frozenset({"custom_id", "model"})  # used too, but under other names
 _ENVELOPE = frozenset({"custom_id", "method", "url", "body"})
 _OF_THE_RUN = frozenset({"stream", "stream_options"})  # how an answer travels is not the row's to decide
+_NOT_EXTRA = _OF_THE_RUN | {"messages"}
 
 
 def _shown(reason: str) -> str:
@@ -203,11 +204,10 @@ def _openai(value: dict[str, Any], line: int) -> Row:
         raise ValueError(f"url must be '/v1/chat/completions', no other endpoint is supported: {url!r}")
     if not isinstance(body, dict) or not body.get("messages"):
         raise ValueError("body must be an object with messages")
-    if not isinstance(value.get("custom_id", ""), str):
+    if not isinstance(value.get("custom_id", ""), str):  # a number may name only a simple row
         raise ValueError(f"custom_id must be a string, not {_kind(value['custom_id'])}")
     parameters: dict[str, Any] = {"messages": body["messages"]}
-    left_out = {"messages", *_OF_THE_RUN}
-    extra = {name: item for name, item in body.items() if item is not None and name not in left_out}
+    extra = {name: item for name, item in body.items() if item is not None and name not in _NOT_EXTRA}
     if extra:
         parameters["extra_body"] = extra
     fields = {name: item for name, item in value.items() if name not in _ENVELOPE}
@@ -218,7 +218,7 @@ def _named(value: dict[str, Any], line: int, parameters: dict[str, Any], fields:
     if "custom_id" not in value:
         return Row(line, str(line), parameters, fields)
     given = value["custom_id"]
-    if isinstance(given, int) and not isinstance(given, bool):
+    if type(given) is int:  # which true is not
         given = str(given)
     if not isinstance(given, str) or not given:
         raise ValueError(f"custom_id must be a string that is not empty, or a whole number, not {given!r}")
@@ -227,21 +227,7 @@ def _named(value: dict[str, Any], line: int, parameters: dict[str, Any], fields:
 
 
 def _check(row: Row) -> None:
-    parameters = row.parameters
-    extra = parameters.get("extra_body")
-    if extra and "model" in extra and not (isinstance(extra["model"], str) and extra["model"].strip()):
-        raise ValueError(f"model must be a model's name, not {extra['model']!r}")
-    body = build_body(
-        "model",
-        parameters.get("prompt"),
-        parameters.get("system_prompt"),
-        parameters.get("messages"),
-        {name: parameters[name] for name in PARAMETERS.intersection(parameters)},
-        stream=False,
-        include_usage=False,
-        extra_body=extra,
-    )
-    encode_body(body)
+    encode_body(_body(**row.parameters))
     if not row.fields:
         return
     try:
@@ -249,6 +235,19 @@ def _check(row: Row) -> None:
     except ValueError as error:
         unfit = next((f", {name!r}," for name, item in row.fields.items() if not as_bytes(item)), "")
         raise ValueError(f"what is to be carried through{unfit} cannot be written as JSON: {error}") from None
+
+
+def _body(
+    *, prompt: Any = None, system_prompt: Any = None, messages: Any = None, extra_body: Any = None, **sampling: Any
+) -> dict[str, Any]:
+    """What a row's parameters become when it is sent, but for what all rows have in common."""
+    body = build_body(
+        "model", prompt, system_prompt, messages, sampling, stream=False, include_usage=False, extra_body=extra_body
+    )
+    model = body.get("model")
+    if not isinstance(model, str) or not model.strip():
+        raise ValueError(f"model must be a model's name, not {model!r}")
+    return body
 
 
 def _kind(value: Any) -> str:
