@@ -52,7 +52,7 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, sync: Sync = "group", *, on_error: Callable[[BatchError], object] | None = None
+        self, path: Path, sync: Sync = "group", *, on_error: Callable[[BatchError], object] = lambda error: None
     ) -> None:
         self._path = path
         self._sync: Sync = sync
@@ -228,8 +228,7 @@ class Journal:
                 "making room on the disk), then run the same command again, without --fresh, and it goes on from there."
             )
             self._error.__cause__ = error
-        if self._on_error is not None:
-            self._on_error(self._error)
+        self._on_error(self._error)
 
     def _release(self) -> None:
         """Close the file, unless a thread still uses it: then its end does."""

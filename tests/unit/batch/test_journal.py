@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -97,11 +98,14 @@ async def test_one_iteration_of_the_loop_is_one_write(path: Path, monkeypatch: p
 
 async def test_what_waits_for_the_end_of_the_iteration_is_bounded(path: Path) -> None:
     journal = Journal(path, "off")
-    for _ in range(9):
+    for _ in range(6):
         journal.append(b"x" * 2**20)
     assert journal._size >= 2**22
+    written = journal._size
+    journal.append(b"y")
+    assert journal._size == written  # the count of what waits has begun again
     await journal.aclose()
-    assert path.stat().st_size == 9 * (2**20 + 1)
+    assert path.stat().st_size == 6 * (2**20 + 1) + 2
 
 
 async def test_a_newline_in_a_line_is_a_bug(path: Path) -> None:
@@ -224,7 +228,10 @@ async def test_a_large_group_does_not_wait(path: Path, syncs: Syncs, monkeypatch
     assert syncs.sizes == [2000]
     syncs.go.set()
     await until(lambda: syncs.sizes == [2000, 4000])
+    await until(lambda: journal._syncing is None)
     journal.append(b"c")
+    await asyncio.sleep(0)
+    assert journal._syncing is None  # one line is no large group again
     await journal.aclose()
     assert syncs.sizes == [2000, 4000, 4002]
 
@@ -274,7 +281,7 @@ async def test_a_file_that_is_not_there_any_more_is_told(path: Path, how: str, s
         path.rename(path.with_name("elsewhere"))
         if how == "replaced":
             path.touch()
-    with pytest.raises(BatchError, match="was removed, replaced or cut while it was written"):
+    with pytest.raises(BatchError, match=f"^{path} was removed, replaced or cut while it was written"):
         await journal.aclose()
     assert len(errors) == 1
 
@@ -345,6 +352,21 @@ async def test_a_full_disk_keeps_whole_lines_and_ends_the_journal(
     assert syncs.sizes[-1] == len(kept)  # what was written is made durable nevertheless
     assert len(told) == 1
     assert path.read_bytes() == kept
+
+
+async def test_the_first_failure_is_the_one_that_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, syncs: Syncs
+) -> None:
+    told: list[BatchError] = []
+    journal = Journal(path, on_error=told.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        journal.append(b"one")
+        await asyncio.sleep(0)
+    path.unlink()
+    with pytest.raises(BatchError, match="No space left"):
+        await journal.aclose()
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("sync", ["row", "group"])
