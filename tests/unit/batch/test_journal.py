@@ -268,6 +268,29 @@ async def test_a_cancelled_close_leaves_the_file_open_for_the_thread_that_uses_i
     await journal.aclose()
 
 
+async def test_no_timer_strikes_after_a_cancelled_close(
+    path: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SYNC_SECONDS", 0.05)
+    complain = Mock()
+    asyncio.get_running_loop().set_exception_handler(complain)
+    journal = Journal(path)
+    journal.append(b"a")
+    syncs.go.clear()
+    committing = asyncio.ensure_future(journal.commit())  # before the timer would
+    await until(lambda: bool(syncs.sizes))
+    journal.append(b"b")  # which that sync does not cover
+    closing = asyncio.ensure_future(journal.aclose())
+    await asyncio.sleep(0)
+    for task in (closing, committing):
+        task.cancel()
+    await asyncio.wait([closing, committing])
+    syncs.go.set()
+    await until(lambda: journal._number < 0)
+    await asyncio.sleep(0.06)
+    complain.assert_not_called()
+
+
 @pytest.mark.parametrize("how", ["removed", "replaced", "cut"])
 @pytest.mark.parametrize("sync", EVERY_SYNC)
 async def test_a_file_that_is_not_there_any_more_is_told(path: Path, how: str, sync: Sync) -> None:
