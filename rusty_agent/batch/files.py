@@ -17,12 +17,30 @@ from attrs import define
 
 from ..errors import BatchError
 
-__all__ = ["BLOCK_BYTES", "Files", "beside", "not_regular", "remove", "replace_atomically", "sync_folder"]
+__all__ = [
+    "BLOCK_BYTES",
+    "LOOK_EVERY",
+    "Files",
+    "beside",
+    "given_up_error",
+    "not_regular",
+    "remove",
+    "replace_atomically",
+    "sync_folder",
+]
 
 BLOCK_BYTES = 2**20
 """How much is read or written at a time, in bytes: large enough that a call costs nothing beside its bytes."""
 
+LOOK_EVERY = 1000
+"""After how many lines whoever reads many asks whether anybody still wants them."""
+
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # the folder is unreadable, or the filesystem has no way
+
+
+def given_up_error(name: str | Path) -> BatchError:
+    """The error of whoever reads what nobody wants any more."""
+    return BatchError(f"{name} was given up before its end.")
 
 
 def not_regular(path: Path) -> BatchError:

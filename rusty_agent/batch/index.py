@@ -10,7 +10,7 @@ crash has left without its end is no line here; opening a `Journal` cuts it off.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from attrs import define, field
 
 from ..errors import BatchError
 from ..wire.codec import loads
-from .files import BLOCK_BYTES, Files, replace_atomically
+from .files import BLOCK_BYTES, LOOK_EVERY, Files, given_up_error, replace_atomically
 from .lines import BAD_LINE, ID_PREFIX
 
 __all__ = [
@@ -75,20 +75,23 @@ class Index:
     bad_lines: array[int] = field(factory=_starts)
 
 
-def scan(files: Files, marks: dict[str, str] | None = None) -> Index:
+def scan(files: Files, marks: dict[str, str] | None = None, given_up: Callable[[], bool] = lambda: False) -> Index:
     """Read what is there; files that are missing are empty.
 
     Args:
         files: The batch's files, whose lock is held.
         marks: Takes what rows without a name have asked, by `custom_id`, see `Row.mark`.
+        given_up: Asked while results are read: whether nobody wants to know any more.
 
     Raises:
-        BatchError: A file cannot be read, or holds something else: it would be damaged by going on.
+        BatchError: A file cannot be read, or holds something else: it would be damaged by going on. Or it was given up.
     """
     index = Index()
     done, useless = index.done, index.useless_results
     begun = files.manifest.exists()  # it is written before any line
-    for start, told in _lines_of(files.output, useless, begun, results=True):
+    for number, (start, told) in enumerate(_lines_of(files.output, useless, begun, results=True), 1):
+        if number % LOOK_EVERY == 0 and given_up():
+            raise given_up_error(files.output)
         if told.custom_id in done:
             useless.append(start)
             continue

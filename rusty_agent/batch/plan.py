@@ -90,7 +90,8 @@ def make_plan(
     refuse_foreign(files)
     unlike = before is None or before.input_sha256 != now.input_sha256
     marks: dict[str, str] | None = {} if (unlike or rows is None) and not settings.fresh else None
-    index = _take_up(settings, rows, found, [] if before is None else before.changes(now), marks)
+    index = scan(files, marks, given_up)
+    index = _take_up(index, settings, rows, found, [] if before is None else before.changes(now), marks)
     if index.done or index.failed:
         now = evolve(now, moved=unlike or rows is None or (before is not None and before.moved))
     now.save(files.manifest)
@@ -124,22 +125,27 @@ def _look(
 
 
 def _take_up(
-    settings: JobSettings, rows: Input | None, found: Checked, changes: list[str], marks: dict[str, str] | None
+    index: Index,
+    settings: JobSettings,
+    rows: Input | None,
+    found: Checked,
+    changes: list[str],
+    marks: Mapping[str, str] | None,
 ) -> Index:
-    """What earlier runs have left and this one goes on from. Files change last, once all is found right.
+    """What of an earlier run's this one goes on from. Files change last, once all is found right.
 
     Args:
+        index: What earlier runs have left.
         settings: What the batch was told.
         rows: The input, if it can be read again.
         found: What its rows are.
         changes: What is not as it was when the batch began.
-        marks: As `scan`'s; None where rows cannot have moved.
+        marks: What `scan` has found; None where rows cannot have moved.
 
     Raises:
         BatchError: It must not go on from them, or a file cannot be used.
     """
     files = settings.files
-    index = scan(files, marks)
     anew = settings.fresh or (bool(changes) and not index.done)  # nothing was answered, as with a mistyped model
     if changes and not anew and not settings.allow_changed:
         raise _changed(files, changes)

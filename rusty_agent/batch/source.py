@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..errors import BatchError
 from ..wire.words import printable
 from .check import Input
+from .files import LOOK_EVERY, given_up_error
 from .rows import BadLine, Row, as_bytes, parse_line, parse_row
 from .table import Readable, records
 from .template import Template
@@ -44,7 +45,6 @@ MAX_LINE_BYTES = 64 * 2**20
 
 _BLOCK = 2**18
 _WIDE_BOMS = (BOM_UTF16_LE, BOM_UTF16_BE)  # as by `>` of Windows PowerShell; UTF-32 begins with the former, too
-_LOOK_EVERY = 1000  # lines
 _ASK_SECONDS = 0.1
 _GZIP = b"\x1f\x8b"
 _PROMPT_COLUMN = Template("{prompt}")
@@ -116,12 +116,8 @@ def _next_block(file: io.BufferedReader, name: str, given_up: Callable[[], bool]
     with suppress(OSError, ValueError):  # no descriptor, or Windows, where only sockets can be asked
         while not select.select([file], [], [], _ASK_SECONDS)[0]:
             if given_up():
-                raise _given_up(name)
+                raise given_up_error(name)
     return file.read1(_BLOCK)
-
-
-def _given_up(name: str) -> BatchError:
-    return BatchError(f"{name} was given up before its end.")
 
 
 class _SpoolReader(io.RawIOBase):
@@ -169,8 +165,8 @@ class ListSource(Input):
 
     def _numbered(self, limit: int | None) -> Iterator[tuple[int, Any]]:
         for line, value in enumerate(islice(self._values, limit), 1):
-            if line % _LOOK_EVERY == 0 and self._given_up():
-                raise _given_up("the list of rows")
+            if line % LOOK_EVERY == 0 and self._given_up():
+                raise given_up_error("the list of rows")
             yield line, value
 
 
@@ -210,7 +206,7 @@ class FileSource(Input):
                     raise BatchError(f"{self.name} is UTF-16, and cannot be read: save it as UTF-8.")
                 for row in islice(self._records(file, check) if self.delimiter else self._lines(file, check), limit):
                     line = row.line
-                    if isinstance(row, BadLine) or line % _LOOK_EVERY == 0:
+                    if isinstance(row, BadLine) or line % LOOK_EVERY == 0:
                         self._look(raw)
                     yield row
                 self._look(raw)
@@ -222,7 +218,7 @@ class FileSource(Input):
     def _look(self, file: io.BufferedReader) -> None:
         """See whether the file is still what was digested, and wanted: what is sent is to be what was checked."""
         if self._given_up():
-            raise _given_up(self.name)
+            raise given_up_error(self.name)
         if self._stamp is not None and _stamp(file) != self._stamp:
             raise BatchError(
                 f"{self.name} changed while it was read. Begin again when whatever writes it is done; if rows of it "

@@ -48,6 +48,12 @@ def test_done_failed_and_failed_for_good(tmp_path: Path) -> None:
     assert (index.failed, useless(index)) == (4, 3)
 
 
+def test_looking_ends_soon_when_it_is_given_up(tmp_path: Path) -> None:
+    files = batch(tmp_path, [result(str(number)) for number in range(1000)])
+    with pytest.raises(BatchError, match=r"out\.jsonl was given up before its end"):
+        scan(files, given_up=lambda: True)
+
+
 def test_lines_of_other_programs_count_too(tmp_path: Path) -> None:
     start = b'{"id": "batch_req_1", "custom_id": "%b", "response": null, "error": null'
     files = batch(tmp_path, [start % b"a" + b"}", start % b"b" + b', "x_rusty": null}', b" " + start % b"c" + b" }\r"])

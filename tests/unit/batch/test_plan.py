@@ -72,6 +72,15 @@ def test_a_list_that_was_found_good_is_not_looked_at_again(tmp_path: Path, check
     assert checks == [None, None]
 
 
+@pytest.mark.parametrize("length", [1, 1000])
+def test_planning_ends_soon_when_it_is_given_up(tmp_path: Path, length: int) -> None:
+    """While a list is looked at, and while what earlier runs have left is."""
+    files = batch(tmp_path, [result(str(line), line) for line in range(1, 1001)])
+    with pytest.raises(BatchError, match="the list of rows was" if length == 1000 else r"out\.jsonl was given up"):
+        make_plan(["a"] * length, JobSettings(files), {}, given_up=lambda: True)
+    assert not files.manifest.exists()
+
+
 def test_a_limited_check_is_no_whole_one(source: Path, tmp_path: Path, checks: list[int | None]) -> None:
     files = batch(tmp_path)
     assert plan(source, files, limit=2).total == 2
