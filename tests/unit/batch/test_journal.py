@@ -268,16 +268,18 @@ async def test_a_cancelled_close_leaves_the_file_open_for_the_thread_that_uses_i
     await journal.aclose()
 
 
+@pytest.mark.parametrize("asked", [True, False])
 async def test_no_timer_strikes_after_a_cancelled_close(
-    path: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
+    path: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch, asked: bool
 ) -> None:
+    """Neither one that was set before a sync that was asked for, nor one that its end would set."""
     monkeypatch.setattr(module, "_SYNC_SECONDS", 0.05)
     complain = Mock()
     asyncio.get_running_loop().set_exception_handler(complain)
     journal = Journal(path)
     journal.append(b"a")
     syncs.go.clear()
-    committing = asyncio.ensure_future(journal.commit())  # before the timer would
+    committing = asyncio.ensure_future(journal.commit() if asked else asyncio.sleep(0))
     await until(lambda: bool(syncs.sizes))
     journal.append(b"b")  # which that sync does not cover
     closing = asyncio.ensure_future(journal.aclose())
@@ -285,6 +287,7 @@ async def test_no_timer_strikes_after_a_cancelled_close(
     for task in (closing, committing):
         task.cancel()
     await asyncio.wait([closing, committing])
+    assert journal._syncing is not None
     syncs.go.set()
     await until(lambda: journal._number < 0)
     await asyncio.sleep(0.06)
