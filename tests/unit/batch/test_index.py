@@ -48,6 +48,28 @@ def test_done_failed_and_failed_for_good(tmp_path: Path) -> None:
     assert (index.failed, useless(index)) == (4, 3)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id": 7, "custom_id": "b", "response": null, "error": null}',
+        b'{"id": "batch_req_1", "custom_id": ["b"], "response": null, "error": null}',
+        b'{"id": "batch_req_1", "custom_id": "b", "response": {"status_code": 500}, "error": null}',
+    ],
+)
+def test_what_is_no_result(tmp_path: Path, line: bytes) -> None:
+    files = batch(tmp_path, [result("a"), line])
+    files.manifest.touch()
+    index = scan(files)
+    assert (index.done, list(index.useless_results)) == ({"a"}, [len(result("a")) + 1])
+
+
+def test_of_two_results_the_first_tells_what_was_asked(tmp_path: Path) -> None:
+    line = b'{"id": "batch_req_1", "custom_id": "1", "response": null, "error": null, "x_rusty": {"mark": "%b"}}'
+    marks: dict[str, str] = {}
+    scan(batch(tmp_path, [line % b"first", line % b"second"]), marks)
+    assert marks == {"1": "first"}
+
+
 def test_looking_ends_soon_when_it_is_given_up(tmp_path: Path) -> None:
     files = batch(tmp_path, [result(str(number)) for number in range(1000)])
     with pytest.raises(BatchError, match=r"out\.jsonl was given up before its end"):
