@@ -7,7 +7,7 @@ from.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 from attrs import Factory, define
 
@@ -73,12 +73,15 @@ class Input(ABC):
         """
 
     @abstractmethod
-    def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
+    def rows(
+        self, *, limit: int | None = None, check: bool = False, done: Set[str] = frozenset()
+    ) -> Iterator[Row | BadLine]:
         """The rows in their order, one at a time; blank lines are left out.
 
         Args:
             limit: How many to read at most, bad lines included. Default: all.
             check: Make the checks that the requests would meet; a bad one becomes a `BadLine`.
+            done: As `parse_line`'s.
 
         Raises:
             BatchError: It cannot be read on, or is not what was digested any more.

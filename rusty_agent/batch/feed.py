@@ -122,8 +122,9 @@ class Feed:
         return False
 
     def _of_input(self, rows: Input) -> Iterator[Row | BadLine]:
-        repeated = self._plan.repeated
-        for taken in rows.rows(limit=self._settings.limit, check=self._plan.bad_lines > 0):
+        repeated, check = self._plan.repeated, self._plan.bad_lines > 0
+        done = set() if check else self._plan.index.done  # a bad line may have the name of a row that is done
+        for taken in rows.rows(limit=self._settings.limit, check=check, done=done):
             yield repeats(taken) if isinstance(taken, Row) and taken.line in repeated else taken
 
     def _of_values(self) -> Iterator[Row | BadLine]:

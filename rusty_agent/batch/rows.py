@@ -14,6 +14,7 @@ The forms of a line are told apart one by one, so a file may mix them:
 
 from __future__ import annotations
 
+from collections.abc import Set
 from json import JSONDecodeError
 from typing import Any
 from zlib import crc32
@@ -98,7 +99,9 @@ def as_bytes(value: Any) -> bytes:
         return b""
 
 
-def parse_line(data: bytes, line: int, *, template: Template | None = None, check: bool = True) -> Row | BadLine:
+def parse_line(
+    data: bytes, line: int, *, template: Template | None = None, check: bool = True, done: Set[str] = frozenset()
+) -> Row | BadLine:
     """The request that a line of JSON holds.
 
     Args:
@@ -106,6 +109,7 @@ def parse_line(data: bytes, line: int, *, template: Template | None = None, chec
         line: The line's number.
         template: Makes the prompt from the columns of the line, which must be an object.
         check: Make the checks that the request would meet. They take most of the time, and need be made only once.
+        done: Names of good rows of which nothing is wanted any more but their name and line.
     """
     try:
         value = loads_strict(data)
@@ -120,11 +124,15 @@ def parse_line(data: bytes, line: int, *, template: Template | None = None, chec
             return BadLine(line, f"not JSON (one value a line): {said} at character {error.pos + 1}")
         except ValueError as error:
             return BadLine(line, f"not JSON (one value a line): {error}")
-    return parse_row(with_long_numbers(value, data), line, template=template, check=check)
+    return parse_row(with_long_numbers(value, data), line, template=template, check=check, done=done)
 
 
-def parse_row(value: Any, line: int, *, template: Template | None = None, check: bool = True) -> Row | BadLine:
+def parse_row(
+    value: Any, line: int, *, template: Template | None = None, check: bool = True, done: Set[str] = frozenset()
+) -> Row | BadLine:
     """The request that a decoded line holds; arguments as those of `parse_line`."""
+    if done and isinstance(value, dict) and type(name := value.get("custom_id")) is str and name in done:
+        return Row(line, name, {}, {}, named=True)
     try:
         row = _row(value, line) if template is None else _templated(value, line, template)
         if check:

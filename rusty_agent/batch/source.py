@@ -19,7 +19,7 @@ import threading
 import weakref
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import islice
@@ -159,9 +159,11 @@ class ListSource(Input):
             size += len(data) + 1
         return digest.hexdigest(), size
 
-    def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
+    def rows(
+        self, *, limit: int | None = None, check: bool = False, done: Set[str] = frozenset()
+    ) -> Iterator[Row | BadLine]:
         for line, value in self._numbered(limit):
-            yield parse_row(value, line, template=self._template, check=check)
+            yield parse_row(value, line, template=self._template, check=check, done=done)
 
     def _numbered(self, limit: int | None) -> Iterator[tuple[int, Any]]:
         for line, value in enumerate(islice(self._values, limit), 1):
@@ -198,13 +200,15 @@ class FileSource(Input):
                 size += count
         return digest.hexdigest(), size
 
-    def rows(self, *, limit: int | None = None, check: bool = False) -> Iterator[Row | BadLine]:
-        line = 0
+    def rows(
+        self, *, limit: int | None = None, check: bool = False, done: Set[str] = frozenset()
+    ) -> Iterator[Row | BadLine]:
+        line, read = 0, self._records if self.delimiter else self._lines
         try:
             with self._raw() as raw, _unpacked(raw) as file:
                 if file.peek(2).startswith(_WIDE_BOMS):
                     raise BatchError(f"{self.name} is UTF-16, and cannot be read: save it as UTF-8.")
-                for row in islice(self._records(file, check) if self.delimiter else self._lines(file, check), limit):
+                for row in islice(read(file, check, done), limit):
                     line = row.line
                     if isinstance(row, BadLine) or line % LOOK_EVERY == 0:
                         self._look(raw)
@@ -230,7 +234,7 @@ class FileSource(Input):
             return _open(self._path)
         return io.BufferedReader(_SpoolReader(self._spool, self._lock), _BLOCK)
 
-    def _lines(self, file: Readable, check: bool) -> Iterator[Row | BadLine]:
+    def _lines(self, file: Readable, check: bool, done: Set[str]) -> Iterator[Row | BadLine]:
         template = self._template
         for line, data in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), 1):
             if len(data) > MAX_LINE_BYTES and not data.endswith(b"\n"):
@@ -241,16 +245,16 @@ class FileSource(Input):
             if line == 1:
                 data = data.removeprefix(BOM_UTF8)
             if data := data.strip():
-                yield parse_line(data, line, template=template, check=check)
+                yield parse_line(data, line, template=template, check=check, done=done)
 
-    def _records(self, file: Readable, check: bool) -> Iterator[Row | BadLine]:
+    def _records(self, file: Readable, check: bool, done: Set[str]) -> Iterator[Row | BadLine]:
         """The rows of a table; a record's line is its first."""
         template, delimiter = self._template or _PROMPT_COLUMN, self.delimiter or ","
         for line, record in records(file, delimiter, require=self._require, longest=MAX_LINE_BYTES):
             if isinstance(record, str):
                 yield BadLine(line, record)
             else:
-                yield parse_row(record, line, template=template, check=check)
+                yield parse_row(record, line, template=template, check=check, done=done)
 
     def _require(self, header: list[str] | str) -> None:
         """Refuse a header that will not do, or what stands in its place."""

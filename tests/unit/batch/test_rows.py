@@ -349,3 +349,11 @@ def test_long_whole_numbers_stay_what_they_are_wherever_they_stand() -> None:
     assert isinstance(row, Row)
     assert (row.custom_id, row.fields) == (str(long), {"meta": {"id": [long]}})
     assert (row.parameters["seed"], row.parameters["extra_body"]) == (long, {"a": [long]})
+
+
+def test_of_a_row_that_is_done_only_the_name_is_wanted() -> None:
+    value = {"custom_id": "a", "prompt": "Hi", "more": 1}
+    assert parse_row(value, 7, done={"a"}) == Row(7, "a", {}, {})
+    assert parse_row(value, 7, done={"b"}) == parse_row(value, 7)
+    assert parse_row({"custom_id": 7, "prompt": "Hi"}, 1, done={"7"}) == Row(1, "7", {"prompt": "Hi"}, {})
+    assert parse_row("Hi", 1, done={"1"}) == Row(1, "1", {"prompt": "Hi"}, {})
