@@ -125,7 +125,7 @@ class Job:
         """
         settings = self._settings
         self._plan = plan
-        self._rule.served = bool(plan.index.done)  # by an earlier run
+        self._rule.served = plan.served
         self._feed = Feed(source, plan, settings, refuse=self._write_refusal, passed=self._count_passed)
         self._run = Run(
             self._answer,

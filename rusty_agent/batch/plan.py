@@ -6,7 +6,7 @@ touched: the network. All of it blocks: on an event loop, run it in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -26,6 +26,7 @@ from .source import ListSource, open_source
 __all__ = ["Plan", "make_plan", "refuse_another"]
 
 _READ_BY = ("template", "delimiter")  # parameters by which the same bytes are other rows
+_SERVED_BY = ("model", "url")
 
 
 @define
@@ -39,6 +40,7 @@ class Plan:
         bad_lines: How many lines are no requests, so that each must be checked when it is read again; 0 where rows come
             one by one.
         repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that a single line does not show.
+        served: Whether earlier runs had answers of this model at this address.
         moved: Whether rows may stand elsewhere in the input than they did when they were answered.
         marks: Of rows that come one by one and have no name: what those asked that were answered, by `custom_id`; None
             where it was looked at beforehand, or cannot be told.
@@ -49,6 +51,7 @@ class Plan:
     total: int | None
     bad_lines: int = 0
     repeated: set[int] = field(factory=set)
+    served: bool = False
     moved: bool = False
     marks: dict[str, str] | None = None
 
@@ -101,6 +104,7 @@ def make_plan(
         total if total is None or limit is None else min(limit, total),
         bad_lines=found.bad_count,
         repeated=found.repeated,
+        served=bool(index.done) and (before is None or _alike(before, parameters, _SERVED_BY)),
         moved=now.moved,
         marks=marks if rows is None else None,
     )
@@ -117,11 +121,15 @@ def _look(
         before is not None
         and before.rows is not None
         and before.input_sha256 == now.input_sha256
-        and all(before.parameters.get(name) == parameters.get(name) for name in _READ_BY)
+        and _alike(before, parameters, _READ_BY)
     ):
         return evolve(now, rows=before.rows), Checked(rows=before.rows)
     found = rows.check(limit=limit)
     return evolve(now, rows=None if found.bad_count or limit else found.rows), found
+
+
+def _alike(before: Manifest, parameters: Mapping[str, Any], names: Iterable[str]) -> bool:
+    return all(before.parameters.get(name) == parameters.get(name) for name in names)
 
 
 def _take_up(

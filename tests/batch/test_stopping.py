@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import Limits, RetryPolicy
+from rusty_agent import AsyncProvider, Limits, RetryPolicy
 from rusty_agent.testing import Answer, Hang, Pause, answer, error, events
 
 from .runs import Place, by_prompt, ids, prompt, read, said, simple
@@ -64,6 +64,16 @@ async def test_too_many_failures_stop_the_run(place: Place, options: dict[str, A
     assert result.stopped == reason
     assert 3 <= result.failed <= 25
     assert result.total == 100
+
+
+async def test_answers_of_another_model_do_not_speak_for_the_one_of_this_run(place: Place) -> None:
+    await place.run(simple(150), limit=1)
+    place.server.answer(error(404, "no such model"))
+    result = await place.run()
+    assert (result.stopped, result.failed) == (None, 149)
+    mistyped = AsyncProvider("mistyped", api_key="test-key-12345", base_url=place.server.url)
+    result = await place.run(provider=mistyped, allow_changed=True)
+    assert (result.stopped, result.skipped) == ("failures", 1)
 
 
 async def test_a_batch_that_nobody_answers_is_stopped_and_goes_on_when_mended(place: Place) -> None:
