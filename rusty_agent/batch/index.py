@@ -81,7 +81,7 @@ def scan(files: Files, marks: dict[str, str] | None = None, given_up: Callable[[
     Args:
         files: The batch's files, whose lock is held.
         marks: Takes what rows without a name have asked, by `custom_id`, see `Row.mark`.
-        given_up: Asked while results are read: whether nobody wants to know any more.
+        given_up: Asked while they are read: whether nobody wants to know any more.
 
     Raises:
         BatchError: A file cannot be read, or holds something else: it would be damaged by going on. Or it was given up.
@@ -89,27 +89,32 @@ def scan(files: Files, marks: dict[str, str] | None = None, given_up: Callable[[
     index = Index()
     done, useless = index.done, index.useless_results
     begun = files.manifest.exists()  # it is written before any line
-    for number, (start, told) in enumerate(_lines_of(files.output, useless, begun, results=True), 1):
-        if number % LOOK_EVERY == 0 and given_up():
-            raise given_up_error(files.output)
+    for start, told in _lines_of(files.output, useless, begun, given_up, results=True):
         if told.custom_id in done:
             useless.append(start)
             continue
         done.add(told.custom_id)
         _keep_mark(told, marks)
-    scan_errors(files.errors, index, marks, begun=begun)
+    scan_errors(files.errors, index, marks, given_up, begun=begun)
     index.useless_errors += index.bad_lines  # each run looks for those anew, and writes down what it finds
     return index
 
 
-def scan_errors(errors: Path, index: Index, marks: dict[str, str] | None = None, *, begun: bool = True) -> None:
+def scan_errors(
+    errors: Path,
+    index: Index,
+    marks: dict[str, str] | None = None,
+    given_up: Callable[[], bool] = lambda: False,
+    *,
+    begun: bool = True,
+) -> None:
     """Read an errors file into an index that knows what is done.
 
     Raises:
         BatchError: As `scan`.
     """
     last: dict[str, int] = {}  # where a row's last line starts, times two; plus one if it says permanent
-    for start, told in _lines_of(errors, index.useless_errors, begun):
+    for start, told in _lines_of(errors, index.useless_errors, begun, given_up):
         custom_id, facts, failed = told
         if not failed and "kind" not in facts:  # which would be dropped as if it were an error
             raise BatchError(f"{errors} holds answers, so it is left alone. Name another output, or move it away.")
@@ -126,14 +131,19 @@ def scan_errors(errors: Path, index: Index, marks: dict[str, str] | None = None,
     index.permanent = {custom_id for custom_id, place in last.items() if place & 1}
 
 
-def _lines_of(path: Path, useless: array[int], begun: bool, *, results: bool = False) -> Iterator[tuple[int, Told]]:
+def _lines_of(
+    path: Path, useless: array[int], begun: bool, given_up: Callable[[], bool], *, results: bool = False
+) -> Iterator[tuple[int, Told]]:
     """What a batch's lines say, and where each starts; damaged ones, and errors among results, go to `useless`.
 
     Raises:
-        BatchError: No batch has written it: repairing it, or cutting off its tail, would destroy it.
+        BatchError: No batch has written it: repairing it, or cutting off its tail, would destroy it. Or it was given
+            up.
     """
     good = damaged = 0
-    for start, _, line in read_lines(path):
+    for number, (start, _, line) in enumerate(read_lines(path), 1):
+        if number % LOOK_EVERY == 0 and given_up():
+            raise given_up_error(path)
         told = identify(line)
         if told is None or (results and told.failed):
             damaged += 1

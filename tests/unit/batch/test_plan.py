@@ -72,12 +72,22 @@ def test_a_list_that_was_found_good_is_not_looked_at_again(tmp_path: Path, check
     assert checks == [None, None]
 
 
-@pytest.mark.parametrize("length", [1, 1000])
-def test_planning_ends_soon_when_it_is_given_up(tmp_path: Path, length: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "results", "errors", "what"),
+    [
+        (1000, 0, 0, "the list of rows was"),
+        (1, 1000, 0, r"out\.jsonl was"),
+        (1, 0, 1000, r"out\.errors\.jsonl was"),
+    ],
+)
+def test_planning_ends_soon_when_it_is_given_up(
+    tmp_path: Path, rows: int, results: int, errors: int, what: str
+) -> None:
     """While a list is looked at, and while what earlier runs have left is."""
-    files = batch(tmp_path, [result(str(line), line) for line in range(1, 1001)])
-    with pytest.raises(BatchError, match="the list of rows was" if length == 1000 else r"out\.jsonl was given up"):
-        make_plan(["a"] * length, JobSettings(files), {}, given_up=lambda: True)
+    answered = [result(str(line), line) for line in range(1, results + 1)]
+    files = batch(tmp_path, answered, [failure(str(line), line) for line in range(1, errors + 1)])
+    with pytest.raises(BatchError, match=f"{what} given up"):
+        make_plan(["a"] * rows, JobSettings(files), {}, given_up=lambda: True)
     assert not files.manifest.exists()
 
 
