@@ -233,7 +233,8 @@ def _pair(text: str) -> tuple[str, Any]:
     """`key=value`; the value is JSON if it can be read as that, else a string."""
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+        hint = ": a file of prompts is for `rusty-agent batch`" * text.lower().endswith((".jsonl", ".csv"))
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE{hint}")
     from ..wire.codec import loads_exact
 
     try:

@@ -147,6 +147,7 @@ def test_options_add_up_and_the_last_wins() -> None:
     [
         (["-o", "seed"], "'seed' is not KEY=VALUE"),
         (["-o", "=7"], "'=7' is not KEY=VALUE"),
+        (["in.jsonl", "-o", "out.jsonl"], "not KEY=VALUE: a file of prompts is for `rusty-agent batch`"),
         (["-t", "warm"], "'warm'"),
         (["--max-tokens", "1.5"], "'1.5'"),
         (["--json", "--schema", "x.json"], "not allowed with"),
