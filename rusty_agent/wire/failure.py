@@ -124,12 +124,14 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
     """
     fields = _fields(chunk)
     error = _objects(chunk)[1]
-    said = [fields["code"], error.get("status"), error.get("raw_status_code"), fields["type"]]  # the third is Mistral's
-    numbers = [int(str(value)) for value in said[:3] if re.fullmatch("[45][0-9][0-9]", str(value))]
+    first = _first(error)
+    said = [fields["code"], error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
+    said += _code(first), first.get("status"), fields["type"]
+    numbers = [int(str(value)) for value in said[:-1] if re.fullmatch("[45][0-9][0-9]", str(value))]
     spelt = [re.sub(_WORD_END, "_", str(value)[:_MAX_NAME]).lower() for value in said]
     names = [_NAMES[name] for one in spelt if (name := re.sub(_NO_NAME, "", one, count=1)) in _NAMES]
-    quoted = re.findall(_QUOTED_STATUS, fields["message"])
-    status = next(iter(numbers + names + [int(number) for number in quoted]), 500 if reason else 200)
+    spoken = re.findall(_QUOTED_STATUS, fields["message"])
+    status = next(iter(numbers + names + [int(number) for number in spoken]), 500 if reason else 200)
     return _build(status, chunk, otherwise=f"finish_reason {reason!r}" if reason else "")
 
 
@@ -145,7 +147,7 @@ def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -
     error.retry_after = wait.in_headers(headers, now)
     if error.retry_after is None:
         own = _objects(error.body)[1]
-        waits = (wait.in_object(told, now) for told in (own, _objects(quoted(_cause(own)))[1]))
+        waits = (wait.in_object(one, now) for one in (own, _first(own)))
         error.retry_after = next((seconds for seconds in waits if seconds is not None), None)
     if error.retry_after is None and error.status_code == 429:
         error.retry_after = wait.in_words(error.message)
@@ -231,7 +233,7 @@ def _fields(body: Any) -> dict[str, Any]:
     message, cause = words(error) or words(outer or body), _cause(error)
     if (said := words(cause)) not in message:
         message = f"{message}: {said}" if message else said
-    code, (_, first) = _code(error), _objects(quoted(cause))
+    code, first = _code(error), _first(error)
     names = [name for name in (_code(first), first.get("type")) if not str(name).isdigit()]
     names += error.get("type"), outer.get("error_type")  # a gateway's say less
     return {
@@ -248,16 +250,26 @@ def _name(value: Any) -> str | None:
 
 
 def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The object that a body is, and the one in it that describes the error, perhaps itself; empty ones of words."""
+    """The object that a body is, and the one in it that describes the error, perhaps itself; empty ones of words.
+
+    The latter may stand in a string, as the whole body of somebody else's error.
+    """
     outer = _object(body) or {}
-    detail = outer.get("detail")
+    detail = quoted(outer.get("detail"))
     if isinstance(detail, dict) and detail.get("error"):
         outer = detail
-    return outer, next(filter(None, (_object(outer.get(name)) for name in _INNER)), outer)
+    inner = (_object(quoted(outer.get(name))) for name in _INNER)
+    own = next(filter(None, inner), outer)
+    return outer, own if "message" in own else _object(own.get("error")) or own
 
 
 def _code(error: dict[str, Any]) -> Any:
     return next((error[name] for name in _CODES if error.get(name) is not None), None)
+
+
+def _first(error: dict[str, Any]) -> dict[str, Any]:
+    """The object of the error that a gateway's quotes; empty where it quotes none."""
+    return _objects(quoted(_cause(error)))[1]
 
 
 def _cause(error: dict[str, Any]) -> Any:

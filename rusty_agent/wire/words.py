@@ -43,7 +43,7 @@ def words(value: Any, depth: int = _MAX_DEPTH) -> str:
 
 def quoted(value: Any) -> Any:
     """The object in a string: what gateways make of the body of somebody else's error; of anything else, itself."""
-    if not isinstance(value, str) or value[:4096].lstrip()[:1] != "{":
+    if not isinstance(value, str) or not re.match(r'\s*(\{|\[\s*\{\s*"error")', value):  # Gemini's stands in a list
         return value
     try:
         return loads_answer(value.encode("utf-8", "replace"))

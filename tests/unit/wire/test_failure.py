@@ -404,6 +404,35 @@ def test_what_an_error_says_that_a_gateway_quotes(quote: Callable[[Any], dict[st
     assert (error.code, error.type) == (429, "t")
 
 
+@pytest.mark.parametrize("name", ["error", "detail"])
+def test_a_body_that_stands_in_place_of_the_object(name: str) -> None:
+    details = [{"retryDelay": "26s"}]
+    error = _error(429, {name: json.dumps({"error": {"message": "m", "code": "insufficient_quota", "type": "t"}})})
+    assert (error.code, error.type, error.spent) == ("insufficient_quota", "t", True)
+    error = _error(429, {name: json.dumps({"error": {"message": "m", "details": details}})})
+    assert (error.retry_after, error.message) == (26.0, "HTTP 429: m. Send fewer requests, or wait.")
+
+
+def test_an_object_inside_another() -> None:
+    error = _error(429, {"error": {"error": {"message": "m", "code": "insufficient_quota"}}})
+    assert error.spent
+    error = _error(429, {"error": {"message": "m", "code": "c", "error": {"code": "d"}}})
+    assert error.code == "c"
+
+
+def test_a_list_that_a_gateway_quotes() -> None:  # Gemini's
+    quoted = json.dumps([{"error": {"message": "m", "details": [{"retryDelay": "26s"}]}}], indent=2)
+    error = _error(429, {"error": {"message": quoted, "code": 429}})
+    assert (error.retry_after, error.message) == (26.0, "HTTP 429: m. Send fewer requests, or wait.")
+
+
+@pytest.mark.parametrize("said", [{"code": 503}, {"code": "503"}, {"status": "UNAVAILABLE"}, {"status": 503}])
+def test_a_status_inside_an_answer_that_a_gateway_quotes(said: dict[str, Any]) -> None:
+    quoted = json.dumps({"error": {"message": "m", **said}})
+    assert in_band({"error": {"message": quoted, "type": "upstream_error"}}).status_code == 503
+    assert in_band({"error": {"message": quoted, "code": 500}}).status_code == 500
+
+
 def test_names_are_capped() -> None:  # every pattern of the verdict looks through them: 5 MB took 12 s
     error = in_band({"error": dict.fromkeys(("code", "type", "param"), "x" * 300), "message": "m"})
     assert error.code == error.type == error.param == "x" * 200
