@@ -48,7 +48,7 @@ SPENT = (
     r"key limit exceeded",  # OpenRouter
     r"budget_exceeded|spend(ing)? limit (reached|exceeded)",  # LiteLLM, gateways
     r"arrear|free (tier|quota)( of the model)? (is|has been) exhausted",  # DashScope
-    r"overdue.?(balance|payment|error)",  # Volcengine
+    r"overdue.?(balance|payment|error)|reached the set inference limit",  # Volcengine
     r"余额不足|欠费",  # Z.ai
     r"(quota|balance|credits?) (is|are) not enough|not enough (balance|credits?|quota)(?![a-z])",  # new-api, Novita
     r"credits (are|have been) (depleted|exhausted)",  # Gemini
@@ -57,7 +57,8 @@ SPENT = (
     r"blocked_api_access",  # Groq
     # What is used up for hours or days, and comes with no wait: Anthropic, Kimi and Ollama; Z.ai; Cohere's trial keys;
     # Volcengine; DashScope.
-    r"reached your [\w() -]{,30}usage limit|usage[ _]limit[ _](has been )?(reached|exceeded)",
+    r"reached your [\w() -]{,30}usage limit",
+    r"usage[ _]limit[ _](has been )?(reached|exceeded)(?!\W{1,3}(please )?try again (later|in a moment|shortly))",
     r"(weekly|monthly) limit exhausted|使用上限|API calls / month",
     r"exceeded the [\w-]{,20} usage quota\b|(hour|week|month) allocated quota exceeded",
 )
@@ -68,7 +69,8 @@ _FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account|orga
 # What an error inside an answer says that may pass, where neither a number nor a name tells its status.
 _BUSY = (
     r"try again|retry|overload|\b(too|is) busy|too many requests|rate.?limit|(at|no) capacity|capacity.{,12} exceeded"
-    r"|\bunavailable|timed?.?out|connect(ion)? error|稍后"
+    r"|\bunavailable|timed?.?out|(connect(ion)?|network|internal( server)?) error|稍后"
+    r"|connection (lost|closed|reset)|peer closed|unexpected eof"
 )
 _FULL_MINUTE = "#token-limit"  # DashScope's, with the code, type and words of OpenAI's quota, but for their link
 _TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has

@@ -175,6 +175,14 @@ _SPENT_ACCOUNTS: list[tuple[str, int, object, str | None, str]] = [
         "You have exceeded the monthly usage quota. It will reset at 2026-09-23 23:59:59 +0800 CST. We recommend",
     ),  # CLIProxyAPI#5978
     ("DashScope", 429, None, None, "week allocated quota exceeded"),
+    (
+        "Volcengine",
+        429,
+        "SetLimitExceeded",
+        "TooManyRequests",
+        "Your account [2100] has reached the set inference limit for the [glm-5.3] model, and the model service has "
+        "been paused. To continue using this model, please visit the Model Activation page",
+    ),
 ]
 """Who says it, with which status; its code, type and words."""
 
@@ -226,6 +234,8 @@ def test_a_full_minute_that_dashscope_calls_a_used_up_quota(said: str, host: str
         "Quota exceeded for metric: x, limit: 0.5",
         "You are using a Trial key, which is limited to 20 API calls / minute.",
         "Your usage limit is 1000 requests per day. Rate limit reached",
+        "AI usage limit exceeded. Please try again in a moment.",  # what applications make of any 429
+        "AI usage limit exceeded. Please try again later.",
         "concurrency allocated quota exceeded",
         "Allocated quota exceeded, please increase your quota limit.",
         "Your account org-x <ak-x> request reached organization max RPM: 3, please try again after 1 seconds",
@@ -296,6 +306,11 @@ def test_other_failures_say_nothing_of_the_key(status: int) -> None:
         "upstream connect error or disconnect/reset before headers. reset reason: connection termination",  # Envoy
         "Connection error.",  # OpenAI's client for Python, in a gateway
         "stream timeout",  # Envoy
+        "Network connection lost.",  # Cloudflare's workers
+        "peer closed connection without sending complete message body (incomplete chunked read)",  # httpx
+        "read tcp 10.0.0.1:4312->10.0.0.2:443: read: connection reset by peer",  # Go
+        "unexpected EOF",
+        "Internal server error",
     ],
 )
 def test_words_inside_an_answer_that_ask_to_try_again(said: str) -> None:

@@ -30,7 +30,7 @@ NOW = 1_800_000_000.0
         ("Please wait about 2 minutes", 120.0),
         ('litellm.RateLimitError: VertexAIException - {"error": {"details": [{"retryDelay": "17.5s"}]}}', 17.5),
         ("Error code: 429 - [{'error': {'details': [{'retryDelay': '17s'}]}}]", 17.0),
-        (r'{\"retryDelay\":\"17s\"}', 17.0),
+        (r"{\"retryDelay\":\"17s\"}", 17.0),
         ("Please try again in 20 s.", 20.0),
         ("Please try again in 3 months", None),
         ("Please try again in 500 milliseconds", None),
