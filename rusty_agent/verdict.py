@@ -69,7 +69,7 @@ _FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account|orga
 # What an error inside an answer says that may pass, where neither a number nor a name tells its status.
 _BUSY = (
     r"try again|retry|overload|\b(too|is) busy|too many requests|rate.?limit|(at|no) capacity|capacity.{,12} exceeded"
-    r"|\bunavailable|timed?.?out|(connect(ion)?|network|internal( server)?) error|稍后"
+    r"|\b(service ?)?unavailable|timed?.?out|(connect(ion)?|network|internal ?(server)?) ?error|稍后"
     r"|connection (lost|closed|reset)|peer closed|unexpected eof"
 )
 _FULL_MINUTE = "#token-limit"  # DashScope's, with the code, type and words of OpenAI's quota, but for their link

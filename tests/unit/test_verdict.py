@@ -311,6 +311,9 @@ def test_other_failures_say_nothing_of_the_key(status: int) -> None:
         "read tcp 10.0.0.1:4312->10.0.0.2:443: read: connection reset by peer",  # Go
         "unexpected EOF",
         "Internal server error",
+        "litellm.ServiceUnavailableError: AnthropicException - m",
+        "litellm.APIConnectionError: m",
+        "litellm.InternalServerError: m",
     ],
 )
 def test_words_inside_an_answer_that_ask_to_try_again(said: str) -> None:
