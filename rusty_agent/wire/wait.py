@@ -20,7 +20,7 @@ DURATION = r"(\d{1,15}(?:\.\d{1,15})?)(ms|h|m|s|d)"
 """A part of `6m0s` or `12ms`."""
 
 _WORDS = (
-    r"\b(?:(?:again|retry|wait)(?: in| after| for)?:? (?:about |approximately )?|retryDelay\W{3,9})"
+    r"\b(?:(?:again|retry|wait|reset)(?: in| after| for)?:? (?:about |approximately )?|retryDelay\W{3,9})"
     rf"((?:{DURATION})+|\d{{1,9}}(?:\.\d+)? [smhd](?:\b|ec|in|our|ay))"
 )
 _RESET = r"1[0-9]{9}(?:[0-9]{3})?"  # since 1970, in seconds or, as OpenRouter says it, in milliseconds
@@ -73,7 +73,7 @@ def in_object(error: Mapping[str, Any], now: float) -> float | None:
 
 
 def in_words(message: str) -> float | None:
-    """Seconds that the words of a 429 ask to wait: «Please try again in 1m9.7s», «Please retry after 45 seconds».
+    """Seconds that the words of a 429 ask to wait: «Please try again in 1m9.7s», «Your quota will reset after 48s».
 
     OpenAI does not always send the header, and gateways hand on what was said to them without it: Google's `RetryInfo`
     too, behind words of their own.

@@ -28,6 +28,8 @@ NOW = 1_800_000_000.0
         ("Please try again in 7 days", 604_800.0),
         ("You have exhausted your API Request Quota. Retry after: 21 seconds.", 21.0),
         ("Please wait about 2 minutes", 120.0),
+        ("You have exhausted your capacity on this model. Your quota will reset after 161h39m41s.", 581_981.0),
+        ("Your limit will reset at 2026-08-01 10:03:40", None),
         ('litellm.RateLimitError: VertexAIException - {"error": {"details": [{"retryDelay": "17.5s"}]}}', 17.5),
         ("Error code: 429 - [{'error': {'details': [{'retryDelay': '17s'}]}}]", 17.0),
         (r"{\"retryDelay\":\"17s\"}", 17.0),
