@@ -74,6 +74,8 @@ _NO_NAME = r"(_?(error|exception))?(\..*)?$"  # what says no more than that it i
 
 _QUOTED_STATUS = r"^(?:Error code:|HTTP) ([45][0-9]{2})\b"  # gateways hand on the words of OpenAI's client for Python
 
+_QUOTED_NAME = r"^litellm\.(\w{1,99})"  # applications hand on the words of its exceptions
+
 _ENDS = (".", "!", "?", "…", "。", "！")
 
 PROXY_ADVICE = "Put user:password@ before the proxy's host."
@@ -126,8 +128,9 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
     error = _objects(chunk)[1]
     first = _first(error)
     said = [fields["code"], error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
-    said += _code(first), first.get("status"), fields["type"]
-    numbers = [int(str(value)) for value in said[:-1] if re.fullmatch("[45][0-9][0-9]", str(value))]
+    said += _code(first), first.get("status")
+    numbers = [int(str(value)) for value in said if re.fullmatch("[45][0-9][0-9]", str(value))]
+    said += fields["type"], *re.findall(_QUOTED_NAME, fields["message"])
     spelt = [re.sub(_WORD_END, "_", str(value)[:_MAX_NAME]).lower() for value in said]
     names = [_NAMES[name] for one in spelt if (name := re.sub(_NO_NAME, "", one, count=1)) in _NAMES]
     spoken = re.findall(_QUOTED_STATUS, fields["message"])

@@ -317,6 +317,11 @@ def test_in_band_names_that_stand_for_statuses(
         ("HTTP 503: m", 503),
         ("The prompt says: Error code: 429", 200),
         ("HTTP 4290", 200),
+        ("litellm.RateLimitError: AnthropicException - m", 429),
+        ("litellm.ServiceUnavailableError: m", 503),
+        ("litellm.Timeout: m", 504),
+        ("litellm.ContextWindowExceededError: m", 200),
+        ("The prompt says: litellm.Timeout", 200),
     ],
 )
 def test_a_status_that_gateways_quote(said: str, status: int) -> None:
