@@ -26,7 +26,7 @@ from .source import ListSource, open_source
 __all__ = ["Plan", "make_plan", "refuse_another"]
 
 _READ_BY = ("template", "delimiter")  # parameters by which the same bytes are other rows
-_SERVED_BY = ("model", "url")
+_SERVED_BY = ("model", "url")  # … and by which the same answers are somebody else's
 
 
 @define

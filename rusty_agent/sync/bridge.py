@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 from .thread import LoopThread, loop_thread
@@ -26,7 +25,6 @@ T = TypeVar("T")
 _HIGH_WATER = 2**18  # bytes on the wire that may wait for the consuming thread, as aiohttp's own read buffer
 _LOW_WATER = 2**16
 _CLEAN_UP_SECONDS = 0.25  # how long an interrupted call may take to clean up before the interrupt goes on
-_SETTLE_SECONDS = 0.002  # between two looks whether it has
 _POLL_SECONDS = 0.2  # Ctrl-C does not interrupt a wait on Windows, and none that begins in the moment of its signal
 
 
@@ -153,7 +151,7 @@ class Handover(Generic[T]):
         self._taken = 0
         self._paused = False
         self._room = asyncio.Event()
-        self._over = False
+        self._over = threading.Event()
 
     async def put(self, item: T, size: int) -> None:
         """Hand an arrival of this size over; wait while too much is under way. Runs on the loop."""
@@ -172,7 +170,7 @@ class Handover(Generic[T]):
 
     def end(self, error: BaseException | None) -> None:
         """Hand the end over. Runs on the loop."""
-        self._over = True
+        self._over.set()
         self._arrivals.put((None, error, 0))
 
     def get(self) -> tuple[T | None, BaseException | None]:
@@ -189,9 +187,7 @@ class Handover(Generic[T]):
 
     def settle(self) -> None:
         """Let whoever was cancelled clean up before an interrupt goes on; another thread that reads loses nothing."""
-        enough = monotonic() + _CLEAN_UP_SECONDS
-        while not self._over and monotonic() < enough:
-            sleep(_SETTLE_SECONDS)
+        self._over.wait(_CLEAN_UP_SECONDS)
 
 
 def read_alone(

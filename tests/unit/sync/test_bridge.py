@@ -156,7 +156,7 @@ def test_an_interrupt_waits_for_the_end_and_leaves_it_to_whoever_reads(monkeypat
     handover: Handover[int] = Handover(loop_thread())
     threading.Timer(0.05, put_all, (handover, [1], 1)).start()
     handover.settle()
-    assert handover._over
+    assert handover._over.is_set()
     got: list[Any] = []
     reader = threading.Thread(target=lambda: got.extend((handover.get(), handover.get())), daemon=True)
     reader.start()
@@ -171,7 +171,7 @@ def test_an_interrupt_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bridge, "_CLEAN_UP_SECONDS", 0.02)
     handover: Handover[int] = Handover(loop_thread())
     handover.settle()
-    assert not handover._over
+    assert not handover._over.is_set()
 
 
 def test_a_reader_reads_alone_and_whoever_may_not_disturbs_nobody() -> None:
