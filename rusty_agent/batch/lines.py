@@ -33,7 +33,7 @@ ID_PREFIX = "batch_req_"
 """How the ids of OpenAI's lines begin, and ours."""
 
 _PERMANENT = frozenset({400, 404, 413, 422})
-"""Statuses that the same request will meet again. Not 401, 402 or 403: keys and accounts get mended."""
+"""Statuses that the same request will meet again, unless they are said of the key or the account: those get mended."""
 
 
 def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | None) -> bytes:
@@ -88,7 +88,7 @@ def refusal_line(run_id: str, bad: BadLine) -> bytes:
 def is_permanent(error: Exception) -> bool:
     """Whether the same row would fail again: it need not be tried by the next run."""
     if isinstance(error, APIStatusError):
-        return error.status_code in _PERMANENT
+        return error.status_code in _PERMANENT and not (error.spent or error.key_refused)
     return isinstance(error, ValueError | TypeError) and not isinstance(error, RustyAgentError)
 
 

@@ -19,6 +19,8 @@ from .runs import Place, by_prompt, ids, prompt, read, said, simple
     ("script", "reason"),
     [
         (error(401, "bad key"), "authentication"),
+        (error(400, "API key not valid. Please pass a valid API key."), "authentication"),
+        (error(400, "Your credit balance is too low to access the API."), "quota"),
         (error(429, "no money", code="insufficient_quota"), "quota"),
         (error(402, "pay first"), "quota"),
     ],
@@ -34,7 +36,8 @@ async def test_a_refused_key_and_a_used_up_quota_stop_the_run_at_once(
     assert 1 <= len(place.server.requests) <= 4  # what waited was not sent
     assert len(ids(place.errors)) == result.failed == len(place.server.requests)
     place.server.answer(said())
-    assert (await place.run()).done == 200  # none of it was permanent
+    again = await place.run()
+    assert (again.done, again.failed_earlier) == (200, 0)  # none of it was permanent
 
 
 async def test_a_budget_stops_before_it_is_spent(place: Place) -> None:

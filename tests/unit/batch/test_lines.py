@@ -187,6 +187,12 @@ def test_what_is_permanent(code: int) -> None:
     assert is_permanent(BadRequestError("no", status_code=400))
 
 
+@pytest.mark.parametrize("said", ["Your credit balance is too low", "API key not valid. Please pass a valid one."])
+def test_what_is_said_of_the_account_is_not_permanent(said: str) -> None:
+    """Anthropic, Gemini, Groq and xAI say it with status 400, as if the row were to blame."""
+    assert not is_permanent(BadRequestError(said, status_code=400))
+
+
 def test_a_line_that_is_no_request() -> None:
     bad = BadLine(9, "not JSON")
     value = decoded(refusal_line("r", bad))
