@@ -77,6 +77,9 @@ def parse_batch(argv: list[str]) -> argparse.Namespace:
         parser.error(f"one INPUT, not {1 + len(left)}: put a name that holds spaces in quotes")
     arguments.options = dict(arguments.pairs or ())
     settle_endpoint(arguments, parser)
+    for name in ("rpm", "tpm", "max_in_flight"):
+        if arguments.local is not None and getattr(arguments, name) is not None:
+            parser.error(f"--local has no --{name.replace('_', '-')}: --concurrency says how many rows at once")
     if arguments.budget_usd is not None and arguments.price is None:
         parser.error("--budget-usd needs --price INPUT,OUTPUT: without it nobody knows what is spent")
     return arguments

@@ -368,6 +368,9 @@ def test_debugging_shows_where(command: Command) -> None:
         (["in.jsonl", "-o", "x", "--price", "1e308,1e308"], "input must be a number of USD per million tokens"),
         (["in.jsonl", "-o", "x", "--sync", "never"], "invalid choice"),
         (["in.jsonl", "-o", "x", "--local", "-m", "y"], "leave --model out"),
+        (["in.jsonl", "-o", "x", "--local", "--rpm", "5"], "--local has no --rpm: --concurrency says"),
+        (["in.jsonl", "-o", "x", "--local", "--tpm", "500"], "--local has no --tpm: --concurrency says"),
+        (["in.jsonl", "-o", "x", "--local", "--max-in-flight", "1"], "--local has no --max-in-flight: --concurrency"),
     ],
 )
 def test_exit_1_on_wrong_usage(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
