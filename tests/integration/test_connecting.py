@@ -12,8 +12,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, StreamInterruptedError, Timeout
+from rusty_agent.net.http.failures import network_error
 from rusty_agent.testing import FaultServer, Pause, Reset, answer, completion
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
@@ -34,6 +36,11 @@ def test_a_variable_that_is_no_proxy_is_named(
     with pytest.raises(APIConnectionError, match=f"environment's {variable.lower()}"):
         face.generate(face.provider(server, trust_env=True))
     assert not server.requests
+
+
+@pytest.mark.parametrize(("limit", "said"), [(10.0, "within 10 s."), (0.25, "within 0.25 s."), (None, "to h:80.")])
+def test_a_limit_is_told_as_it_was_given(limit: float | None, said: str) -> None:
+    assert said in str(network_error(TimeoutError(), URL("http://h"), connect=limit))
 
 
 @contextmanager

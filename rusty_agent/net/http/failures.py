@@ -53,7 +53,8 @@ def network_error(
     elif proxy is not None and not isinstance(error, aiohttp.ClientHttpProxyError):
         peer, check = f"{peer} through the proxy {_address(proxy.host, proxy.port)}", _CHECK_PROXY
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
-        said = f"No connection to {peer} within {connect} s. Is the host up and reachable?"
+        within = "" if connect is None else f" within {connect:g} s"
+        said = f"No connection to {peer}{within}. Is the host up and reachable?"
         return _not_sent(errors.APITimeoutError(said, limit="connect", seconds=connect))
     if isinstance(error, aiohttp.ClientError | HttpProcessingError) and "content-encoding" in said.lower():
         return errors.ResponseError(f"The answer of {peer} cannot be decompressed: {said}.")
