@@ -263,7 +263,7 @@ class Job:
             return
         if usage is None:
             if not self._told:
-                self._stop("budget", "the endpoint does not tell tokens, so nobody knows what of the budget is spent.")
+                self._stop("budget", "the endpoint reports no tokens, so nobody knows what of the budget is spent.")
                 return
             spent = self._spent / self._told  # as much as the others
         else:

@@ -3,9 +3,9 @@
 In: arguments, standard input, the environment. Out: the answer on stdout as it comes, all else on stderr, an exit
 code. Never touched: files that were not named.
 
-Exit codes: 0 the answer is whole; 1 it is not; 2 the request could not be made as it was asked for; 130 Ctrl-C;
-141 whoever read stdout has left, as the shell reports for other filters (128 + SIGPIPE). Those of `batch` are its own,
-see `batch.py`.
+Exit codes: 0 the endpoint has finished its answer; 1 an error, a refusal or tool calls; 2 the request could not be made
+as it was asked for; 130 Ctrl-C; 141 whoever read stdout has left, as the shell reports for other filters (128 +
+SIGPIPE). Those of `batch` are its own, see `batch.py`.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _leave_in_words() -> None:
 
     def leave(*_: object) -> None:
         with suppress(OSError):  # `print` could be in the middle of another line
-            os.write(2, b"rusty-agent batch: interrupted while nothing was under way; give the same command again\n")
+            os.write(2, b"rusty-agent batch: interrupted while nothing was under way; run the same command again\n")
         os._exit(_INTERRUPTED)
 
     with suppress(ValueError):  # not the main thread

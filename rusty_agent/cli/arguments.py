@@ -46,7 +46,8 @@ environment:
   OPENROUTER_API_KEY, OPENAI_API_KEY, ...  the key, by preset
 
 exit codes:
-  0 the answer is whole   1 it is not   2 wrong usage   130 Ctrl-C   141 stdout's reader has left
+  0 the endpoint has finished its answer   1 an error, a refusal or tool calls   2 wrong usage   130 Ctrl-C
+  141 stdout's reader has left
 """
 
 
@@ -161,7 +162,7 @@ def _parser() -> Parser:
     .gguf or names a file; else it is the prompt"""
     add_endpoint(parser, local=local)
     add_sampling(parser, "-o", "--option")
-    add("--usage", action="store_true", help="tell tokens and times on standard error")
+    add("--usage", action="store_true", help="report tokens and times on standard error")
     add("--no-stream", dest="stream", action="store_false", help="wait for the whole answer, then print it")
     add(
         "--timeout",

@@ -54,7 +54,7 @@ async def test_a_budget_that_nobody_can_watch_stops_the_run(place: Place) -> Non
     place.server.answer(said(usage=None))
     result = await place.run(simple(50), price=(1.0, 1.0), budget_usd=10.0, concurrency=1)
     assert result.stopped == "budget"
-    assert "does not tell tokens" in str(result.message)
+    assert "reports no tokens" in str(result.message)
     assert len(place.server.requests) <= 3
 
 

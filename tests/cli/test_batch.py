@@ -200,7 +200,7 @@ def test_exit_130_a_signal_ends_the_check_at_once(
         "FileSource.check = check\n"
         "sys.exit(main())\n"
     )
-    said = "rusty-agent batch: interrupted while nothing was under way; give the same command again\n"
+    said = "rusty-agent batch: interrupted while nothing was under way; run the same command again\n"
     assert command.run(*words, program=(sys.executable, str(script))) == (130, "", said)
     assert command.run("--progress", "off").code == 0
 
