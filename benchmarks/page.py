@@ -124,9 +124,12 @@ def bar_rows(results: Results) -> Iterable[list[str]]:
         over = " or ".join(bar.over)
         if bar.over_label:
             over = f"{over} ({bar.over_label})"
-        figure = {"cost": "" if bar.over else "cost, ", "share": "share of the possible, ", "lag_p99": "lag p99, "}
+        unit = {**PARTS, **OTHERS}[bar.part].unit
+        figure = {"cost": "" if bar.over else f"{unit}, ", "share": "share of the possible, ", "lag_p99": "lag p99, "}
         wanted = f"≥ {bar.least:g}" if bar.most is None else f"≤ {number(bar.most)}"
         said = number(value)
+        if not met and said == number(bar.most or bar.least or 0):  # rounded so, it would look like a mistake
+            said = f"{value:.3f}"
         if bar.most is not None and bar.most <= 0.5 and bar.over:  # easier to read the other way round
             wanted, said = f"≥ {1 / bar.most:.0f} × less", f"{1 / value:.1f} × less"
         ratio_of = figure[bar.figure] + (f"{bar.of} / {over}" if bar.over else bar.of)
