@@ -59,7 +59,7 @@ when the connection breaks in the middle of the answer. With `stream=True` the e
 `partial_text` holds what had arrived of the last attempt.
 
 The tables list every fault that the tests send, through both faces, and its outcome. They are for streams, except where
-`generate_text` is named. «With the text so far»: you were given it, and `partial_text` holds it. «Tried again»: with
+`generate_text` is named. "With the text so far": you were given it, and `partial_text` holds it. "Tried again": with
 the default of two retries you get the error only after the third attempt has failed too. `RetryPolicy` sets how often
 and how long, see [configuration](configuration.md#retries). All errors are described in the [API
 reference](api-reference.md#errors).

@@ -165,7 +165,7 @@ TRUNCATION: Sequence[Fault] = (
 GOOD: Sequence[Fault] = (
     Fault("A finish reason with each chunk, and no end mark", sse(*HASTY), None, "foo bär"),
     Fault(
-        "A finish reason at the beginning, as Ollama",
+        "A finish reason at the beginning (Ollama)",
         sse(event(chunk({"content": ""}, "stop")), A, B, STOP),
         None,
         "foo bär",
@@ -211,7 +211,7 @@ GOOD: Sequence[Fault] = (
     Fault("Events without data", sse(b"retry: 100\n\n", b"id: 1\n\n", A, STOP, DONE), None, "foo "),
     Fault("CRLF line ends", sse(*(step.replace(b"\n", b"\r\n") for step in (A, STOP, DONE))), None, "foo "),
     Fault("A byte order mark", sse(b"\xef\xbb\xbf", A, STOP, DONE), None, "foo "),
-    Fault("Bytes that are no UTF-8", sse(A.replace(b"foo", b"f\xff"), STOP, DONE), None, "f� "),
+    Fault("Bytes that are not UTF-8", sse(A.replace(b"foo", b"f\xff"), STOP, DONE), None, "f� "),
     Fault(
         "Half a character in each of two events",
         sse(
@@ -247,7 +247,7 @@ GOOD: Sequence[Fault] = (
         "foo ",
     ),
     Fault(
-        "A Content-Encoding that is no compression",
+        "A Content-Encoding that names no compression",
         answer([A, STOP, DONE], content_type=SSE, framing="chunked", headers={"Content-Encoding": "none"}),
         None,
         "foo ",
@@ -301,7 +301,7 @@ GOOD: Sequence[Fault] = (
         usage=8,
     ),
     Fault("Words in events of other kinds", sse(A, b"event: keep_alive\ndata: ok\n\n", STOP, DONE), None, "foo "),
-    Fault("A «ping» that is no JSON", sse(A, event("ping"), STOP, DONE), None, "foo "),
+    Fault('A "ping" that is not JSON', sse(A, event("ping"), STOP, DONE), None, "foo "),
     Fault("HTTP/1.0", raw(b"HTTP/1.0 200 OK\r\n\r\n", A, STOP, DONE), None, "foo "),
     Fault(
         "A finish reason that is empty until the last chunk",
@@ -313,7 +313,7 @@ GOOD: Sequence[Fault] = (
         "Chunks without choices", sse(event({"id": "x", "choices": None}), event({"id": "x"}), A, STOP), None, "foo "
     ),
     Fault(
-        "An index that is counted up from chunk to chunk, as Foundry Local",
+        "An index that is counted up from chunk to chunk (Foundry Local)",
         sse(*(step.replace(b'"index":0', b'"index":%d' % at) for at, step in enumerate((A, B, STOP))), DONE),
         None,
         "foo bär",
@@ -341,28 +341,28 @@ GOOD: Sequence[Fault] = (
 
 IN_BAND: Sequence[Fault] = (
     Fault(
-        "An error object, as OpenAI",
+        "An error object (OpenAI)",
         in_band({"error": {"message": "boom", "type": "server_error", "code": None}}),
         ra.ServerError,
         "foo ",
         "boom",
     ),
     Fault(
-        "An error object with a numeric code, as vLLM",
+        "An error object with a numeric code (vLLM)",
         in_band({"error": {"message": "boom", "code": 400}}),
         ra.BadRequestError,
         "foo ",
         "boom",
     ),
     Fault(
-        "An error object with status 500, as llama.cpp",
+        "An error object with status 500 (llama.cpp)",
         in_band({"error": {"code": 500, "message": "boom", "type": "server_error"}}),
         ra.ServerError,
         "foo ",
         "boom",
     ),
     Fault(
-        "An error beside choices, as OpenRouter",
+        "An error beside choices (OpenRouter)",
         in_band(
             {
                 "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
@@ -373,10 +373,10 @@ IN_BAND: Sequence[Fault] = (
         "foo ",
         "boom",
     ),
-    Fault("A finish reason «error» without an error", in_band(chunk({}, "error")), ra.ServerError, "foo "),
-    Fault("A finish reason «abort», as vLLM", in_band(chunk({}, "abort")), ra.ServerError, "foo ", "abort"),
+    Fault('A finish reason "error" without an error', in_band(chunk({}, "error")), ra.ServerError, "foo "),
+    Fault('A finish reason "abort" (vLLM)', in_band(chunk({}, "abort")), ra.ServerError, "foo ", "abort"),
     Fault(
-        "A finish reason «network_error» of a whole answer, as Z.ai",
+        'A finish reason "network_error" of a whole answer (Z.ai)',
         body(completion(choices=[{"message": {"content": "foo "}, "finish_reason": "network_error"}], usage=None)),
         ra.ServerError,
         "foo ",
@@ -384,16 +384,16 @@ IN_BAND: Sequence[Fault] = (
         attempts=3,
         streamed=False,
     ),
-    Fault("A finish reason «cancelled», as TensorRT-LLM", in_band(chunk({}, "cancelled")), ra.ServerError, "foo "),
+    Fault('A finish reason "cancelled" (TensorRT-LLM)', in_band(chunk({}, "cancelled")), ra.ServerError, "foo "),
     Fault(
-        "An error code beside a text, as FastChat",
+        "An error code beside a text (FastChat)",
         sse(A, event({"text": "boom", "error_code": 50001}), DONE),
         ra.APIStatusError,
         "foo ",
         "boom",
     ),
     Fault(
-        "A status code and a message, as gateways",
+        "A status code and a message (gateways)",
         in_band({"statusCode": 503, "message": "boom"}),
         ra.ServerError,
         "foo ",
@@ -415,7 +415,7 @@ IN_BAND: Sequence[Fault] = (
     ),
     Fault("A line of text, then the end mark", sse(A, b"Internal Server Error\n\n", DONE), CUT, "foo ", "Internal"),
     Fault(
-        "An error in several lines, as Gemini",
+        "An error in several lines (Gemini)",
         sse(A, json.dumps([{"error": {"message": "boom", "code": 503}}], indent=2).encode()),
         ra.ServerError,
         "foo ",
@@ -430,14 +430,14 @@ IN_BAND: Sequence[Fault] = (
         attempts=3,
     ),
     Fault(
-        "An error in its own field, as Groq",
+        "An error in its own field (Groq)",
         in_band(chunk({}, "stop") | {"x_groq": {"id": "req_1", "error": "boom"}}),
         ra.APIStatusError,
         "foo ",
         "boom",
     ),
     Fault(
-        "Data without its field, as new-api",
+        "Data without its field (new-api)",
         sse(A, b'{"error":{"message":"boom","code":502}}'),
         ra.ServerError,
         "foo ",
@@ -453,13 +453,13 @@ IN_BAND: Sequence[Fault] = (
     ),
     Fault("An error that is a string", in_band({"error": "boom"}), ra.APIStatusError, "foo ", "boom"),
     Fault(
-        "An error with its type beside it, as TGI",
+        "An error with its type beside it (TGI)",
         in_band({"error": "boom", "error_type": "overloaded"}),
         ra.ServerError,
         "foo ",
         "boom",
     ),
-    Fault("A detail, as FastAPI", in_band({"detail": "boom"}), ra.APIStatusError, "foo ", "boom"),
+    Fault("A detail (FastAPI)", in_band({"detail": "boom"}), ra.APIStatusError, "foo ", "boom"),
     Fault(
         "An event of type error",
         sse(A, b'event: error\ndata: {"message": "boom"}\n\n'),
@@ -471,21 +471,21 @@ IN_BAND: Sequence[Fault] = (
     Fault("A message alone", in_band({"message": "boom"}), ra.APIStatusError, "foo ", "boom"),
     Fault("An error that is a list", in_band({"error": [{"message": "boom"}]}), ra.APIStatusError, "foo ", "boom"),
     Fault(
-        "A list of errors, as Cloudflare",
+        "A list of errors (Cloudflare)",
         in_band({"success": False, "errors": [{"code": 7000, "message": "boom"}]}),
         ra.APIStatusError,
         "foo ",
         "boom",
     ),
     Fault(
-        "A status inside, as MiniMax",
+        "A status inside (MiniMax)",
         in_band({"base_resp": {"status_code": 1004, "status_msg": "boom"}}),
         ra.AuthenticationError,
         "foo ",
         "boom",
     ),
     Fault(
-        "An error line, as older llama.cpp",
+        "An error line (older llama.cpp)",
         sse(A, b'error: {"code": 500, "message": "boom"}\n\n'),
         ra.ServerError,
         "foo ",
@@ -515,7 +515,7 @@ IN_BAND: Sequence[Fault] = (
         streamed=False,
     ),
     Fault(
-        "A list of errors as a whole answer, as Gemini",
+        "A list of errors as a whole answer (Gemini)",
         body([{"error": {"message": "boom", "code": 400}}, {"error": {"message": "boom", "code": 400}}]),
         ra.BadRequestError,
         "",
@@ -541,7 +541,7 @@ IN_BAND: Sequence[Fault] = (
 
 UNREADABLE: Sequence[Fault] = (
     Fault("Malformed JSON in one event", sse(A, event('{"choices": [{"delta"'), B, STOP), BAD, "foo ", "not JSON"),
-    Fault("JSON that is no object in an event", sse(A, event("[1, 2]"), STOP), BAD, "foo "),
+    Fault("JSON that is not an object in an event", sse(A, event("[1, 2]"), STOP), BAD, "foo "),
     Fault(
         "HTML with status 200",
         body(b"<!doctype html><title>Log in</title>", content_type="text/html"),
