@@ -92,6 +92,7 @@ class FromPreset:
 
         Raises:
             MissingAPIKeyError: No key was given or found.
+            TypeError: There is no such argument.
             ValueError: There is no such preset, or an option is invalid.
         """
         return cls(model, api_key=api_key, preset=name, **options)

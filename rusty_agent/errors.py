@@ -202,7 +202,7 @@ class LocalModelError(RustyAgentError, RuntimeError):
 
 
 class RunStoppedError(RustyAgentError, RuntimeError):
-    """A run of many prompts was stopped before its end: what is not done was not sent.
+    """A run of many prompts was stopped before its end: prompts that are neither done nor failed were not sent.
 
     Attributes:
         reason: `"failures"`, `"error_rate"`, `"authentication"`, `"quota"`, `"budget"` or `"interrupt"`.

@@ -64,7 +64,12 @@ class ManyPrompts:
         Raises:
             RunStoppedError: After the items of all that was sent: too many failed, the key was refused, the account is
                 spent, the endpoint is away or asks for too long a wait, or the provider was closed.
+            RuntimeError: It is read on after it was left, cancelled or failed.
+            MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+            TypeError: There is no such argument.
             ValueError: An argument is invalid; nothing was sent.
+            Exception: What taking a prompt, or the progress function, has raised; after the items of all that was
+                under way.
         """
         hide_secrets(parameters)
         return self._map(prompts, concurrency, ordered, False, **parameters)
@@ -145,7 +150,10 @@ class ManyPrompts:
 
         Raises:
             RustyAgentError: A prompt failed, and `return_exceptions` is False.
+            MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+            TypeError: There is no such argument.
             ValueError: An argument is invalid.
+            Exception: What taking a prompt, or the progress function, has raised.
         """
         hide_secrets(parameters)
         results: list[Any] = []

@@ -44,7 +44,7 @@ Concurrency: TypeAlias = int | Literal["auto"]
 
 
 class BatchParameters(TypedDict, total=False):
-    """Keyword parameters of `run_batch` for every row, and of all calls; what is None, or not given, is not sent.
+    """What `run_batch` takes for all rows, and every call for itself. What is None, or not given, is not sent.
 
     Attributes:
         system_prompt: Put before the prompt or the messages as a system message.
@@ -59,7 +59,7 @@ class BatchParameters(TypedDict, total=False):
         extra_body: Further fields of the request, laid over the rest; None takes a field out.
         extra_headers: Further headers of the request.
         timeout: A `Timeout`, or seconds: the whole call for `generate_text`, inactivity for streams.
-        retry: A `RetryPolicy` for this call.
+        retry: A `RetryPolicy`; its `budget` does not count here.
     """
 
     system_prompt: str | None
@@ -97,9 +97,11 @@ class RunParameters(Parameters, total=False):
     Attributes:
         stream: Let the endpoint stream each answer underneath.
         max_failures: Stop the run when more prompts than this have failed.
-        max_error_rate: Stop the run when more than this share of the latest 100 prompts (20 at least) have failed.
-        progress: Show on standard error how far the run is: True; in a form, `"plain"` or `"json"`; or a function
-            that is called with a `Progress` once a second and at the end.
+        max_error_rate: Stop the run when more than this share (0 to below 1) of the latest 100 prompts (20 at least)
+            have failed.
+        progress: Show on standard error how far the run is: True or `"auto"`, `"plain"`, `"json"`; False or `"off"`
+            for nothing; or a plain function that is called with a `Progress` once a second and at the end, on the
+            event loop.
         price: USD per million tokens of prompts and of answers, so that progress shows the cost.
     """
 

@@ -43,7 +43,7 @@ class Timeout:
             `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` (60) for `generate_text`, None for streams.
         connect: To establish a connection, TLS included. Default: `RUSTY_AGENT_CONNECT_TIMEOUT_SECS` (10).
         first_token: From sending an attempt to its first content. Default: None.
-        idle: Silence of a stream, counted in bytes, so keep-alive comments count as life. Default:
+        idle: Silence of a stream, counted in bytes, so keep-alive comments count as activity. Default:
             `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` (60). It does not apply to a request that is not streamed, which is
             silent until its answer is whole.
         stall: Silence of a stream, counted in content: keep-alive comments do not mask a dead model. Default: None.
@@ -81,8 +81,9 @@ class Limits:
     Attributes:
         requests_per_minute: The pace of requests, retries included. None: no limit of your own.
         tokens_per_minute: The pace of tokens, prompts and answers together. They are estimated when a request is
-            sent (a token for four characters, answers as long as the latest) and corrected by the usage reported.
-            A request that takes more than a minute's is sent all the same; the next one waits until it is paid for.
+            sent (at first a token for four characters and 256 for an answer, then as reported for the latest) and
+            corrected by the usage reported. A request that takes more than a minute's is sent all the same; the next
+            one waits until it is paid for.
         in_flight: The most requests under way at once; for `concurrency="auto"` the ceiling (None: 256).
 
     Raises:
@@ -136,11 +137,12 @@ class RetryPolicy:
         max_delay: Seconds. Default 64, which is 0.25 · 2^8.
         max_retry_after: The longest wait in seconds that the endpoint may ask for (`Retry-After`). A longer one ends
             the call with the error, whose `retry_after` tells it. Default 120, as openai-python.
-        budget: Tokens that a provider's retries may use up in all; a retry takes 5, a successful call gives 5 back if
+        budget: Points that a provider's retries may use up in all; a retry takes 5, a successful call gives 5 back if
             it needed a retry and 1 if not. When most calls fail it empties, and failing calls are no longer retried.
             Only the provider's policy counts here, not a call's, and runs of many prompts spend none of it: what is
             in flight bounds them. None: no such limit. Default 500.
-        on_attempt: Called with an `AttemptReport` after each attempt, on the event loop: it must not block.
+        on_attempt: A plain function, called with an `AttemptReport` after each attempt, on the event loop: it must not
+            block.
 
     Raises:
         ValueError: A number is out of range, or `on_attempt` is no function, or a coroutine function.

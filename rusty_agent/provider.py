@@ -64,10 +64,10 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         retry: How often and how long to retry. Default: what the environment says, see `RetryPolicy`.
         ssl: A TLS context, for a private CA or client certificates. Default: verify against the system's CAs.
         max_event_bytes: The longest event of a stream, or whole body of a plain answer, in bytes. Default 16 MiB.
-        adapt: When the endpoint refuses a parameter that only steers sampling, or knows it by another name (as
-            `max_completion_tokens`), send the request again without it, or so named, and remember that. Each change
-            is a line in the result's `warnings`. What shapes the answer (`messages`, `stop`, `tools`,
-            `response_format`) is never touched. Default True.
+        adapt: When the endpoint refuses a parameter that the answer makes sense without (sampling, `logprobs`,
+            `service_tier`, `store` and the like), or knows it by another name (as `max_completion_tokens`), send the
+            request again without it, or so named, and remember that. Each change is a line in the result's
+            `warnings`. All else (`messages`, `stop`, `tools`, `response_format` …) is never touched. Default True.
         split_thinking: Take `<think>…` (`<thought>`, `[THINK]` …) at the beginning for reasoning. Default False.
         pickle_key: Put the key, and headers and URLs that hold one, into pickles of this provider. Default False: a
             copy in another process looks for the key in its own environment, and without one its calls fail.
@@ -75,6 +75,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
 
     Raises:
         MissingAPIKeyError: No key was given or found.
+        TypeError: There is no such argument.
         ValueError: An argument, or one of the environment's settings, is invalid.
     """
 
@@ -161,6 +162,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
 
         Raises:
             LocalModelError: The extra is not installed, or there is no model.
+            TypeError: There is no such option.
+            ValueError: An option is invalid.
         """
         from .local import attach
 
@@ -221,6 +224,9 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             APITimeoutError: A time limit passed (also a `TimeoutError`).
             APIStatusError: The endpoint answered with an error (a `RuntimeError`).
             ResponseError: The answer cannot be decoded (a `ValueError`).
+            LocalModelError: The local model did not start, or has ended.
+            MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+            TypeError: There is no such argument.
             ValueError: An argument is invalid; nothing was sent.
         """
         hide_secrets(parameters)
@@ -249,6 +255,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             before its finish.
 
         Raises:
+            MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+            TypeError: There is no such argument.
             ValueError: An argument is invalid; nothing was sent.
         """
         hide_secrets(parameters)

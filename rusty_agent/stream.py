@@ -76,6 +76,7 @@ class AsyncTextStream(Outcome):
 
         Raises:
             RustyAgentError: While iterating, as the stream itself.
+            RuntimeError: Another task is reading.
         """
         return _View(self, self._next_event)
 
@@ -87,6 +88,7 @@ class AsyncTextStream(Outcome):
 
         Raises:
             RustyAgentError: The answer did not begin.
+            RuntimeError: Another task is reading.
         """
         if not self._begun:
             self._keep(await self._arrival() or [])
@@ -96,6 +98,7 @@ class AsyncTextStream(Outcome):
 
         Raises:
             RustyAgentError: As iterating does. A stream that was closed before its end has no result.
+            RuntimeError: Another task is reading.
         """
         while await self._arrival() is not None:
             pass

@@ -77,7 +77,7 @@ async def run_batch(
         concurrency: How many rows are worked on at once; `"auto"`: as many as the endpoint takes, at most
             `Limits.in_flight` (256 without).
         template: Makes the prompt of rows that are columns: `"Translate: {text}"`.
-        limit: Take only so many rows from the beginning of the source.
+        limit: Take only so many rows from the beginning of the source, bad lines included.
         on_bad_line: What to do with lines that are not requests: `"fail"` before anything is sent, or `"skip"` them;
             they then have lines in the errors file.
         fresh: Throw away what earlier runs have left, results included, once the input is found good.
@@ -87,7 +87,7 @@ async def run_batch(
         budget_usd: Stop before this run has spent so much, what is under way included; needs `price`. What is sent
             before the first answer tells its tokens (with `"auto"` a few rows) is paid for in any case.
         max_failures: Stop when more rows than this have failed.
-        max_error_rate: Stop when more than this share of the latest 100 rows (20 at least) have failed.
+        max_error_rate: Stop when more than this share (0 to below 1) of the latest 100 rows (20 at least) have failed.
         sync: When results are safe from a power cut: `"group"`, within 0.25 s; `"row"`, before the row counts as
             done; `"off"`, when the system sees fit. A kill of the process loses none of them in any case.
         sort: At the end of a run that was not stopped, bring both files into the order of the source.
@@ -105,6 +105,8 @@ async def run_batch(
         BatchError: The batch cannot begin, or its files cannot be written any more.
         ValueError: An argument is invalid; nothing was sent.
         TypeError: There is no such argument.
+        MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+        Exception: What the source, or the progress function, has raised.
     """
     hide_secrets(parameters)
     provider = checked_kind(provider, AsyncProvider, "provider")

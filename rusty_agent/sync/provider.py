@@ -38,6 +38,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
 
     Works in scripts, notebooks (a running event loop does no harm), from many threads at once, and in forked
     children. Connections are kept between calls. Closing it is optional.
+    A call on the library's own thread (in an `on_attempt` or `progress` function) raises `RuntimeError`.
 
     Args:
         model: The model's name, as the endpoint knows it.
@@ -48,7 +49,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
 
     Raises:
         MissingAPIKeyError: No key was given or found.
-        TypeError: There is no such argument; `session` is none.
+        TypeError: There is no such argument; `session` is refused too.
         ValueError: An argument, or one of the environment's settings, is invalid.
     """
 
@@ -80,6 +81,8 @@ class Provider(FromPreset, ManyPrompts, Copied):
 
         Raises:
             LocalModelError: The extra is not installed, there is no model, or it cannot be loaded.
+            TypeError: There is no such option.
+            ValueError: An option is invalid.
         """
         hide_secrets(options)
         check_names(options, LocalOptions.__annotations__, f"{cls.__name__}.local")

@@ -88,6 +88,7 @@ class TextStream(Outcome):
 
         Raises:
             RustyAgentError: While iterating, as the stream itself.
+            RuntimeError: Another thread is reading, or this is the library's own.
         """
         return _View(self, self._next_event)
 
@@ -108,6 +109,7 @@ class TextStream(Outcome):
 
         Raises:
             RustyAgentError: As iterating does. A stream that was closed before its end has no result.
+            RuntimeError: Another thread is reading, or this is the library's own.
         """
         while self._arrival():
             pass
@@ -118,6 +120,7 @@ class TextStream(Outcome):
 
         Raises:
             RustyAgentError: It did not begin.
+            RuntimeError: Another thread is reading, or this is the library's own.
         """
         if not self._begun:
             self._arrival()
