@@ -20,6 +20,7 @@ from rusty_agent.parameters import AsyncOptions, Parameters, RunParameters
 from rusty_agent.presets import PRESETS
 from rusty_agent.sync.many import MapItems
 from rusty_agent.verdict import RETRIED_STATUSES
+from rusty_agent.wire import refusal
 from tests.integration.faults import ALL
 from tests.test_architecture import DOORS
 
@@ -195,6 +196,11 @@ def test_configuration_lists_the_statuses_that_are_retried() -> None:
     assert {
         status for first, last in ranges for status in range(int(first), int(last or first) + 1)
     } == RETRIED_STATUSES
+
+
+def test_configuration_lists_the_parameters_that_may_be_left_out() -> None:
+    told = page("configuration.md").partition("These may be left out:")[2].partition("If you depend")[0]
+    assert set(re.findall(r"`(\w+)`", told)) == refusal._OPTIONAL
 
 
 # Architecture.
