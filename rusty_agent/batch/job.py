@@ -185,8 +185,10 @@ class Job:
         kept = stopped is None and not now.finished and path.exists() and covers(path.read_bytes(), told)
         if report is not None and not (kept and report.exists()):
             replace_atomically(report, [report_html(told, tally).encode("utf-8", "replace")])
-        if not kept:  # last: a kill before it leaves the one of an earlier run, which does not cover this one
+        if not kept:  # after the report: a kill before it leaves that of an earlier run, which does not cover this one
             replace_atomically(path, [dumps(told), b"\n"])
+        if stopped is None and self._settings.sort:  # last: there may be no room for a second copy
+            sort_output(self._files, self._feed.lines)
         return BatchResult(
             total=now.total,
             done=now.done,
@@ -210,8 +212,6 @@ class Job:
             return stopped
         self._count_passed()
         tally.total = tried
-        if self._settings.sort:
-            sort_output(files, feed.lines)
         return None  # also where there was nothing left to be stopped
 
     async def _work_off(self) -> None:

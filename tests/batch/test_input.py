@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rusty_agent.batch import finish
 from rusty_agent.errors import BatchError
 from rusty_agent.progress.tally import Progress
-from rusty_agent.testing import Answer, Received, error
+from rusty_agent.testing import Answer, Pause, Received, error
+from rusty_agent.wire.codec import loads_strict
 
 from .runs import Place, asked, by_prompt, ids, prompt, read, said, simple
 
@@ -207,6 +210,25 @@ async def test_sorting_at_the_end(place: Place) -> None:
     await place.run(concurrency=16, sort=True)
     assert [line["x_rusty"]["line"] for line in read(place.output)] == [n + 1 for n in range(40) if n % 5]
     assert ids(place.errors) == [f"r{n}" for n in range(0, 40, 5)]
+
+
+async def test_a_sort_that_finds_no_room_takes_no_figures_along(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(path: Path, _: object) -> None:
+        raise BatchError(f"{path} cannot be written: No space left on device.")
+
+    place.server.answer(lambda request: Answer((Pause(0.05 * (prompt(request) == "r0")), *said().steps)))
+    report = place.output.with_name("r.html")
+    with monkeypatch.context() as full:
+        full.setattr(finish, "replace_atomically", no_room)
+        with pytest.raises(BatchError, match="No space left"):
+            await place.run(simple(4), sort=True, report=report)
+    told = loads_strict(place.output.with_name("out.summary.json").read_bytes())
+    assert (told["rows"]["done"], told["stopped"]) == (4, None)
+    assert "rows done of 4" in report.read_text()
+    assert ids(place.output)[-1] == "r0"
+    await place.run(sort=True)
+    assert ids(place.output) == ["r0", "r1", "r2", "r3"]
+    assert loads_strict(place.output.with_name("out.summary.json").read_bytes()) == told
 
 
 @pytest.mark.parametrize("sorted_at", [2, 3])
