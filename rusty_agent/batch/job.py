@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +42,7 @@ from .settings import JobSettings, Source
 from .signals import DRAIN_SECONDS
 from .summary import covers, summary
 
-__all__ = ["BatchResult", "Job", "outlast"]
+__all__ = ["BatchResult", "Job", "to_its_end"]
 
 T = TypeVar("T")
 
@@ -68,6 +69,16 @@ async def outlast(running: asyncio.Future[T], *, on_cancel: Callable[[], object]
         if not running.cancelled():
             running.exception()  # or the loop would complain that nobody has asked
         raise cancelled
+
+
+async def to_its_end(
+    function: Callable[..., T], *arguments: Any, on_cancel: Callable[[], object] = lambda: None, **options: Any
+) -> T:
+    """Run what blocks in a thread. A cancellation waits for its end: the thread needs the lock until then."""
+    loop = asyncio.get_running_loop()  # whose future is no task: nobody else finds it and cancels it
+    running = loop.run_in_executor(None, partial(function, *arguments, **options))
+    await outlast(running, on_cancel=on_cancel)
+    return running.result()
 
 
 @define
@@ -141,6 +152,7 @@ class Job:
         if self._feed.expected_skips:
             self._run.tally.failed_earlier = len(plan.index.permanent)
         async with AsyncExitStack() as closing:
+            closing.push_async_exit(self._drop_superseded)
             self._results = self._open(self._files.output, closing)
             self._errors = self._open(self._files.errors, closing)
             task = self._task = asyncio.ensure_future(self._work_off())
@@ -165,9 +177,9 @@ class Job:
             self._task.cancel()
 
     def sum_up(self, started: float, report: Path | None) -> BatchResult:
-        """Make the files tidy; write the summary, and the report if there is to be one."""
+        """Count what counts; write the summary, and the report if there is to be one; sort."""
         rows, tally = self._plan.rows, self._run.tally
-        stopped = self._tidy_up()
+        stopped = self._count_all()
         told = summary(
             tally,
             model=self._provider.model,
@@ -202,10 +214,9 @@ class Job:
             summary=told,
         )
 
-    def _tidy_up(self) -> RunStoppedError | None:
-        """Leave in the files what counts, and count it; what stopped the run, if it was stopped before its end."""
-        files, tally, feed, stopped = self._files, self._run.tally, self._feed, self._run.stopped
-        drop_superseded(files, self._plan.index.done)
+    def _count_all(self) -> RunStoppedError | None:
+        """Count the rows of all runs; what stopped this one, if it was stopped before its end."""
+        tally, feed, stopped = self._run.tally, self._feed, self._run.stopped
         tried = feed.skipped + feed.failed_earlier + tally.snapshot().finished
         all_tried = tally.total is not None and tried >= tally.total and feed.bad_lines >= self._plan.bad_lines
         if stopped is not None and not (stopped.reason in ("budget", "interrupt") and all_tried):
@@ -213,6 +224,14 @@ class Job:
         self._count_passed()
         tally.total = tried
         return None  # also where there was nothing left to be stopped
+
+    async def _drop_superseded(self, _: object, error: BaseException | None, __: object) -> None:
+        """However a run ends, what it has answered is no failure any more."""
+        try:
+            await to_its_end(drop_superseded, self._files, self._plan.index.done)
+        except BatchError:
+            if error is None:  # else that tells more: the folder may be gone
+                raise
 
     async def _work_off(self) -> None:
         try:

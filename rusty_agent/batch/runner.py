@@ -3,20 +3,17 @@
 In: a source of rows, the output's path, a provider. Out: the output and the errors file, a summary beside them, a
 `BatchResult`. Never touched: how a row is answered.
 
-The order of things: lock, plan (check, compare, index, repair), run, close the files, tidy up, summarise. A batch
+The order of things: lock, plan (check, compare, index, repair), run, close the files, tidy up, summarise, sort. A batch
 that was killed at any moment goes on with the same call.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 from ..checks import checked_kind, checked_path
 from ..keys import hide_secrets
@@ -26,7 +23,7 @@ from ..provider import AsyncProvider
 from ..stop_rule import HOPELESS_AFTER, StopRule
 from .files import Files
 from .foreign import refuse_overwriting
-from .job import BatchResult, Job, outlast
+from .job import BatchResult, Job, to_its_end
 from .journal import Sync
 from .lock import Lock
 from .plan import make_plan
@@ -34,8 +31,6 @@ from .settings import JobSettings, OnBadLine, Source, check_source
 from .signals import Signals
 
 __all__ = ["BatchResult", "run_batch"]
-
-T = TypeVar("T")
 
 
 @shows(BatchParameters)
@@ -141,7 +136,7 @@ async def run_batch(
     with signals, Lock(settings.files.lock):
         started = time.time()
         given_up = threading.Event()
-        plan = await _to_its_end(
+        plan = await to_its_end(
             make_plan,
             source,
             settings,
@@ -151,7 +146,7 @@ async def run_batch(
         )
         signals.begin()
         await job.run(source, plan)
-        return await _to_its_end(job.sum_up, started, page)  # which no signal cuts short
+        return await to_its_end(job.sum_up, started, page)  # which no signal cuts short
 
 
 def _described(provider: AsyncProvider, parameters: BatchParameters) -> dict[str, Any]:
@@ -159,13 +154,3 @@ def _described(provider: AsyncProvider, parameters: BatchParameters) -> dict[str
     hidden = ("extra_headers", "timeout", "retry")
     given = {name: value for name, value in parameters.items() if name not in hidden and value is not None}
     return {"model": provider.model, "url": str(provider._url.with_query(None)), **given}
-
-
-async def _to_its_end(
-    function: Callable[..., T], *arguments: Any, on_cancel: Callable[[], object] = lambda: None, **options: Any
-) -> T:
-    """Run what blocks in a thread. A cancellation waits for its end: the thread needs the lock until then."""
-    loop = asyncio.get_running_loop()  # whose future is no task: nobody else finds it and cancels it
-    running = loop.run_in_executor(None, partial(function, *arguments, **options))
-    await outlast(running, on_cancel=on_cancel)
-    return running.result()

@@ -27,6 +27,21 @@ async def test_an_output_that_is_removed_is_told(place: Place) -> None:
         await place.run(simple(40))
 
 
+async def test_a_folder_that_is_moved_away_is_told(place: Place) -> None:
+    folder = place.output.parent / "results"
+    folder.mkdir()
+    place.output = folder / "out.jsonl"
+
+    def move(request: Received) -> Answer:
+        if len(place.server.requests) == 20:
+            folder.rename(folder.with_name("elsewhere"))
+        return said()
+
+    place.server.answer(move)
+    with pytest.raises(BatchError, match=r"out\.jsonl was removed, replaced or cut .* If it was moved, move it back"):
+        await place.run(simple(40))
+
+
 async def test_what_no_batch_has_written_is_left_alone(place: Place) -> None:
     place.output.write_text("dear diary\n")
     for fresh in (False, True):

@@ -127,6 +127,35 @@ async def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(place: Place
     assert (result.done, result.skipped) == (6, 4)
 
 
+async def test_a_row_that_is_answered_leaves_the_errors_however_the_run_ends(place: Place) -> None:
+    async def rows() -> AsyncIterator[dict[str, str]]:
+        yield simple(1)[0]
+        while not ids(place.output):
+            await asyncio.sleep(0.001)
+        raise LookupError("the database is gone")
+
+    place.server.answer(error(500))
+    assert (await place.run(iter(simple(1)))).failed == 1
+    place.server.answer(said())
+    with pytest.raises(LookupError, match="the database is gone"):
+        await place.run(rows())
+    assert ids(place.output) == ["r0"]
+    assert not place.errors.exists()
+
+
+async def test_a_row_that_is_answered_leaves_the_errors_of_a_cancelled_run(place: Place) -> None:
+    place.server.answer(error(500))
+    assert (await place.run(simple(2))).failed == 2
+    place.server.answer(by_prompt({"r1": Answer((Hang(),))}))
+    running = asyncio.create_task(place.run())
+    while not ids(place.output):
+        await asyncio.sleep(0.001)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (ids(place.output), ids(place.errors)) == (["r0"], ["r1"])
+
+
 @pytest.mark.parametrize(
     "answered", [said(), Answer((Hang(),)), answer([b"{", Hang()], framing="chunked")], ids=["all", "nothing", "a part"]
 )
