@@ -51,6 +51,7 @@ class Manifest:
         parameters: What all rows share and what the answers depend on: model, URL, sampling, template, …; without keys.
         version: The library's version, for people: a newer one may go on with the batch.
         moved: Whether the input has changed since the batch began: what was answered before may stand elsewhere now.
+        others: How many answers are of other models or addresses: they say nothing of this one.
         parameters_digest: The SHA-256 of the parameters as JSON with sorted keys, in hexadecimal.
 
     Raises:
@@ -63,6 +64,7 @@ class Manifest:
     parameters: dict[str, Any] = field(converter=_canonical)
     version: str = __version__
     moved: bool = False
+    others: int = 0
     parameters_digest: str = field(init=False)
 
     @parameters_digest.default
@@ -85,6 +87,7 @@ class Manifest:
                 parameters=dict(told["parameters"]),
                 version=str(told["version"]),
                 moved=told.get("moved") is True,
+                others=_expect(told.get("others"), int) or 0,
             )
         except FileNotFoundError:
             return None

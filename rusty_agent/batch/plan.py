@@ -97,6 +97,10 @@ def make_plan(
     index = _take_up(index, settings, rows, found, [] if before is None else before.changes(now), marks)
     if index.done or index.failed:
         now = evolve(now, moved=unlike or rows is None or (before is not None and before.moved))
+    others = 0 if before is None else before.others
+    if before is not None and not _alike(before, parameters, _SERVED_BY):
+        others = len(index.done)
+    now = evolve(now, others=min(others, len(index.done)))  # the output may have been cut
     now.save(files.manifest)
     return Plan(
         rows,
@@ -104,7 +108,7 @@ def make_plan(
         total if total is None or limit is None else min(limit, total),
         bad_lines=found.bad_count,
         repeated=found.repeated,
-        served=bool(index.done) and (before is None or _alike(before, parameters, _SERVED_BY)),
+        served=len(index.done) > now.others,
         moved=now.moved,
         marks=marks if rows is None else None,
     )
