@@ -27,8 +27,9 @@ _UNSET = object()
 
 
 def _canonical(value: dict[str, Any]) -> dict[str, Any]:
-    """The value as it is when it comes back from the file."""
-    canonical: dict[str, Any] = loads_strict(dumps(_ordered(value)))
+    """The value as it is when it comes back from the file, but for what is empty: it asks for what nothing asks for."""
+    given = {name: item for name, item in value.items() if item != {}}
+    canonical: dict[str, Any] = loads_strict(dumps(_ordered(given)))
     return canonical
 
 

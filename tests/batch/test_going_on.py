@@ -84,6 +84,13 @@ async def test_changed_input_and_parameters_are_refused_with_an_explanation(plac
     assert (await place.run(rows, temperature=0.7)).skipped == 3  # which is what holds from now on
 
 
+async def test_no_further_fields_are_the_same_in_either_form(place: Place) -> None:
+    """The command gives none as `{}`, a script not at all."""
+    await place.run(simple(2), limit=1, extra_body={})
+    assert (await place.run()).skipped == 1
+    assert (await place.run(extra_body={})).skipped == 2
+
+
 async def test_a_mistyped_model_is_mended_by_naming_another(place: Place) -> None:
     place.server.answer(error(404))
     first = await place.run(simple(3), extra_body={"model": "gtp"})

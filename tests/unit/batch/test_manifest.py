@@ -93,7 +93,8 @@ def test_the_caller_may_go_on_to_change_what_it_gave() -> None:
         (changed(model="b"), ["parameter model: 'a' -> 'b'"]),
         (changed(parameters={"temperature": 1}), ["parameter parameters.stop: ['x', 'y'] -> not set"]),
         (changed(seed=1), ["parameter seed: not set -> 1"]),
-        (changed(template={}), ["parameter template: None -> {}"]),
+        (changed(template=[]), ["parameter template: None -> []"]),
+        (changed(extra_body={}), []),  # as the command gives it where it has no --option
         (
             evolve(MANIFEST, input_sha256="cd" * 32, input_bytes=1240, rows=1001),
             [
@@ -109,7 +110,7 @@ def test_the_caller_may_go_on_to_change_what_it_gave() -> None:
         ),
         (evolve(MANIFEST, rows=1001), []),  # the same bytes are the same rows
     ],
-    ids=["model", "missing", "new", "empty", "input", "no-file", "rows-of-the-same-bytes"],
+    ids=["model", "missing", "new", "empty", "no-fields", "input", "no-file", "rows-of-the-same-bytes"],
 )
 def test_sentences(now: Manifest, sentences: list[str]) -> None:
     assert MANIFEST.changes(now)[: len(sentences) or None] == sentences
