@@ -212,8 +212,6 @@ def _openai(value: dict[str, Any], line: int) -> Row:
         raise ValueError(f"url must be '/v1/chat/completions', no other endpoint is supported: {url!r}")
     if not isinstance(body, dict) or not body.get("messages"):
         raise ValueError("body must be an object with messages")
-    if not isinstance(value.get("custom_id", ""), str):  # a number may name only a simple row
-        raise ValueError(f"custom_id must be a string, not {_kind(value['custom_id'])}")
     parameters: dict[str, Any] = {"messages": body["messages"]}
     extra = {name: item for name, item in body.items() if item is not None and name not in _NOT_EXTRA}
     if extra:

@@ -53,6 +53,10 @@ def test_openai_lines(body: dict[str, Any], extra: dict[str, Any] | None) -> Non
     assert row.fields == {"metadata": {"x": 1}}
 
 
+def test_a_whole_number_names_a_row_in_either_form() -> None:
+    assert _row({**OPENAI, "custom_id": 5}).custom_id == _row({"prompt": "Hi", "custom_id": 5}).custom_id == "5"
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -66,9 +70,9 @@ def test_openai_lines(body: dict[str, Any], extra: dict[str, Any] | None) -> Non
         ({"body": {"messages": ["Hi"]}}, "messages[0] must be a mapping"),
         ({"body": {"messages": "Hi"}}, "messages must be a list of messages"),
         ({"body": {**BODY, "model": ""}}, "model must be a model's name, not ''"),
-        ({"custom_id": 5}, "custom_id must be a string, not a number"),
-        ({"custom_id": None}, "custom_id must be a string, not null"),
-        ({"custom_id": ""}, "custom_id must be a string that is not empty"),
+        ({"custom_id": 5.5}, "custom_id must be a string that is not empty, or a whole number, not 5.5"),
+        ({"custom_id": None}, "custom_id must be a string that is not empty, or a whole number, not None"),
+        ({"custom_id": ""}, "custom_id must be a string that is not empty, or a whole number, not ''"),
     ],
 )
 def test_bad_openai_lines(change: dict[str, Any], says: str) -> None:
