@@ -124,8 +124,10 @@ class Feed:
     def _of_input(self, rows: Input) -> Iterator[Row | BadLine]:
         repeated, check = self._plan.repeated, self._plan.bad_lines > 0
         done = set() if check else self._plan.index.done  # a bad line may have the name of a row that is done
-        for taken in rows.rows(limit=self._settings.limit, check=check, done=done):
-            yield repeats(taken) if isinstance(taken, Row) and taken.line in repeated else taken
+        given = rows.rows(limit=self._settings.limit, check=check, done=done)
+        if not repeated:
+            return given
+        return (repeats(taken) if isinstance(taken, Row) and taken.line in repeated else taken for taken in given)
 
     def _of_values(self) -> Iterator[Row | BadLine]:
         seen: set[str] = set()

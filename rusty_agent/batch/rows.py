@@ -233,7 +233,9 @@ def _named(value: dict[str, Any], line: int, parameters: dict[str, Any], fields:
 
 
 def _check(row: Row) -> None:
-    encode_body(_body(**row.parameters))
+    asked = row.parameters
+    if len(asked) > 1 or type(asked.get("prompt")) is not str:  # nothing can be wrong with a bare prompt
+        encode_body(_body(**asked))
     if not row.fields:
         return
     try:

@@ -14,7 +14,7 @@ from rusty_agent.batch.estimate import Estimate, prompt_characters
 from rusty_agent.batch.rows import BadLine, Row, parse_line, parse_row
 from rusty_agent.batch.template import Template
 from rusty_agent.parameters import Parameters
-from rusty_agent.wire.request import PARAMETERS, build_body
+from rusty_agent.wire.request import PARAMETERS, build_body, encode_body
 
 USER = {"role": "user", "content": "Hi"}
 BODY = {"model": "m", "messages": [USER]}
@@ -288,6 +288,7 @@ def test_any_value_is_a_request_that_would_be_made_or_a_bad_line(value: Any, tem
         include_usage=False,
         extra_body=given.get("extra_body"),
     )
+    assert encode_body(body)
     assert "stream" not in body
     assert body["model"]
     assert prompt_characters(row.parameters) >= 0
