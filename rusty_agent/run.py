@@ -51,7 +51,6 @@ class Run:
         rule: When to stop.
         price: USD per million tokens of prompts and answers, or None.
         total: How many inputs there are, or None while unknown.
-        skipped: How many more an earlier run has finished.
         streamed: The answers are streamed underneath, so their first token has a time of its own.
         drain: When stopped, take the inputs that are left all the same, and give each the error that says so.
         progress: How to show it, see `make_display`.
@@ -74,7 +73,6 @@ class Run:
         rule: StopRule,
         price: Price | None = None,
         total: int | None = None,
-        skipped: int = 0,
         streamed: bool = False,
         drain: bool = False,
         progress: ProgressOption = False,
@@ -91,7 +89,7 @@ class Run:
         self._caller = Caller()
         self._stop = Stop()
         self._open = AsyncExitStack()
-        self.tally = Tally(total=total, skipped=skipped, price=price, gauges=self._gauges)
+        self.tally = Tally(total=total, price=price, gauges=self._gauges)
         self._display = make_display(progress, self.tally, on_error=self._stop.request)
         self.stopped: RunStoppedError | None = None
 

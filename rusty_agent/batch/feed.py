@@ -32,15 +32,15 @@ class Feed:
         plan: What is to be done.
         settings: What the batch was told: where the plan has such an input it has decided about bad lines.
         refuse: Called with what is no row.
-        passed: Called when a row was passed over; not where `expected_skips` tells beforehand.
+        passed: Called when a row was passed over; not where that is `foreseen`.
 
     Attributes:
         skipped: Rows passed over so far, because earlier runs have answered them.
         failed_earlier: Rows passed over so far, because they failed for good in earlier runs.
         bad_lines: Lines so far that are no rows.
         lines: The lines of the rows so far, by `custom_id`; None where no sorting needs them.
-        expected_skips: How many rows will be passed over, as far as can be told beforehand: nothing can of a limit's
-            rows, of an input that has changed, or of rows that come one by one.
+        foreseen: Whether all that the index knows will be passed over. It need not be among a limit's rows, in an input
+            that has changed, or among rows that come one by one.
     """
 
     def __init__(
@@ -61,8 +61,7 @@ class Feed:
         self.failed_earlier = 0
         self.bad_lines = 0
         self.lines: dict[str, int] | None = {} if settings.sort and plan.moved else None
-        known = len(plan.index.done) + len(plan.index.permanent)
-        self.expected_skips = 0 if plan.moved or settings.limit is not None else known  # it may lie beyond the limit
+        self.foreseen = not plan.moved and settings.limit is None
 
     @asynccontextmanager
     async def rows(self) -> AsyncIterator[Inputs]:
@@ -117,7 +116,7 @@ class Feed:
             return True
         if self._plan.marks is not None:
             refuse_another(taken, self._plan.marks)
-        if not self.expected_skips:
+        if not self.foreseen:
             self._passed()
         return False
 

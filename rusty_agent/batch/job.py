@@ -145,12 +145,11 @@ class Job:
             rule=self._rule,
             price=settings.price,
             total=plan.total,
-            skipped=self._feed.expected_skips,
             streamed=settings.stream,
             progress=settings.progress,
         )
-        if self._feed.expected_skips:
-            self._run.tally.failed_earlier = len(plan.index.permanent)
+        if self._feed.foreseen:
+            self._run.tally.skipped, self._run.tally.failed_earlier = len(plan.index.done), len(plan.index.permanent)
         async with AsyncExitStack() as closing:
             closing.push_async_exit(self._drop_superseded)
             self._results = self._open(self._files.output, closing)
@@ -205,7 +204,7 @@ class Job:
             total=now.total,
             done=now.done,
             failed=now.failed,
-            skipped=now.skipped - now.failed_earlier,
+            skipped=now.skipped,
             failed_earlier=now.failed_earlier,
             bad_lines=self._feed.bad_lines,
             stopped=None if stopped is None else stopped.reason,
@@ -297,7 +296,7 @@ class Job:
 
     def _count_passed(self) -> None:
         tally, feed = self._run.tally, self._feed
-        tally.skipped, tally.failed_earlier = feed.skipped + feed.failed_earlier, feed.failed_earlier
+        tally.skipped, tally.failed_earlier = feed.skipped, feed.failed_earlier
 
     def _write_refusal(self, bad: BadLine) -> None:
         self._errors.append(refusal_line(self._run_id, bad))

@@ -121,9 +121,8 @@ def _figures(summary: dict[str, Any]) -> Iterable[tuple[str, str, bool]]:
     """Value, caption, and whether it is bad news."""
     rows, tokens, rates = summary["rows"], summary["tokens"], summary["tokens_per_second"]
     total = "" if rows["total"] is None else f" of {rows['total']:,}"
-    answered = rows["skipped"] - rows["failed_earlier"]
-    earlier = f", {answered:,} by an earlier run" if answered else ""
-    yield f"{rows['done'] + answered:,}", f"rows done{total}{earlier}", False
+    earlier = f", {rows['skipped']:,} by an earlier run" if rows["skipped"] else ""
+    yield f"{rows['done'] + rows['skipped']:,}", f"rows done{total}{earlier}", False
     failed = rows["failed"] + rows["failed_earlier"]
     earlier = f", {rows['failed_earlier']:,} in an earlier run" if rows["failed_earlier"] else ""
     yield f"{failed:,}", f"rows failed{earlier}", failed > 0

@@ -101,12 +101,10 @@ def is_summary(data: bytes) -> bool:
 
 
 def covers(data: bytes, later: dict[str, Any]) -> bool:
-    """Whether a file's summary is of a run that came to its end, with every row that a later one has passed over."""
+    """Whether a file's summary is of a run that came to its end, with every row of a later one that did so too."""
     try:
         earlier = loads(data)
-        rows = earlier["rows"]
-        tried = rows["done"] + rows["failed"] + rows["skipped"]
-        return earlier["stopped"] is None and bool(tried >= later["rows"]["skipped"])
+        return earlier["stopped"] is None and bool(earlier["rows"]["total"] >= later["rows"]["total"])
     except (ValueError, TypeError, KeyError):  # another version's, or what a loss of power has left
         return False
 

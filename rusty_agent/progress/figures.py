@@ -45,9 +45,8 @@ def clock(value: float) -> str:
 def line(progress: Progress) -> str:
     """How a run goes, in one line without the parts that have no value; last is what a narrow terminal may cut off."""
     total = "" if progress.total is None else f"/{progress.total:,}"
-    answered = progress.skipped - progress.failed_earlier
-    earlier = f" ({answered:,} earlier)" if answered else ""
-    parts = [f"{answered + progress.done:,}{total} done{earlier}"]
+    earlier = f" ({progress.skipped:,} earlier)" if progress.skipped else ""
+    parts = [f"{progress.skipped + progress.done:,}{total} done{earlier}"]
     if progress.failed_earlier:
         parts.append(f"{progress.failed_earlier:,} failed for good earlier")
     if progress.failed:

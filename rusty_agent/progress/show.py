@@ -141,7 +141,7 @@ class _Bar:
             self._draw(progress, last)
 
     def _draw(self, progress: Progress, last: bool) -> None:
-        finished = progress.skipped + progress.finished
+        finished = progress.skipped + progress.failed_earlier + progress.finished
         if self._bar is None:
             self._bar = self._class(file=self._stderr, leave=True, bar_format="{desc}")
         self._bar.n = finished

@@ -28,13 +28,13 @@ _SLACK = 0.1  # seconds: timers are never exact, and a sample left out would lea
 
 @define(frozen=True)
 class Progress:
-    """How a run goes at one moment. Rows that an earlier run finished count in `skipped` and `total` alone.
+    """How a run goes at one moment. Rows of earlier runs count in `skipped`, `failed_earlier` and `total` alone.
 
     Attributes:
         done: Rows that were answered.
         failed: Rows that failed, after all their attempts.
-        skipped: Rows that an earlier run had finished.
-        total: All rows, the skipped ones too, or None while unknown.
+        skipped: Rows that earlier runs have answered.
+        total: All rows, those of earlier runs too, or None while unknown.
         in_flight: Calls under way.
         limit: How many may be under way now, or None without a limit.
         retries: Attempts beyond each row's first.
@@ -54,7 +54,7 @@ class Progress:
         projected_cost: USD for all rows of this run: the mean per finished row goes on. None as `cost`, or while
             the total is unknown.
         eta: Seconds left, or None while the total is unknown or nothing has finished.
-        failed_earlier: How many of the skipped rows had failed for good.
+        failed_earlier: Rows that failed for good in earlier runs and are not tried again.
     """
 
     done: int
@@ -111,9 +111,9 @@ class Tally:
     """Counts a run. Its clock starts when it is made.
 
     Attributes:
-        total: All rows, the skipped ones too, or None while unknown; may be set at any time.
-        skipped: Rows that an earlier run had finished.
-        failed_earlier: How many of these had failed for good.
+        total: All rows, those of earlier runs too, or None while unknown; this and the next two may be set at any time.
+        skipped: Rows that earlier runs have answered.
+        failed_earlier: Rows that failed for good in earlier runs and are not tried again.
         price: What the model costs, or None.
         failures: How many rows failed, by kind of error: `"APITimeoutError"`, `"RateLimitError 429"`.
         failure_messages: What the last of each kind said.
@@ -128,7 +128,6 @@ class Tally:
         self,
         *,
         total: int | None = None,
-        skipped: int = 0,
         price: Price | None = None,
         gauges: Callable[[], tuple[int, int | None, int]] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -136,14 +135,13 @@ class Tally:
         """Begin to count.
 
         Args:
-            total: All rows, the skipped ones too, or None while unknown.
-            skipped: Rows that an earlier run had finished.
+            total: All rows, those of earlier runs too, or None while unknown.
             price: What the model costs, or None.
             gauges: Tells how many calls are under way, how many may be, and how many answers had status 429 so far.
             clock: Tells seconds that never go back.
         """
         self.total = total
-        self.skipped = skipped
+        self.skipped = 0
         self.failed_earlier = 0
         self.price = price
         self.failures: dict[str, int] = {}
@@ -244,7 +242,8 @@ class Tally:
         finished = self._done + self._failed
         then, prompt_tokens_then = self._recent[0]
         span = max(elapsed - then.elapsed, 1e-9)  # a clock may stand still for a moment
-        left = None if self.total is None else max(0, self.total - self.skipped - finished)
+        passed = self.skipped + self.failed_earlier + finished
+        left = None if self.total is None else max(0, self.total - passed)
         cost = self.cost
         return Progress(
             done=self._done,

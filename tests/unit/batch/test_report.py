@@ -54,7 +54,8 @@ class Page(HTMLParser):
 
 def run(seconds: int, *, streamed: bool = False, failing: bool = False, limit: int | None = 16) -> Tally:
     now = 0.0
-    tally = Tally(total=10_000, skipped=100, price=Price(1, 2), gauges=lambda: (12, limit, 5), clock=lambda: now)
+    tally = Tally(total=10_000, price=Price(1, 2), gauges=lambda: (12, limit, 5), clock=lambda: now)
+    tally.skipped = 100
     for second in range(seconds):
         now += 1
         for number in range(5):

@@ -26,7 +26,8 @@ OWNER: dict[str, Any] = {
 
 def run() -> Tally:
     now = 0.0
-    tally = Tally(total=20, skipped=5, price=Price(1, 2), gauges=lambda: (0, 8, 3), clock=lambda: now)
+    tally = Tally(total=20, price=Price(1, 2), gauges=lambda: (0, 8, 3), clock=lambda: now)
+    tally.skipped = 5
     for number in range(1, 9):
         tally.succeeded(latency=number / 10, ttft=0.05, usage=Usage(1000, 500), attempts=2)
     tally.failed(RateLimitError("one", status_code=429), latency=2.0, attempts=3)
@@ -94,6 +95,15 @@ def test_what_is_no_summary_covers_nothing(earlier: bytes) -> None:
     assert covers(dumps(whole), whole)
     assert not is_summary(earlier)
     assert not covers(earlier, whole)
+
+
+@pytest.mark.parametrize(("total", "kept"), [(19, False), (20, True), (21, True), (None, False)])
+def test_a_summary_covers_what_it_has_tried(total: int | None, kept: bool) -> None:
+    """Whatever counted as skipped when it was written."""
+    whole = summary(run(), **OWNER)
+    earlier = {**whole, "rows": {**whole["rows"], "total": total, "skipped": 99}}
+    assert covers(dumps(earlier), whole) == kept
+    assert not covers(dumps({**earlier, "stopped": "budget"}), whole)
 
 
 def test_a_run_without_a_row_measured_nothing() -> None:

@@ -50,7 +50,8 @@ def run(tally: Tally, clock: Clock, seconds: int, per_second: int) -> None:
 
 
 def test_every_outcome_is_counted(clock: Clock) -> None:
-    tally = Tally(total=10, skipped=3, gauges=lambda: (5, 8, 2), clock=clock)
+    tally = Tally(total=10, gauges=lambda: (5, 8, 2), clock=clock)
+    tally.skipped = 3
     tally.succeeded(latency=2.0, ttft=0.5, usage=Usage(100, 31), attempts=1)
     tally.succeeded(latency=1.0, ttft=None, usage=None, attempts=3)
     tally.failed(RateLimitError("x", status_code=429), latency=0.1, attempts=3)
@@ -139,7 +140,8 @@ def test_nobody_samples_and_the_rate_is_of_the_whole(clock: Clock) -> None:
 
 
 def test_rows_of_an_earlier_run_count_into_no_rate_and_no_projection(clock: Clock) -> None:
-    tally = Tally(total=1000, skipped=900, price=Price(1, 0), clock=clock)
+    tally = Tally(total=1000, price=Price(1, 0), clock=clock)
+    tally.skipped, tally.failed_earlier = 880, 20
     run(tally, clock, 1, per_second=20)
     progress = tally.snapshot()
     assert progress.requests_per_second == pytest.approx(20)
