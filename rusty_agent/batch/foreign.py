@@ -45,10 +45,10 @@ def refuse_overwriting(files: Files, source: str | os.PathLike[str] | None, repo
 
 
 def refuse_foreign(files: Files) -> None:
-    """Refuse to replace a manifest or a summary that no batch has written, and to share a file with another batch.
+    """Refuse to replace a manifest or a summary that no batch has written.
 
     Raises:
-        BatchError: One is there, or is shared; or one cannot be read.
+        BatchError: One is there, or cannot be read.
     """
     for path, is_ours in ((files.manifest, is_manifest), (files.summary, is_summary)):
         data = _read(path)
@@ -57,17 +57,6 @@ def refuse_foreign(files: Files) -> None:
                 f"{path} exists and was not written by a batch, so it is left alone. Name another output, or move it "
                 "away."
             )
-    name = files.output.name
-    if name.endswith((".errors.jsonl", "-errors.jsonl")):
-        owner = files.output.with_name(f"{name.removesuffix('errors.jsonl')}manifest.json")
-        _refuse_shared(files.output, owner)
-    _refuse_shared(files.errors, Files.of(files.errors).manifest)
-
-
-def _refuse_shared(path: Path, manifest: Path) -> None:
-    """Refuse a file that another batch writes, whose manifest that would be."""
-    if is_manifest(_read(manifest)):
-        raise BatchError(f"{path} belongs to another batch, whose manifest is {manifest}. Name another output.")
 
 
 def _of_batch(files: Files) -> list[Path]:

@@ -11,7 +11,7 @@ import pytest
 from rusty_agent.batch.lock import Lock
 from rusty_agent.batch.runner import run_batch
 from rusty_agent.errors import BatchError
-from rusty_agent.testing import Answer, Received
+from rusty_agent.testing import Answer, Received, error
 
 from .runs import Place, said, simple, write_rows
 
@@ -69,16 +69,17 @@ async def test_two_batches_share_no_file(place: Place) -> None:
     other.output = place.errors
     await other.run(simple(2))
     before = place.errors.read_bytes()
-    with pytest.raises(BatchError, match=r"out\.errors\.jsonl belongs to another batch, whose manifest is"):
-        await place.run()
-    place.errors.with_name("out.errors.manifest.json").unlink()
     with pytest.raises(BatchError, match=r"out\.errors\.jsonl holds answers, so it is left alone"):
         await place.run()
     assert place.errors.read_bytes() == before
-    place.errors.unlink()
+    for path in (place.errors, place.errors.with_name("out.errors.manifest.json")):
+        path.unlink()
+    place.server.answer(error(400))
     await place.run()
-    with pytest.raises(BatchError, match="belongs to another batch"):
+    before = place.errors.read_bytes()
+    with pytest.raises(BatchError, match=r"out\.errors\.jsonl exists and holds no line of a batch"):
         await other.run()
+    assert place.errors.read_bytes() == before
 
 
 async def test_files_called_tmp_are_left_alone(place: Place) -> None:
