@@ -234,6 +234,21 @@ async def test_leaving_the_queue_for_a_connection(serve: Serve) -> None:
     await saw_close(server)
 
 
+async def test_leaving_the_queue_when_it_is_ones_turn_leaves_it_to_the_next(serve: Serve) -> None:
+    server = serve(STARTED, stream("fine"))
+    llm = AsyncProvider("m", api_key="k" * 8, base_url=server.url, max_connections=1)
+    holding, called, waiting = (llm.stream_text("hi") for _ in range(3))
+    await anext(holding)
+    leaving = asyncio.ensure_future(called.result())
+    staying = asyncio.ensure_future(waiting.result())
+    await asyncio.sleep(0.05)
+    await holding.aclose()  # the connection is free: the first in the queue is called
+    await called.aclose()  # it goes before it has heard that
+    assert (await asyncio.wait_for(staying, 10)).text == "fine"
+    with pytest.raises(StreamInterruptedError):
+        await leaving
+
+
 async def test_a_cancelled_call_may_be_followed_by_another(serve: Serve) -> None:
     server = serve(SILENT, stream("fine"))
     llm = provider(server)

@@ -227,7 +227,11 @@ class BoundedConnector(Connector):
     """A pool in which requests may have to wait for a connection: it tells when one has got it."""
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        connection = await super().connect(*args, **kwargs)
+        try:
+            connection = await super().connect(*args, **kwargs)
+        except asyncio.CancelledError:
+            self._release_waiter()  # it may have been its turn already, of which aiohttp would tell nobody else
+            raise
         self._dialing().sending()
         return connection
 
