@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import socket
 import ssl
 import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError
 from rusty_agent.net.http.direct import Outbox
-from rusty_agent.net.http.pool import Connector
+from rusty_agent.net.http.pool import _PROBES, Connector
 from rusty_agent.net.http.transport import Transport
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion
 from rusty_agent.testing.answers import Step
@@ -380,3 +381,39 @@ async def test_broken_framing_over_tls(raw: bytes, text: str, caplog: pytest.Log
     server.close()
     await asyncio.sleep(0.01)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("loop_factory", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_a_connection_is_probed_while_it_is_silent(tls: bool, loop_factory: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            await reader.readuntil(b"}")
+            body = dumps(completion())
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            await reader.read()
+
+    async def main() -> list[int]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(TLS / "server.pem")
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context if tls else None)
+        url = f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}/v1"
+        trusted = ssl.create_default_context(cafile=TLS / "ca.pem")
+        async with AsyncProvider("m", api_key=KEY, base_url=url, ssl=trusted) as llm:
+            await llm.generate_text("hi")
+            connector: Any = llm._calls.transport._session(asyncio.get_running_loop()).connector
+            (((protocol, _),),) = connector._conns.values()
+            found = protocol.transport.get_extra_info("socket")
+            options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+            options += [(socket.IPPROTO_TCP, option) for option, _ in _PROBES]
+            values = [found.getsockopt(*option) for option in options]
+        server.close()
+        await asyncio.sleep(0.05)  # the server's side of the connection ends too
+        return values
+
+    new_loop = pytest.importorskip("uvloop").new_event_loop if loop_factory == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        on, *times = runner.run(main())
+    assert on
+    assert times == [value for _, value in _PROBES]
+    assert os.name != "posix" or len(times) == 3

@@ -34,6 +34,11 @@ _READ_BYTES = 2**16
 _MAX_TARGETS = 16
 _HEAD_END = b"\r\n\r\n"
 _MOST_BEGUN = 2**17  # bytes: more than headers may take
+_PROBES = [  # after 30 s of silence, each 30 s; after 5 without an answer the connection is lost
+    (getattr(socket, name), value)
+    for name, value in {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 5}.items()
+    if hasattr(socket, name)  # the first two are the same, on Linux and on macOS
+]
 _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
@@ -91,6 +96,12 @@ class _Protocol(ResponseHandler):
         if hasattr(transport, "max_size"):  # asyncio's: uvloop keeps one buffer for all reads
             # With asyncio's 256 KiB the C library maps memory anew for each read, and gives it back at once.
             transport.max_size = _READ_BYTES
+        with suppress(OSError, AttributeError):  # a transport may have no socket to show
+            # While a model thinks nothing is sent, and NATs forget such connections, after a minute or later, silently.
+            tcp = transport.get_extra_info("socket")
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _PROBES:
+                tcp.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def data_received(self, data: bytes) -> None:
         if self.idle and data:  # resuming to read hands over nothing
