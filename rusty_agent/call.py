@@ -9,7 +9,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .errors import BadRequestError, RateLimitError, RustyAgentError
+from .errors import APIConnectionError, BadRequestError, RateLimitError, RustyAgentError
 from .net.attempt import Attempt, given_up
 from .net.caller import Caller
 from .net.retry import RetryBudget, logger, retrying
@@ -49,6 +49,7 @@ class Call:
         self._budget = calls.budget if caller is None else _BUDGET_OF_RUNS
         self._scope = Scope(loop)
         self._closed = False
+        self._anew = False  # whether the next attempt wants a new connection
         self._whole = False  # whether all of the answer is wanted before the call is over
         self.loop = loop  # handed on: to ask for the running one is a system call before Python 3.12
         self.warnings = prepared.warnings
@@ -159,7 +160,9 @@ class Call:
             permit = None if number > 1 else limiter.try_acquire(caller, len(self._exchange.body))
             self._permit = permit or await self._admitted(limiter, caller)
             self._waits_since = None
-        self.attempt = attempt = Attempt(self.loop, self._transport, self._exchange, number, self.deadline)
+        self.attempt = attempt = Attempt(
+            self.loop, self._transport, self._exchange, number, self.deadline, anew=self._anew
+        )
         try:
             await attempt.open()
             decoder = attempt.decoder
@@ -169,6 +172,7 @@ class Call:
                 if not whole:
                     deltas += more
         except BaseException as error:
+            self._anew = isinstance(error, APIConnectionError)
             attempt.close()
             self._give_back(error)
             if not (isinstance(error, BadRequestError) and self._adapts_to(error)):

@@ -48,6 +48,7 @@ class LocalTransport(Transport):
         *,
         connect: float | None,
         sending: Callable[[], None],
+        anew: bool = False,
     ) -> Response:
         """As `Transport.post`, to wherever the server listens.
 
@@ -59,7 +60,7 @@ class LocalTransport(Transport):
             return await super().post(url, headers, body, loop, connect=connect, sending=sending)  # says so
         target = url.with_port((await self._running()).port)
         try:
-            return await super().post(target, headers, body, loop, connect=connect, sending=sending)
+            return await super().post(target, headers, body, loop, connect=connect, sending=sending, anew=anew)
         except RustyAgentError as error:
             told = await self.diagnose(error, target)
             if told is error:

@@ -57,6 +57,8 @@ class Exchange:
 class Attempt:
     """One HTTP exchange. `open()`, then `read()` until `decoder.ended`; `close()` is safe at any time.
 
+    With `anew` it goes over a new connection, see `Transport.post`.
+
     Attributes:
         decoder: What the answer has brought so far.
         headers: The answer's headers.
@@ -73,6 +75,8 @@ class Attempt:
         exchange: Exchange,
         number: int,
         deadline: float | None,
+        *,
+        anew: bool = False,
     ) -> None:
         self.decoder = NOTHING_YET
         self.headers: Mapping[str, str] = {}
@@ -84,6 +88,7 @@ class Attempt:
         self._exchange = exchange
         self._loop = loop
         self._deadline = deadline
+        self._anew = anew
         self._watchdog = Watchdog(loop, exchange.time_limits, deadline, self._stop_waiting)
         self._scope = Scope(loop)
         self._response: Response | None = None
@@ -119,6 +124,7 @@ class Attempt:
                     self._loop,
                     connect=exchange.time_limits.connect,
                     sending=self._watchdog.waiting,
+                    anew=self._anew,
                 )
                 self.headers = response.headers
                 self.decoder = ReplyDecoder(

@@ -219,6 +219,25 @@ def test_kept_connections_that_are_all_dead_cost_no_attempt(face: Face, serve: S
     assert server.connections == 4
 
 
+def test_a_retry_after_a_silence_does_not_take_the_next_dead_connection(face: Face, serve: Serve) -> None:
+    """A network that has changed swallows what is sent on any of the old connections."""
+
+    def script(request: Received) -> Answer:
+        return Answer((Hang(),)) if request.connection <= 3 and len(server.requests) > 3 else whole
+
+    whole = answer([Pause(0.3), dumps(completion())])
+    server = serve(script)
+    reports: list[AttemptReport] = []
+    provider = face.provider(server, max_connections=3, retry=RetryPolicy(base_delay=0.01, on_attempt=reports.append))
+    assert face.together(provider, 3) == ["Hello world"] * 3
+    del reports[:]
+    outcome = face.stream(provider, timeout=Timeout(idle=1))
+    assert (outcome.text, outcome.error) == ("Hello world", None)
+    assert [report.number for report in reports] == [1, 2]
+    assert server.connections == 4
+    assert server.open_connections <= 3
+
+
 @pytest.mark.parametrize("by", ["us", "aiohttp"])
 def test_a_large_body(face: Face, serve: Serve, by: str) -> None:
     """aiohttp warns of large bodies, and warnings are errors here. Sent again, it must be whole again."""

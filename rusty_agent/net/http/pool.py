@@ -204,11 +204,13 @@ class Connector(aiohttp.TCPConnector):
         return target
 
     async def _get(self, *args: Any, **kwargs: Any) -> Any:
-        if self._dialing().anew:
-            return None
         connection: Any = await super()._get(*args, **kwargs)
-        if connection is not None:
-            connection.protocol.idle = False
+        if connection is None:
+            return None
+        if self._dialing().anew:  # one that may be dead makes place for it: there are not more than before
+            connection.close()
+            return None
+        connection.protocol.idle = False
         return connection
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:

@@ -95,12 +95,14 @@ class Transport:
         *,
         connect: float | None,
         sending: Callable[[], None],
+        anew: bool = False,
     ) -> Response:
         """Send a request, wait for the response's headers.
 
         A pooled connection that turns out to be dead is replaced once, at once: servers close idle connections at any
         moment. `sending` is called when there is a connection to send on: with a bounded pool that may take long.
-        `loop` is the running one: it is handed on because before Python 3.12 asking for it is a system call.
+        `loop` is the running one: it is handed on because before Python 3.12 asking for it is a system call. With
+        `anew` it goes over a new connection: the latest failed or was silent, as others of the same time may be.
 
         Raises:
             RustyAgentError: The endpoint could not be reached or gave no HTTP answer.
@@ -114,7 +116,7 @@ class Transport:
         if not self.queues:
             sending()
         while True:
-            dialed = dialing[task] = Dialing(sending, anew=resent > 0, made=pool is None)
+            dialed = dialing[task] = Dialing(sending, anew=anew or resent > 0, made=pool is None)
             failure: errors.RustyAgentError | None = None
             try:
                 response = await self._send(session, pool, url, headers, body, timeout)
