@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from rusty_agent import (
+    APIConnectionError,
     APITimeoutError,
     AsyncProvider,
     AttemptReport,
@@ -51,6 +52,23 @@ def test_only_one_dead_connection_is_replaced_unseen(serve: Serve) -> None:
 
     asyncio.run(main())
     assert len(server.requests) <= 12
+
+
+def test_what_a_server_worked_on_is_not_sent_again_unseen(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that dies after a while has had the request: its connection was not dead before."""
+    monkeypatch.setattr("rusty_agent.net.http.transport._DYING_SECONDS", 0.05)
+    server = serve(stream("a"))
+    reports: list[AttemptReport] = []
+    provider = face.provider(server, retry=RetryPolicy(max_retries=0, on_attempt=reports.append))
+    face.generate(provider)
+    server.answer(Answer((Pause(0.5),), close=True))
+    with pytest.raises(APIConnectionError):
+        face.generate(provider)
+    assert server.connections == 1
+    assert len(server.requests) == 2
+    assert [report.error is None for report in reports] == [True, False]
 
 
 def test_waiting_for_a_free_connection_is_no_silence_of_the_endpoint(serve: Serve) -> None:

@@ -50,15 +50,17 @@ class Dialing:
         anew: It must be a new connection.
         made: It is one, or nobody knows.
         failed: It could not be made.
+        taken: When a kept one was taken from the pool, by the loop's clock.
     """
 
-    __slots__ = ("anew", "failed", "made", "sending")
+    __slots__ = ("anew", "failed", "made", "sending", "taken")
 
     def __init__(self, sending: Callable[[], None], *, anew: bool, made: bool) -> None:
         self.sending = sending
         self.anew = anew
         self.made = made
         self.failed = False
+        self.taken = 0.0
 
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
@@ -207,9 +209,11 @@ class Connector(aiohttp.TCPConnector):
         connection: Any = await super()._get(*args, **kwargs)
         if connection is None:
             return None
-        if self._dialing().anew:  # one that may be dead makes place for it: there are not more than before
+        dialing = self._dialing()
+        if dialing.anew:  # one that may be dead makes place for it: there are not more than before
             connection.close()
             return None
+        dialing.taken = self._home.time()
         connection.protocol.idle = False
         return connection
 

@@ -35,6 +35,7 @@ __all__ = ["ClientSession", "Transport", "TransportOptions", "proxies_of_environ
 
 _MAX_REDIRECTS = 5
 _LARGE = 2**20  # bytes of a body from which on aiohttp wants to send it in pieces
+_DYING_SECONDS = 2.0  # within which a kept connection that was dead shows it: a round trip, or a few
 _KEEP_ALIVE = 30.0  # seconds; servers commonly close idle connections after 60 or more, uvicorn after 5
 
 logger = logging.getLogger("rusty_agent")
@@ -122,7 +123,8 @@ class Transport:
                 response = await self._send(session, pool, url, headers, body, timeout)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 fresh = dialed.made or isinstance(error, aiohttp.ClientConnectorError)
-                if not (fresh or resent or self.closed):
+                worked_on = loop.time() - dialed.taken > _DYING_SECONDS
+                if not (fresh or worked_on or resent or self.closed):
                     resent = 1
                     logger.debug("a kept connection was dead: the request is sent again")
                     continue
