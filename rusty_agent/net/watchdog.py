@@ -20,7 +20,7 @@ from .guard import drop_closed
 
 __all__ = ["Interrupted", "Scope", "Watchdog"]
 
-_SOON_SECONDS = 0.05  # when to look again at a limit that passed while nothing was awaited
+_SOON_SECONDS = 0.05  # when to look again at a limit that passed while nothing was awaited, or nobody looked
 
 
 class _Ticker:
@@ -31,6 +31,7 @@ class _Ticker:
         self._watched: set[Watchdog] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next = math.inf
+        self._late = False  # whether the last time it fired was too late to judge
 
     def add(self, watchdog: Watchdog, due: float) -> None:
         """Watch, and look again at `due` or before."""
@@ -50,8 +51,12 @@ class _Ticker:
 
     def _tick(self) -> None:
         self._timer = None
-        self._next = math.inf
         now = self._loop.time()
+        late, self._next = now - self._next > _SOON_SECONDS, math.inf
+        self._late = late and not self._late  # once: a loop that is always late has its limits too
+        if self._late:  # the loop stood still: what came meanwhile is there, but its readers have yet to take it
+            self._arm(now + _SOON_SECONDS)
+            return
         due = min((watchdog.look(now) for watchdog in list(self._watched)), default=math.inf)
         if due < self._next:  # what expired may have armed it
             self._arm(max(due, now + 0.001))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from rusty_agent import APITimeoutError, RetryPolicy, ServerError, Timeout
+from rusty_agent import APITimeoutError, AsyncProvider, RetryPolicy, ServerError, Timeout
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion, error, stream
 from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
-from .faces import Face
+from .faces import KEY, Face
 
 Serve = Callable[..., FaultServer]
 ONCE = RetryPolicy(max_retries=0)
@@ -91,6 +92,47 @@ def test_a_slow_reader_is_no_silent_server(serve: Serve) -> None:
         pieces.append(piece)
         time.sleep(0.25)
     assert pieces == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("loop_factory", ["asyncio", "uvloop"])
+def test_a_loop_that_stood_still_is_no_silent_server(serve: Serve, loop_factory: str) -> None:
+    """What came while something else kept the loop busy has come."""
+    server = serve(stream(*"abcdefghijklmnopqrst", gap=0.05))
+
+    async def main() -> str:
+        llm = AsyncProvider("m", api_key=KEY, base_url=server.url, timeout=Timeout(idle=0.3, stall=0.3))
+        asyncio.get_running_loop().call_later(0.2, time.sleep, 0.6)
+        return (await llm.stream_text("hi").result()).text
+
+    with runner(loop_factory) as running:
+        assert running.run(main()) == "abcdefghijklmnopqrst"
+
+
+@pytest.mark.parametrize("loop_factory", ["asyncio", "uvloop"])
+def test_a_silence_ends_on_a_loop_that_is_always_late(serve: Serve, loop_factory: str) -> None:
+    server = serve(answer([events("a")[1], Hang()], framing="cut"))
+
+    async def keep_busy() -> None:
+        while True:
+            time.sleep(0.12)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        llm = AsyncProvider("m", api_key=KEY, base_url=server.url, timeout=Timeout(idle=0.3))
+        busy = asyncio.create_task(keep_busy())
+        with pytest.raises(APITimeoutError):
+            await llm.stream_text("hi").result()
+        busy.cancel()
+
+    with runner(loop_factory) as running:
+        began = time.monotonic()
+        running.run(main())
+        assert time.monotonic() - began < 10
+
+
+def runner(loop_factory: str) -> asyncio.Runner:
+    fast = loop_factory == "uvloop"
+    return asyncio.Runner(loop_factory=pytest.importorskip("uvloop").new_event_loop if fast else None)
 
 
 PING = event({"type": "ping"})
