@@ -166,7 +166,7 @@ class Attempt:
                 watchdog.waiting()
             try:
                 data = content.read_nowait() if whole else await content.readany()
-            except NETWORK_ERRORS as error:
+            except (*NETWORK_ERRORS, RuntimeError) as error:  # the latter where the caller has closed the session
                 data = salvage(response)
                 if not data:
                     deltas = decoder.close(await self._broken(error, response))
@@ -276,7 +276,7 @@ class Attempt:
 
     def _is_over(self) -> bool:
         """Whether nobody waits for the answer any more."""
-        return self._watchdog.expired is not None or self._closed or self._transport.closed
+        return self._watchdog.expired is not None or self._closed or self._transport.ended
 
     def _interruption(self) -> RustyAgentError:
         if self._watchdog.expired is None:
@@ -319,7 +319,9 @@ def _inflated(inflater: Inflater, data: bytes) -> bytes:
 
 
 def given_up() -> StreamInterruptedError:
-    """The error of whoever still reads an answer when its stream or provider has been closed."""
-    error = StreamInterruptedError("The answer was given up: its stream or its provider was closed before its end.")
+    """The error of whoever still reads an answer when its stream, its provider or its session has been closed."""
+    error = StreamInterruptedError(
+        "The answer was given up: its stream, its provider or the provider's session was closed before its end."
+    )
     error.retryable = False
     return error

@@ -25,9 +25,11 @@ from rusty_agent import (
     Provider,
     RetryPolicy,
     RustyAgentError,
+    StreamInterruptedError,
     Timeout,
 )
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, Reset, answer, completion, stream
+from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
@@ -61,6 +63,18 @@ async def test_a_given_session_is_used_and_not_closed(serve: Serve) -> None:
     late = AsyncProvider("m", api_key=KEY, base_url=server.url, session=session)
     with pytest.raises(APIConnectionError, match="session"):
         await late.generate_text("hi")
+
+
+async def test_reading_on_when_the_given_session_was_closed(serve: Serve) -> None:
+    server = serve(answer([events("a")[1], Hang()], framing="chunked"))
+    async with aiohttp.ClientSession() as session:
+        llm = AsyncProvider("m", api_key=KEY, base_url=server.url, session=session)
+        opened = llm.stream_text("hi")
+        assert await anext(opened) == "a"
+    with pytest.raises(StreamInterruptedError, match="session was closed") as raised:
+        await anext(opened)
+    assert raised.value.partial_text == "a"
+    assert not raised.value.retryable
 
 
 @pytest.mark.parametrize("how", ["argument", "environment", "excluded", "excluded by its port"])
