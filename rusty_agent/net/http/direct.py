@@ -91,10 +91,6 @@ class Reply:
     def closed(self) -> bool:
         return self._connection is None
 
-    def release(self) -> None:
-        """Be done with it: what has not arrived of the body is not waited for."""
-        self.close()
-
     def close(self) -> None:
         """Close the connection now, unless the body has ended; wake who waits for more of it."""
         connection, self._connection = self._connection, None

@@ -147,7 +147,7 @@ class Transport:
                 if not response.closed:
                     guard_of(loop).responses.add(response)
                 return response
-            response.release()
+            response.close()
             redirects, url = redirects + 1, target
 
     def _send(
