@@ -67,7 +67,7 @@ class Call:
         self._under_way.add(self)
         if refusals:
             self._adaptation = Adaptation(refusals, exchange.fields)
-            self._send(self._adaptation)
+            self._adopt(self._adaptation)
 
     async def begin(self, *, whole: bool) -> list[Delta]:
         """Make attempts until one brings its first content, or all of it if `whole`; then the call is over.
@@ -102,10 +102,10 @@ class Call:
             changed = bool(adaptation.lines)
         if not (changed or adaptation.refused(error)):
             raise adaptation.error(error) from None
-        self._send(adaptation)
+        self._adopt(adaptation)
         return True
 
-    def _send(self, adaptation: Adaptation) -> None:
+    def _adopt(self, adaptation: Adaptation) -> None:
         """Send from now on what the endpoint is known to take; each change is a line."""
         if adaptation.lines:
             self._exchange.body = encode_body(adaptation.body)
