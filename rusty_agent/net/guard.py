@@ -12,30 +12,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+    from .http.direct import Response
 
 __all__ = ["Guard", "close_later", "dismiss_all", "drop_closed", "find_guard", "guard_of"]
 
 _LINGER_SECONDS = 0.25
 _FOREVER_SECONDS = 10 * 365 * 86400.0
-
-
-class Session(Protocol):
-    """What closes asynchronously: a pool of connections."""
-
-    @property
-    def closed(self) -> bool: ...
-
-    async def close(self) -> None: ...
-
-
-class Response(Protocol):
-    """What closes at once."""
-
-    @property
-    def closed(self) -> bool: ...
-
-    def close(self) -> None: ...
 
 
 class Guard:
@@ -47,7 +34,7 @@ class Guard:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.sessions: set[Session] = set()
+        self.sessions: set[ClientSession] = set()
         self.responses: set[Response] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._loop = loop
@@ -70,12 +57,12 @@ class Guard:
         if self.sessions:
             await asyncio.wait([asyncio.ensure_future(self.close(session)) for session in list(self.sessions)])
 
-    async def close(self, session: Session) -> None:
+    async def close(self, session: ClientSession) -> None:
         """Close a session."""
         await session.close()
         self.sessions.discard(session)
 
-    def close_soon(self, session: Session) -> None:
+    def close_soon(self, session: ClientSession) -> None:
         """Begin to close a session; runs on the loop, whose end may cancel it: then `_stand` does it again."""
         task = asyncio.ensure_future(self.close(session))
         self._closing.add(task)
@@ -100,7 +87,6 @@ class Guard:
 
 _guards: dict[asyncio.AbstractEventLoop, Guard] = {}
 _T = TypeVar("_T")
-_S = TypeVar("_S", bound=Session)
 
 
 def find_guard(loop: asyncio.AbstractEventLoop) -> Guard | None:
@@ -134,7 +120,7 @@ def dismiss_all() -> None:
         guard.dismiss()
 
 
-def close_later(sessions: dict[asyncio.AbstractEventLoop, _S]) -> None:
+def close_later(sessions: dict[asyncio.AbstractEventLoop, ClientSession]) -> None:
     """Close sessions from any thread, each on its own loop."""
     while sessions:
         loop, session = sessions.popitem()
