@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from itertools import count
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias
+from typing import Any, Literal, Self, TextIO, TypeAlias
 
 import attrs
 
@@ -93,18 +93,12 @@ def say(text: str) -> None:
     stderr.write("\n" * stderr.isatty() + text + "\n")
 
 
-class _View(Protocol):
-    """One way to show: `every` so many seconds, and a last time at the end."""
-
-    every: float
-
-    def show(self, progress: Progress, last: bool) -> None: ...
+_View: TypeAlias = tuple[float, Callable[[Progress, bool], object]]
+"""One way to show: every so many seconds, and a last time at the end, which the function is told."""
 
 
 class _InPlace:
     """One line of a terminal, written over and over."""
-
-    every = _REDRAW_SECONDS
 
     def __init__(self, stderr: _Stderr) -> None:
         self._stderr = stderr
@@ -125,8 +119,6 @@ class _InPlace:
 class _Bar:
     """The same line behind a bar of tqdm's."""
 
-    every = _REDRAW_SECONDS
-
     def __init__(self, stderr: _Stderr, tqdm: type[Any]) -> None:
         # Without tqdm's own thread and its lock between processes: nobody else draws here.
         self._class = type("_Bar", (tqdm,), {"monitor_interval": 0, "_lock": threading.RLock()})
@@ -136,59 +128,20 @@ class _Bar:
 
     def show(self, progress: Progress, last: bool) -> None:
         text = line(progress)
-        if text != self._shown or last:
-            self._shown = text
-            self._draw(progress, last)
-
-    def _draw(self, progress: Progress, last: bool) -> None:
-        finished = progress.skipped + progress.failed_earlier + progress.finished
+        if text == self._shown and not last:
+            return
+        self._shown = text
         if self._bar is None:
             self._bar = self._class(file=self._stderr, leave=True, bar_format="{desc}")
-        self._bar.n = finished
+        self._bar.n = progress.skipped + progress.failed_earlier + progress.finished
         self._bar.total = progress.total
         self._bar.bar_format = "{percentage:3.0f}%|{bar:10}| {desc}" if progress.total else "{desc}"
         self._bar.ncols = None if last else self._stderr.columns()
-        self._bar.set_description_str(self._shown, refresh=False)
+        self._bar.set_description_str(text, refresh=False)
         if last:
             self._bar.close()
         else:
             self._bar.refresh()
-
-
-class _Lines:
-    """A line at a time, for logs."""
-
-    every = _LINE_SECONDS
-
-    def __init__(self, stderr: _Stderr) -> None:
-        self._stderr = stderr
-
-    def show(self, progress: Progress, last: bool) -> None:
-        self._stderr.write(line(progress) + "\n")
-
-
-class _Json:
-    """A JSON object with every field of `Progress` at a time, for programs."""
-
-    every = _REPORT_SECONDS
-
-    def __init__(self, stderr: _Stderr) -> None:
-        self._stderr = stderr
-
-    def show(self, progress: Progress, last: bool) -> None:
-        self._stderr.write(json.dumps(attrs.asdict(progress)) + "\n")
-
-
-class _Calls:
-    """Calls of the caller's function."""
-
-    every = _REPORT_SECONDS
-
-    def __init__(self, function: Callable[[Progress], object]) -> None:
-        self._function = function
-
-    def show(self, progress: Progress, last: bool) -> None:
-        self._function(progress)
 
 
 class Display:
@@ -224,8 +177,9 @@ class Display:
                 raise
 
     async def _run(self) -> None:
-        pause = _SAMPLE_SECONDS if self._view is None else min(_SAMPLE_SECONDS, self._view.every)
-        rounds = 1 if self._view is None else round(self._view.every / pause)
+        every = _SAMPLE_SECONDS if self._view is None else self._view[0]
+        pause = min(_SAMPLE_SECONDS, every)
+        rounds = round(every / pause)
         for number in count(1):
             await asyncio.sleep(pause)
             self._tally.sample()
@@ -238,7 +192,7 @@ class Display:
 
     def _show(self, last: bool) -> None:
         if self._view is not None:
-            self._view.show(self._tally.snapshot(), last)
+            self._view[1](self._tally.snapshot(), last)
 
 
 def make_display(progress: ProgressOption, tally: Tally, *, on_error: Callable[[], object] = lambda: None) -> Display:
@@ -262,7 +216,7 @@ def _view(progress: ProgressOption) -> _View | None:
     if callable(progress):
         if inspect.iscoroutinefunction(progress):
             raise ValueError("progress must be a plain function: nothing would await a coroutine function")
-        return _Calls(progress)
+        return _REPORT_SECONDS, lambda now, last: progress(now)
     mode = ("off", "auto")[progress] if isinstance(progress, bool) else progress
     if mode not in _MODES:
         raise ValueError(
@@ -272,11 +226,11 @@ def _view(progress: ProgressOption) -> _View | None:
         return None
     stderr = _Stderr(sys.stderr)
     if mode == "json":
-        return _Json(stderr)
+        return _REPORT_SECONDS, lambda now, last: stderr.write(json.dumps(attrs.asdict(now)) + "\n")
     if mode == "plain" or not stderr.isatty() or os.environ.get("TERM") == "dumb":  # one that only writes on
-        return _Lines(stderr)
+        return _LINE_SECONDS, lambda now, last: stderr.write(line(now) + "\n")
     try:
         from tqdm import tqdm
     except ImportError:  # the extra `progress` is a nicety
-        return _InPlace(stderr)
-    return _Bar(stderr, tqdm)
+        return _REDRAW_SECONDS, _InPlace(stderr).show
+    return _REDRAW_SECONDS, _Bar(stderr, tqdm).show

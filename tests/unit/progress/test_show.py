@@ -197,8 +197,7 @@ def both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         pytest.importorskip("tqdm")
     else:
         monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(show._Bar, "every", 0.02)
-    monkeypatch.setattr(show._InPlace, "every", 0.02)
+    monkeypatch.setattr(show, "_REDRAW_SECONDS", 0.02)
     return str(request.param)
 
 
@@ -390,8 +389,8 @@ async def test_a_broken_error_stream_ends_the_display_and_not_the_run(
     streams: dict[str, Any] = {"none": None, "closed": closed, "failing": Failing(), "bare": object()}
     streams["pretending"] = types.SimpleNamespace(isatty=lambda: True, write=len)
     monkeypatch.setattr(sys, "stderr", streams[stream])
-    for view in (show._Lines, show._Json, show._Bar, show._InPlace):
-        monkeypatch.setattr(view, "every", 0.01)
+    for name in ("_LINE_SECONDS", "_REPORT_SECONDS", "_REDRAW_SECONDS"):
+        monkeypatch.setattr(show, name, 0.01)
     tally = Tally(total=1)
     async with make_display(mode, tally):
         await asyncio.sleep(0.03)
@@ -412,7 +411,7 @@ CHILD = """
 import asyncio
 from rusty_agent.progress import show
 from rusty_agent.progress.tally import Tally
-show._Lines.every = 0.01
+show._LINE_SECONDS = 0.01
 async def main():
     tally = Tally(total=100)
     async with show.make_display("plain", tally):
@@ -434,7 +433,7 @@ def test_nobody_reads_the_error_stream_and_the_program_ends_well() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe cannot be asked there whether it is full")
 async def test_a_full_pipe_does_not_hold_up_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show._Json, "every", 0.01)
+    monkeypatch.setattr(show, "_REPORT_SECONDS", 0.01)
     read, write = os.pipe()
     with os.fdopen(read, "rb"), os.fdopen(write, "w") as stream:
         os.set_blocking(write, False)
@@ -472,7 +471,7 @@ def refuse(progress: Progress) -> None:
 
 
 async def test_what_a_function_raises_is_found_before_the_end_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show._Calls, "every", 0.02)
+    monkeypatch.setattr(show, "_REPORT_SECONDS", 0.02)
     told: list[Progress] = []
 
     def refuse_once(progress: Progress) -> None:
