@@ -18,6 +18,7 @@ __all__ = [
     "Verdict",
     "judge",
     "refuses_content",
+    "says",
     "told_to_retry",
 ]
 
@@ -102,14 +103,14 @@ def judge(status: int, code: object, type: object, message: str) -> Verdict:
     """What an error means, by what the endpoint said of it."""
     names = f"{code} {type}"
     spent = _is_spent(status, names, message)
-    passes = status in RETRIED_STATUSES or (status == 200 and _says(_BUSY, message))
+    passes = status in RETRIED_STATUSES or (status == 200 and says(_BUSY, message))
     may_pass = passes and not spent and _TOO_LARGE not in message.lower()
     return Verdict(spent, not spent and _refuses_key(status, names, message), may_pass)
 
 
 def refuses_content(code: object, type: object, message: str) -> bool:
     """Whether an error is about what this prompt says, or its answer: others may be answered."""
-    return _says(_CONTENT, f"{code} {type} {message}")
+    return says(_CONTENT, f"{code} {type} {message}")
 
 
 def told_to_retry(headers: Mapping[str, str], otherwise: bool) -> bool:
@@ -129,7 +130,7 @@ def _is_spent(status: int, names: str, message: str) -> bool:
     if status == 402 or _FULL_MINUTE in message:
         return status == 402
     first = "" if status in _ABOUT_ACCOUNTS else _FIRST_WORDS
-    return _says(_ANY_SPENT, names) or _says(f"{first}({_ANY_SPENT})", message)
+    return says(_ANY_SPENT, names) or says(f"{first}({_ANY_SPENT})", message)
 
 
 def _refuses_key(status: int, names: str, message: str) -> bool:
@@ -141,8 +142,9 @@ def _refuses_key(status: int, names: str, message: str) -> bool:
     """
     if status not in (200, 400, 403):
         return status == 401
-    return _says(_WRONG_KEY, names) or _says(rf"^(HTTP \d+: )?{_WRONG_KEY}", message)
+    return says(_WRONG_KEY, names) or says(rf"^(HTTP \d+: )?{_WRONG_KEY}", message)
 
 
-def _says(pattern: str, text: str) -> bool:
+def says(pattern: str, text: str) -> bool:
+    """Whether the words match somewhere, in capitals or not."""
     return re.search(pattern, text, re.IGNORECASE) is not None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import APIStatusError
+from ..verdict import says
 
 __all__ = ["Adaptation", "Refusals", "refused_parameter"]
 
@@ -74,7 +75,7 @@ def _subject(error: APIStatusError, body: Mapping[str, Any]) -> str | None:
     """Which of the parameters that may be changed the error is about."""
     candidates = body.keys() & (_OPTIONAL | _OTHER_NAMES.keys())
     message = error.message.partition(", expected one of ")[0]  # behind it servers in Rust list all that they know
-    if _says(_ELSEWHERE, message):
+    if says(_ELSEWHERE, message):
         return None
     if error.param is not None and re.split(r"\W", error.param)[0] in body:  # Cerebras: always "validation_error"
         return error.param if error.param in candidates else None
@@ -83,15 +84,15 @@ def _subject(error: APIStatusError, body: Mapping[str, Any]) -> str | None:
 
 
 def _refuses(error: APIStatusError) -> bool:
-    return _says(_REFUSAL, f"{error.message} {error.code or ''} {error.type or ''}")
+    return says(_REFUSAL, f"{error.message} {error.code or ''} {error.type or ''}")
 
 
 def _is_about_a_value(error: APIStatusError, name: str, value: Any) -> bool:
-    if _says(_DEFAULT_ONLY, error.message):
+    if says(_DEFAULT_ONLY, error.message):
         return False
     sent = re.escape(str(value).removesuffix(".0"))
     named = rf"{name}(?!['\"]:)\W{{1,3}}(of |does not support )?\W?{sent}(\.0+)?(?!\w|\.\d)"  # `service_tier: flex`
-    return error.code in _VALUE_CODES or _says(f"{_VALUE}|{named}", error.message)
+    return error.code in _VALUE_CODES or says(f"{_VALUE}|{named}", error.message)
 
 
 def _named(message: str, name: str) -> re.Match[str] | None:
@@ -178,7 +179,3 @@ class Adaptation:
                 self._made[name] = other
             how = "it was left out" if other is None else f"it was sent as {other}"
             self.lines.append(f"the endpoint refuses {name}: {how}")
-
-
-def _says(pattern: str, text: str) -> bool:
-    return re.search(pattern, text, re.IGNORECASE) is not None
