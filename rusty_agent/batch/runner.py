@@ -18,6 +18,7 @@ from typing import Any, Unpack
 from ..checks import checked_kind, checked_path
 from ..keys import hide_secrets
 from ..parameters import BatchParameters, Concurrency, shows
+from ..progress.price import Price
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
 from ..stop_rule import HOPELESS_AFTER, StopRule
@@ -114,7 +115,7 @@ async def run_batch(
         fresh=fresh,
         retry_permanent=retry_permanent,
         allow_changed=allow_changed,
-        price=price,
+        price=None if price is None else Price.of(price),
         budget_usd=budget_usd,
         sync=sync,
         sort=sort,

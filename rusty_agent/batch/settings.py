@@ -31,10 +31,6 @@ Source: TypeAlias = str | PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 OnBadLine: TypeAlias = Literal["fail", "skip"]
 
 
-def _price(given: tuple[float, float]) -> Price:
-    return Price.of(given)  # which mypy does not take for a converter
-
-
 @define(frozen=True, eq=False, repr=False)
 class JobSettings:
     """What holds for the whole batch; see `run_batch`. `common` are the parameters of all rows.
@@ -52,7 +48,7 @@ class JobSettings:
     fresh: bool = False
     retry_permanent: bool = False
     allow_changed: bool = False
-    price: Price | None = field(default=None, converter=optional(_price))
+    price: Price | None = None
     budget_usd: float | None = None
     sync: Sync = "group"
     sort: bool = False
