@@ -202,4 +202,4 @@ def error(status: int, message: str = "scripted", *, headers: Mapping[str, str] 
         **fields: Further fields of the error object, such as `code`, or others in their place.
     """
     body = {"error": {"message": message, "type": "scripted_error", "param": None, "code": None, **fields}}
-    return answer(dumps(body), status=status, headers=headers)
+    return answer(body, status=status, headers=headers)

@@ -75,6 +75,7 @@ class FaultServer:
 
     Attributes:
         requests: The requests seen, in order.
+        connections: How many connections there were in all.
     """
 
     _port: int | None = None
@@ -85,7 +86,7 @@ class FaultServer:
         self._broken: Exception | None = None
         self.requests: list[Received] = []
         self._arrived = threading.Condition()
-        self._connections = 0
+        self.connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -142,11 +143,6 @@ class FaultServer:
         """How many connections are open now."""
         return len(self._writers)
 
-    @property
-    def connections(self) -> int:
-        """How many connections there were in all."""
-        return self._connections
-
     def wait_for(self, count: int, seconds: float = 5) -> list[Received]:
         """Wait until this many requests have arrived, and return them.
 
@@ -200,9 +196,9 @@ class FaultServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _connected(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        self.connections += 1
         self._writers.add(writer)  # at once, so that what is never served is closed
-        task = asyncio.ensure_future(self._serve(self._connections, reader, writer))
+        task = asyncio.ensure_future(self._serve(self.connections, reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
