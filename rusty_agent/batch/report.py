@@ -280,7 +280,7 @@ def _timelines(tally: Tally) -> Iterable[str]:
     ):
         rates = [(getattr(b, name) - getattr(a, name)) / (b.elapsed - a.elapsed) for a, b in pairs]
         if any(rates):
-            steps = [point for (a, b), rate in zip(pairs, rates, strict=True) for point in _step(a, b, rate)]
+            steps = [(end.elapsed, rate) for pair, rate in zip(pairs, rates, strict=True) for end in pair]
             y = _height_axis(max(rates), whole=False)
             yield _plot(title, unit, x, y, _curve(x, y, steps, colour))
     yield _in_flight(x, points)
@@ -289,10 +289,6 @@ def _timelines(tally: Tally) -> Iterable[str]:
         y = _height_axis(most, whole=True)
         unit = f"in each {clock(points[1].elapsed - points[0].elapsed)}"
         yield _plot("Failed rows", unit, x, y, _bars(x, y, failed, "red", clock))
-
-
-def _step(a: Sample, b: Sample, height: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    return (a.elapsed, height), (b.elapsed, height)
 
 
 def _in_flight(x: _Axis, points: Sequence[Sample]) -> str:

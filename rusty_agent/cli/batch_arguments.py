@@ -47,10 +47,6 @@ exit codes:
 """
 
 
-class _BatchParser(Parser):
-    usage_code = 1
-
-
 class _Output(argparse.Action):
     """A file, named once: `-o` is `--option` in the other command."""
 
@@ -85,8 +81,8 @@ def parse_batch(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def _parser() -> _BatchParser:
-    parser = _BatchParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="rusty-agent batch",
         usage="%(prog)s INPUT -o OUTPUT [options]",
         description="Send every line of a file, write a line for each; go on after any interruption.",
@@ -94,6 +90,7 @@ def _parser() -> _BatchParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.usage_code = 1
     add = parser.add_argument
     add("input", metavar="INPUT", help="requests: .jsonl, .csv or .tsv, gzipped or not; - is standard input")
     add(
