@@ -46,8 +46,7 @@ def checked_kind(value: Any, kind: type, argument: str) -> Any:
         ValueError: It is not. The message does not show it: it may be a secret.
     """
     if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise ValueError(f"{argument} must be {article} {kind.__name__}, not {type(value).__name__}")
+        raise ValueError(f"{argument} must be of the type {kind.__name__}, not {type(value).__name__}")
     return value
 
 
