@@ -56,9 +56,7 @@ class LocalTransport(Transport):
             LocalModelError: The model could not be loaded, or its process ended.
             RustyAgentError: As `Transport.post`.
         """
-        if self.closed:
-            return await super().post(url, headers, body, loop, connect=connect, sending=sending)  # says so
-        target = url.with_port((await self._running()).port)
+        target = url if self.closed else url.with_port((await self._running()).port)  # one that is closed says so
         try:
             return await super().post(target, headers, body, loop, connect=connect, sending=sending, anew=anew)
         except RustyAgentError as error:
