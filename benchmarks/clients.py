@@ -20,9 +20,14 @@ PATIENCE = 50_000
 HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
 
+def messages(prompt: str) -> Any:
+    """What all clients send."""
+    return [{"role": "user", "content": prompt}]
+
+
 def body(prompt: str, stream: bool) -> dict[str, Any]:
-    """What the hand-written clients send."""
-    return {"model": "m", "messages": [{"role": "user", "content": prompt}], "stream": stream}
+    """How the hand-written ones send it."""
+    return {"model": "m", "messages": messages(prompt), "stream": stream}
 
 
 class Client:
@@ -161,13 +166,12 @@ class Tuned(Plain):
     async def open(self) -> None:
         import aiohttp
 
-        await super().open()
-        await self.session.close()
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
         )
+        self.target = self.url + "/chat/completions"
 
     async def request(self, prompt: str) -> str:
         import orjson
@@ -248,13 +252,11 @@ class OpenAI(Client):
         self.client = openai.AsyncOpenAI(api_key=KEY, base_url=self.url, **options)
 
     async def request(self, prompt: str) -> str:
-        messages: Any = [{"role": "user", "content": prompt}]
-        completion = await self.client.chat.completions.create(model="m", messages=messages)
+        completion = await self.client.chat.completions.create(model="m", messages=messages(prompt))
         return completion.choices[0].message.content or ""
 
     async def stream(self, prompt: str, seen: Seen) -> None:
-        messages: Any = [{"role": "user", "content": prompt}]
-        async for chunk in await self.client.chat.completions.create(model="m", messages=messages, stream=True):
+        async for chunk in await self.client.chat.completions.create(model="m", messages=messages(prompt), stream=True):
             if content := chunk.choices[0].delta.content:
                 seen(content)
 
@@ -279,8 +281,7 @@ class LiteLLM(Client):
         self.ask = litellm.acompletion
 
     def options(self, prompt: str) -> dict[str, Any]:
-        messages = [{"role": "user", "content": prompt}]
-        return {"model": "openai/m", "messages": messages, "api_key": KEY, "api_base": self.url}
+        return {"model": "openai/m", "messages": messages(prompt), "api_key": KEY, "api_base": self.url}
 
     async def request(self, prompt: str) -> str:
         return (await self.ask(**self.options(prompt))).choices[0].message.content  # type: ignore[no-any-return]
@@ -332,13 +333,11 @@ class BlockingOpenAI(OpenAI):
         self.blocking_client = openai.OpenAI(api_key=KEY, base_url=self.url)
 
     async def request(self, prompt: str) -> str:
-        messages: Any = [{"role": "user", "content": prompt}]
-        completion = self.blocking_client.chat.completions.create(model="m", messages=messages)
+        completion = self.blocking_client.chat.completions.create(model="m", messages=messages(prompt))
         return completion.choices[0].message.content or ""
 
     async def stream(self, prompt: str, seen: Seen) -> None:
-        messages: Any = [{"role": "user", "content": prompt}]
-        for chunk in self.blocking_client.chat.completions.create(model="m", messages=messages, stream=True):
+        for chunk in self.blocking_client.chat.completions.create(model="m", messages=messages(prompt), stream=True):
             if content := chunk.choices[0].delta.content:
                 seen(content)
 
