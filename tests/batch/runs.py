@@ -14,7 +14,7 @@ from rusty_agent.wire.codec import dumps, loads_strict
 
 def said(text: str = "yes", **fields: Any) -> Answer:
     """An answer."""
-    return answer(dumps(completion(text, **fields)))
+    return answer(completion(text, **fields))
 
 
 def prompt(request: Received) -> str:

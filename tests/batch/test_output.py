@@ -18,7 +18,7 @@ async def test_results_are_lines_of_openais_batch_api(place: Place) -> None:
     line: dict[str, Any] = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "note": 7}
     line["body"] = {"model": "other", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
     body = {"id": "x", "object": "chat.completion"}
-    place.server.answer(answer(dumps({**body, **_completion("yes")}), headers={"x-request-id": "req_1"}))
+    place.server.answer(answer({**body, **_completion("yes")}, headers={"x-request-id": "req_1"}))
     result = await place.run([line], price=(1.0, 2.0))
     [written] = read(place.output)
     assert list(written) == ["id", "custom_id", "response", "error", "x_rusty"]
@@ -65,7 +65,7 @@ async def test_failures_have_the_same_shape_in_a_file_of_their_own(place: Place)
 
 
 async def test_finish_reason_length_is_a_result_and_flagged(place: Place) -> None:
-    place.server.answer(answer(dumps({"id": "x", **_completion("cut", "length")})))
+    place.server.answer(answer({"id": "x", **_completion("cut", "length")}))
     result = await place.run(simple(1))
     assert read(place.output)[0]["x_rusty"]["truncated"] is True
     assert (result.done, result.summary["truncated"], result.summary["finish_reasons"]) == (1, 1, {"length": 1})

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from rusty_agent.testing import FaultServer, Hang, Pause, answer, completion, error, events, stream
-from rusty_agent.wire.codec import dumps
 
 from ..processes import finish
 from .process import KEY, run, start
@@ -82,7 +81,7 @@ def test_what_the_text_does_not_show_is_warned_of(server: FaultServer) -> None:
 def test_a_refusal_is_an_error(server: FaultServer) -> None:
     body = completion("")
     body["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "I\x1b[2J\nwon't."}
-    server.answer(answer(dumps(body)))
+    server.answer(answer(body))
     ended = run("--base-url", server.url, "--no-stream", "hi")
     assert ended == (1, "", "rusty-agent: error: the model refused: I\\x1b[2J won't.\n")
 
@@ -96,7 +95,7 @@ def test_a_tool_call_is_an_error(server: FaultServer, text: str | None, shown: s
     body["choices"] = [
         {"index": 0, "message": {"content": text, "tool_calls": [call, call]}, "finish_reason": "tool_calls"}
     ]
-    server.answer(answer(dumps(body)))
+    server.answer(answer(body))
     ended = run("--base-url", server.url, *options, "hi")
     assert (ended.code, ended.out) == (1, shown)
     said = r'weather({"city": "Oslo\x1b"})'

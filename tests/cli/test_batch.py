@@ -394,7 +394,7 @@ def test_local_takes_a_model_file_and_leaves_the_input() -> None:
 
 # Full disks.
 
-BIG = answer(dumps(completion("x" * 2000)))
+BIG = answer(completion("x" * 2000))
 
 
 @posix

@@ -42,7 +42,7 @@ def options(server: FaultServer, **more: Any) -> dict[str, Any]:
 def echo(request: Received) -> Answer:
     """Says what was asked; refuses to say «no»."""
     asked = request.json["messages"][-1]["content"]
-    return error(400, "never") if asked == "no" else answer(dumps(completion(f"echo {asked}")))
+    return error(400, "never") if asked == "no" else answer(completion(f"echo {asked}"))
 
 
 async def answered(actor: Generate, **columns: list[Any]) -> dict[str, list[Any]]:

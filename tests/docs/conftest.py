@@ -13,7 +13,6 @@ import rusty_agent.config
 import rusty_agent.provider
 from rusty_agent import PRESETS, AsyncProvider, Provider
 from rusty_agent.testing import Answer, FaultServer, Pause, Received, answer, completion, error, events, stream
-from rusty_agent.wire.codec import dumps
 
 from . import replies
 
@@ -30,7 +29,7 @@ def reply(request: Received) -> Answer:
         return _tool_call()
     said = replies.to(text, json=asked.get("response_format") is not None)
     if not asked.get("stream"):
-        return answer(dumps(completion(said, model=asked["model"])))
+        return answer(completion(said, model=asked["model"]))
     pieces = [word + " " for word in said.split(" ")]
     pieces[-1] = pieces[-1][:-1]
     steps = [part for sent in events(*pieces) for part in (sent, Pause(0.001))]
@@ -40,7 +39,7 @@ def reply(request: Received) -> Answer:
 def _tool_call() -> Answer:
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
-    return answer(dumps(completion(choices=[{"index": 0, "message": message, "finish_reason": "tool_calls"}])))
+    return answer(completion(choices=[{"index": 0, "message": message, "finish_reason": "tool_calls"}]))
 
 
 @pytest.fixture

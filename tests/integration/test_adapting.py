@@ -15,7 +15,6 @@ import pytest
 
 from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Provider, RetryPolicy
 from rusty_agent.testing import Answer, FaultServer, Pause, Received, answer, completion, error, stream
-from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
 
@@ -29,7 +28,7 @@ def picky(request: Received) -> Answer:
     for name in ("max_tokens", "seed"):
         if name in body:
             return error(400, f"Unsupported parameter: '{name}'", param=name, code="unsupported_parameter")
-    return stream("fine") if body.get("stream") else answer(dumps(completion("fine")))
+    return stream("fine") if body.get("stream") else answer(completion("fine"))
 
 
 def test_refused_parameters_are_adapted_once(face: Face, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -90,7 +89,7 @@ def test_a_name_that_was_learnt_is_forgotten_when_it_is_refused(face: Face, serv
         name = refused[0]
         if name in request.json:
             return error(400, f"Unsupported parameter: '{name}'", param=name, code="unsupported_parameter")
-        return answer(dumps(completion("fine")))
+        return answer(completion("fine"))
 
     server = serve(script)
     provider = face.provider(server)
@@ -107,7 +106,7 @@ def test_a_value_that_is_refused_teaches_nothing(face: Face, serve: Serve) -> No
             return error(422, "max_completion_tokens: Extra inputs are not permitted")
         if body["max_tokens"] > 4096:
             return error(400, "max_tokens=99999 is not allowed, at most 4096")
-        return answer(dumps(completion("fine")))
+        return answer(completion("fine"))
 
     provider = face.provider(serve(script))
     with pytest.raises(BadRequestError, match="at most 4096"):

@@ -26,7 +26,6 @@ from rusty_agent import (
 from rusty_agent.net.attempt import Attempt
 from rusty_agent.testing import Answer, FaultServer, answer, completion, error, stream
 from rusty_agent.testing.answers import chunk, event, events
-from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
 
@@ -34,7 +33,7 @@ Serve = Callable[..., FaultServer]
 
 
 def whole(text: str = "Hello world", **fields: Any) -> Answer:
-    return answer(dumps(completion(text, **fields)), headers={"x-request-id": "req-1"})
+    return answer(completion(text, **fields), headers={"x-request-id": "req-1"})
 
 
 def test_generate_returns_the_text(face: Face, serve: Serve) -> None:

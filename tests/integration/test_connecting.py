@@ -32,7 +32,7 @@ def test_a_variable_that_is_no_proxy_is_named(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, "127.0.0.1:9")
-    server = serve(answer(dumps(completion())))
+    server = serve(answer(completion()))
     with pytest.raises(APIConnectionError, match=f"environment's {variable.lower()}"):
         face.generate(face.provider(server, trust_env=True))
     assert not server.requests

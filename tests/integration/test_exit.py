@@ -8,7 +8,6 @@ import pytest
 
 from rusty_agent.testing import FaultServer, Hang, answer, completion, stream
 from rusty_agent.testing.answers import events
-from rusty_agent.wire.codec import dumps
 
 from ..processes import STRICT
 from .scripts import run
@@ -260,7 +259,7 @@ print(*Provider("m", base_url=URL).stream_text("hi"))
 def test_reading_on_in_an_exit_handler_raises(serve: Serve, read: str) -> None:
     """One that was registered before the import runs when the background loop has ended."""
     ended = run(
-        serve(lambda request: ENDLESS if request.json.get("stream") else answer(dumps(completion()))).url,
+        serve(lambda request: ENDLESS if request.json.get("stream") else answer(completion())).url,
         """
         provider = Provider("m", base_url=URL)
         stream, items = provider.stream_text("hi"), provider.map(["hi"] * 10_000)

@@ -25,7 +25,6 @@ from rusty_agent.sync.loop import new_loop
 from rusty_agent.sync.thread import loop_thread
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error, stream
 from rusty_agent.testing.answers import Step, chunk, event, events
-from rusty_agent.wire.codec import dumps
 
 from ..processes import STRICT, finish
 from .scripts import run, start
@@ -43,7 +42,7 @@ def echo(request: Received) -> Answer:
     text = request.json["messages"][-1]["content"]
     if request.json.get("stream"):
         return stream(text[:2], text[2:4], text[4:])
-    return answer(dumps(completion(text)))
+    return answer(completion(text))
 
 
 def test_64_threads_share_one_provider(serve: Serve) -> None:
@@ -193,7 +192,7 @@ def test_a_forked_child_uses_the_parents_provider(serve: Serve, how: str, flags:
     def script(request: Received) -> Answer:
         body = request.json
         if not body.get("stream"):
-            return answer(dumps(completion()))
+            return answer(completion())
         return stream("Hello", " world", gap=0.15 if body["messages"][0]["content"] == "slow" else 0)
 
     ended = run(serve(script).url, program, *flags, covered=not flags)
@@ -423,7 +422,7 @@ def test_ctrl_c_while_the_loop_begins_leaves_one(serve: Serve, when: str) -> Non
 def test_a_loop_that_breaks_down_is_replaced(serve: Serve, call: str) -> None:
     """As when a program closes all descriptors, those that it does not know included."""
     ended = run(
-        serve(Answer((Hang(),)), answer(dumps(completion()))).url,
+        serve(Answer((Hang(),)), answer(completion())).url,
         f"""
         import threading
         threading.excepthook = lambda _: None  # shows what has ended a thread

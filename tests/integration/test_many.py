@@ -14,7 +14,6 @@ import pytest
 
 from rusty_agent import BadRequestError, Progress, Provider
 from rusty_agent.testing import Answer, FaultServer, Received, answer, completion
-from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
 from .prompts import echo, gather, items
@@ -66,7 +65,7 @@ def test_map_yields_in_order_or_as_they_finish(face: Face, serve: Serve) -> None
         text = request.json["messages"][-1]["content"]
         if text == "p0":
             time.sleep(0.1)  # the server has one thread: the others wait too, but are read before
-        return answer(dumps(completion(text)))
+        return answer(completion(text))
 
     provider = face.provider(serve(echo))
     found = items(face, provider, (f"p{number}" for number in range(100)), concurrency=16)
@@ -271,7 +270,7 @@ def test_an_answer_is_never_masked(serve: Serve) -> None:
     """Keys may be words: LM Studio's is `lm-studio`."""
     text = "Install it with `pip install lm-studio`."
     body = {**completion(text), "note": "the key lm-studio"}
-    provider = Provider("m", api_key="lm-studio", base_url=serve(answer(dumps(body))).url)
+    provider = Provider("m", api_key="lm-studio", base_url=serve(answer(body)).url)
     result = provider.generate_text("hi", include_usage=True)
     assert result.text == result.raw["choices"][0]["message"]["content"] == text
     assert result.raw["note"] == "the key ***"

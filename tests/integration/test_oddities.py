@@ -26,7 +26,6 @@ from rusty_agent import (
 )
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error, stream
 from rusty_agent.testing.answers import Step, chunk, event, events
-from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
 from .scripts import run
@@ -290,7 +289,7 @@ def test_streams_do_not_copy(face: Face, serve: Serve) -> None:
 
 
 async def test_a_hook_may_close_the_provider(serve: Serve) -> None:
-    server = serve(error(503, headers={"Retry-After": "50"}), answer(dumps(completion())))
+    server = serve(error(503, headers={"Retry-After": "50"}), answer(completion()))
 
     def hook(_: AttemptReport) -> None:
         for call in list(llm._calls.under_way):

@@ -24,13 +24,12 @@ from rusty_agent import (
 )
 from rusty_agent.testing import Answer, FaultServer, Received, Reset, answer, completion, error, stream
 from rusty_agent.testing.answers import chunk, event
-from rusty_agent.wire.codec import dumps
 
 from .faces import Face
 
 Serve = Callable[..., FaultServer]
 QUICK = RetryPolicy(max_retries=2, base_delay=0.001)
-GOOD = answer(dumps(completion("good")))
+GOOD = answer(completion("good"))
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 520, 529])
@@ -166,7 +165,7 @@ def test_the_retry_budget_ends_the_feeding_of_an_overload(face: Face, serve: Ser
         with pytest.raises(ServerError):
             face.generate(provider)
     assert len(server.requests) == 4 + 5  # four calls, and the five retries that 25 tokens pay for
-    server.answer(answer(dumps(completion())))
+    server.answer(answer(completion()))
     for _ in range(10):
         face.generate(provider)
     seen = len(server.requests)

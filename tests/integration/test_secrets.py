@@ -306,7 +306,7 @@ def test_a_refused_connection_shows_no_key(face: Face) -> None:
 
 
 def test_results_show_no_key(face: Face, serve: Serve) -> None:
-    result = face.generate(face.provider(serve(answer(dumps(completion("hi", echo={"key": KEY}))))), include_usage=True)
+    result = face.generate(face.provider(serve(answer(completion("hi", echo={"key": KEY})))), include_usage=True)
     assert (result.text, result.raw["echo"]) == ("hi", {"key": "***"})
 
 
@@ -348,7 +348,7 @@ async def tls_server() -> AsyncIterator[tuple[int, list[bytes]]]:
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             head = await reader.readuntil(b"\r\n\r\n")
             received.append(head)
-            writer.write(b"".join(step for step in answer(dumps(completion("safe"))).steps if isinstance(step, bytes)))
+            writer.write(b"".join(step for step in answer(completion("safe")).steps if isinstance(step, bytes)))
             await writer.drain()
         writer.close()
 

@@ -82,7 +82,7 @@ def test_requests_go_through_the_proxy_that_was_asked_for(
     face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     def script(request: Received) -> Answer:
-        return answer(dumps(completion(f"asked for {request.path}")))
+        return answer(completion(f"asked for {request.path}"))
 
     proxy, server = serve(script), serve(script)
     address = proxy.url.removesuffix("/v1")
@@ -257,7 +257,7 @@ def test_a_large_body(face: Face, serve: Serve, by: str) -> None:
     """aiohttp warns of large bodies, and warnings are errors here. Sent again, it must be whole again."""
 
     def script(request: Received) -> Answer:
-        return Answer((Reset(),)) if len(server.requests) == 2 else answer(dumps(completion()))
+        return Answer((Reset(),)) if len(server.requests) == 2 else answer(completion())
 
     server = serve(script)
     url, proxy = (server.url, None) if by == "us" else ("http://nowhere.invalid/v1", server.url.removesuffix("/v1"))
