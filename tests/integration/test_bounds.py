@@ -36,11 +36,11 @@ def endless(first: bytes, block: bytes = BLOCK, megabytes: int = 96) -> Answer:
     return Answer((HEAD + b"\r\n" + first, *Repeated([block] * (megabytes * 2**20 // len(block)))), close=True)
 
 
-def bomb(encoding: str, megabytes: int = 192) -> Answer:
+def bomb(encoding: str) -> Answer:
     def pieces() -> Iterator[bytes]:
         packer = zlib.compressobj(9, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
         yield packer.compress(b'data: {"x":"')
-        for _ in range(megabytes):
+        for _ in range(192):
             yield packer.compress(b"x" * 2**20)
         yield packer.flush()
 

@@ -181,8 +181,8 @@ def test_an_unknown_option_is_a_type_error(gguf: Path) -> None:
 # How an end is told.
 
 
-def _told(said: bytes = b"", *, ready: bool = True, code: int | None = 1, failure: str | None = None) -> str:
-    return str(epitaph(Path("/m.gguf"), said, ready=ready, code=code, failure=failure))
+def _told(said: bytes = b"", *, ready: bool = True, code: int | None = 1) -> str:
+    return str(epitaph(Path("/m.gguf"), said, ready=ready, code=code, failure=None))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")

@@ -9,13 +9,13 @@ import pytest
 from rusty_agent.net.pace import TOLERANCE_SECONDS, Pace
 
 
-def served(pace: Pace, seconds: float, step: float = 0.001, amount: float = 1) -> int:
-    """How often the amount can be spent within so many seconds by somebody who always wants to."""
+def served(pace: Pace, seconds: float, step: float = 0.001) -> int:
+    """How often somebody who always wants to may go on within so many seconds."""
     count = 0
     for tick in range(round(seconds / step)):
         now = tick * step
         while pace.opens - now <= 0:
-            pace.spend(amount, now)
+            pace.spend(1, now)
             count += 1
     return count
 
