@@ -136,18 +136,23 @@ def _check(client: str, figures: dict[str, Any]) -> None:
 
 def machine() -> dict[str, Any]:
     """Where and with what this was measured."""
-    with suppress(OSError):
-        model = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "when": time.strftime("%Y-%m-%d"),
-        "processor": model.partition(": ")[2] if "model" in locals() else platform.processor(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "commit": commit.stdout.strip() or "unknown",
         "versions": {name: found for name in DISTRIBUTIONS if (found := _version(name)) is not None},
     }
+
+
+def _processor() -> str:
+    with suppress(OSError, StopIteration):  # only of some processors Linux tells a name
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return platform.processor()
 
 
 def _version(name: str) -> str | None:

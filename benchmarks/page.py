@@ -93,9 +93,12 @@ def _beside(result: dict[str, Any]) -> tuple[str, str]:
 def show(results: Results, part: Part | None = None) -> None:
     """Print a table."""
     part = part or OTHERS[results[0]["part"]]
-    table = list(rows(results, part))
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    print(f"\n{results[0]['part']}: {part.title}, {part.unit}")
+    _print(f"{results[0]['part']}: {part.title}, {part.unit}", list(rows(results, part)))
+
+
+def _print(title: str, table: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    print(f"\n{title}")
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
 
@@ -140,10 +143,7 @@ def show_bars(results: Results) -> None:
     """Print what the bars come to."""
     table = list(bar_rows(results))
     if len(table) > 1:
-        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        print("\nbars")
-        for row in table:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        _print("bars", table)
 
 
 def _markdown(table: Iterable[list[str]]) -> str:

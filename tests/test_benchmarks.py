@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks import __main__ as program
 from benchmarks import page
 from benchmarks.parts import BARS, PARTS
 
@@ -29,6 +33,11 @@ def test_a_part_runs_and_its_figures_make_a_page(tmp_path: Path) -> None:
     assert "## burst: " in made
     assert "## request: " not in made
     assert "| burst | 20 streams | asyncio | ours / tuned | ≤ 1.05 |" in made
+
+
+def test_a_processor_without_a_name_is_told_as_python_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: "processor\t: 0\nCPU part\t: 0xd0c\n")  # as on ARM
+    assert program._processor() == platform.processor()
 
 
 def test_the_page_is_what_its_figures_make() -> None:
