@@ -43,11 +43,9 @@ class _Stderr:
     is not held up. The first error is the last write.
     """
 
-    encoding = "utf-8"  # tqdm asks, to know whether blocks may be drawn
-
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        self.encoding = getattr(stream, "encoding", None) or self.encoding
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"  # tqdm asks whether blocks may be drawn
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""
