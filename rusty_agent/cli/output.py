@@ -33,7 +33,6 @@ class Output:
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._open_line = False
-        self._abandoned = False
         self._terminal = stream is not None and stream.isatty()
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
@@ -76,7 +75,7 @@ class Output:
             self.flush()
 
     def _put(self, text: str) -> None:
-        if self._stream is None or self._abandoned:
+        if self._stream is None:
             return
         try:
             self._stream.write(text)
@@ -91,10 +90,10 @@ class Output:
             raise
 
     def _abandon(self) -> None:
-        """Let what is still buffered go nowhere, so that the interpreter's own flush at exit succeeds."""
-        self._abandoned = True
-        assert self._stream is not None
-        _lead_nowhere(self._stream)
+        """Write no more; what is still buffered goes nowhere, so that the interpreter's own flush at exit succeeds."""
+        stream, self._stream = self._stream, None
+        assert stream is not None
+        _lead_nowhere(stream)
 
 
 def _lead_nowhere(stream: TextIO) -> None:
