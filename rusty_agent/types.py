@@ -33,8 +33,8 @@ class Usage:
     """Token counts as the endpoint reported them.
 
     Attributes:
-        prompt_tokens: Tokens of the request.
-        completion_tokens: Tokens of the answer, reasoning included.
+        prompt_tokens: Tokens of the request, those from a cache included.
+        completion_tokens: Tokens of the answer, reasoning included, be it told in the total alone (Gemini).
         total_tokens: Both, as reported, or their sum where the endpoint sent none.
         cached_tokens: Those of `prompt_tokens` that were read from the endpoint's cache.
         reasoning_tokens: Those of `completion_tokens` that were spent on reasoning.

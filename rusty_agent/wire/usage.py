@@ -34,7 +34,8 @@ def parse_usage(raw: Any) -> Usage | None:
     if raw.keys() == _BARE:
         prompt, completion, total = raw["prompt_tokens"], raw["completion_tokens"], raw["total_tokens"]
         whole = type(prompt) is type(completion) is type(total) is int
-        if whole and 0 < prompt < _MOST and 0 < completion < _MOST and 0 < total < _MOST:
+        whole = whole and 0 < prompt < _MOST and 0 < completion < _MOST and 0 < total < _MOST
+        if whole and total <= prompt + completion:
             return Usage(prompt, completion, total, 0, 0, raw)
     prompt = _count(raw, "prompt_tokens", "input_tokens")
     completion = _count(raw, "completion_tokens", "output_tokens")
@@ -44,12 +45,17 @@ def parse_usage(raw: Any) -> Usage | None:
     cached = reasoning = 0
     if not raw.keys() <= _BARE:
         cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
-        cached = min(prompt, cached or _count(raw, "prompt_cache_hit_tokens"))  # DeepSeek's older name
+        cached = cached or _count(raw, "prompt_cache_hit_tokens", "cache_read_input_tokens")  # DeepSeek's, Anthropic's
         reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
-        if prompt + completion + reasoning == total:  # xAI counts reasoning apart from completion (vercel/ai#12425)
-            completion += reasoning
-        reasoning = min(completion, reasoning)  # Baseten reports more of it (vercel/ai 83e6510)
-    return Usage(prompt, completion, total, cached, reasoning, raw)
+    apart = total - prompt - completion
+    if prompt and apart > 0:
+        if apart == cached + _count(raw, "cache_creation_input_tokens"):  # Bedrock's (Portkey-AI/gateway#1211)
+            prompt += apart
+        elif reasoning in (0, apart):  # xAI tells it apart from completion (vercel/ai#12425), Gemini in the total alone
+            completion += apart
+            reasoning = apart
+    # Baseten reports more reasoning than completion (vercel/ai 83e6510).
+    return Usage(prompt, completion, total, min(prompt, cached), min(completion, reasoning), raw)
 
 
 def _count(raw: dict[str, Any], name: str, other: str = "") -> int:

@@ -147,7 +147,8 @@ def plain_chunks(draw: st.DrawFn) -> dict[str, Any]:
         }
         target[draw(st.sampled_from(names[odd]))] = value
         if draw(st.booleans()):
-            target["usage"] = {"total_tokens": 2}
+            apart = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9}
+            target["usage"] = draw(st.sampled_from([{"total_tokens": 2}, apart]))
     if draw(st.booleans()):
         padding: JSON = draw(st.sampled_from(["", "a", "Zz9", "é", '"', "a b"]))
         chunk[draw(st.sampled_from(["obfuscation", "p"]))] = padding

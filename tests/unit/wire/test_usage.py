@@ -85,7 +85,7 @@ def test_plain_chunks_with_usage_elsewhere_are_read_too() -> None:
     [
         ({"prompt_tokens": 3, "completion_tokens": 4}, (3, 4, 7, 0, 0)),
         ({"input_tokens": 3, "output_tokens": 4}, (3, 4, 7, 0, 0)),
-        ({"prompt_tokens": 3, "input_tokens": 8, "total_tokens": 5}, (3, 0, 5, 0, 0)),
+        ({"prompt_tokens": 3, "input_tokens": 8, "total_tokens": 3}, (3, 0, 3, 0, 0)),
         ({"total_tokens": 5}, (0, 0, 5, 0, 0)),
         ({"prompt_tokens": 3.0, "completion_tokens": None}, (3, 0, 3, 0, 0)),
         ({"prompt_tokens": 3, "completion_tokens": -4}, (3, 0, 3, 0, 0)),
@@ -107,6 +107,33 @@ def test_plain_chunks_with_usage_elsewhere_are_read_too() -> None:
             },
             (32, 103, 135, 0, 94),
         ),
+        ({"prompt_tokens": 16, "completion_tokens": 9, "total_tokens": 627}, (16, 611, 627, 0, 602)),
+        ({"prompt_tokens": 16, "completion_tokens": 0, "total_tokens": 116}, (16, 100, 116, 0, 100)),
+        ({"prompt_tokens": 16, "total_tokens": 116}, (16, 100, 116, 0, 100)),
+        (
+            {"prompt_tokens": 16, "completion_tokens": 9, "total_tokens": 30, "reasoning_tokens": 4},
+            (16, 9, 30, 0, 4),
+        ),
+        (
+            {
+                "prompt_tokens": 368,
+                "completion_tokens": 19,
+                "total_tokens": 10_923,
+                "cache_read_input_tokens": 10_536,
+                "cache_creation_input_tokens": 0,
+            },
+            (10_904, 19, 10_923, 10_536, 0),
+        ),
+        (
+            {
+                "prompt_tokens": 3,
+                "completion_tokens": 4,
+                "total_tokens": 107,
+                "prompt_tokens_details": {"cached_tokens": 60},
+                "cache_creation_input_tokens": 40,
+            },
+            (103, 4, 107, 60, 0),
+        ),
     ],
     ids=[
         "no-total",
@@ -125,6 +152,12 @@ def test_plain_chunks_with_usage_elsewhere_are_read_too() -> None:
         "reasoning-clamped",
         "reasoning-flat",
         "reasoning-apart",
+        "reasoning-in-the-total-alone",
+        "nothing-but-reasoning",
+        "nothing-but-reasoning-null",
+        "apart-but-not-reasoning",
+        "cache-apart",
+        "cache-apart-and-written",
     ],
 )
 def test_counts(raw: dict[str, Any], counts: tuple[int, ...]) -> None:
@@ -151,9 +184,10 @@ def test_nothing_to_count(raw: Any) -> None:
         {"prompt_tokens_details": {"cached_tokens": 3}, "completion_tokens_details": {"reasoning_tokens": 2}},
         {"input_tokens_details": {"cached_tokens": 3}, "output_tokens_details": {"reasoning_tokens": 2}},
         {"prompt_cache_hit_tokens": 3, "reasoning_tokens": 2},
+        {"cache_read_input_tokens": 3, "reasoning_tokens": 2},
         {"prompt_tokens_details": None, "cached_tokens": 3, "reasoning_tokens": 2},
     ],
-    ids=["openai", "responses", "deepseek", "flat"],
+    ids=["openai", "responses", "deepseek", "anthropic", "flat"],
 )
 def test_names_of_details(details: dict[str, Any]) -> None:
     usage = parse_usage({**TWO, **details})
