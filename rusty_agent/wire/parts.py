@@ -24,6 +24,9 @@ REASONING_TEXTS = ("reasoning_content", "reasoning", "thinking", "reasoning_text
 
 REASONING_KEYS = frozenset({*REASONING_TEXTS, "reasoning_details"})
 
+_SIGNATURES = frozenset({"signature", "thoughtSignature"})
+"""What may stand beside a text, and has to be sent back with it: Claude's and Gemini's, as Databricks tells them."""
+
 
 def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
     """The reasoning of a delta: the text of the first spelling that holds any, since some endpoints send two."""
@@ -40,11 +43,10 @@ def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
             yield ReasoningDelta, value
     details = delta.get("reasoning_details")
     for detail in details if isinstance(details, list) else [details]:
-        text = detail.get("text", detail.get("summary")) if isinstance(detail, dict) else None
-        if isinstance(text, str):
-            if not found:
-                yield ReasoningDelta, text
-        elif detail:  # encrypted, or a signature
+        text = detail.get("text") or detail.get("summary", detail.get("text")) if isinstance(detail, dict) else None
+        if not found and isinstance(text, str):
+            yield ReasoningDelta, text
+        if detail and (not isinstance(text, str) or _is_signed(detail)):  # encrypted, or a signature
             yield _UNKNOWN
 
 
@@ -60,13 +62,15 @@ def content_pieces(content: Any) -> Iterator[Piece]:
 
 
 def _part(part: dict[str, Any]) -> Iterator[Piece]:
+    if _is_signed(part):
+        yield _UNKNOWN
     thinking = part.get("summary" if part.get("type") == "reasoning" else "thinking")  # Databricks (litellm#9700)
     if isinstance(thinking, list):
         for inner in thinking:
             text = inner.get("text") if isinstance(inner, dict) else inner
             if isinstance(text, str):
                 yield ReasoningDelta, text
-            elif inner:
+            if inner and (not isinstance(text, str) or _is_signed(inner)):
                 yield _UNKNOWN
         return
     for kind, name in ((ReasoningDelta, "thinking"), (RefusalDelta, "refusal"), (TextDelta, "text")):
@@ -75,3 +79,7 @@ def _part(part: dict[str, Any]) -> Iterator[Piece]:
             return
     if part:
         yield _UNKNOWN
+
+
+def _is_signed(part: dict[str, Any] | str) -> bool:
+    return not _SIGNATURES.isdisjoint(part) and isinstance(part, dict) and any(map(part.get, _SIGNATURES))
