@@ -11,7 +11,7 @@ from codecs import BOM_UTF8
 from typing import Any
 
 from ..errors import ResponseError, RustyAgentError, StreamInterruptedError
-from ..types import Finish, RawChunk, RefusalDelta, ToolCallDelta, UsageUpdate
+from ..types import Finish, RawChunk, ReasoningDelta, RefusalDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .assemble import Assembler
 from .chunks import ChunkDecoder
@@ -325,7 +325,9 @@ class ReplyDecoder:
     def _split(self, thinking: ThinkingSplitter, out: list[Delta]) -> list[Delta]:
         split: list[Delta] = []
         for delta in out:
-            if isinstance(delta, Finish | ToolCallDelta | RefusalDelta) and delta.index == 0:
+            if isinstance(delta, ReasoningDelta) and delta.index == 0:
+                thinking.apart = True
+            elif isinstance(delta, Finish | ToolCallDelta | RefusalDelta) and delta.index == 0:
                 split += thinking.close()
             split += thinking.feed(delta) if isinstance(delta, str) else [delta]
         return split if self.error is None else split + thinking.close()

@@ -1,7 +1,7 @@
 """`<think>…</think>` inside an answer's text → reasoning and text, and other tags likewise.
 
 In: pieces of text, cut anywhere, also within a tag. Out: the same as text and reasoning deltas. Never touched:
-answers whose endpoint separates reasoning itself.
+reasoning that the endpoint separates itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ class ThinkingSplitter:
     """Splits one answer. Only a tag at its very beginning opens reasoning: later ones are text about tags.
 
     White space around the tags is dropped, as models put it there and nobody wants it.
+
+    Attributes:
+        apart: The endpoint separates reasoning itself, and so tells twice what stands between tags: there it is dropped
+            (MiniMax M3: vellum-assistant#34556).
     """
 
     def __init__(self) -> None:
@@ -26,6 +30,7 @@ class ThinkingSplitter:
         self._state = "start"  # then "opened" (skipping white space), "thinking", "after" (skipping it again), "text"
         self._blank: list[str] = []  # white space that a tag may follow
         self._rest = ""  # what may be the beginning of a tag
+        self.apart = False
 
     def feed(self, text: str) -> list[Delta]:
         """Take the next piece of text."""
@@ -46,12 +51,12 @@ class ThinkingSplitter:
                 self._state = "text"
         if text and self._state == "text":
             out.append(text)
-        return out
+        return [delta for delta in out if isinstance(delta, str)] if self.apart else out
 
     def close(self) -> list[Delta]:
         """The answer has ended, or goes on with something else: what was held back is what it looks like."""
         rest, self._rest = self._unblank(self._rest), ""
-        if not rest:
+        if not rest or (self.apart and self._state == "thinking"):
             return []
         return [ReasoningDelta(rest)] if self._state == "thinking" else [rest]
 

@@ -96,6 +96,25 @@ def test_tags_are_text_unless_asked_for(asked: bool, ending: bytes) -> None:
         assert decoder.error.partial_text == decoder.assembler.text
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_thought_that_the_endpoint_tells_itself_as_well_is_told_once(cut: bool) -> None:  # MiniMax M3
+    decoder = ReplyDecoder(split_thinking=True)
+    both = b'data: {"choices":[{"delta":{"content":"%b","reasoning_content":"%b"}}]}\n\n'
+    decoder.feed(both % (b"<think>Hm", b"Hm"))
+    decoder.feed(both % (b", so </th", b", so "))
+    if not cut:
+        decoder.feed(b'data: {"choices":[{"delta":{"content":"ink>Yes."}}]}\n\ndata: [DONE]\n\n')
+    decoder.close()
+    assert (decoder.assembler.reasoning, decoder.assembler.text) == ("Hm, so ", "" if cut else "Yes.")
+
+
+def test_reasoning_of_another_choice_does_not_matter() -> None:
+    decoder = ReplyDecoder(split_thinking=True, choices=2)
+    decoder.feed(b'data: {"choices":[{"index":1,"delta":{"reasoning":"Hm"}}]}\n\n')
+    decoder.feed(b'data: {"choices":[{"delta":{"content":"<think>a</think>b"}}]}\n\ndata: [DONE]\n\n')
+    assert (decoder.assembler.reasoning, decoder.assembler.text) == ("a", "b")
+
+
 def test_a_thought_cut_off_is_reasoning() -> None:
     decoder = ReplyDecoder(split_thinking=True)
     decoder.feed(b'data: {"choices":[{"index":0,"delta":{"content":"<think>Hm </th"}}]}\n\n')
