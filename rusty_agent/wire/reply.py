@@ -166,16 +166,13 @@ class ReplyDecoder:
         """The answer's fields that are no content; the whole body where it was one JSON object."""
         return self._chunks.meta
 
-    def _stream(self) -> SSEDecoder:
-        return SSEDecoder(self._cap, forgiving=True)
-
     def _sniff(self, data: bytes) -> bytes:
         """Tell an event stream from a document by its first byte; blank lines may lead (DeepSeek's keep-alive)."""
         if not self._head and data.startswith(b"{"):
             self._document = bytearray()
             return data
         if not self._head and data.startswith(b"data:"):
-            self._sse = self._stream()
+            self._sse = SSEDecoder(self._cap)
             return data
         body = (self._head + data).lstrip(_BLANK)
         bare = body.removeprefix(BOM_UTF8).lstrip(_BLANK)
@@ -186,8 +183,8 @@ class ReplyDecoder:
         if bare[:1] in b"{[<":
             self._document = bytearray()
             return bare
-        self._sse = self._stream()
-        return BOM_UTF8 + bare  # of which the decoder drops exactly one
+        self._sse = SSEDecoder(self._cap)
+        return bare
 
     def _collect(self, document: bytearray, data: bytes, out: list[Delta]) -> None:
         if len(document) + len(data) > self._cap:
@@ -273,7 +270,7 @@ class ReplyDecoder:
     def _read_anew(self, body: bytes) -> list[Delta]:
         """What looked like a document is a stream whose first line lacks its field: an error, most often."""
         out: list[Delta] = []
-        self._document, self._sse = None, self._stream()
+        self._document, self._sse = None, SSEDecoder(self._cap)
         self._decode(self._sse.feed(body), out)
         return self._deliver(out) + self.close()
 

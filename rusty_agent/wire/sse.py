@@ -4,11 +4,13 @@ In: the body as it arrives, any number of bytes at a time. Out: each event's dat
 the data means.
 
 Departures from the rules, because servers depart from them: `close()` hands out a last event that lacks its blank
-line; a field `error` is data of an event of that type (older llama.cpp), and an event of that type counts without data
-too; a line that begins with a brace is data without its field (errors of new-api, after its pings), and where no more
-than the opening of a JSON text stands in its first line, the lines that follow are the rest of it (errors of Gemini);
-and where one JSON text ends and the next line of data begins another, or the end mark, the blank line between them is
-missing (GLM and Kimi: eventsource-parser#31): in no JSON text does an object follow another like that.
+line; blanks, NULs or a byte order mark in front of an event's first line are no part of it: what a heartbeat has left,
+or a writer that is made anew for each event; a field `error` is data of an event of that type (older llama.cpp), and an
+event of that type counts without data too; a line that begins with a brace is data without its field (errors of
+new-api, after its pings), and where no more than the opening of a JSON text stands in its first line, the lines that
+follow are the rest of it (errors of Gemini); and where one JSON text ends and the next line of data begins another, or
+the end mark, the blank line between them is missing (GLM and Kimi: eventsource-parser#31): in no JSON text does an
+object follow another like that.
 """
 
 from __future__ import annotations
@@ -50,26 +52,20 @@ class SSEDecoder:
 
     Args:
         max_event_bytes: The most that an event may hold.
-        forgiving: Read an event though its first line begins with blanks, NULs or a BOM: what a heartbeat has left, or
-            a writer that is made anew for each event. The standard ignores such a line, and text would be lost. Only
-            a second BOM at the very beginning is left to it.
 
     Attributes:
         error: One event was longer than the cap: the events before it were handed out, none will follow.
         odd: The beginning of the first line that is no field of an event stream, if there was one.
     """
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES, *, forgiving: bool = False) -> None:
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._cap = max_event_bytes
-        self._forgiving = forgiving
-        self._bom: bytes | None = b""  # the bytes seen while a leading BOM is still possible, then None
         self._after_cr = False  # the last byte was a CR: an LF right after it belongs to it
         self._partial = bytearray()  # a line whose end has not arrived
         # The data of the event that is under way: nearly always one line, kept as it is, else the lines joined.
         self._data: bytes | bytearray | None = None
         self._size = 0  # its bytes
         self._type = ""
-        self._odd_first = False  # the first line begins with a second BOM
         self._sprawls = False  # a JSON text without its fields is under way
         self._over = False  # an odd line has come behind the end mark
         self.error: ResponseError | None = None
@@ -92,12 +88,10 @@ class SSEDecoder:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way that the next bytes could belong to."""
-        waits = self._bom is not None or self._after_cr or self._partial or self._data is not None or self._type
+        waits = self._after_cr or self._partial or self._data is not None or self._type
         return not waits and self.error is None
 
     def _feed(self, data: bytes, events: list[bytes]) -> None:
-        if self._bom is not None:
-            data = self._skip_bom(data)
         if self._after_cr and data:
             self._after_cr = False
             if data.startswith(b"\n"):
@@ -118,24 +112,13 @@ class SSEDecoder:
     def close(self) -> list[bytes]:
         """The body has ended: return the last event if it lacked its blank line."""
         events: list[bytes] = []
-        rest, self._bom = self._bom or b"", None
         if self.error is None:
             try:
-                self._end_line(rest, events)
+                self._end_line(b"", events)
                 self._line(b"", events)
             except ResponseError as error:
                 self.error = error
         return events
-
-    def _skip_bom(self, data: bytes) -> bytes:
-        data = (self._bom or b"") + data
-        if len(data) < len(BOM_UTF8) and BOM_UTF8.startswith(data):
-            self._bom = data
-            return b""
-        self._bom = None
-        bare = data.removeprefix(BOM_UTF8)
-        self._odd_first = len(bare) < len(data) and bare[:1] == BOM_UTF8[:1]
-        return bare
 
     def _feed_whole(self, data: bytes, events: list[bytes]) -> None:
         """Take bytes that begin at the border of two events: nearly all there are."""
@@ -216,8 +199,7 @@ class SSEDecoder:
 
     def _take_odd(self, line: bytes, events: list[bytes]) -> None:
         """A line that is no field: perhaps one behind what does not belong there; within an event it is ignored."""
-        bare = line.lstrip(_LITTER) if self._forgiving and self._data is None and not self._odd_first else line
-        self._odd_first = False
+        bare = line.lstrip(_LITTER) if self._data is None else line
         if bare != line and bare.partition(b":")[0] in _FIELDS:
             self._line(bare, events)
         elif any(field.startswith(line) for field in _FIELDS):

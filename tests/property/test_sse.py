@@ -30,19 +30,25 @@ _fields = [
     b"ping",
     b"message",
 ]
+_LITTER = b" \t\0\xef\xbb\xbf"
 _others = [b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"a", b"7", b"\xef\xbb\xbf", b"\xef", b"\xff"]
 tricky = st.lists(st.sampled_from(_fields) | st.sampled_from(_others), max_size=25).map(b"".join)
 
 
 def _naive(data: bytes) -> Events:
-    """The rules of the WHATWG, line by line; the end of the data ends a line and an event (our first departure)."""
+    """The rules of the WHATWG, line by line; the end of the data ends a line and an event (our first departure).
+
+    Litter in front of an event's first line is no part of it (our second).
+    """
     events: Events = []
     type_, lines = "", list[bytes]()
-    for line in [*re.split(b"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf")), b""]:
+    for line in [*re.split(b"\r\n|\n|\r", data), b""]:
         field, _, value = line.partition(b":")
+        if field and not lines and field.lstrip(_LITTER) in (b"data", b"event", b"id", b"retry"):
+            field = field.lstrip(_LITTER)
         value = value.removeprefix(b" ")
         if line == b"":
-            if lines or type_ == "error":  # without data too, our third departure
+            if lines or type_ == "error":  # without data too
                 events.append((type_ or "message", b"\n".join(lines)))
             type_, lines = "", []
         elif field == b"data":
@@ -84,7 +90,7 @@ def test_any_bytes_end_the_same_way_at_any_split(data: bytes, cap: int, draw: st
 line_ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
 data_lines = st.binary(max_size=12).map(lambda data: re.sub(b"[\r\n]", b".", data))
 event_types = st.sampled_from(["message", "", "ping", "chunk", "é"])
-noise = st.sampled_from([b": comment", b":", b"retry: 5", b"id: 3", b"unknown: x", b"Data: x", b" data: x"])
+noise = st.sampled_from([b": comment", b":", b"retry: 5", b"id: 3", b"unknown: x", b"Data: x"])
 
 
 @given(st.lists(st.tuples(event_types, st.lists(data_lines, min_size=1, max_size=3)), max_size=5), st.data())
