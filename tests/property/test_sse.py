@@ -88,7 +88,8 @@ def test_any_bytes_end_the_same_way_at_any_split(data: bytes, cap: int, draw: st
 
 
 line_ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
-data_lines = st.binary(max_size=12).map(lambda data: re.sub(b"[\r\n]", b".", data))
+# Without what our departures for JSON begin with: a line that lacks its field would belong to it.
+data_lines = st.binary(max_size=12).map(lambda data: re.sub(rb"[\r\n{\[]", b".", data))
 event_types = st.sampled_from(["message", "", "ping", "chunk", "é"])
 noise = st.sampled_from([b": comment", b":", b"retry: 5", b"id: 3", b"unknown: x", b"Data: x"])
 
