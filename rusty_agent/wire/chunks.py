@@ -15,6 +15,7 @@ from ..types import RawChunk, ReasoningDelta, TextDelta, ToolCallDelta, UsageUpd
 from . import failure
 from .codec import index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
+from .document import is_calls_alone
 from .frame import NO_FRAME, Frame, Kind, frame_of
 from .plain import FAILURES, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import Event, bared
@@ -263,8 +264,8 @@ class ChunkDecoder:
             for place, choice in enumerate(choices):
                 if isinstance(choice, dict):
                     index = index_of(choice.get("index"))
-                    if alone or index is None:  # of several that were asked for, the place tells
-                        index = 0 if self._single else place
+                    if alone or index is None or (self._single and self.deltas.whole and is_calls_alone(choice)):
+                        index = 0 if self._single else place  # of several that were asked for, the place tells
                     unknown |= self._decode_choice(choice, index, out)
                     choice_error = choice_error or _error_within(choice) or _error_within(choice.get("delta"))
                 else:

@@ -11,7 +11,7 @@ from ..errors import ResponseError
 from .codec import loads_answer
 from .words import excerpt
 
-__all__ = ["is_bare", "is_page", "is_piece", "is_whole", "unreadable"]
+__all__ = ["is_bare", "is_calls_alone", "is_page", "is_piece", "is_whole", "unreadable"]
 
 _PAGES = (b"<!doctype", b"<html")
 _PAGE_START = 2048  # comments may stand in front
@@ -29,6 +29,12 @@ def is_piece(document: Any) -> bool:
     choices, kind = _choices(document) or [], document.get("object") if isinstance(document, dict) else None
     chunk = isinstance(kind, str) and kind.endswith(".chunk")
     return bool(choices) and (chunk or any("delta" in choice and not choice.get("message") for choice in choices))
+
+
+def is_calls_alone(choice: dict[str, Any]) -> bool:
+    """Whether a choice of a whole answer is nothing but calls: the rest of the first one (litellm#35444)."""
+    message = choice.get("message")
+    return isinstance(message, dict) and bool(message.get("tool_calls")) and not message.get("content")
 
 
 def _choices(document: Any) -> list[dict[str, Any]] | None:

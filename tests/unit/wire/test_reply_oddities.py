@@ -211,6 +211,34 @@ def test_choices_are_told_apart_by_their_places_where_several_were_asked_for() -
     assert (joined.text, joined.tool_calls) == ("one", [ToolCall("a", "f", "{}")])
 
 
+@pytest.mark.parametrize("numbered", [True, False])
+def test_calls_in_a_choice_of_their_own_belong_to_the_only_one_asked_for(numbered: bool) -> None:
+    """An answer of Claude's as LiteLLM passes it on (litellm#35444); Copilot does not number the choices."""
+    calls = [{"id": id_, "function": {"name": "f", "arguments": "{}"}} for id_ in "ab"]
+    messages = [{"content": "Let me see."}, *({"content": None, "tool_calls": [call]} for call in calls)]
+    choices: list[dict[str, Any]] = [{"message": message, "finish_reason": "tool_calls"} for message in messages]
+    choices[0]["finish_reason"] = "stop"
+    if numbered:
+        choices = [{"index": index, **choice} for index, choice in enumerate(choices)]
+    body = json.dumps({"choices": choices}).encode()
+    outcome = replay_every_way(body)
+    assert (outcome.text, outcome.finish_reason) == ("Let me see.", "tool_calls")
+    assert outcome.tool_calls == [ToolCall(id_, "f", "{}") for id_ in "ab"]
+    assert replay([body], choices=3).tool_calls == []
+
+
+def test_a_second_text_that_nobody_asked_for_is_kept_apart() -> None:
+    call = {"id": "a", "function": {"name": "f", "arguments": "{}"}}
+    messages = [{"content": "one"}, {"content": "two", "tool_calls": [call]}, "three"]
+    choices = [{"index": at, "message": message, "finish_reason": "stop"} for at, message in enumerate(messages)]
+    outcome = replay_every_way(json.dumps({"choices": choices}).encode())
+    assert (outcome.text, outcome.tool_calls) == ("one", [])
+    assert [delta for delta in outcome.deltas if isinstance(delta, TextDelta)] == [
+        TextDelta("two", 1),
+        TextDelta("three", 2),
+    ]
+
+
 @pytest.mark.parametrize("kind", [float, str])
 def test_indexes_of_other_kinds(kind: Any) -> None:
     indexes = [kind(n) for n in (0, 1)]
