@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
 from .keys import hide_secrets
 from .outcome import Outcome
-from .parameters import Concurrency, Inputs, RunParameters, check_names, count_of, merged, shows
+from .parameters import Concurrency, Inputs, RunParameters, check_names, count_of, shows
+from .requests import Common
 from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
     from .calls import Calls
     from .net.caller import Caller
     from .progress.show import ProgressOption
-    from .requests import Requests
+    from .requests import Prepared, Requests
 
 __all__ = ["CUT_SHORT", "AsyncMapItems", "ManyPrompts", "RunItems"]
 
@@ -180,35 +181,26 @@ class ManyPrompts:
         max_error_rate: float | None = None,
         progress: ProgressOption = False,
         price: tuple[float, float] | None = None,
-        **common: Any,
+        **given: Any,
     ) -> AsyncGenerator[MapItem, None]:
         if isinstance(prompts, str | bytes | Mapping):
             raise ValueError(f"prompts must be many, such as a list, not one {type(prompts).__name__}")
         method = ManyPrompts.gather if drain else ManyPrompts.map
-        check_names(common, ("include_usage", *signature(method).parameters), method.__name__)
+        check_names(given, ("include_usage", *signature(method).parameters), method.__name__)
         from .progress.price import Price  # nobody who asks for one answer at a time pays for counting and showing
         from .run import Run
         from .stop_rule import StopRule
 
-        prepared = self._requests.prepare("", whole=True, streamed=stream, **common)  # or each item would tell of it
-        common["stream"] = stream
+        common = Common(self._requests, {"stream": stream, **given})
 
-        shared = common.get("messages")
-
-        def answer(caller: Caller, given: Any) -> Awaitable[GenerateResult]:
-            own = _arguments(given)
-            if shared and own.get("prompt") is not None and not own.get("messages"):
-                raise ValueError(
-                    "messages that hold for all prompts would be sent instead of this one: make each prompt a list of "
-                    "messages that ends with it"
-                )
-            return self._answer(caller, **merged(common, own))
+        def answer(caller: Caller, prompt: Any) -> Awaitable[GenerateResult]:
+            return self._answer(caller, common.prepare(_arguments(prompt)))
 
         run = Run(
             answer,
             self._calls.limiter,
             concurrency=concurrency,
-            rule=StopRule(max_failures, max_error_rate, prepared.policy.max_retry_after),
+            rule=StopRule(max_failures, max_error_rate, common.policy.max_retry_after),
             price=None if price is None else Price.of(price),
             total=count_of(prompts),
             streamed=stream,
@@ -218,10 +210,9 @@ class ManyPrompts:
         )
         return AsyncMapItems(run.items(prompts, ordered=ordered))
 
-    async def _answer(self, caller: Caller, *, stream: bool = False, **arguments: Any) -> GenerateResult:
+    async def _answer(self, caller: Caller, prepared: Prepared) -> GenerateResult:
         """The whole answer to one prompt of a run."""
-        arguments.setdefault("include_usage", stream)
-        call = self._calls.start(self._requests.prepare(whole=True, streamed=stream, **arguments), caller)
+        call = self._calls.start(prepared, caller)
         await call.begin(whole=True)
         return Outcome(call)._result()
 

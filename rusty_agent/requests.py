@@ -1,7 +1,7 @@
 """A call's arguments → the request that all its attempts send.
 
-In: what a provider sends with every request, then one call's arguments. Out: a `Prepared` request, all of it checked.
-Never touched: the loop, the network.
+In: what a provider sends with every request, what a run of many has in common, then one call's arguments. Out: a
+`Prepared` request, all of it checked. Never touched: the loop, the network.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .errors import MissingAPIKeyError
 from .keys import Hidden, header_secrets
 from .net.attempt import Exchange
 from .net.http.direct import Headers
-from .parameters import Messages, Parameters, check_names
+from .parameters import Messages, Parameters, check_names, merged
 from .policy import RetryPolicy, Timeout
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 
-__all__ = ["Prepared", "Requests"]
+__all__ = ["Common", "Prepared", "Requests"]
 
 _NAMES = ("prompt", "include_usage", *Parameters.__annotations__)
 
@@ -135,3 +135,48 @@ class Requests:
         if not preset.ignores:
             return []
         return [f"{preset.name} accepts {name} and ignores it" for name in body if name in preset.ignores]
+
+
+class Common:
+    """What the requests of a run have in common: checked once, before anything is sent, and made once.
+
+    Args:
+        requests: Makes them.
+        given: The arguments of `generate_text` that hold for every prompt which does not say otherwise.
+
+    Attributes:
+        policy: How often prompts are tried that do not say otherwise.
+
+    Raises:
+        ValueError: No prompt could be sent with these; errors are those of `Requests.prepare`.
+    """
+
+    def __init__(self, requests: Requests, given: Mapping[str, Any]) -> None:
+        self._requests = requests
+        self._given = given
+        prepared = self._pattern = self._make({"prompt": ""})
+        self.policy = prepared.policy
+        fixed = given.get("messages") or "messages" in (given.get("extra_body") or ())
+        self._before = None if fixed else prepared.exchange.fields["messages"][:-1]  # the prompt, if that is all
+
+    def prepare(self, own: Mapping[str, Any]) -> Prepared:
+        """The request of a prompt, given as arguments of its own; errors are those of `Requests.prepare`."""
+        before, prompt = self._before, own.get("prompt")
+        if before is None or type(prompt) is not str or len(own) > 1:
+            if prompt is not None and self._given.get("messages") and not own.get("messages"):
+                raise ValueError(
+                    "messages that hold for all prompts would be sent instead of this one: make each prompt a list of "
+                    "messages that ends with it"
+                )
+            return self._make(own)
+        was = self._pattern.exchange
+        fields = {**was.fields, "messages": [*before, {"role": "user", "content": prompt}]}
+        body = encode_body(fields)
+        exchange = Exchange(was.config, was.headers, fields, body, was.time_limits, was.mask, was.streamed)
+        return Prepared(exchange, self.policy, [*self._pattern.warnings])
+
+    def _make(self, own: Mapping[str, Any]) -> Prepared:
+        arguments = merged(self._given, own)
+        streamed = arguments.pop("stream", False)
+        arguments.setdefault("include_usage", streamed)
+        return self._requests.prepare(whole=True, streamed=streamed, **arguments)

@@ -26,6 +26,7 @@ from ..parameters import merged
 from ..progress.figures import dollars
 from ..progress.show import say
 from ..provider import AsyncProvider
+from ..requests import Common
 from ..run import Run
 from ..stop_rule import StopRule
 from ..types import GenerateResult, Usage
@@ -115,8 +116,9 @@ class BatchResult:
 class Job:
     """One run of a batch."""
 
-    def __init__(self, settings: JobSettings, provider: AsyncProvider, rule: StopRule) -> None:
+    def __init__(self, settings: JobSettings, provider: AsyncProvider, common: Common, rule: StopRule) -> None:
         self._settings = settings
+        self._common = common
         self._files = Files.of(settings.files.output.absolute())  # the working folder may change meanwhile
         self._provider = provider
         self._rule = rule
@@ -245,9 +247,10 @@ class Job:
         self._under_way += 1
         try:
             try:
-                arguments = merged(settings.common, row.parameters)
-                stream = settings.stream and not _needs_whole(arguments)
-                result = await self._provider._answer(caller, stream=stream, **arguments)
+                own = row.parameters
+                if settings.stream and _needs_whole(merged(settings.common, own)):
+                    own = {**own, "stream": False}
+                result = await self._provider._answer(caller, self._common.prepare(own))
             finally:
                 self._under_way -= 1
             line = result_line(self._run_id, row, result, settings.price)

@@ -21,6 +21,7 @@ from ..parameters import BatchParameters, Concurrency, shows
 from ..progress.price import Price
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
+from ..requests import Common
 from ..stop_rule import HOPELESS_AFTER, StopRule
 from .files import Files
 from .foreign import refuse_overwriting
@@ -125,10 +126,10 @@ async def run_batch(
     )
     if provider._calls.transport.ended:
         raise ValueError("the provider, or the session that it was given, is closed: make another one")
-    # This refuses parameters that no request can have.
-    policy = provider._requests.prepare("", whole=True, streamed=stream, **parameters).policy
+    common = Common(provider._requests, {"stream": stream, **parameters})
     check_source(source)
-    job = Job(settings, provider, StopRule(max_failures, max_error_rate, policy.max_retry_after, HOPELESS_AFTER))
+    rule = StopRule(max_failures, max_error_rate, common.policy.max_retry_after, HOPELESS_AFTER)
+    job = Job(settings, provider, common, rule)
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
     page = None if report is None else checked_path(report, "report")

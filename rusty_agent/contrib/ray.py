@@ -22,8 +22,9 @@ from ..batch.rows import BadLine, parse_row
 from ..checks import checked_count
 from ..errors import RunStoppedError, RustyAgentError
 from ..net.caller import Caller
-from ..parameters import Parameters, check_names, merged
+from ..parameters import Parameters, check_names
 from ..policy import Limits
+from ..requests import Common
 from ..stop_rule import HOPELESS_AFTER, StopRule
 from .driver import Driver
 from .options import make_provider, refuse_secrets, try_provider
@@ -186,17 +187,15 @@ class Generate:
         self._place = Place(prompt, messages, body, id_column)
         self._columns = Columns(output, include_result)
         self._limits = Limits(rpm, tpm, checked_count(max_in_flight, "max_in_flight"))
-        self._stream = stream
         self._driver = driver
-        self._parameters = parameters
+        self._given = {"stream": stream, **parameters}
         self._caller = Caller()
         self._provider: AsyncProvider | None = None
         check_names(parameters, _ARGUMENTS, "Generate")
         refuse_secrets(provider, parameters)
         self._options = dict(provider)
-        trial = try_provider(self._options, self._limits)
-        prepared = trial._requests.prepare("prompt", whole=True, streamed=stream, **parameters)
-        self._rule = StopRule(None, max_error_rate, prepared.policy.max_retry_after, HOPELESS_AFTER)
+        trial = Common(try_provider(self._options, self._limits)._requests, self._given)
+        self._rule = StopRule(None, max_error_rate, trial.policy.max_retry_after, HOPELESS_AFTER)
 
     async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Answer the rows of a batch.
@@ -221,6 +220,7 @@ class Generate:
         """The provider of this actor; it closes what it has opened when it is dropped."""
         if self._provider is None:
             self._provider = make_provider(self._options, self._limits)
+            self._common = Common(self._provider._requests, self._given)
             if self._driver is not None and (node := _node()) is not None:
                 self._driver.watch(node, self._abandon)
         return self._provider
@@ -239,8 +239,7 @@ class Generate:
             return ValueError(row.reason)
         number, began = self._rule.begin(), monotonic()
         try:
-            arguments = merged(self._parameters, row.parameters)
-            result = await provider._answer(self._caller, stream=self._stream, **arguments)
+            result = await provider._answer(self._caller, self._common.prepare(row.parameters))
         except RunStoppedError as error:
             return error
         except RustyAgentError as error:

@@ -6,7 +6,6 @@ import asyncio
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from attrs import define
 from hypothesis import given, settings
@@ -15,6 +14,8 @@ from hypothesis import strategies as st
 from rusty_agent import AsyncProvider
 from rusty_agent.batch.runner import run_batch
 from rusty_agent.errors import APIStatusError
+from rusty_agent.net.caller import Caller
+from rusty_agent.requests import Prepared
 from rusty_agent.testing import completion
 from rusty_agent.types import GenerateResult
 from rusty_agent.wire.codec import loads_strict
@@ -34,8 +35,8 @@ class Scripted(AsyncProvider):
         self.failing = failing
         self.asked: list[str] = []
 
-    async def _answer(self, *_: Any, **arguments: Any) -> GenerateResult:
-        prompt = arguments["prompt"]
+    async def _answer(self, _: Caller, prepared: Prepared) -> GenerateResult:
+        prompt = prepared.exchange.fields["messages"][-1]["content"]
         self.asked.append(prompt)
         await asyncio.sleep(0)
         if prompt in self.failing:

@@ -19,6 +19,7 @@ from rusty_agent.batch.job import Job
 from rusty_agent.batch.plan import Plan
 from rusty_agent.batch.settings import JobSettings
 from rusty_agent.errors import BatchError
+from rusty_agent.requests import Common
 from rusty_agent.stop_rule import StopRule
 from rusty_agent.testing import completion
 from rusty_agent.types import GenerateResult
@@ -41,7 +42,7 @@ class Answering(AsyncProvider):
 
 
 def job(files: Files, provider: AsyncProvider) -> Job:
-    return Job(JobSettings(files, concurrency=4), provider, StopRule())
+    return Job(JobSettings(files, concurrency=4), provider, Common(provider._requests, {}), StopRule())
 
 
 def plan() -> Plan:
