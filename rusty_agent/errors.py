@@ -130,6 +130,7 @@ class APIStatusError(RustyAgentError, RuntimeError):
         headers: The response's headers with lower-case names; empty for an error inside an answer.
         spent: Whether the account has nothing left to spend.
         key_refused: Whether the key is wrong, or its account closed.
+        may_pass: Whether such an error may pass by itself, even if `x-should-retry` forbids to send this request again.
     """
 
     def __init__(
@@ -153,8 +154,8 @@ class APIStatusError(RustyAgentError, RuntimeError):
         self.body = body
         self.retry_after = retry_after
         self.headers = dict(headers or {})
-        self.spent, self.key_refused, may_pass = judge(status_code, code, type, message)
-        self.retryable = told_to_retry(self.headers, may_pass)
+        self.spent, self.key_refused, self.may_pass = judge(status_code, code, type, message)
+        self.retryable = told_to_retry(self.headers, self.may_pass)
 
 
 class BadRequestError(APIStatusError):

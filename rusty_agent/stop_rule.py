@@ -163,7 +163,7 @@ class StopRule:
         does not say how long to wait would be asked for days. A request too large for any minute tells nothing of it.
         """
         now = monotonic()
-        told = (isinstance(error, RateLimitError) and error.retryable) or tells_of_absence(error)
+        told = (isinstance(error, RateLimitError) and error.may_pass) or tells_of_absence(error)
         if not told:
             self._away_since = None if told is False else self._away_since
             return False

@@ -287,15 +287,17 @@ class Limiter:
     def _heed(self, error: APIStatusError, max_retry_after: float, now: float) -> None:
         self._read(error.headers, now)
         asked = error.retry_after
-        if error.status_code in OVERLOADED and error.retryable and asked is not None and asked <= max_retry_after:
+        if error.status_code in OVERLOADED and error.may_pass and asked is not None and asked <= max_retry_after:
             self._opens = max(self._opens, now + asked)
 
     def _refused(self, permit: Permit, error: RustyAgentError) -> bool:
         """Whether an attempt was turned away for load, or what must be taken for it."""
-        status = error.status_code if isinstance(error, APIStatusError) else None
+        status, passes = None, error.retryable
+        if isinstance(error, APIStatusError):
+            status, passes = error.status_code, error.may_pass  # whether this request may be sent again is not asked
         away = self._absence.noticed
         turned_away = status in OVERLOADED or isinstance(error, APIConnectionError) or away
-        if not (turned_away and error.retryable):
+        if not (turned_away and passes):
             return False
         if not self._adapting:
             return True

@@ -163,9 +163,10 @@ def test_an_endpoint_that_stays_away_stops_a_run(error: Exception, clock: Callab
     assert "could not be reached for 10 min" in str(stopped)
 
 
-def test_an_endpoint_that_turns_all_away_stops_a_run(clock: Callable[[float], None]) -> None:
+@pytest.mark.parametrize("headers", [{}, {"x-should-retry": "false"}], ids=["again", "never"])
+def test_an_endpoint_that_turns_all_away_stops_a_run(headers: dict[str, str], clock: Callable[[float], None]) -> None:
     """Beyond a limit of hours or days, told without a time to wait, a run would ask for days."""
-    rule, error = Rule(), RateLimitError("HTTP 429: no more for today", status_code=429)
+    rule, error = Rule(), RateLimitError("HTTP 429: no more for today", status_code=429, headers=headers)
     for _ in range(2):
         assert rule.fails(error) is None
         clock(599)

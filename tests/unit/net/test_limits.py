@@ -124,12 +124,13 @@ def test_nonsense_of_one_answer_does_not_shut_the_door() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 498, 503, 529])
-def test_retry_after_closes_the_gate_for_everybody(status: int) -> None:
+@pytest.mark.parametrize("headers", [{}, {"x-should-retry": "false"}], ids=["again", "never"])
+def test_retry_after_closes_the_gate_for_everybody(headers: dict[str, str], status: int) -> None:
     kind = RateLimitError if status == 429 else ServerError
 
     async def main(door: Limiter) -> None:
         permit, other = await door.acquire(Caller(), 0), await door.acquire(Caller(), 0)
-        permit.failed(kind("no", status_code=status, retry_after=3.0))
+        permit.failed(kind("no", status_code=status, retry_after=3.0, headers=headers))
         other.failed(kind("no", status_code=status, retry_after=1.0))  # a shorter wait does not open it
         await door.acquire(Caller(), 0)
         assert now() == 3
@@ -260,15 +261,21 @@ def test_answers_that_take_half_their_time_are_a_queue_if_some_came_much_sooner(
     on(main)
 
 
-@pytest.mark.parametrize("passes", [True, False])
-def test_what_does_not_pass_by_itself_is_no_sign_of_too_many(passes: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (too_many(), True),
+        (too_many(headers={"x-should-retry": "false"}), True),  # which is about this request alone
+        (RateLimitError("no", status_code=429, code="insufficient_quota"), False),
+        (RateLimitError("Request too large", status_code=429), False),
+    ],
+)
+def test_what_does_not_pass_by_itself_is_no_sign_of_too_many(error: RateLimitError, passes: bool) -> None:
     async def main(door: Limiter) -> None:
         with door.adapting():
             before = limit(door) or 0
             permits = [await door.acquire(Caller(), 0) for _ in range(before)]
             for permit in permits:
-                error = too_many()
-                error.retryable = passes
                 permit.failed(error)
             await asyncio.sleep(1)
             assert ((limit(door) or 0) < before) == passes
