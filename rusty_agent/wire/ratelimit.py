@@ -2,9 +2,10 @@
 
 In: a response's headers. Out: the rates that they speak of, or nothing. Never touched: the pace itself.
 
-Seen: OpenAI, Azure and Groq (`x-ratelimit-limit-requests`, `-remaining-`, `-reset-requests: 6m0s`), Anthropic
-(`anthropic-ratelimit-requests-limit`), Mistral and Cerebras (`x-ratelimit-limit-tokens-minute`, `-req-minute`),
-OpenRouter, Together (`x-ratelimit-limit`), the IETF's draft (`ratelimit-limit: 100;w=60`, `ratelimit-policy`).
+Seen: OpenAI, Azure and Groq (`x-ratelimit-limit-requests`, `-remaining-`, `-reset-requests: 6m0s`), Azure and GitHub
+Models (`x-ratelimit-renewalperiod-requests: 60`), Anthropic (`anthropic-ratelimit-requests-limit`), Mistral and
+Cerebras (`x-ratelimit-limit-tokens-minute`, `-req-minute`), OpenRouter, Together (`x-ratelimit-limit`), the IETF's
+draft (`ratelimit-limit: 100;w=60`, `ratelimit-policy`).
 
 They are read with distrust. Azure sends -1 and 0. The period is mostly unsaid: OpenAI's limit is by the minute, Groq's
 requests are by the day, Together's by the second, and `reset` is the time until the allowance is *full* again. A
@@ -28,7 +29,8 @@ __all__ = ["RateLimits"]
 _UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0, "month": 2592000.0}
 _PERIODS = tuple(_UNITS.values())
 _TOKENS = frozenset({"token", "tokens"})
-_WORDS = _UNITS.keys() | _TOKENS | {"limit", "remaining", "reset", "policy", "req", "request", "requests"}
+_PERIOD = "renewalperiod"
+_WORDS = _UNITS.keys() | _TOKENS | {"limit", "remaining", "reset", "policy", _PERIOD, "req", "request", "requests"}
 _REMEMBERED_SECONDS = 10.0
 _LONGEST_PACE = 60.0
 _NUMBER = r"\d{1,15}(\.\d{1,15})?"
@@ -47,6 +49,7 @@ class _Said:
     limit: float | None = None
     remaining: float | None = None
     reset: float | None = None
+    period: float | None = None
 
 
 _Windows: TypeAlias = dict[tuple[str, float | None], _Said]
@@ -97,7 +100,9 @@ class RateLimits:
         return rates
 
     def _guessed(self, kind: str, said: _Said, limit: float) -> float:
-        """The window of a limit that does not tell it, in seconds."""
+        """The window of a limit that does not tell it itself, in seconds."""
+        if said.period:
+            return said.period
         longest = self._longest_reset[kind] = max(self._longest_reset[kind], said.reset or 0.0)
         window = self._agreeing(said)
         if window is None:
@@ -129,6 +134,8 @@ def _note(said: _Windows, kind: str, words: list[str], value: str) -> None:
         said.setdefault((kind, window), _Said()).remaining = _number(value)
     elif "reset" in words:
         said.setdefault((kind, window), _Said()).reset = _seconds(value)
+    elif _PERIOD in words:
+        said.setdefault((kind, window), _Said()).period = _number(value)
 
 
 def _limits(value: str) -> list[tuple[float, float | None, str]]:

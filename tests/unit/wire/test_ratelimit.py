@@ -40,6 +40,17 @@ def openai(limit: str, remaining: str, reset: str, kind: str = "requests") -> di
         # Azure, when it knows nothing
         (openai("-1", "-1", "-1"), INF, INF),
         (openai("0", "0", "0"), INF, INF),
+        # Azure and GitHub Models name the period, and round a reset to nothing
+        (
+            openai("20000", "19999", "3")
+            | openai("2000000", "1999967", "0", "tokens")
+            | {"x-ratelimit-renewalperiod-requests": "60", "x-ratelimit-renewalperiod-tokens": "60"},
+            20000 / 60,
+            2000000 / 60,
+        ),
+        (openai("10", "9", "0") | {"x-ratelimit-renewalperiod-requests": "10"}, 1, INF),
+        (openai("1000", "999", "1") | {"x-ratelimit-renewalperiod-requests": "86400"}, INF, INF),
+        (openai("50", "49", "0") | {"x-ratelimit-renewalperiod-requests": "0"}, 50, INF),
         # Anthropic: moments in time, which its clock and ours may disagree on
         (
             {
