@@ -101,7 +101,7 @@ def status_error(
         status: The HTTP status.
         headers: The response's headers, with lower-case names.
         body: The body, or its first `MAX_ERROR_BYTES`.
-        now: The wall clock in seconds since 1970, which `Retry-After` dates are measured against.
+        now: The wall clock in seconds since 1970, for moments that are told in an answer without a `Date`.
         key_origin: Where the key came from, in a sentence.
     """
     bare = _bare(body)
@@ -110,7 +110,7 @@ def status_error(
     except ValueError:
         decoded = body.decode("utf-8", "replace")
     error = _build(status, decoded, headers, key_origin=key_origin)
-    heed(error, headers, now)
+    heed(error, headers, wait.clock(headers, now))
     return error
 
 
@@ -144,7 +144,7 @@ def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -
     Args:
         error: The error, which may have stood inside an answer.
         headers: The answer's, with lower-case names.
-        now: As for `status_error`.
+        now: The clock of the moments that are told, in seconds since 1970.
     """
     error.retryable = told_to_retry(headers, error.retryable)
     error.retry_after = wait.in_headers(headers, now)

@@ -11,7 +11,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-__all__ = ["DURATION", "in_headers", "in_object", "in_seconds", "in_words"]
+__all__ = ["DURATION", "clock", "in_headers", "in_object", "in_seconds", "in_words"]
 
 _NUMBER = r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*"  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -26,15 +26,27 @@ _WORDS = (
 _RESET = r"1[0-9]{9}(?:[0-9]{3})?"  # since 1970, in seconds or, as OpenRouter says it, in milliseconds
 
 
+def clock(headers: Mapping[str, str], otherwise: float) -> float:
+    """The wall clock by which an answer tells moments, in seconds since 1970: the endpoint's own, else another.
+
+    RFC 9110 §6.6.1. Ours may be days behind, where a virtual machine has slept.
+
+    Args:
+        headers: The answer's, with lower-case names.
+        otherwise: The clock where it tells none.
+    """
+    said = _moment(headers.get("date"))
+    return otherwise if said is None else said
+
+
 def in_headers(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after` as seconds or as an HTTP date.
 
-    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. A date is told by the endpoint's clock, and so is the
-    answer's own `Date` (§6.6.1): the time between them counts. None for what is missing, negative or no number.
+    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. None for what is missing, negative or no number.
 
     Args:
         headers: With lower-case names.
-        now: The wall clock in seconds since 1970.
+        now: The wall clock in seconds since 1970, see `clock`.
     """
     value = _positive(headers.get("retry-after-ms"))
     if value is not None:
@@ -47,8 +59,8 @@ def in_headers(headers: Mapping[str, str], now: float) -> float | None:
     value = _positive(text)
     if value is not None:
         return value
-    until, said = _moment(text), _moment(headers.get("date"))
-    return None if until is None else max(0.0, until - (now if said is None else said))
+    until = _moment(text)
+    return None if until is None else max(0.0, until - now)
 
 
 def in_object(error: Mapping[str, Any], now: float) -> float | None:

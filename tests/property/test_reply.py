@@ -185,7 +185,7 @@ def test_the_shortcut_for_documents_changes_nothing(item: Any) -> None:
 
 @given(
     st.integers(200, 600),
-    st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms", "location"]), st.text()),
+    st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms", "date", "location"]), st.text()),
     st.binary(max_size=60) | values.map(lambda value: json.dumps(value).encode()),
 )
 def test_any_failure(status: int, headers: dict[str, str], body: bytes) -> None:

@@ -74,6 +74,16 @@ def test_openrouter_tells_when_a_limit_is_over(reset: Any, seconds: float | None
     assert status_error(429, {}, dumps({"error": error, "user_id": "u"}), now=NOW).retry_after == seconds
 
 
+@pytest.mark.parametrize("clock", ["07:00:00", "09:00:00"])
+def test_moments_are_measured_by_the_endpoints_clock(clock: str) -> None:
+    """Ours may be an hour off: it stands still while a virtual machine sleeps."""
+    date = {"date": f"Fri, 15 Jan 2027 {clock} GMT"}
+    reset = int(NOW) + 3600 * (int(clock[:2]) - 8) + 42
+    body = dumps({"error": {"message": "m", "code": 429, "metadata": {"headers": {"X-RateLimit-Reset": reset * 1000}}}})
+    assert status_error(429, {"retry-after": str(reset)} | date, b"", now=NOW).retry_after == 42
+    assert status_error(429, date, body, now=NOW).retry_after == 42
+
+
 def test_openrouter_tells_the_seconds_of_an_upstream_limit() -> None:
     metadata = {"raw": "x is rate-limited upstream", "retry_after_seconds": 11, "retry_after_seconds_raw": 10.918}
     assert in_object({"metadata": metadata}, NOW) == 11
