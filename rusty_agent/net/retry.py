@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import backoff
 
-from ..errors import APIStatusError, RateLimitError, RustyAgentError
+from ..errors import APIStatusError, RateLimitError, RunStoppedError, RustyAgentError
 from ..policy import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
@@ -67,6 +67,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
         budget: What the provider may spend on retries.
 
     Raises:
+        RunStoppedError: The run that the call is of was stopped before the next attempt.
         RustyAgentError: The last attempt's error; `attempts` says how many there were.
     """
     number = 1
@@ -74,6 +75,8 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
     while True:
         try:
             result = await call.make_attempt(number)
+        except RunStoppedError:  # it was turned away while it waited for its turn: nothing was sent
+            raise
         except RustyAgentError as error:
             error.attempts = number
             if policy.max_retries and call.send_back(error):

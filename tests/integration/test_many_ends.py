@@ -16,6 +16,7 @@ import pytest
 
 from rusty_agent import (
     AsyncProvider,
+    AttemptReport,
     AuthenticationError,
     BadRequestError,
     Limits,
@@ -64,6 +65,15 @@ def test_a_wrong_key_stops_the_run_at_once(face: Face, serve: Serve, many: bool)
         assert caught.value.reason == "authentication"
         assert isinstance(caught.value.__cause__, AuthenticationError)
         assert len(server.requests) <= 8
+
+
+def test_who_waits_for_a_turn_when_a_run_is_stopped_has_made_no_attempt(face: Face, serve: Serve) -> None:
+    server = serve(error(401))
+    reports: list[AttemptReport] = []
+    provider = face.provider(server, limits=Limits(in_flight=1), retry=RetryPolicy(on_attempt=reports.append))
+    gather(face, provider, ["a", "b", "c"], return_exceptions=True)
+    assert [type(report.error) for report in reports] == [AuthenticationError]
+    assert len(server.requests) == 1
 
 
 def test_a_used_up_quota_stops_the_run_and_is_not_retried(face: Face, serve: Serve) -> None:
