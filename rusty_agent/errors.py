@@ -63,9 +63,11 @@ class RustyAgentError(Exception):
         request_id: The endpoint's name for the request, or None.
         attempts: How many attempts were made before giving up, at least 1.
         retryable: Whether sending the same request again may help.
+        retry_after: Seconds the endpoint asked to wait, or None.
     """
 
     retryable = False
+    retry_after: float | None = None
 
     def __init__(
         self,
@@ -126,7 +128,6 @@ class APIStatusError(RustyAgentError, RuntimeError):
         type: The endpoint's class of the error, or None.
         param: The parameter that the endpoint complains of, or None.
         body: The decoded JSON body, or its text (at most 64 KiB), or None.
-        retry_after: Seconds the endpoint asked to wait, or None.
         headers: The response's headers with lower-case names; empty for an error inside an answer.
         spent: Whether the account has nothing left to spend.
         key_refused: Whether the key is wrong, or its account closed.

@@ -301,7 +301,7 @@ class Limiter:
             return False
         if not self._adapting:
             return True
-        sure = status == 429 or (isinstance(error, APIStatusError) and error.retry_after is not None)
+        sure = status == 429 or error.retry_after is not None
         return self._adaptive.refused(permit._epoch, self.in_flight, sure=sure, away=away)
 
     def _hold(self, permit: Permit, now: float) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import backoff
 
-from ..errors import APIStatusError, RateLimitError, RunStoppedError, RustyAgentError
+from ..errors import RateLimitError, RunStoppedError, RustyAgentError
 from ..policy import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
@@ -107,7 +107,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
 
 def _tell_the_wait(error: RustyAgentError, policy: RetryPolicy) -> None:
     """Let the error say that it was final because of the wait that the endpoint asks for."""
-    asked = error.retry_after if isinstance(error, APIStatusError) and error.retryable else None
+    asked = error.retry_after if error.retryable else None
     if asked is not None and asked > policy.max_retry_after:
         said = f"It asks to wait for {asked:,.0f} s, and max_retry_after is {policy.max_retry_after:,.0f} s."
         error._reword(f"{error.message} {said}")
@@ -120,7 +120,7 @@ def _too_late(delay: float, call: Retriable[T]) -> bool:
 
 def _affordable(error: RustyAgentError, budget: RetryBudget) -> bool:
     """Whether the budget allows another attempt, which it pays for."""
-    if _invited(error) or budget.spend():
+    if error.retry_after is not None or budget.spend():
         return True
     logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
     return False
@@ -162,15 +162,11 @@ class RetryBudget:
             self._tokens = min(self._capacity, self._tokens + (1 if attempts == 1 else self.RETRY_COST))
 
 
-def _invited(error: RustyAgentError) -> bool:
-    return isinstance(error, APIStatusError) and error.retry_after is not None
-
-
 def _delay(error: RustyAgentError, number: int, allowed: int, policy: RetryPolicy) -> float | None:
     """Seconds to wait after the number-th failure, or None to give up."""
     if number > allowed or not error.retryable:
         return None
-    asked = error.retry_after if isinstance(error, APIStatusError) else None
+    asked = error.retry_after
     if asked is None:
         return backoff_delay(number, policy)
     if asked > policy.max_retry_after:
@@ -183,7 +179,7 @@ def _delay(error: RustyAgentError, number: int, allowed: int, policy: RetryPolic
 def _turn_delay(error: RustyAgentError, turns: int, policy: RetryPolicy) -> float | None:
     """Seconds to wait after a call was sent back to the end of the line for the turns-th time, or None to give up."""
     delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
-    if delay is None or _invited(error):
+    if delay is None or error.retry_after is not None:
         return delay
     return min(delay, _WINDOW_SECONDS if isinstance(error, RateLimitError) else LOOK_AGAIN_SECONDS)
 

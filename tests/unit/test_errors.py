@@ -114,6 +114,7 @@ def test_an_error_knows_nothing_until_it_is_told(name: str) -> None:
     error = getattr(errors, name)("m")
     assert (error.partial_text, error.usage, error.request_id, error.attempts) == ("", None, None, 1)
     assert error.retryable is isinstance(error, errors.APIConnectionError)
+    assert error.retry_after is None
 
 
 def test_defaults_of_the_fields_of_some() -> None:
