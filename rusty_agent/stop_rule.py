@@ -16,12 +16,9 @@ from .net.absence import tells_of_absence
 from .policy import RetryPolicy
 from .verdict import OVERLOADED, refuses_content
 
-__all__ = ["HOPELESS_AFTER", "StopRule"]
+__all__ = ["StopRule"]
 
-HOPELESS_AFTER = 100
-"""For `StopRule`, where a wrong name of the model would fail thousands of rows one by one."""
-
-_WINDOW = 100  # how many finished prompts an error rate is taken over
+_WINDOW = 100  # how many finished prompts an error rate is taken over, and after how many there is no hope
 _LEAST = 20  # … and how many it takes at least
 _AHEAD = 1000  # how many that are over may wait for one that was begun before them, which may hang
 _AHEAD_EACH = 16  # … and where many are under way, how many for each of these
@@ -42,8 +39,8 @@ class StopRule:
         max_failures: Stop when more prompts than this have failed. None: any number may.
         max_error_rate: Stop when more than this share of the latest 100 (at least 20) have failed. None: any may.
         max_retry_after: The longest wait that is allowed, in seconds.
-        hopeless_after: Stop when so many, the first, have failed and none was `served`: the model's name is wrong, or
-            the host. At most 100. None: never.
+        hopeless: Stop when the first 100 have failed and none was `served`: the model's name is wrong, or the host, and
+            would fail thousands one by one.
 
     Attributes:
         served: One was answered, also by an earlier run, or refused for its content: model and host are right.
@@ -59,14 +56,14 @@ class StopRule:
         max_failures: int | None = None,
         max_error_rate: float | None = None,
         max_retry_after: float = RetryPolicy().max_retry_after,
-        hopeless_after: int | None = None,
+        hopeless: bool = False,
     ) -> None:
         if max_error_rate is not None and not (is_number(max_error_rate) and 0 <= max_error_rate < 1):
             raise ValueError(f"max_error_rate must be a share from 0 to below 1 or None, not {max_error_rate!r}")
         self._max_failures = checked_count(max_failures, "max_failures", 0, optional=True)
         self._max_error_rate = max_error_rate
         self._max_retry_after = max_retry_after
-        self._hopeless_after = hopeless_after
+        self._hopeless = hopeless
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
         self._begun = 0
         self._over: dict[int, bool | None] = {}  # those that wait for one that was begun before them
@@ -123,8 +120,8 @@ class StopRule:
         if self._max_failures is not None and self.failed > self._max_failures:
             said = f"more than {self._max_failures} failed (max_failures), the last with"
             return self.error("failures", f"{said}: {error}")
-        if self._hopeless_after is not None and not self.served and len(self._latest) >= self._hopeless_after:
-            said = f"none of the first {self._hopeless_after} was answered. Check model and address; the last failed"
+        if self._hopeless and not self.served and len(self._latest) == _WINDOW:
+            said = f"none of the first {_WINDOW} was answered. Check model and address; the last failed"
             return self.error("failures", f"{said} with: {error}")
         if self._max_error_rate is not None and len(self._latest) >= _LEAST:
             share = sum(self._latest) / len(self._latest)
@@ -139,7 +136,7 @@ class StopRule:
 
     def _count(self, number: int, failed: bool | None) -> None:
         """Take in how one has ended, as soon as those that were begun before it have."""
-        if self._max_error_rate is None and (self._hopeless_after is None or self.served):
+        if self._max_error_rate is None and (self.served or not self._hopeless):
             return  # nobody asks for the order
         self._over[number] = failed
         if number < self._next:  # the others have waited for it long enough

@@ -22,7 +22,7 @@ from ..progress.price import Price
 from ..progress.show import ProgressOption
 from ..provider import AsyncProvider
 from ..requests import Common
-from ..stop_rule import HOPELESS_AFTER, StopRule
+from ..stop_rule import StopRule
 from .files import Files
 from .foreign import refuse_overwriting
 from .job import BatchResult, Job, to_its_end
@@ -128,7 +128,7 @@ async def run_batch(
         raise ValueError("the provider, or the session that it was given, is closed: make another one")
     common = Common(provider._requests, {"stream": stream, **parameters})
     check_source(source)
-    rule = StopRule(max_failures, max_error_rate, common.policy.max_retry_after, HOPELESS_AFTER)
+    rule = StopRule(max_failures, max_error_rate, common.policy.max_retry_after, hopeless=True)
     job = Job(settings, provider, common, rule)
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None

@@ -25,7 +25,7 @@ from ..net.caller import Caller
 from ..parameters import Parameters, check_names
 from ..policy import Limits
 from ..requests import Common
-from ..stop_rule import HOPELESS_AFTER, StopRule
+from ..stop_rule import StopRule
 from .driver import Driver
 from .options import make_provider, refuse_secrets, try_provider
 from .table import Columns, Outcome, Place, RowFunction
@@ -195,7 +195,7 @@ class Generate:
         refuse_secrets(provider, parameters)
         self._options = dict(provider)
         trial = Common(try_provider(self._options, self._limits)._requests, self._given)
-        self._rule = StopRule(None, max_error_rate, trial.policy.max_retry_after, HOPELESS_AFTER)
+        self._rule = StopRule(None, max_error_rate, trial.policy.max_retry_after, hopeless=True)
 
     async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Answer the rows of a batch.

@@ -32,6 +32,12 @@ class Rule(StopRule):
         self.succeeded(number or self.begin())
 
 
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first three, and not a hundred, tell whether there is hope."""
+    monkeypatch.setattr("rusty_agent.stop_rule._WINDOW", 3)
+
+
 def test_failures_are_counted() -> None:
     rule = Rule(max_failures=2)
     for _ in range(2):
@@ -121,8 +127,9 @@ def test_a_wait_that_is_allowed_stops_no_run() -> None:
     assert Rule(max_retry_after=600.0).fails(error) is None
 
 
+@pytest.mark.usefixtures("three")
 def test_a_run_without_a_single_answer_is_hopeless() -> None:
-    rule = Rule(hopeless_after=3)
+    rule = Rule(hopeless=True)
     assert [rule.fails(FAILURE) for _ in range(2)] == [None, None]
     stopped = rule.fails(FAILURE)
     assert stopped is not None
@@ -229,8 +236,9 @@ def test_a_sign_of_life_lets_a_run_go_on(sign: Exception | None, clock: Callable
             assert rule.fails(sign) is None
 
 
+@pytest.mark.usefixtures("three")
 def test_what_fails_at_once_says_nothing_of_those_that_were_begun_before() -> None:
-    rule = Rule(hopeless_after=3)
+    rule = Rule(hopeless=True)
     first, *others = [rule.begin() for _ in range(10)]
     assert [rule.fails(FAILURE, number) for number in others] == [None] * 9
     stopped = rule.fails(FAILURE, first)
@@ -271,34 +279,38 @@ def test_where_thousands_are_under_way_more_of_them_may_get_ahead() -> None:
     assert rule.fails(FAILURE) is not None
 
 
+@pytest.mark.usefixtures("three")
 def test_one_answer_gives_hope_whatever_is_counted_besides() -> None:
-    rule = Rule(max_error_rate=0.95, hopeless_after=3)
+    rule = Rule(max_error_rate=0.95, hopeless=True)
     rule.answers()
     assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
 
 
 def test_few_failures_take_no_hope() -> None:
-    rule = Rule(hopeless_after=100)
+    rule = Rule(hopeless=True)
     assert [rule.fails(FAILURE) for _ in range(99)] == [None] * 99
     assert rule.fails(FAILURE) is not None
 
 
+@pytest.mark.usefixtures("three")
 def test_one_answer_gives_hope() -> None:
-    rule = Rule(hopeless_after=3)
+    rule = Rule(hopeless=True)
     rule.answers()
     assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
 
 
+@pytest.mark.usefixtures("three")
 def test_a_refusal_for_its_content_gives_hope() -> None:
-    rule = Rule(hopeless_after=3)
+    rule = Rule(hopeless=True)
     refused = BadRequestError("HTTP 400: The response was filtered", status_code=400, code="content_filter")
     assert [rule.fails(refused) for _ in range(10)] == [None] * 10
     assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
     assert Rule(max_failures=0).fails(refused) is not None
 
 
+@pytest.mark.usefixtures("three")
 def test_what_was_never_sent_counts_for_nothing() -> None:
-    rule = Rule(max_error_rate=0.0, hopeless_after=3)
+    rule = Rule(max_error_rate=0.0, hopeless=True)
     for _ in range(30):
         rule.withdraw(rule.begin())
     assert [rule.fails(FAILURE) for _ in range(2)] == [None, None]
