@@ -101,6 +101,10 @@ class _Prompts:
         self._asked = False
         self._tell(loop)
 
+    def drop(self) -> None:
+        """Let go of the caller's iterator: if nobody else has it, it ends here, and not on the loop's thread."""
+        self._given = self._prompts = iter(())
+
     def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # at exit the loop may end before a daemon thread
             loop.call_soon_threadsafe(self._news.set)
@@ -254,6 +258,8 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
             self._cut = True
             if self._crossing is not None:
                 self._crossing.cancel()
+            if self._source is not None:
+                self._source.drop()
 
     def __del__(self) -> None:
         self.close()

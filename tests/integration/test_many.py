@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import sqlite3
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import BadRequestError, Progress, Provider
+from rusty_agent import BadRequestError, Progress, Provider, RunStoppedError
 from rusty_agent.testing import Answer, FaultServer, Received, answer, completion
 
 from .faces import KEY, Face
@@ -202,6 +203,33 @@ def test_a_generator_of_a_blocking_caller_runs_on_its_own_thread(serve: Serve) -
         assert provider.gather(prompts()) == [f"p{number}" for number in range(200)]
     database.close()
     assert threads == {(threading.get_ident(), "mine")}
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["left", "stopped"])
+def test_a_generator_of_a_blocking_caller_ends_with_the_run_and_on_its_own_thread(serve: Serve, stopped: bool) -> None:
+    provider = Provider("m", api_key=KEY, base_url=serve(echo).url)
+    ended = []
+
+    def prompts() -> Iterator[str]:
+        try:
+            yield "first"
+            while True:
+                yield "bad"
+        finally:
+            ended.append(threading.get_ident())
+
+    gc.disable()  # which would end what is held by a cycle, on whatever thread it runs
+    try:
+        items = provider.map(prompts(), concurrency=2, max_failures=3 if stopped else None)
+        if stopped:
+            with pytest.raises(RunStoppedError):
+                list(items)
+        else:
+            next(items)
+        del items
+        assert ended == [threading.get_ident()]
+    finally:
+        gc.enable()
 
 
 def test_prompts_may_come_from_another_call(serve: Serve) -> None:
