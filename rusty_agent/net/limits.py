@@ -117,7 +117,7 @@ class Limiter:
         self._said = RateLimits()
         self._read_next = -math.inf
         self._opens = -math.inf
-        self._line = Line[Permit](self, loop)
+        self._line = Line(self, loop)
         self._quickest = math.inf  # seconds of the quickest answer
         self._latency = 0.0  # a running mean, in seconds
         self._estimate = TokenEstimate()
@@ -187,7 +187,7 @@ class Limiter:
     # The door.
 
     def opens_in(self, now: float) -> float:
-        """Seconds until the next may go in, see `Door`."""
+        """Seconds until the next may go in; 0 or less: now; infinite: no time will open it, but a permit given back."""
         fixed = self._limits.in_flight
         if fixed is not None and self.in_flight >= fixed:
             return math.inf

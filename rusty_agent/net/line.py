@@ -12,60 +12,41 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict, deque
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from ..errors import RustyAgentError
 from .caller import Caller
+
+if TYPE_CHECKING:
+    from .limits import Limiter, Permit
 
 __all__ = ["Line"]
 
 _TOLD_SECONDS = 5.0  # a wait of so long is worth a line in the log
 
 
-class _Permit(Protocol):
-    def release(self) -> None:
-        """Be done with it, unused."""
-
-
-P = TypeVar("P", bound=_Permit)
-P_co = TypeVar("P_co", bound=_Permit, covariant=True)
-
-
-class Door(Protocol[P_co]):
-    """What the line stands at."""
-
-    def opens_in(self, now: float) -> float:
-        """Seconds until the next may go in; 0 or less: now; infinite: no time will open it, but a permit given back."""
-
-    def admit(self, caller: Caller, characters: int, now: float) -> P_co:
-        """Let one in."""
-
-    def tell(self, wait: float) -> None:
-        """Say why it stays closed for so many seconds."""
-
-
-class Line(Generic[P]):
+class Line:
     """Those who wait at one door.
 
     Attributes:
         waiting: By caller, whose turn it is first: the turns to come, and the length of each request.
     """
 
-    def __init__(self, door: Door[P], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, door: Limiter, loop: asyncio.AbstractEventLoop) -> None:
         self._door = door
         self._loop = loop
         # An ordered dict: of a plain one, to find the first is slow when many before it were taken out.
-        self.waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[P], int]]] = OrderedDict()
+        self.waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[Permit], int]]] = OrderedDict()
         self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
         self._looks_at = math.inf
 
-    async def wait(self, caller: Caller, characters: int) -> P:
+    async def wait(self, caller: Caller, characters: int) -> Permit:
         """Wait for a permit.
 
         Raises:
             RustyAgentError: The caller was stopped meanwhile.
         """
-        turn: asyncio.Future[P] = self._loop.create_future()
+        turn: asyncio.Future[Permit] = self._loop.create_future()
         self.waiting.setdefault(caller, deque()).append((turn, characters))
         self.look()
         try:
