@@ -98,14 +98,13 @@ class _Crew:
         self._work = work
         self._concurrency = concurrency
         self._bound = concurrency * (1 + (_WINDOW if ordered else 1))
-        self._stop = stop
         self.ready: deque[MapItem] = deque()
         self._early: dict[int, MapItem] = {}  # finished before their turn
         self._ordered = ordered
         self._due = 0  # the index whose turn it is
         self._taken = 0  # inputs
         self._given = 0  # items
-        self._exhausted = False
+        self._exhausted = stop.requested  # no further input is taken
         self._broken: BaseException | None = None  # what taking an input raised
         self._workers: set[asyncio.Task[None]] = set()
         self._taking = asyncio.Lock()
@@ -140,6 +139,7 @@ class _Crew:
 
     def recall(self) -> None:
         """No further input is taken: whoever waits for one waits no longer."""
+        self._exhausted = True
         if self._taker is not None and not self._recalled:
             self._recalled = True
             self._taker.cancel()
@@ -180,7 +180,7 @@ class _Crew:
             else:
                 if self._taken - self._given >= self._bound:
                     await self._wait_for_room()
-                given = _END if self._exhausted or self._stop.requested else next(self._inputs, _END)
+                given = _END if self._exhausted else next(self._inputs, _END)
             if given is PAUSE:
                 await asyncio.sleep(0)
                 continue
@@ -206,7 +206,7 @@ class _Crew:
         """The next input, when its result will have a place; or `_END`, also where the run was told to stop."""
         async with self._taking:  # one at a time
             await self._wait_for_room()
-            if self._exhausted or self._stop.requested:
+            if self._exhausted:
                 return _END
             taker = self._taker = asyncio.current_task()
             try:
@@ -220,7 +220,7 @@ class _Crew:
                 self._taker = None
 
     async def _wait_for_room(self) -> None:
-        while self._taken - self._given >= self._bound and not (self._exhausted or self._stop.requested):
+        while self._taken - self._given >= self._bound and not self._exhausted:
             self._room.clear()
             await self._room.wait()
 

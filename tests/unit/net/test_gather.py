@@ -306,6 +306,22 @@ async def test_a_stop_waits_for_no_further_input() -> None:
     assert ended == [True]
 
 
+async def test_an_input_that_comes_in_spite_of_the_stop_is_not_worked_on() -> None:
+    stop = Stop()
+    work = Worker()
+
+    async def inputs() -> AsyncIterator[int]:
+        yield 1
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        yield 2
+
+    async with asyncio.timeout(5):
+        async for _ in spread(inputs(), work, concurrency=4, ordered=False, stop=stop):
+            stop.request()
+    assert work.begun == 1
+
+
 async def test_a_cancellation_that_comes_with_the_stop_is_one() -> None:
     stop = Stop()
     begun = asyncio.Event()
