@@ -81,6 +81,9 @@ class Call:
         self._whole = whole
         try:
             deltas = await retrying(self, self._policy, self._budget)
+        except RustyAgentError as error:
+            error.duration = monotonic() - self.asked
+            raise
         finally:
             if whole:
                 self.close()

@@ -64,10 +64,12 @@ class RustyAgentError(Exception):
         attempts: How many attempts were made before giving up, at least 1.
         retryable: Whether sending the same request again may help.
         retry_after: Seconds the endpoint asked to wait, or None.
+        duration: Seconds from the call to the error, without standing in line; None where the answer had begun.
     """
 
     retryable = False
     retry_after: float | None = None
+    duration: float | None = None
 
     def __init__(
         self,

@@ -113,6 +113,7 @@ class Run:
 
         No generator: a loop that shuts down closes all generators at the same time, this one before those that use it.
         """
+        self.tally.begin()
         limiter = self._limiter = self._find_limiter()
         fixed = None if self._concurrency == "auto" else self._concurrency
         async with AsyncExitStack() as stack:
@@ -157,8 +158,8 @@ class Run:
         except RunStoppedError:
             raise
         except Exception as error:
-            attempts = error.attempts if isinstance(error, RustyAgentError) else 0
-            self.tally.failed(error, latency=monotonic() - began if attempts else None, attempts=attempts)
+            latency, attempts = (error.duration, error.attempts) if isinstance(error, RustyAgentError) else (None, 0)
+            self.tally.failed(error, latency=latency, attempts=attempts)
             stopped = self._rule.judge(error, number, began)
             if self._closed():
                 stopped = self._rule.error("interrupt", "its provider was closed.")

@@ -108,7 +108,7 @@ class Sample:
 
 
 class Tally:
-    """Counts a run. Its clock starts when it is made.
+    """Counts a run. Its clock starts when it is made, or when the run begins.
 
     Attributes:
         total: All rows, those of earlier runs too, or None while unknown; this and the next two may be set at any time.
@@ -160,6 +160,10 @@ class Tally:
         self._ended: float | None = None
         self._done = self._failed = self._retries = 0
         self._prompt_tokens = self._completion_tokens = 0
+
+    def begin(self) -> None:
+        """The run begins now: it may have been made long before."""
+        self._started = self._finished_at = self._clock()
 
     def succeeded(self, *, latency: float, ttft: float | None, usage: Usage | None, attempts: int) -> None:
         """A row was answered.

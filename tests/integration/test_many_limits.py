@@ -9,8 +9,17 @@ from collections.abc import Callable
 
 import pytest
 
-from rusty_agent import APIConnectionError, AsyncProvider, Limits, Progress, RateLimitError, RetryPolicy, Timeout
-from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, error
+from rusty_agent import (
+    APIConnectionError,
+    AsyncProvider,
+    BadRequestError,
+    Limits,
+    Progress,
+    RateLimitError,
+    RetryPolicy,
+    Timeout,
+)
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error
 
 from .faces import KEY, Face
 from .prompts import echo, gather
@@ -164,3 +173,20 @@ def test_every_loop_has_a_door_of_its_own(serve: Serve) -> None:
     for _ in range(3):
         assert asyncio.run(provider.gather(["a", "b", "c"])) == ["a", "b", "c"]
     assert len(provider._calls.limiters) == 1
+
+
+async def test_the_time_of_a_failed_prompt_is_without_standing_in_line(serve: Serve) -> None:
+    """As that of an answered one is."""
+    server = serve(Answer((Pause(0.4), *answer(completion("a")).steps)), error(400))
+    reports: list[Progress] = []
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url, limits=Limits(in_flight=1)) as llm:
+        items = llm.map(["a", "b"], concurrency=2, progress=reports.append)
+        await asyncio.sleep(0.2)  # which is no part of the run either
+        first, second = [item async for item in items]
+    assert first.result is not None
+    assert first.result.duration is not None
+    assert first.result.duration >= 0.4
+    assert isinstance(second.error, BadRequestError)
+    assert second.error.duration is not None
+    assert second.error.duration < 0.3
+    assert 0.4 <= reports[-1].elapsed < 0.55
