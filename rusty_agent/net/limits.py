@@ -306,9 +306,10 @@ class Limiter:
 
     def _hold(self, permit: Permit, now: float) -> None:
         """«Too many» is said faster than an answer: the next one to hear it does not take the place at once."""
-        round_trip = min(self._latency, _MOST_HELD_SECONDS)
+        took = now - permit._sent
+        round_trip = min(self._latency or took, _MOST_HELD_SECONDS)
         rest = self._adaptive.rest if self._adapting else 1.0  # no success outside of a run would shorten it
-        held = min(round_trip * rest, _MOST_RESTING_SECONDS) - (now - permit._sent)
+        held = min(round_trip * rest, _MOST_RESTING_SECONDS) - took
         if self._adapting and self._adaptive.probing:  # let nobody in until it is known how many are too many
             self._opens = max(self._opens, now + round_trip)
         self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)

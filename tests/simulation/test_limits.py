@@ -22,6 +22,7 @@ from .virtual import (
     Queueing,
     RateLimited,
     Restarting,
+    Said,
     Tailed,
     Windowed,
     forever,
@@ -273,3 +274,21 @@ async def _two(endpoint: Endpoint, late: float, until: float) -> list[int]:
 
     await asyncio.gather(client(0), client(1))
     return answers
+
+
+class _Refusing(Endpoint):
+    """Refuses all, for load, and forbids to send a request again."""
+
+    last = 0.0
+
+    def answer(self, now: float) -> Said:
+        self.last = now
+        return Said(0.002, 429, {"x-should-retry": "false"})
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 64])
+def test_prompts_do_not_burn_at_an_endpoint_that_has_only_refused(concurrency: Any) -> None:
+    """Each of them fails with its refusal: nothing but the door slows the run down."""
+    endpoint = _Refusing()
+    assert run(work_off(endpoint, 100, concurrency=concurrency)) == 100
+    assert endpoint.last > 4  # half a second for each in the end
