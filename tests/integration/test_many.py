@@ -42,9 +42,10 @@ def test_gather_takes_every_kind_of_prompt(face: Face, serve: Serve) -> None:
 
 def test_fields_of_extra_body_are_laid_over_each_other(face: Face, serve: Serve) -> None:
     server = serve(echo)
-    prompts = [{"prompt": "a", "extra_body": {"top_k": 1}}, "b"]
+    prompts = [{"prompt": "a", "extra_body": {"top_k": 1}}, "b", {"prompt": "c", "extra_body": {}}]
     gather(face, face.provider(server), prompts, extra_body={"top_k": 5, "min_p": 0.1}, concurrency=1)
-    assert [(request.json["top_k"], request.json["min_p"]) for request in server.requests] == [(1, 0.1), (5, 0.1)]
+    sent = [(request.json["top_k"], request.json["min_p"]) for request in server.requests]
+    assert sent == [(1, 0.1), (5, 0.1), (5, 0.1)]
 
 
 def test_gather_streams_underneath(face: Face, serve: Serve) -> None:
