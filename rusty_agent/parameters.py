@@ -230,6 +230,8 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
                 hint = "; what else an endpoint takes goes into extra_body"
                 if name in ("api_key", *AsyncOptions.__annotations__):
                     hint = ": a provider does, when it is made"
+            elif name in Parameters.__annotations__:
+                hint = ": generate_text and stream_text do"
             raise TypeError(f"{taker} takes no argument {name!r}" + (f": did you mean {near[0]!r}?" if near else hint))
 
 

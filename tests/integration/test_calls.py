@@ -240,6 +240,8 @@ def test_unknown_options_are_told_in_the_name_of_what_was_called(kind: Any) -> N
         kind("m", api_key=KEY, tiemout=3)
     with pytest.raises(TypeError, match=rf"^{kind.__name__}.local takes no argument 'temperature'"):
         kind.local(temperature=1)
+    with pytest.raises(TypeError, match=r"takes no argument 'temperature': generate_text and stream_text do$"):
+        kind("m", api_key=KEY, temperature=1)
 
 
 @pytest.mark.parametrize("make", [Provider, Provider.openai, AsyncProvider, AsyncProvider.openai])
