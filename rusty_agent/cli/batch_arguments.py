@@ -154,7 +154,10 @@ def _add_stops(parser: argparse.ArgumentParser) -> None:
 
 
 def _concurrency(text: str) -> int | str:
-    return text if text == "auto" else _count(text)
+    try:
+        return text if text == "auto" else _count(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor auto") from None
 
 
 def _count(text: str) -> int:

@@ -357,7 +357,10 @@ def test_debugging_shows_where(command: Command) -> None:
         (["in.jsonl", "-o", "x", "--budget-usd", "1"], "--budget-usd needs --price"),
         (["in.jsonl", "-o", "x", "--price", "1"], "a price is INPUT,OUTPUT"),
         (["in.jsonl", "-o", "x", "--price", "1,1", "--budget-usd", "0"], "is not a positive number"),
-        (["in.jsonl", "-o", "x", "--concurrency", "0"], "is not a whole number of at least 1"),
+        (
+            ["in.jsonl", "-o", "x", "--concurrency", "0"],
+            "is not a whole number of at least 1 (of 18 digits at most), nor auto",
+        ),
         (["in.jsonl", "-o", "x", "--limit", "many"], "is not a whole number of at least 1"),
         (["in.jsonl", "-o", "x", "--limit", "9" * 22], "is not a whole number of at least 1 (of 18 digits at most)"),
         (["in.jsonl", "-o", "x", "--limit", "9" * 5000], "is not a whole number of at least 1"),
