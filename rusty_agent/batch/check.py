@@ -41,16 +41,14 @@ class Checked:
         if len(self.bad) < KEPT_BAD:
             self.bad.append(bad)
 
-    def complaint(self) -> str:
-        """What is wrong with the input, in words."""
+    def complaint(self, *, skips: bool = False) -> str:
+        """What is wrong with the input, in words, and what to do, unless bad lines are skipped already."""
         shown = "\n".join(f"  line {bad.line}: {bad.reason}" for bad in self.bad)
         left = self.bad_count - len(self.bad)
         more = f"\n  … and {left:,} more" if left else ""
         are = "line of the input is not a request" if self.bad_count == 1 else "lines of the input are not requests"
-        return (
-            f"{self.bad_count:,} {are}; nothing was sent.\n{shown}{more}\n"
-            'Correct them, or skip them with on_bad_line="skip" (--on-bad-line skip).'
-        )
+        advice = 'Correct them, or skip them with on_bad_line="skip" (--on-bad-line skip).'
+        return f"{self.bad_count:,} {are}; nothing was sent.\n{shown}{more}" + f"\n{advice}" * (not skips)
 
 
 class Input(ABC):

@@ -146,9 +146,10 @@ def _dry_run(arguments: argparse.Namespace, out: Output) -> int:
     estimate = Estimate({**request_parameters(arguments)})
     checked = open_source(arguments.input, template=template).check(limit=arguments.limit, good=estimate.add)
     out.write("".join(f"{line}\n" for line in _estimates(estimate, checked.bad_count, arguments.price)))
+    skips = arguments.on_bad_line == "skip"
     if checked.bad_count:
-        complain(checked.complaint())
-    return 1 if checked.bad_count and arguments.on_bad_line == "fail" else 0
+        complain(checked.complaint(skips=skips))
+    return 1 if checked.bad_count and not skips else 0
 
 
 def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[str]:

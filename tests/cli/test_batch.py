@@ -288,7 +288,10 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     assert ended.code == 1
     assert "answer tokens: at most 0, plus those of 1 row without max_tokens" in ended.out
     assert ended.err.startswith("1 line of the input is not a request; nothing was sent.\n  line 2: ")
-    assert command.run("--dry-run", "--on-bad-line", "skip").code == 0
+    assert ended.err.endswith('or skip them with on_bad_line="skip" (--on-bad-line skip).\n')
+    ended = command.run("--dry-run", "--on-bad-line", "skip")
+    assert ended.code == 0
+    assert "Correct them" not in ended.err
     assert os.listdir(command.input.parent) == ["in.jsonl"]
     assert not server.requests
 
