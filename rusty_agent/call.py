@@ -175,7 +175,7 @@ class Call:
                 if not whole:
                     deltas += more
         except BaseException as error:
-            self._anew = isinstance(error, APIConnectionError)
+            self._anew = isinstance(error, APIConnectionError) and error.sent  # else it is new ones that fail
             attempt.close()
             self._give_back(error)
             if not (isinstance(error, BadRequestError) and self._adapts_to(error)):

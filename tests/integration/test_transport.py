@@ -252,6 +252,34 @@ def test_a_retry_after_a_silence_does_not_take_the_next_dead_connection(face: Fa
     assert server.open_connections <= 3
 
 
+async def test_a_retry_after_a_refused_connection_takes_one_that_is_kept() -> None:
+    """A server that is about to end takes no new connections, and serves those that there are."""
+    refused = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"}]")
+                await reader.read(100)
+                if not server.is_serving():
+                    await refused.wait()
+                body = dumps(completion())
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def report(attempt: AttemptReport) -> None:
+        if attempt.error is not None:
+            refused.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    retry = RetryPolicy(max_retries=9, base_delay=0.02, on_attempt=report)
+    async with AsyncProvider("m", api_key=KEY, base_url=url, retry=retry) as llm:
+        await llm.generate_text("hi")
+        server.close()
+        assert await llm.gather(["a", "b"], concurrency=2) == ["Hello world"] * 2
+    assert refused.is_set()
+
+
 @pytest.mark.parametrize("by", ["us", "aiohttp"])
 def test_a_large_body(face: Face, serve: Serve, by: str) -> None:
     """aiohttp warns of large bodies, and warnings are errors here. Sent again, it must be whole again."""
