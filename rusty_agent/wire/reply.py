@@ -323,7 +323,7 @@ class ReplyDecoder:
         split: list[Delta] = []
         for delta in out:
             if isinstance(delta, ReasoningDelta) and delta.index == 0:
-                thinking.apart = True
+                thinking.hear(delta.text)
             elif isinstance(delta, Finish | ToolCallDelta | RefusalDelta) and delta.index == 0:
                 split += thinking.close()
             split += thinking.feed(delta) if isinstance(delta, str) else [delta]

@@ -19,10 +19,7 @@ class ThinkingSplitter:
     """Splits one answer. Only a tag at its very beginning opens reasoning: later ones are text about tags.
 
     White space around the tags is dropped, as models put it there and nobody wants it.
-
-    Attributes:
-        apart: The endpoint separates reasoning itself, and so tells twice what stands between tags: there it is dropped
-            (MiniMax M3: vellum-assistant#34556).
+    What the endpoint has told as reasoning itself is not told once more (MiniMax M3: vellum-assistant#34556).
     """
 
     def __init__(self) -> None:
@@ -30,7 +27,8 @@ class ThinkingSplitter:
         self._state = "start"  # then "opened" (skipping white space), "thinking", "after" (skipping it again), "text"
         self._blank: list[str] = []  # white space that a tag may follow
         self._rest = ""  # what may be the beginning of a tag
-        self.apart = False
+        self._told = ""  # reasoning of the endpoint's own
+        self._again = 0  # how much of it has come between tags, too
 
     def feed(self, text: str) -> list[Delta]:
         """Take the next piece of text."""
@@ -51,12 +49,16 @@ class ThinkingSplitter:
                 self._state = "text"
         if text and self._state == "text":
             out.append(text)
-        return [delta for delta in out if isinstance(delta, str)] if self.apart else out
+        return out
+
+    def hear(self, reasoning: str) -> None:
+        """The endpoint separates reasoning itself: this."""
+        self._told = self._told + reasoning if self._told else reasoning.lstrip()
 
     def close(self) -> list[Delta]:
         """The answer has ended, or goes on with something else: what was held back is what it looks like."""
         rest, self._rest = self._unblank(self._rest), ""
-        if not rest or (self.apart and self._state == "thinking"):
+        if not rest or (self._again and self._state == "thinking"):
             return []
         return [ReasoningDelta(rest)] if self._state == "thinking" else [rest]
 
@@ -80,13 +82,18 @@ class ThinkingSplitter:
             kept = len(text) - _tag_begun(text, self._closing)
             text, self._rest = text[:kept], text[kept:]
         thought = text.rstrip()
+        blank = text[len(thought) :]
         if thought:
-            out.append(ReasoningDelta(self._unblank(thought)))
+            thought = self._unblank(thought)
+            if self._told.startswith(thought, self._again):
+                self._again += len(thought)
+            else:
+                out.append(ReasoningDelta(thought))
         if closed:
             self._state = "after"
             self._blank.clear()
         else:
-            self._blank.append(text[len(thought) :])
+            self._blank.append(blank)
         return after
 
     def _unblank(self, text: str) -> str:

@@ -108,6 +108,13 @@ def test_a_thought_that_the_endpoint_tells_itself_as_well_is_told_once(cut: bool
     assert (decoder.assembler.reasoning, decoder.assembler.text) == ("Hm, so ", "" if cut else "Yes.")
 
 
+def test_a_thought_that_the_endpoint_has_not_told_is_kept() -> None:
+    decoder = ReplyDecoder(split_thinking=True)
+    decoder.feed(b'data: {"choices":[{"delta":{"reasoning_content":"Hm. "}}]}\n\n')
+    decoder.feed(b'data: {"choices":[{"delta":{"content":"<think>Or not"}}]}\n\ndata: [DONE]\n\n')
+    assert (decoder.assembler.reasoning, decoder.assembler.text) == ("Hm. Or not", "")
+
+
 def test_reasoning_of_another_choice_does_not_matter() -> None:
     decoder = ReplyDecoder(split_thinking=True, choices=2)
     decoder.feed(b'data: {"choices":[{"index":1,"delta":{"reasoning":"Hm"}}]}\n\n')
