@@ -159,7 +159,7 @@ class _Protocol(ResponseHandler):
         transport = self.transport
         if transport is not None:
             if transport.get_write_buffer_size() or (not self.idle and transport.get_extra_info("ssl_object")):
-                with suppress(OSError):  # the connection may be gone already
+                with suppress(OSError, AttributeError):  # it may be gone already, and TLS then has no socket
                     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             with suppress(RuntimeError):  # the loop is closed: the socket goes with the transport
                 transport.abort()
