@@ -383,6 +383,35 @@ async def test_broken_framing_over_tls(raw: bytes, text: str, caplog: pytest.Log
     assert not caplog.records
 
 
+async def test_a_call_over_tls_is_cancelled_as_its_connection_breaks() -> None:
+    """Its transport has forgotten the socket, and has yet to tell."""
+    asked = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(ConnectionError):
+            await reader.readuntil(b"}")
+            asked.set()
+            await reader.read()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/v1"
+    trusted = ssl.create_default_context(cafile=TLS / "ca.pem")
+    async with AsyncProvider("m", api_key=KEY, base_url=url, ssl=trusted) as llm:
+        call = asyncio.ensure_future(llm.generate_text("hi"))
+        await asked.wait()
+        connector: Any = llm._calls.transport._session(asyncio.get_running_loop()).connector
+        (protocol,) = connector._acquired
+        protocol.transport._ssl_protocol._transport.abort()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert not connector._acquired
+    server.close()
+    await asyncio.sleep(0.05)  # the server's side of the connection ends too
+
+
 @pytest.mark.parametrize("loop_factory", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_a_connection_is_probed_while_it_is_silent(tls: bool, loop_factory: str) -> None:
