@@ -101,10 +101,15 @@ def is_summary(data: bytes) -> bool:
 
 
 def covers(data: bytes, later: dict[str, Any]) -> bool:
-    """Whether a file's summary is of a run that came to its end, with every row of a later one that did so too."""
+    """Whether a file's summary has all that a later one tells: a run that came to its end, every row, every answer.
+
+    A run between them that was killed may have answered what had failed.
+    """
     try:
-        earlier = loads(data)
-        return earlier["stopped"] is None and bool(earlier["rows"]["total"] >= later["rows"]["total"])
+        earlier, now = loads(data), later["rows"]
+        rows = earlier["rows"]
+        answered = rows["done"] + rows["skipped"] >= now["done"] + now["skipped"]
+        return bool(earlier["stopped"] is None and rows["total"] >= now["total"] and answered)
     except (ValueError, TypeError, KeyError):  # another version's, or what a loss of power has left
         return False
 

@@ -46,7 +46,9 @@ async def test_a_run_with_nothing_left_to_do_sends_nothing_and_changes_no_result
     assert (len(place.server.requests), place.output.read_bytes()) == (3, before)
 
 
-@pytest.mark.parametrize("first", [{"limit": 1}, {"max_failures": 0}], ids=["rows that it lacks", "stopped"])
+@pytest.mark.parametrize(
+    "first", [{"limit": 1}, {"max_failures": 0}, {}], ids=["rows that it lacks", "stopped", "failures answered since"]
+)
 async def test_a_summary_that_does_not_cover_all_is_replaced_when_nothing_is_left(
     place: Place, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any]
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_summary_covers_what_it_has_tried(total: int | None, kept: bool) -> No
     earlier = {**whole, "rows": {**whole["rows"], "total": total, "skipped": 99}}
     assert covers(dumps(earlier), whole) == kept
     assert not covers(dumps({**earlier, "stopped": "budget"}), whole)
+    assert not covers(dumps({**earlier, "rows": {**earlier["rows"], "done": 0, "skipped": 0}}), whole)
 
 
 def test_a_run_without_a_row_measured_nothing() -> None:
