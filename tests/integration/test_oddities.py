@@ -58,7 +58,7 @@ def test_what_a_server_worked_on_is_not_sent_again_unseen(
 ) -> None:
     """A server that dies after a while has had the request: its connection was not dead before."""
     monkeypatch.setattr("rusty_agent.net.http.transport._DYING_SECONDS", 0.05)
-    server = serve(stream("a"))
+    server = serve(answer(completion("a")))  # kept as soon as it is read
     reports: list[AttemptReport] = []
     provider = face.provider(server, retry=RetryPolicy(max_retries=0, on_attempt=reports.append))
     face.generate(provider)

@@ -123,6 +123,7 @@ def test_a_script_for_rusty_agent_sdk(
     result = provider.generate_text("Hi", include_usage=True)
     assert (str(result), result.prompt_tokens, result.total_tokens) == ("Hello world", 3, 8)
     messages = [{"role": "user", "content": "Hi"}]
+    server.answer(stream("Hello", " world", gap=0.2))  # what its thread has read a stream tells before it is asked for
     opened = provider.stream_text(messages=messages, system_prompt="Be brief.", temperature=0.2, stop="\n", seed=1)
     assert (opened.finish_reason, "".join(opened), opened.finish_reason) == (None, "Hello world", "stop")
     with pytest.raises(RuntimeError):
