@@ -77,6 +77,34 @@ async def test_reading_on_when_the_given_session_was_closed(serve: Serve) -> Non
     assert not raised.value.retryable
 
 
+async def test_a_given_session_is_closed_while_calls_wait_for_its_connection(serve: Serve) -> None:
+    """aiohttp cancels whoever waits: a run of many prompts ended as if its own task had been cancelled."""
+    queued = asyncio.Semaphore(0)
+
+    async def tell(*_: Any) -> None:
+        queued.release()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_queued_start.append(tell)
+    server = serve(answer([events("a")[1], Hang()], framing="chunked"))
+    connector = aiohttp.TCPConnector(limit=1)
+    async with aiohttp.ClientSession(connector=connector, trace_configs=[trace]) as session:
+        llm = AsyncProvider("m", api_key=KEY, base_url=server.url, session=session)
+        opened = llm.stream_text("hi")
+        assert await anext(opened) == "a"
+        waiting = asyncio.ensure_future(llm.gather(["hi", "hi"], return_exceptions=True))
+        cancelled = asyncio.ensure_future(llm.generate_text("hi"))
+        for _ in range(3):
+            await queued.acquire()
+        cancelled.cancel()
+    for error in await waiting:
+        assert isinstance(error, APIConnectionError)
+        assert "The session that was given to the provider is closed." in str(error)
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    await opened.aclose()
+
+
 @pytest.mark.parametrize("how", ["argument", "environment", "excluded", "excluded by its port"])
 def test_requests_go_through_the_proxy_that_was_asked_for(
     face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, how: str

@@ -16,6 +16,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
+from typing import Any
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
@@ -36,6 +37,7 @@ __all__ = ["ClientSession", "Transport", "TransportOptions", "proxies_of_environ
 _MAX_REDIRECTS = 5
 _LARGE = 2**20  # bytes of a body from which on aiohttp wants to send it in pieces
 _DYING_SECONDS = 2.0  # within which a kept connection that was dead shows it: a round trip, or a few
+_SESSION_CLOSED = "The session that was given to the provider is closed."
 _KEEP_ALIVE = 30.0  # seconds; servers commonly close idle connections after 60 or more, uvicorn after 5
 
 logger = logging.getLogger("rusty_agent")
@@ -132,8 +134,10 @@ class Transport:
             except (*NETWORK_ERRORS, ValueError, RuntimeError) as error:
                 failure = self._error(error, url, connect, dialed)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
-                del headers, url
-                raise error.with_traceback(None) from None  # aiohttp's frames hold the headers
+                if not (isinstance(error, asyncio.CancelledError) and self._orphaned(task)):
+                    del headers, url
+                    raise error.with_traceback(None) from None  # aiohttp's frames hold the headers
+                failure = final_error(_SESSION_CLOSED)
             finally:
                 del dialing[task]
             if failure is not None:  # raised here, without a cause: aiohttp's errors and frames hold the headers
@@ -211,9 +215,13 @@ class Transport:
             return session
         if self._given is not None:
             if self._given.closed:
-                raise final_error("The session that was given to the provider is closed.")
+                raise final_error(_SESSION_CLOSED)
             return self._given
         return self._open_session(loop)
+
+    def _orphaned(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether aiohttp alone has cancelled a task: a session that closes does so to whoever waits for its pool."""
+        return self._given is not None and self._given.closed and task is not None and not task.cancelling()
 
     def _open_session(self, loop: asyncio.AbstractEventLoop) -> ClientSession:
         drop_closed(self._sessions)
