@@ -175,7 +175,6 @@ class Call:
                 if not whole:
                     deltas += more
         except BaseException as error:
-            self._anew = isinstance(error, APIConnectionError) and error.sent  # else it is new ones that fail
             attempt.close()
             self._give_back(error)
             if not (isinstance(error, BadRequestError) and self._adapts_to(error)):
@@ -188,7 +187,8 @@ class Call:
         return deltas
 
     def _give_back(self, error: BaseException | None) -> None:
-        """The attempt has ended: give its permit back, and tell how it went."""
+        """The attempt has ended: note what that means for the next, give its permit back, and tell how it went."""
+        self._anew = isinstance(error, APIConnectionError) and error.sent  # else it is new ones that fail
         permit, attempt = self._permit, self.attempt
         if permit is None or attempt is None:
             return

@@ -262,12 +262,16 @@ def test_kept_connections_that_are_all_dead_cost_no_attempt(face: Face, serve: S
     assert server.connections == 4
 
 
-def test_a_retry_after_a_silence_does_not_take_the_next_dead_connection(face: Face, serve: Serve) -> None:
-    """A network that has changed swallows what is sent on any of the old connections."""
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_retry_after_a_silence_does_not_take_the_next_dead_connection(face: Face, serve: Serve, begun: bool) -> None:
+    """A network that has changed swallows what is sent on any of the old connections, and what was to come on them."""
 
     def script(request: Received) -> Answer:
-        return Answer((Hang(),)) if request.connection <= 3 and len(server.requests) > 3 else whole
+        if request.connection > 3 or len(server.requests) <= 3:
+            return whole
+        return begins if begun and len(server.requests) == 4 else Answer((Hang(),))
 
+    begins = answer([b": a model thinks\n\n", Hang()], framing="chunked")
     whole = answer([Pause(0.3), dumps(completion())])
     server = serve(script)
     reports: list[AttemptReport] = []
