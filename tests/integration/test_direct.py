@@ -7,6 +7,7 @@ import gzip
 import os
 import socket
 import ssl
+import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -445,4 +446,5 @@ def test_a_connection_is_probed_while_it_is_silent(tls: bool, loop_factory: str)
         on, *times = runner.run(main())
     assert on
     assert times == [value for _, value in _PROBES]
-    assert os.name != "posix" or len(times) == 3
+    assert os.name != "posix" or len(times) >= 3
+    assert sys.platform != "linux" or 180_000 in times  # no request that nobody receives waits longer than an answer
