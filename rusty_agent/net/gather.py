@@ -146,8 +146,9 @@ class _Crew:
         self.wake()
 
     async def dismiss(self) -> None:
-        """End all workers."""
+        """End all workers, and let go of the inputs: an iterator that nobody else has is closed here and now."""
         self._exhausted = True
+        self._inputs, self._asynchronous = iter(()), None  # the run holds itself until the garbage collector comes by
         self._cancel()
         if self._workers:
             await asyncio.wait(self._workers)

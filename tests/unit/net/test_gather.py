@@ -182,6 +182,33 @@ async def test_leaving_early_cancels_what_is_under_way() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_an_iterator_that_nobody_else_has_is_closed_with_the_run(asynchronous: bool) -> None:
+    """Its clean-up does not wait for the garbage collector, which comes late and on any thread."""
+    stop, ended = Stop(), []  # whoever has the one has the workers, and what they took the inputs from
+
+    def now() -> Iterator[int]:
+        try:
+            yield from count()
+        finally:
+            ended.append("closed")
+
+    async def later() -> AsyncIterator[int]:
+        try:
+            for number in count():
+                yield number
+        finally:
+            ended.append("closed")
+
+    items = spread(later() if asynchronous else now(), Worker(), concurrency=4, ordered=False, stop=stop)
+    await anext(items)
+    await items.aclose()
+    for _ in range(5):  # the loop closes an asynchronous one in a task
+        await asyncio.sleep(0)
+    assert ended == ["closed"]
+    assert not stop.requested
+
+
 @pytest.mark.parametrize("swallows", ["inputs", "work"])
 async def test_leaving_ends_also_where_a_cancellation_is_swallowed(swallows: str) -> None:
     async def polled() -> AsyncIterator[int]:
