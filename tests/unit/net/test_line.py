@@ -41,6 +41,27 @@ def test_callers_take_turns() -> None:
     on(main, in_flight=1)
 
 
+def test_a_wider_run_gets_its_places_although_others_stand_in_line() -> None:
+    """Nobody needs to come back first: what a narrow run has left waiting goes in with it."""
+
+    async def main(door: Limiter) -> None:
+        narrow, wide = Caller(), Caller()
+        with door.adapting(16):
+            tasks = [asyncio.ensure_future(door.acquire(narrow, 0)) for _ in range(20)]
+            await settle()
+            assert (door.in_flight, len(door._line.waiting[narrow])) == (16, 4)
+            with door.adapting(64):
+                tasks += [asyncio.ensure_future(door.acquire(wide, 0)) for _ in range(64)]
+                await settle()
+                assert (narrow.in_flight, wide.in_flight) == (20, 44)
+                for task in tasks[:20]:
+                    task.result().release()
+                await settle()
+                assert (narrow.in_flight, wide.in_flight) == (0, 64)
+
+    on(main)
+
+
 def test_whoever_stops_waiting_takes_no_place() -> None:
     async def main(door: Limiter) -> None:
         caller = Caller()
