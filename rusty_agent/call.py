@@ -147,11 +147,10 @@ class Call:
                 permit = await limiter.acquire(caller, len(self._exchange.body))
         except Interrupted:
             raise given_up() from None
-        waited = self.loop.time() - since
         if self.attempt is None:
-            self.asked += waited
+            self.asked = monotonic()
         if self.deadline is not None:
-            self.deadline += waited
+            self.deadline += self.loop.time() - since
         return permit
 
     async def make_attempt(self, number: int) -> list[Delta]:

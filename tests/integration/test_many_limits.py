@@ -14,6 +14,7 @@ from rusty_agent import (
     AsyncProvider,
     BadRequestError,
     Limits,
+    MapItem,
     Progress,
     RateLimitError,
     RetryPolicy,
@@ -190,3 +191,17 @@ async def test_the_time_of_a_failed_prompt_is_without_standing_in_line(serve: Se
     assert second.error.duration is not None
     assert second.error.duration < 0.3
     assert 0.4 <= reports[-1].elapsed < 0.55
+
+
+def test_no_answer_takes_less_than_no_time(serve: Serve) -> None:
+    """uvloop's clock tells milliseconds only, and a quick answer takes less: its wait would be told as longer."""
+    uvloop = pytest.importorskip("uvloop")
+    server = serve(echo)
+
+    async def main() -> list[MapItem]:
+        async with AsyncProvider("m", api_key=KEY, base_url=server.url, limits=Limits(in_flight=1)) as llm:
+            return [item async for item in llm.map(["a"] * 200, concurrency=8)]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        items = runner.run(main())
+    assert min(item.result.duration or 0 for item in items if item.result is not None) > 0
