@@ -224,6 +224,7 @@ class Limiter:
             (self._opens, "the endpoint has refused requests"),
             (self._requests.opens, "the pace of requests"),
             (self._tokens.opens, "the pace of tokens"),
+            (self._steps.opens, "answers take so long, and few may be under way"),
         )
         logger.debug("nothing is sent for %.0f s: %s", wait, max(reasons)[1])
 

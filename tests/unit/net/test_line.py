@@ -191,3 +191,20 @@ def test_a_long_wait_is_told(
     with caplog.at_level("DEBUG", "rusty_agent"):
         on(main, **limits)
     assert caplog.messages == [why]
+
+
+def test_a_long_step_is_told_for_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing was refused, and there is no pace of tokens."""
+
+    async def main(door: Limiter) -> None:
+        with door.adapting():
+            first = await door.acquire(Caller(), 0)
+            await asyncio.sleep(30)
+            first.succeeded({}, None)
+            await door.acquire(Caller(), 0)
+            await door.acquire(Caller(), 0)
+            assert now() == pytest.approx(40, abs=0.1)
+
+    with caplog.at_level("DEBUG", "rusty_agent"):
+        on(main, in_flight=2)
+    assert caplog.messages == ["nothing is sent for 10 s: answers take so long, and few may be under way"]
