@@ -31,7 +31,6 @@ __all__ = [
     "RunParameters",
     "check_names",
     "count_of",
-    "merged",
     "shows",
 ]
 
@@ -241,11 +240,3 @@ def count_of(inputs: Any) -> int | None:
         return len(inputs)
     except Exception:
         return None
-
-
-def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of one call of many: its own win over those that all have in common, in `extra_body` too."""
-    arguments = {**common, **own}
-    if common.get("extra_body") and isinstance(own.get("extra_body"), Mapping):
-        arguments["extra_body"] = {**common["extra_body"], **own["extra_body"]}
-    return arguments

@@ -18,12 +18,12 @@ from .errors import MissingAPIKeyError
 from .keys import Hidden, header_secrets
 from .net.attempt import Exchange
 from .net.http.direct import Headers
-from .parameters import Messages, Parameters, check_names, merged
+from .parameters import Messages, Parameters, check_names
 from .policy import RetryPolicy, Timeout
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 
-__all__ = ["Common", "Prepared", "Requests"]
+__all__ = ["Common", "Prepared", "Requests", "merged"]
 
 _NAMES = ("prompt", "include_usage", *Parameters.__annotations__)
 
@@ -180,3 +180,13 @@ class Common:
         streamed = arguments.pop("stream", False)
         arguments.setdefault("include_usage", streamed)
         return self._requests.prepare(whole=True, streamed=streamed, **arguments)
+
+
+def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of one call of many: its own win over those that all have in common, `extra_body` included."""
+    arguments = {**common, **own}
+    extra, own_extra = common.get("extra_body"), own.get("extra_body", {})
+    if extra and isinstance(extra, Mapping) and isinstance(own_extra, Mapping):
+        left = {name: item for name, item in extra.items() if name not in PARAMETERS or own.get(name) is None}
+        arguments["extra_body"] = {**left, **own_extra}
+    return arguments

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import define
 
 from ..net.estimate import TOKENS_PER_CHARACTER
-from ..parameters import merged
+from ..requests import merged
 from ..wire.codec import dumps
 from .rows import Row
 

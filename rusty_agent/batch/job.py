@@ -22,11 +22,10 @@ from attrs import define, field
 
 from ..errors import APIConnectionError, BatchError, LocalModelError, RunStoppedError, RustyAgentError
 from ..net.caller import Caller
-from ..parameters import merged
 from ..progress.figures import dollars
 from ..progress.show import say
 from ..provider import AsyncProvider
-from ..requests import Common
+from ..requests import Common, merged
 from ..run import Run
 from ..stop_rule import StopRule
 from ..types import GenerateResult, Usage
