@@ -194,7 +194,8 @@ class Job:
         )
         now = tally.snapshot()
         path = self._files.summary
-        kept = stopped is None and not now.finished and path.exists() and covers(path.read_bytes(), told)
+        nothing_new = stopped is None and not now.finished and path.exists()
+        kept = nothing_new and covers(path.read_bytes(), told, self._plan.index.failed)
         if report is not None and not (kept and report.exists()):
             replace_atomically(report, [report_html(told, tally).encode("utf-8", "replace")])
         if not kept:  # after the report: a kill before it leaves that of an earlier run, which does not cover this one

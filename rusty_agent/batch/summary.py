@@ -100,16 +100,22 @@ def is_summary(data: bytes) -> bool:
     return b'"rows_per_second"' in data and b'"failure_latency_s"' in data
 
 
-def covers(data: bytes, later: dict[str, Any]) -> bool:
-    """Whether a file's summary has all that a later one tells: a run that came to its end, every row, every answer.
+def covers(data: bytes, later: dict[str, Any], failed: int) -> bool:
+    """Whether a file's summary has all that a later one tells: a run that came to its end, every row, every bad line.
 
-    A run between them that was killed may have answered what had failed.
+    And no failure that is gone: a run between them that was killed may have answered it, or it was taken out of the
+    input.
+
+    Args:
+        data: The file's bytes.
+        later: A summary.
+        failed: How many rows have failed by now, those that it passes over included.
     """
     try:
         earlier, now = loads(data), later["rows"]
         rows = earlier["rows"]
-        answered = rows["done"] + rows["skipped"] >= now["done"] + now["skipped"]
-        return bool(earlier["stopped"] is None and rows["total"] >= now["total"] and answered)
+        same = rows["failed"] + rows["failed_earlier"] <= failed and rows["bad_lines"] == now["bad_lines"]
+        return bool(earlier["stopped"] is None and rows["total"] >= now["total"] and same)
     except (ValueError, TypeError, KeyError):  # another version's, or what a loss of power has left
         return False
 

@@ -70,6 +70,19 @@ async def test_a_summary_that_does_not_cover_all_is_replaced_when_nothing_is_lef
         assert loads_strict(summary.read_bytes()) == told
 
 
+@pytest.mark.parametrize("wrong", [{"custom_id": "bad", "prompt": "bad"}, {"x": 1}], ids=["failed row", "bad line"])
+async def test_a_summary_tells_of_what_is_wrong_with_the_input_as_it_is_now(place: Place, wrong: Any) -> None:
+    place.server.answer(by_prompt({"bad": error(400)}))
+    summary = place.output.with_name("out.summary.json")
+    await place.run([*simple(2), wrong], on_bad_line="skip")
+    await place.run(simple(2), allow_changed=True)
+    assert not place.errors.exists()
+    told = loads_strict(summary.read_bytes())["rows"]
+    assert told == {"total": 2, "done": 0, "failed": 0, "skipped": 2, "failed_earlier": 0, "bad_lines": 0}
+    await place.run([*simple(2), {"x": 1}], on_bad_line="skip", allow_changed=True)
+    assert loads_strict(summary.read_bytes())["rows"] == told | {"bad_lines": 1}
+
+
 async def test_changed_input_and_parameters_are_refused_with_an_explanation(place: Place) -> None:
     await place.run(simple(2), temperature=0.5)
     rows = [*simple(2), {"prompt": "more"}]
