@@ -123,7 +123,7 @@ class Manifest:
     def _told_input(self) -> str:
         if self.input_sha256 is None:
             return "rows from no file"
-        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} rows"
+        rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} row{'s' * (self.rows != 1)}"
         return f"{rows}, {self.input_bytes:,} bytes, sha256 {self.input_sha256[:12]}…"
 
 

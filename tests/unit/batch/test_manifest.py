@@ -96,10 +96,10 @@ def test_the_caller_may_go_on_to_change_what_it_gave() -> None:
         (changed(template=[]), ["parameter template: None -> []"]),
         (changed(extra_body={}), []),  # as the command gives it where it has no --option
         (
-            evolve(MANIFEST, input_sha256="cd" * 32, input_bytes=1240, rows=1001),
+            evolve(MANIFEST, input_sha256="cd" * 32, input_bytes=31, rows=1),
             [
                 "the input changed: 1,000 rows, 1,234 bytes, sha256 abababababab… -> "
-                "1,001 rows, 1,240 bytes, sha256 cdcdcdcdcdcd…"
+                "1 row, 31 bytes, sha256 cdcdcdcdcdcd…"
             ],
         ),
         (
