@@ -36,7 +36,7 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Message: TypeAlias = Mapping[str, Any]
+Message: TypeAlias = Mapping[str, object]
 Messages: TypeAlias = Sequence[Message]
 Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 Concurrency: TypeAlias = int | Literal["auto"]
@@ -69,8 +69,8 @@ class BatchParameters(TypedDict, total=False):
     frequency_penalty: float | None
     presence_penalty: float | None
     seed: int | None
-    response_format: Mapping[str, Any] | None
-    extra_body: Mapping[str, Any] | None
+    response_format: Mapping[str, object] | None
+    extra_body: Mapping[str, object] | None
     extra_headers: Mapping[str, str] | None
     timeout: Timeout | float | None
     retry: RetryPolicy | None

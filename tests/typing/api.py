@@ -89,12 +89,14 @@ async def many_at_once(provider: AsyncProvider) -> None:
 
 def wrapped(provider: Provider, **parameters: Unpack[Parameters]) -> None:
     assert_type(provider.generate_text("hi", **parameters), str)
+    assert_type(provider.generate_text("hi", include_usage=True, **parameters), GenerateResult)
     assert_type(provider.stream_text("hi", **parameters), TextStream)
 
 
 def wrapped_for_many(provider: Provider, **parameters: Unpack[RunParameters]) -> None:
-    texts: list[str] = provider.gather(["hi"], **parameters)
-    assert_type(texts, list[str])
+    assert_type(provider.gather(["hi"], **parameters), list[str])
+    assert_type(provider.gather(["hi"], include_usage=True, **parameters), list[GenerateResult])
+    assert_type(provider.gather(["hi"], return_exceptions=True, **parameters), list[str | Exception])
     assert_type(provider.map(["hi"], **parameters), Generator[MapItem, None, None])
 
 
