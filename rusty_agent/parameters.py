@@ -224,14 +224,25 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
             from difflib import get_close_matches  # nobody whose names are right pays for it
 
             near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
-            hint = ""
-            if "extra_body" in known:  # a call's
-                hint = "; what else an endpoint takes goes into extra_body"
-                if name in ("api_key", *AsyncOptions.__annotations__):
-                    hint = ": a provider does, when it is made"
-            elif name in Parameters.__annotations__:
-                hint = ": generate_text and stream_text do"
-            raise TypeError(f"{taker} takes no argument {name!r}" + (f": did you mean {near[0]!r}?" if near else hint))
+            hint = f": did you mean {near[0]!r}?" if near else _taker_of(name, of_a_call="extra_body" in known)
+            raise TypeError(f"{taker} takes no argument {name!r}{hint}")
+
+
+_RUNS = {"ordered": "map does", "return_exceptions": "gather does", "stream": "generate_text, map and gather do"}
+
+
+def _taker_of(name: str, *, of_a_call: bool) -> str:
+    """Who takes an argument that does not exist here, in words that end a sentence about it."""
+    for kind in (RetryPolicy, Timeout, Limits):
+        if name in kind.__match_args__:
+            return f": it is a field of {kind.__name__}"
+    if of_a_call and name in ("api_key", *AsyncOptions.__annotations__):
+        return ": a provider does, when it is made"
+    if name in Parameters.__annotations__:
+        return ": generate_text and stream_text do"
+    if name in ("concurrency", *_RUNS, *RunParameters.__annotations__):
+        return f": {_RUNS.get(name, 'map and gather do')}"
+    return "; what else an endpoint takes goes into extra_body" if of_a_call else ""
 
 
 def count_of(inputs: Any) -> int | None:

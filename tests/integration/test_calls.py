@@ -266,6 +266,33 @@ def test_unknown_parameters_are_type_errors(face: Face, serve: Serve) -> None:
         provider.stream_text("hi", top_k=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "taker"),
+    [
+        ("stream", "generate_text, map and gather do"),
+        ("concurrency", "map and gather do"),
+        ("max_failures", "map and gather do"),
+        ("return_exceptions", "gather does"),
+        ("limits", "a provider does, when it is made"),
+        ("max_retries", "it is a field of RetryPolicy"),
+        ("requests_per_minute", "it is a field of Limits"),
+        ("idle", "it is a field of Timeout"),
+    ],
+)
+def test_an_argument_of_something_else_is_no_field_for_the_endpoint(
+    face: Face, serve: Serve, name: str, taker: str
+) -> None:
+    with pytest.raises(TypeError, match=f"^stream_text takes no argument '{name}': {taker}$"):
+        face.provider(serve()).stream_text("hi", **{name: 1})
+
+
+def test_a_field_of_a_policy_is_no_option_of_a_provider() -> None:
+    makers: list[Any] = [Provider, AsyncProvider]
+    for make in makers:
+        with pytest.raises(TypeError, match=r"takes no argument 'max_retries': it is a field of RetryPolicy$"):
+            make("m", api_key=KEY, max_retries=3)
+
+
 def test_a_stream_shares_one_position_among_its_views(face: Face, serve: Serve) -> None:
     if face.name == "sync":
         opened = face.provider(serve(stream("a", "b", "c"))).stream_text("hi")

@@ -128,7 +128,7 @@ def test_wrong_options_are_told_before_anything_is_sent(
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("ordered", "; what else an endpoint takes goes into extra_body"),
+        ("ordered", ": map does"),
         ("drain", ""),
         ("concurency", "concurrency"),
         ("return_exception", "return_exceptions"),
