@@ -123,7 +123,6 @@ class Job:
         self._rule = rule
         self._run_id = secrets.token_hex(8)
         self._finish_reasons: dict[str | None, int] = {}
-        self._under_way = 0  # rows
         self._told = 0  # answers whose tokens are known
         self._spent = 0.0  # what they cost, in USD
         self._task: asyncio.Task[None] | None = None
@@ -244,15 +243,11 @@ class Job:
     async def _answer(self, caller: Caller, row: Row) -> GenerateResult:
         """Answer a row, and write its line: what is counted is written, and what is cancelled was not answered."""
         settings = self._settings
-        self._under_way += 1
         try:
-            try:
-                own = row.parameters
-                if settings.stream and _needs_whole(merged(settings.common, own)):
-                    own = {**own, "stream": False}
-                result = await self._provider._answer(caller, self._common.prepare(own))
-            finally:
-                self._under_way -= 1
+            own = row.parameters
+            if settings.stream and _needs_whole(merged(settings.common, own)):
+                own = {**own, "stream": False}
+            result = await self._provider._answer(caller, self._common.prepare(own))
             line = result_line(self._run_id, row, result, settings.price)
         except RunStoppedError:  # it was not sent
             raise
@@ -262,7 +257,7 @@ class Job:
                     "interrupt", "its provider was closed. The same call, with an open one and without fresh, goes on."
                 ) from error
             if isinstance(error, RustyAgentError) and error.usage is not None:
-                self._spend(error.usage)
+                self._spend(error.usage, caller)
             self._errors.append(error_line(self._run_id, row, error, settings.price))
             if settings.sync == "row":
                 await self._errors.commit()
@@ -271,13 +266,13 @@ class Job:
             self._plan.index.done.add(row.custom_id)
         reason = result.finish_reason
         self._finish_reasons[reason] = self._finish_reasons.get(reason, 0) + 1
-        self._spend(result.usage)
+        self._spend(result.usage, caller)
         self._results.append(line)
         if settings.sync == "row":
             await self._results.commit()
         return result
 
-    def _spend(self, usage: Usage | None) -> None:
+    def _spend(self, usage: Usage | None, caller: Caller) -> None:
         """Stop if the next row, and what is under way, would take more than what is left of the budget."""
         price, budget = self._settings.price, self._settings.budget_usd
         if price is None or budget is None:
@@ -291,8 +286,7 @@ class Job:
             spent = price.cost(usage.prompt_tokens, usage.completion_tokens)
         self._told += 1
         self._spent += spent
-        limit = self._provider._calls.limiter().limit  # what is beyond it has not been sent, and will not be
-        more = self._under_way + 1 if limit is None else min(self._under_way + 1, limit)
+        more = caller.in_flight + 1  # of the rows that are worked on, others wait for their turn, and will not be sent
         if self._spent + self._spent / self._told * more > budget:
             said = f"{dollars(self._spent)} are spent, and what is under way will use up the budget of ${budget:g}."
             self._stop("budget", said)

@@ -50,6 +50,14 @@ async def test_a_budget_stops_before_it_is_spent(place: Place) -> None:
     assert (await place.run(price=(0.0, 1e5), budget_usd=1e3)).skipped == result.done
 
 
+@pytest.mark.parametrize("concurrency", [64, "auto"])
+async def test_what_waits_for_its_turn_takes_nothing_of_a_budget(place: Place, concurrency: int | str) -> None:
+    provider = place.provider(limits=Limits(requests_per_minute=1500))  # at this pace few are under way
+    options: dict[str, Any] = {"price": (0.0, 1e5), "budget_usd": 8.0, "concurrency": concurrency}
+    result = await place.run(simple(100), provider=provider, **options)  # 0.50 USD an answer
+    assert (result.stopped, result.done, result.cost) == ("budget", 16, 8.0)
+
+
 async def test_a_budget_that_nobody_can_watch_stops_the_run(place: Place) -> None:
     place.server.answer(said(usage=None))
     result = await place.run(simple(50), price=(1.0, 1.0), budget_usd=10.0, concurrency=1)
