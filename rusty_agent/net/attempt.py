@@ -286,10 +286,11 @@ class Attempt:
             what = "the rest of the answer"
         else:
             what = "the beginning of the answer" if self._exchange.streamed else "the answer"
+        option = ", or --timeout," if limit in ("total", "idle") else ""
         shorter = ", or bound the answer with max_tokens" if limit == "total" else ""
         error = APITimeoutError(
             f"Timed out: {what} did not come within {seconds:g} s ({limit} limit). "
-            f"Raise it with timeout=Timeout({limit}=…), or --timeout, if the endpoint is just slow{shorter}.",
+            f"Raise it with timeout=Timeout({limit}=…){option} if the endpoint is just slow{shorter}.",
             limit=limit,
             seconds=seconds,
         )

@@ -11,7 +11,10 @@ from ..errors import ResponseError
 from .codec import loads_answer
 from .words import excerpt
 
-__all__ = ["is_bare", "is_calls_alone", "is_page", "is_piece", "is_whole", "unreadable"]
+__all__ = ["CHECK_URL", "is_bare", "is_calls_alone", "is_page", "is_piece", "is_whole", "unreadable"]
+
+CHECK_URL = "Check that base_url names the API itself."
+"""What may help against a success that is none of a chat completion."""
 
 _PAGES = (b"<!doctype", b"<html")
 _PAGE_START = 2048  # comments may stand in front
@@ -53,7 +56,7 @@ def is_whole(document: bytearray) -> bool:
 def unreadable(body: bytes, *, cut: bool) -> ResponseError:
     """The error of a body that is no JSON; one that was `cut` may be whole the next time."""
     what = "an HTML page" if body.startswith(b"<") else "not JSON"
-    more = "It was cut off before its end." if cut else "Check that base_url names the API itself."
+    more = "It was cut off before its end." if cut else CHECK_URL
     error = ResponseError(f"The answer is {what}: {excerpt(body)}. {more}", body=body[:2048])
     error.retryable = cut
     return error

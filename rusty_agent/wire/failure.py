@@ -86,6 +86,7 @@ _HINTS = {
     402: "The account has no credit or quota left.",
     403: "The key may not use this model or endpoint.",
     404: "Check the model's name and base_url.",
+    405: "Check base_url.",
     407: PROXY_ADVICE,
     413: "The request is too large for the endpoint: shorten the prompt.",
     429: "Send fewer requests, or wait.",

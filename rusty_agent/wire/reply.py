@@ -17,7 +17,7 @@ from .assemble import Assembler
 from .chunks import ChunkDecoder
 from .codec import ends_within, loads_answer, loads_strict
 from .delta import MEDIA_KEYS, Delta
-from .document import is_bare, is_page, is_piece, is_whole, unreadable
+from .document import CHECK_URL, is_bare, is_page, is_piece, is_whole, unreadable
 from .frame import NO_FRAME, Frame
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
@@ -230,7 +230,7 @@ class ReplyDecoder:
         elif self._sse.odd:
             self._fail(self._interruption(), out)
         elif not chunks.choices and (chunks.meta or chunks.news):
-            self._fail(ResponseError("The stream holds no choices, so no answer."), out)
+            self._fail(ResponseError(f"The stream holds no choices, so no answer. {CHECK_URL}"), out)
         else:
             self._end(out)
 
@@ -261,8 +261,8 @@ class ReplyDecoder:
         elif is_piece(value):
             self._fail(self._interruption(), out)
         elif not chunks.choices or is_bare(value):
-            what = "no message" if chunks.choices else "no choices"
-            self._fail(ResponseError(f"The answer holds {what}: {excerpt(body)}", body=body[:2048]), out)
+            said = f"no message: {excerpt(body)}." if chunks.choices else f"no choices: {excerpt(body)}. {CHECK_URL}"
+            self._fail(ResponseError(f"The answer holds {said}", body=body[:2048]), out)
         else:
             self._end(out)
         return self._deliver(out)
@@ -299,7 +299,7 @@ class ReplyDecoder:
         odd = self._sse.odd if self._sse is not None else b""
         if odd and not (chunks.choices or chunks.meta):
             said = excerpt(odd)
-            return ResponseError(f"The answer is neither JSON nor an event stream: {said}.", body=odd)
+            return ResponseError(f"The answer is neither JSON nor an event stream: {said}. {CHECK_URL}", body=odd)
         said = "The stream ended before its finish: what arrived is in partial_text, and it is not the whole answer."
         if odd:
             said += f" One of its lines was {excerpt(odd)}."

@@ -260,7 +260,7 @@ PATH = "Check the model's name and base_url."
         (
             "llama-cpp-python/err_get_on_chat",
             errors.APIStatusError,
-            "HTTP 405: Method Not Allowed.",
+            "HTTP 405: Method Not Allowed. Check base_url.",
             None,
             None,
             None,

@@ -67,6 +67,14 @@ def test_https_to_a_port_of_plain_http(face: Face) -> None:
         face.generate(face.provider(f"https://{address}/v1"))
 
 
+@pytest.mark.parametrize(
+    ("url", "hint"), [("http://h/v1", "or speak https: see its log, or check base_url."), ("https://h/v1", "answer.")]
+)
+def test_plain_http_to_a_port_of_https(url: str, hint: str) -> None:
+    """Servers written in Python close such a connection and say nothing."""
+    assert str(network_error(aiohttp.ServerDisconnectedError(), URL(url))).endswith(hint)
+
+
 def test_a_handshake_that_the_server_ends_says_so(face: Face) -> None:
     def leave() -> None:
         connection, _ = listener.accept()

@@ -67,7 +67,8 @@ def network_error(
     if isinstance(error, aiohttp.ClientConnectorError) or (proxy and isinstance(error, NETWORK_ERRORS)):
         return _not_sent(errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check {check}."))
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return errors.APIConnectionError(f"{peer} closed the connection without an answer.")
+        hint = " It may have crashed, or speak https: see its log, or check base_url." if url.scheme == "http" else ""
+        return errors.APIConnectionError(f"{peer} closed the connection without an answer.{hint}")
     if isinstance(error, HttpProcessingError):  # from aiohttp's parser in Python; that in C hides it
         return errors.APIConnectionError(f"The connection to {peer} broke: its HTTP framing is wrong: {said}.")
     if isinstance(error, aiohttp.ClientResponseError):

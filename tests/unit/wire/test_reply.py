@@ -222,7 +222,7 @@ EMPTY = "The endpoint closed the connection with an empty answer"
         (b'{"error":"m"}', errors.APIStatusError, "m", ""),
         (b'{"detail":"m"}', errors.APIStatusError, "m", ""),
         (b'[{"error":{"code":503,"message":"m"}}]', errors.ServerError, "HTTP 503: m", ""),
-        (b"{}", errors.ResponseError, "The answer holds no choices: '{}'", ""),
+        (b"{}", errors.ResponseError, "The answer holds no choices: '{}'. Check that base_url names", ""),
         (b'{"choices":null,"id":"x"}', errors.ResponseError, "The answer holds no choices", ""),
         (b'{"choices":[]}', errors.ResponseError, "The answer holds no choices", ""),
         (b'{"choices":[{}]}', errors.ResponseError, "The answer holds no message: '{\"choices\":[{}]}'", ""),

@@ -184,7 +184,7 @@ def test_words_that_are_signs_of_life(event: bytes) -> None:
 def test_plain_text_is_no_answer() -> None:
     outcome = replay_every_way(b"Internal Server Error")
     assert isinstance(outcome.error, errors.ResponseError)
-    assert "neither JSON nor an event stream: 'Internal Server Error'" in outcome.error.message
+    assert "neither JSON nor an event stream: 'Internal Server Error'. Check that base_url" in outcome.error.message
 
 
 def test_malformed_data_of_an_event_of_another_kind_is_not_passed_over() -> None:
