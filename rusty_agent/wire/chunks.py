@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import ResponseError, RustyAgentError
 from ..types import RawChunk, ReasoningDelta, TextDelta, ToolCallDelta, UsageUpdate
 from . import failure
-from .codec import index_of, join_surrogates, loads_loose, loads_strict, mend
+from .codec import as_text, index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
 from .document import is_calls_alone
 from .frame import NO_FRAME, Frame, Kind, frame_of
@@ -306,7 +306,7 @@ class ChunkDecoder:
         begun = self.choices.setdefault(index, False)
         before, held = len(out), len(self._held)
         unknown = has_news(choice, _CHOICE_KEYS)
-        delta, message, text = choice.get("delta"), choice.get("message"), choice.get("text")
+        delta, message, text = choice.get("delta"), choice.get("message"), as_text(choice.get("text"))
         if delta:
             unknown |= self.deltas.decode(delta, index, out)
         if len(out) > before or len(self._held) > held:

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 __all__ = [
+    "as_text",
     "dumps",
     "dumps_exact",
     "ends_within",
@@ -185,6 +186,14 @@ def _has_no_number(value: Any) -> bool:
 def join_surrogates(text: str) -> str:
     """Join surrogate pairs into the characters they mean; a lone one becomes U+FFFD."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def as_text(value: Any) -> Any:
+    """A number, true or false as the text that it is, anything else as it stands.
+
+    Cloudflare reads the pieces of its answers as JSON where it can (cloudflare/ai#651): the text `6` comes as 6.
+    """
+    return json.dumps(value) if isinstance(value, int | float) else value
 
 
 def index_of(value: Any) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from ..types import RefusalDelta, StreamEvent, TextDelta, ToolCallDelta
-from .codec import join_surrogates
+from .codec import as_text, join_surrogates
 from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
 from .tools import ToolCallTracker
 
@@ -50,7 +50,7 @@ class DeltaDecoder:
         unknown = has_news(delta, _KNOWN)
         if not REASONING_KEYS.isdisjoint(delta):
             unknown |= self._emit_all(reasoning_pieces(delta), index, out)
-        content = delta.get("content")
+        content = as_text(delta.get("content"))
         if content and not isinstance(content, str):
             unknown |= self._emit_all(content_pieces(content), index, out)
         else:

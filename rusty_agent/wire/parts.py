@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from ..types import ReasoningDelta, RefusalDelta, TextDelta
+from .codec import as_text
 
 __all__ = ["REASONING_KEYS", "REASONING_TEXTS", "Piece", "content_pieces", "reasoning_pieces"]
 
@@ -32,7 +33,7 @@ def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
     """The reasoning of a delta: the text of the first spelling that holds any, since some endpoints send two."""
     found = False
     for key in REASONING_TEXTS:
-        value = delta.get(key)
+        value = as_text(delta.get(key))
         if isinstance(value, dict):
             value = value.get("content") or value.get("text") or value
         if not isinstance(value, str):

@@ -64,7 +64,8 @@ def plain_chunk(chunk: Any) -> PlainChunk | None:
             plain = type(text) is str
         else:  # a role may stand beside it, and keys that hold nothing
             told = [item for item in delta.items() if item[1] and item[0] != "role"]
-            (key, text), *more = told or [(key, "")]
+            # No text, or one that came as a number.
+            (key, text), *more = told or [item for item in delta.items() if item[1] == 0] or [(key, "")]
             plain = type(text) is str and key in _TEXT_KEYS
             if more:  # reasoning under two keys, as OpenRouter has it, and vLLM did for a while
                 ((kind, text),) = reasoning_pieces(delta)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.types import RawChunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from rusty_agent.types import RawChunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta, Usage, UsageUpdate
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from tests.replies import chunk
 
@@ -39,6 +39,10 @@ from .decoding import Data, choice_of, decode, named_event
         ([{"choices": None, "provider": {"choices": [{"delta": {"content": "a"}}]}}], ["a"]),
         ([{**chunk("a"), "provider": {"choices": [{"delta": {"content": "b"}}]}}], ["a"]),
         ([choice_of(delta={"refusal": "no"}), choice_of(delta={"refusal": None})], [RefusalDelta("no")]),
+        ([chunk("["), chunk(6), chunk("] $"), chunk(0), chunk(0.5), chunk(" ")], ["[", "6", "] $", "0", "0.5", " "]),
+        ([choice_of(delta={"role": "assistant", "content": 0}), chunk(False), chunk(True)], ["0", "false", "true"]),
+        ([choice_of(text="a"), choice_of(text=0), choice_of(text=6)], ["a", "0", "6"]),
+        ([{**chunk(6), "usage": {"total_tokens": 1}}], ["6", UsageUpdate(Usage(0, 0, 1, raw={"total_tokens": 1}))]),
     ],
     ids=[
         "text",
@@ -57,6 +61,10 @@ from .decoding import Data, choice_of, decode, named_event
         "nested-beside-null",
         "not-nested",
         "refusal",
+        "number",
+        "number-beside-role",
+        "number-of-older-completions",
+        "number-beside-counts",
     ],
 )
 def test_text(chunks: list[Data], deltas: list[Delta]) -> None:
@@ -140,8 +148,6 @@ def test_content_in_parts(content: Any, deltas: list[Delta]) -> None:
 @pytest.mark.parametrize(
     ("choice", "deltas"),
     [
-        ({"delta": {"content": 5}}, []),
-        ({"delta": {"content": True}}, []),
         ({"delta": {"content": {"a": 1}}}, []),
         ({"delta": {"content": [{"type": "reference", "reference_ids": [1]}, {"type": "text", "text": "a"}]}}, ["a"]),
         ({"delta": {"content": [4, "a"]}}, ["a"]),
@@ -201,6 +207,8 @@ def test_content_nested_without_end_is_no_recursion() -> None:
         ({"reasoning_details": [{"text": "a"}, {"summary": "b"}, {}, None]}, ["a", "b"]),
         ({"reasoning_details": [{"text": None, "summary": "b"}, {"text": "", "signature": None}]}, ["b"]),
         ({"reasoning": {"content": "a"}}, ["a"]),
+        ({"reasoning_content": 6}, ["6"]),
+        ({"content": "", "reasoning": 0}, ["0"]),
         ({"reasoning": {"text": "a"}}, ["a"]),
         ({"reasoning_content": "a", "reasoning": "a"}, ["a"]),
         ({"reasoning": "a", "reasoning_details": [{"text": "a"}]}, ["a"]),
@@ -216,6 +224,8 @@ def test_content_nested_without_end_is_no_recursion() -> None:
         "reasoning_details",
         "details-with-all-fields",
         "object-content",
+        "number",
+        "zero",
         "object-text",
         "two-spellings",
         "details-beside-text",
