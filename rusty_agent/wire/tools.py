@@ -29,7 +29,7 @@ _MARKS = r'\\(?s:.)|["{}\[\]]'
 class _Call:
     __slots__ = (
         *("_depth", "_escape", "_in_string", "_length", "_read", "_seen"),
-        *("held", "id", "index", "name", "number", "pieces"),
+        *("cumulative", "held", "id", "index", "name", "number", "pieces"),
     )
 
     def __init__(self, number: int) -> None:
@@ -39,6 +39,7 @@ class _Call:
         self.name = ""
         self.held = ""  # a high surrogate whose other half is in the next delta
         self.pieces: list[str] = []  # of its arguments
+        self.cumulative = False  # each piece tells all of them so far
         self._length = 0
         self._read = 0  # the pieces that `whole` has looked at: most calls are never asked
         self._escape = ""  # a backslash at their end
@@ -47,8 +48,8 @@ class _Call:
 
     def add(self, arguments: str, free: bool = False) -> str:
         """Take a piece of the arguments, or of free text; return what of it, and of the piece before, can be told."""
-        if len(arguments) == self._length and not free and "".join(self.pieces) == arguments and self.whole():
-            return ""  # some end with the whole call once more, be it without its name (opencodex#361)
+        if 0 < self._length <= len(arguments) and not free:
+            arguments = self._new_of(arguments)
         text, self.held = self.held + arguments, ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self.held = text[:-1], text[-1]
@@ -57,6 +58,20 @@ class _Call:
             self.pieces.append(text)
             self._length += len(text)
         return text
+
+    def _new_of(self, arguments: str) -> str:
+        """What is new in a piece that may tell all of the arguments so far (Qianfan: hermes-agent#35718).
+
+        Or all of them once more at the end (opencodex#361). One that goes on with an equal beginning is no JSON, but
+        where a value may begin: `{"and":[` within `{"and":[`.
+        """
+        told = "".join(self.pieces)
+        if not arguments.startswith(told):
+            return arguments
+        whole, last = self.whole(), told.rstrip()[-1:]
+        if len(arguments) > len(told) and told.startswith("{") and (self._in_string or last not in ":["):
+            self.cumulative = True
+        return arguments[len(told) :] if self.cumulative or (whole and arguments == told) else arguments
 
     def grow(self, name: str) -> str:
         """Take a name, whole or a piece; return what is new of it.

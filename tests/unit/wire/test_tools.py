@@ -46,6 +46,23 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
         ],
         [("a", "w", ROME), ("b", "w", OSLO)],
     ),
+    "all-so-far-each-time": (  # hermes-agent#35718
+        [
+            _delta(piece, name="w", index=0, id="a")
+            for piece in ("", "{", '{"url":', '{"url":', '{"url": "http:', '{"url": "http://a', '{"url": "http://a"}')
+        ]
+        + [_delta(piece, name="w", index=1, id="b") for piece in ('{"city":"R', ROME, ROME)],
+        [("a", "w", '{"url": "http://a"}'), ("b", "w", ROME)],
+    ),
+    "equal-beginnings": (
+        [
+            _delta("", name="w", index=0, id="a"),
+            *[_delta(piece, index=0) for piece in ('{"and":[', '{"and":[1,', "2]}", "]}")],
+            *[_delta(piece, index=1, name="w", id="b") for piece in (" ", " {", '"a"', ":1}")],
+            *[_delta(index=2, custom={"input": piece}) for piece in ("{x", "{xy")],  # free text
+        ],
+        [("a", "w", '{"and":[{"and":[1,2]}]}'), ("b", "w", '  {"a":1}'), ("call_2", "", "{x{xy")],
+    ),
     "equal-pieces": (
         [
             _delta("", name="w", index=0, id="a"),
