@@ -50,9 +50,9 @@ _NAMES = {
         404: "not_found model_not_found",
         429: "rate_limit rate_limit_exceeded rate_limited request_limit_exceeded throttling too_many_requests"
         " resource_exhausted some_resource_has_been_exhausted insufficient_quota rate_limit_reached"
-        " 1002 1039 1041 2045",
+        " 1002 1039 1041 2045 1302 1303 1305",
         500: "api internal internal_server server 1000 1024 1033",
-        502: "bad_gateway",
+        502: "bad_gateway upstream",
         503: "service_unavailable temporarily_unavailable unavailable the_service_is_currently_unavailable",
         504: "deadline_exceeded timeout deadline_expired_before_operation_could_complete gateway_timeout 1001",
         529: "engine_overloaded overloaded server_is_overloaded server_overloaded",
@@ -62,10 +62,10 @@ _NAMES = {
 """The status that an error's code or type stands for where an answer that had begun can have none: OpenAI's codes
 (https://platform.openai.com/docs/guides/error-codes), Anthropic's types (https://docs.anthropic.com/en/api/errors),
 Google's (https://cloud.google.com/apis/design/errors), Databricks' (`TEMPORARILY_UNAVAILABLE`), TGI's `overloaded`,
-Moonshot's `engine_overloaded_error` and `rate_limit_reached_error`, Volcengine's `ServerOverloaded`, and
-MiniMax's numbers, which come with status 200. Names of classes, as vLLM, LiteLLM and AWS send them
-(`InternalServerError`, `ThrottlingException`), are the same words in another case; and some go on behind a dot
-(DashScope's `Throttling.RateQuota`). xAI's codes are sentences, those of gRPC in Rust
+Moonshot's `engine_overloaded_error` and `rate_limit_reached_error`, Volcengine's `ServerOverloaded`, sub2api's
+`upstream_error`, and the numbers of MiniMax and Z.ai (13…), which come with status 200. Names of classes, as vLLM,
+LiteLLM and AWS send them (`InternalServerError`, `ThrottlingException`), are the same words in another case; and some
+go on behind a dot (DashScope's `Throttling.RateQuota`). xAI's codes are sentences, those of gRPC in Rust
 (https://docs.rs/tonic/latest/tonic/enum.Code.html; vercel/ai#10533).
 """
 
@@ -126,10 +126,10 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
             nothing: as an error that may pass, since no request is to blame for it.
     """
     fields = _fields(chunk)
-    error = _objects(chunk)[1]
+    outer, error = _objects(chunk)
     first = _first(error)
     said = [fields["code"], error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
-    said += _code(first), first.get("status")
+    said += _code(first), first.get("status"), _code(outer), outer.get("status")  # watsonx has it beside its errors
     numbers = [int(str(value)) for value in said if re.fullmatch("[45][0-9][0-9]", str(value))]
     said += fields["type"], *re.findall(_QUOTED_NAME, fields["message"])
     spelt = [re.sub(_WORD_END, "_", str(value)[:_MAX_NAME]).lower() for value in said]

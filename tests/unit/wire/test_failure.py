@@ -294,6 +294,8 @@ def test_in_band_codes_that_are_statuses(code: Any, status: int, kind: type[erro
         ({"code": "REQUEST_LIMIT_EXCEEDED"}, 429, errors.RateLimitError),
         ({"type": "rate_limit_reached_error"}, 429, errors.RateLimitError),
         ({"code": 1002}, 429, errors.RateLimitError),
+        ({"code": "1302"}, 429, errors.RateLimitError),  # Z.ai: claudish#138
+        ({"code": "upstream_http2_stream_error", "type": "upstream_error"}, 502, errors.ServerError),  # sub2api#4520
         ({"code": "error", "type": "error"}, 200, errors.APIStatusError),
         ({"code": "The service is currently unavailable"}, 503, errors.ServerError),  # xAI: vercel/ai#10533
         ({"code": "Some resource has been exhausted"}, 429, errors.RateLimitError),
@@ -334,6 +336,13 @@ def test_a_status_that_gateways_quote(said: str, status: int) -> None:
 def test_a_code_under_another_name(name: str) -> None:
     error = in_band({"error": {"message": "m", "code": None, name: 503}})
     assert (type(error), error.status_code, error.code) == (errors.ServerError, 503, 503)
+
+
+@pytest.mark.parametrize("name", ["status_code", "status", "code"])
+def test_a_status_beside_the_object_that_describes_the_error(name: str) -> None:  # watsonx: langchainjs#10721
+    error = in_band({"errors": [{"code": "invalid_input_argument", "message": "m"}], "trace": "9", name: 400})
+    assert (type(error), error.status_code, error.code) == (errors.BadRequestError, 400, "invalid_input_argument")
+    assert in_band({"error": {"message": "m", "code": 429}, name: 500}).status_code == 429
 
 
 @pytest.mark.parametrize("error", [{}, {"error": "Internal Server Error"}])
