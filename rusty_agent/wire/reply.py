@@ -169,7 +169,11 @@ class ReplyDecoder:
     def _sniff(self, data: bytes) -> bytes:
         """Tell an event stream from a document by its first byte; blank lines may lead (DeepSeek's keep-alive)."""
         if not self._head and data.startswith(b"{"):
-            self._document = bytearray()
+            line, found, _ = data.partition(b"\n")
+            if found and b'"delta"' in line:  # else it shows at the end, see `_decode_document`
+                self._sse = SSEDecoder(self._cap)
+            else:
+                self._document = bytearray()
             return data
         if not self._head and data.startswith(b"data:"):
             self._sse = SSEDecoder(self._cap)
@@ -244,7 +248,8 @@ class ReplyDecoder:
         try:
             value = loads_answer(body)
         except ValueError as error:
-            if b"\ndata:" in body and not self.has_content and not is_page(body):
+            lines = b"\ndata:" in body or (b"\n{" in body and body.partition(b"\n")[0].rstrip().endswith(b"}"))
+            if lines and not self.has_content and not is_page(body):
                 return self._read_anew(body)
             self._fail(unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
             return self._deliver(out)
@@ -268,7 +273,7 @@ class ReplyDecoder:
         return self._deliver(out)
 
     def _read_anew(self, body: bytes) -> list[Delta]:
-        """What looked like a document is a stream whose first line lacks its field: an error, most often."""
+        """What looked like a document is a stream whose first line lacks its field: an error, or a chunk a line."""
         out: list[Delta] = []
         self._document, self._sse = None, SSEDecoder(self._cap)
         self._decode(self._sse.feed(body), out)

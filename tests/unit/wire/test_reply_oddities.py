@@ -166,6 +166,24 @@ def test_an_error_in_several_lines(lead: bytes, end: bytes, wrapped: bool) -> No
         assert str(replay([body + b"data: [DONE]\n\n"]).error) == str(outcome.error)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\n\n", b"\r\n"])  # hackclub/ai#17, InfiniLM#15
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        ([chunk(finish="stop")], type(None)),
+        ([{"error": {"message": "m", "code": 503}}], errors.ServerError),
+        ([], errors.StreamInterruptedError),
+    ],
+)
+def test_chunks_in_lines_without_fields(end: bytes, last: list[dict[str, Any]], kind: type) -> None:
+    lines = [json.dumps(item).encode() for item in (chunk("Hi"), chunk("!"), *last)]
+    for body in (end.join(lines), end.join([*lines, b""])):
+        outcome = replay_every_way(body)
+        assert (outcome.text, type(outcome.error)) == ("Hi!", kind)
+    decoder = ReplyDecoder()
+    assert decoder.feed(lines[0] + end) + decoder.feed(lines[1] + end) in (["Hi"], ["Hi", "!"])  # as they arrive
+
+
 def test_only_the_first_line_of_an_events_data_has_its_field() -> None:
     told = json.dumps(chunk("Hi"), indent=1).encode()
     outcome = replay_every_way(b"data: " + told + b"\n: a comment\n\n" + sse(chunk("!"), chunk(finish="stop")))
