@@ -27,8 +27,11 @@ class ThinkingSplitter:
         self._state = "start"  # then "opened" (skipping white space), "thinking", "after" (skipping it again), "text"
         self._blank: list[str] = []  # white space that a tag may follow
         self._rest = ""  # what may be the beginning of a tag
-        self._told = ""  # reasoning of the endpoint's own
-        self._again = 0  # how much of it has come between tags, too
+        # Reasoning of the endpoint's own; None once what comes between tags has proved to be more, or another thought.
+        self._told: list[str] | None = []
+        self._known = ""  # what was taken out of it to compare,
+        self._again = 0  # how far the thought is the same,
+        self._dropped: list[str] = []  # and its pieces, which were not told once more
 
     def feed(self, text: str) -> list[Delta]:
         """Take the next piece of text."""
@@ -53,12 +56,13 @@ class ThinkingSplitter:
 
     def hear(self, reasoning: str) -> None:
         """The endpoint separates reasoning itself: this."""
-        self._told = self._told + reasoning if self._told else reasoning.lstrip()
+        if self._told is not None:
+            self._told.append(reasoning)
 
     def close(self) -> list[Delta]:
         """The answer has ended, or goes on with something else: what was held back is what it looks like."""
         rest, self._rest = self._unblank(self._rest), ""
-        if not rest or (self._again and self._state == "thinking"):
+        if not rest or (self._dropped and self._state == "thinking"):
             return []
         return [ReasoningDelta(rest)] if self._state == "thinking" else [rest]
 
@@ -83,18 +87,32 @@ class ThinkingSplitter:
             text, self._rest = text[:kept], text[kept:]
         thought = text.rstrip()
         blank = text[len(thought) :]
-        if thought:
-            thought = self._unblank(thought)
-            if self._told.startswith(thought, self._again):
-                self._again += len(thought)
-            else:
-                out.append(ReasoningDelta(thought))
+        if thought and (thought := self._new_of(self._unblank(thought))):
+            out.append(ReasoningDelta(thought))
         if closed:
             self._state = "after"
             self._blank.clear()
         else:
             self._blank.append(blank)
         return after
+
+    def _new_of(self, thought: str) -> str:
+        """What the endpoint has not told itself of the next piece of the thought; all of it, once it is another one."""
+        if self._told is None:
+            return thought
+        if len(self._known) - self._again < len(thought):  # no sooner: joining at each piece would take n² steps
+            known = self._known[self._again :] + "".join(self._told)
+            self._known, self._again = known if self._dropped else known.lstrip(), 0
+            self._told.clear()
+        if self._known.startswith(thought, self._again):
+            self._again += len(thought)
+            self._dropped.append(thought)
+            return ""
+        left = self._known[self._again :]
+        thought = thought[len(left) :] if thought.startswith(left) else "".join([*self._dropped, thought])
+        self._told = None
+        self._dropped.clear()
+        return thought
 
     def _unblank(self, text: str) -> str:
         """The text with the white space that was held back before it."""

@@ -115,6 +115,42 @@ def test_a_thought_that_the_endpoint_has_not_told_is_kept() -> None:
     assert (decoder.assembler.reasoning, decoder.assembler.text) == ("Hm. Or not", "")
 
 
+@pytest.mark.parametrize(
+    ("told", "thought", "new"),
+    [
+        ("1. Look.", ["There are 2", " (not:", "1", ")."], "There are 2 (not:1)."),  # the same by chance
+        ("The user asks.", ["The", " answer is 4"], "The answer is 4"),
+        (" Hm", ["Hm", ", and on"], ", and on"),
+        ("Hm, so on", ["H", "m"], ""),
+        ("", ["Hm"], "Hm"),
+    ],
+)
+def test_of_a_thought_between_tags_only_what_was_told_is_dropped(told: str, thought: list[str], new: str) -> None:
+    for pieces in (thought, ["".join(thought)], list("".join(thought))):
+        for heard in ([told], list(told)):
+            splitter = ThinkingSplitter()
+            for piece in heard:
+                splitter.hear(piece)
+            deltas = [delta for piece in ("<think>", *pieces) for delta in splitter.feed(piece)]
+            splitter.hear(" And on.")
+            deltas += splitter.feed("</think>Yes")
+            assert "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta)) == new
+            assert deltas[-1] == "Yes"
+
+
+@pytest.mark.usefixtures("untraced")
+def test_what_is_told_takes_no_longer_the_more_of_it_there_is() -> None:
+    splitter = ThinkingSplitter()
+    started = time.process_time()
+    for _ in range(80_000):
+        splitter.hear("Hm, so. ")
+    splitter.feed("<think>")
+    for _ in range(20_000):
+        splitter.hear("Hm, so. ")
+        assert splitter.feed("Hm, so. ") == []
+    assert time.process_time() - started < 3
+
+
 def test_reasoning_of_another_choice_does_not_matter() -> None:
     decoder = ReplyDecoder(split_thinking=True, choices=2)
     decoder.feed(b'data: {"choices":[{"index":1,"delta":{"reasoning":"Hm"}}]}\n\n')
