@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from ..errors import ResponseError
 from ..types import ToolCallDelta
-from .codec import dumps, index_of, join_surrogates, mend
+from .codec import dumps, index_of, join_surrogates, loads_strict, mend
 
 __all__ = ["ToolCallTracker"]
 
@@ -23,6 +24,7 @@ _FLAT = frozenset({"name", "arguments"})  # what some have beside the id, and no
 _NO_ID = "null"  # what GLM and Mistral give the later pieces of a call (zed#53605, langchainjs#11373)
 _MOST_ID = 2**63
 _MAX_NAME = 2**10  # characters from which on a name gets no further piece: adding one copies it
+_AGAIN = 4  # arguments that are told once more may be so many times shorter, without blanks
 _MARKS = r'\\(?s:.)|["{}\[\]]'
 
 
@@ -48,7 +50,7 @@ class _Call:
 
     def add(self, arguments: str, free: bool = False) -> str:
         """Take a piece of the arguments, or of free text; return what of it, and of the piece before, can be told."""
-        if 0 < self._length <= len(arguments) and not free:
+        if 0 < self._length <= _AGAIN * len(arguments) and not free:
             arguments = self._new_of(arguments)
         text, self.held = self.held + arguments, ""
         if "\ud800" <= text[-1:] <= "\udbff":
@@ -62,16 +64,17 @@ class _Call:
     def _new_of(self, arguments: str) -> str:
         """What is new in a piece that may tell all of the arguments so far (Qianfan: hermes-agent#35718).
 
-        Or all of them once more at the end (opencodex#361). One that goes on with an equal beginning is no JSON, but
-        where a value may begin: `{"and":[` within `{"and":[`.
+        Or all of them once more at the end (opencodex#361), perhaps with other blanks (elizaOS#16973). One that goes on
+        with an equal beginning is no JSON, but where a value may begin: `{"and":[` within `{"and":[`.
         """
         told = "".join(self.pieces)
+        if self.whole() and _are_equal(told, arguments):
+            return ""
         if not arguments.startswith(told):
             return arguments
-        whole, last = self.whole(), told.rstrip()[-1:]
-        if len(arguments) > len(told) and told.startswith("{") and (self._in_string or last not in ":["):
+        if len(arguments) > len(told) and told.startswith("{") and (self._in_string or told.rstrip()[-1] not in ":["):
             self.cumulative = True
-        return arguments[len(told) :] if self.cumulative or (whole and arguments == told) else arguments
+        return arguments[len(told) :] if self.cumulative else arguments
 
     def grow(self, name: str) -> str:
         """Take a name, whole or a piece; return what is new of it.
@@ -216,6 +219,13 @@ def _begins(index: int | str | None, id_: str, name: str, arguments: str, last: 
     if name != last.name and not agree:
         return True
     return bool(name != last.name or arguments.strip()) and last.whole()
+
+
+def _are_equal(one: str, other: str) -> bool:
+    """Whether two texts are the same JSON."""
+    with suppress(ValueError):
+        return one == other or bool(loads_strict(one.encode()) == loads_strict(other.encode()))
+    return False
 
 
 def _index(value: Any) -> int | str | None:

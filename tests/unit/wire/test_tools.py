@@ -46,6 +46,14 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
         ],
         [("a", "w", ROME), ("b", "w", OSLO)],
     ),
+    "told-once-more-with-other-blanks": (  # elizaOS#16973
+        [
+            _delta("", name="w", index=0, id="a"),
+            *[_delta(piece, index=0) for piece in ('{"city":', ' "Ro', 'me"', "}")],
+            _delta(ROME, name="w", index=0, id="a"),
+        ],
+        [("a", "w", '{"city": "Rome"}')],
+    ),
     "all-so-far-each-time": (  # hermes-agent#35718
         [
             _delta(piece, name="w", index=0, id="a")
