@@ -254,6 +254,17 @@ GOOD: Sequence[Fault] = (
     ),
     Fault("A heartbeat without its newline in front of an event", sse(A, b" ", B, STOP, DONE), None, "foo bär"),
     Fault(
+        "Chunks in lines of their own, without fields",
+        answer(
+            [dumps(chunk({"content": "foo "})), b"\n", dumps(chunk({}, "stop")), b"\n"],
+            content_type="application/x-ndjson",
+            framing="chunked",
+        ),
+        None,
+        "foo ",
+    ),
+    Fault("A number where text belongs", sse(A, event(chunk({"content": 0})), STOP, DONE), None, "foo 0"),
+    Fault(
         "An informational answer first",
         Answer((b"HTTP/1.1 102 Processing\r\n\r\n", *body(completion("foo")).steps)),
         None,
