@@ -15,7 +15,7 @@ from ..types import RawChunk, ReasoningDelta, TextDelta, ToolCallDelta, UsageUpd
 from . import failure
 from .codec import as_text, index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
-from .document import is_calls_alone
+from .document import begun_anew, is_calls_alone
 from .frame import NO_FRAME, Frame, Kind, frame_of
 from .plain import FAILURES, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import Event, bared
@@ -209,6 +209,8 @@ class ChunkDecoder:
         except ValueError:
             if type_ == "error":
                 self.error = failure.in_band(data.decode("utf-8", "replace"))
+            elif (anew := begun_anew(text)) and not any(self.choices.values()):
+                self.decode(anew, out)
             elif not type_ or text[:1] in b"{[":  # mere words of an event of another kind are not for us
                 self._refuse(data, "not JSON")
             return

@@ -11,7 +11,7 @@ from ..errors import ResponseError
 from .codec import loads_answer
 from .words import excerpt
 
-__all__ = ["CHECK_URL", "is_bare", "is_calls_alone", "is_page", "is_piece", "is_whole", "unreadable"]
+__all__ = ["CHECK_URL", "begun_anew", "is_bare", "is_calls_alone", "is_page", "is_piece", "is_whole", "unreadable"]
 
 CHECK_URL = "Check that base_url names the API itself."
 """What may help against a success that is none of a chat completion."""
@@ -51,6 +51,16 @@ def is_whole(document: bytearray) -> bool:
         return isinstance(loads_answer(bytes(document)), dict)
     except ValueError:
         return False
+
+
+def begun_anew(event: bytes) -> bytes:
+    """The chunk behind one that was cut, in the same line; empty where there is none.
+
+    Z.ai's gateway goes on so where its own connection broke, with an answer that it begins anew (opencode#8282).
+    """
+    cut, found, anew = event.partition(b"data: {")
+    whole = not cut.startswith(b"{") or b"data: {" in anew or is_whole(bytearray(cut))
+    return b"{" + anew if found and not whole else b""
 
 
 def unreadable(body: bytes, *, cut: bool) -> ResponseError:

@@ -184,6 +184,22 @@ def test_chunks_in_lines_without_fields(end: bytes, last: list[dict[str, Any]], 
     assert decoder.feed(lines[0] + end) + decoder.feed(lines[1] + end) in (["Hi"], ["Hi", "!"])  # as they arrive
 
 
+@pytest.mark.parametrize(
+    ("told", "error"), [([], None), ([chunk("", role="assistant")], None), ([chunk("Oh")], errors.ResponseError)]
+)
+def test_an_answer_that_a_gateway_begins_anew_within_a_chunk(
+    told: list[dict[str, Any]], error: type[errors.RustyAgentError] | None
+) -> None:  # Z.ai: opencode#8282, GLM-5#66
+    cut = sse(*told, chunk("Oh no"), done=False)
+    anew = sse(chunk("Hi"), chunk("!"), chunk(finish="stop"))
+    for length in range(len(cut) - len(sse(chunk("Oh no"), done=False)) + len(b"data: {"), len(cut) - 2):
+        outcome = replay([cut[:length] + anew])
+        assert (type(outcome.error) if outcome.error else None) is error
+        assert outcome.text == ("Oh" if error else "Hi!")
+    for several in (cut[:-2] + anew, cut[:-2] + cut[:-5] + anew):  # of a whole chunk nothing is passed over
+        assert isinstance(replay([several]).error, errors.ResponseError)
+
+
 def test_only_the_first_line_of_an_events_data_has_its_field() -> None:
     told = json.dumps(chunk("Hi"), indent=1).encode()
     outcome = replay_every_way(b"data: " + told + b"\n: a comment\n\n" + sse(chunk("!"), chunk(finish="stop")))
