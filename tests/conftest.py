@@ -1,11 +1,12 @@
 """What all tests share.
 
-The hypothesis profiles, how many workers share the tests, a plain endpoint, an empty environment, and a way to run
-without coverage's tracer.
+The hypothesis profiles, how many workers share the tests, what the garbage collector walks, a plain endpoint, an empty
+environment, and a way to run without coverage's tracer.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 
@@ -35,6 +36,18 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """For `-n auto` half as many more than there are cores: a worker spends a third of its time waiting."""
     cores = yield
     return cores if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else cores + cores // 2
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The thousands of tests are no garbage: each full collection would walk through all that they are made of."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(name="untraced")
