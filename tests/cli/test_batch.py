@@ -23,7 +23,7 @@ from ..processes import Ended, finish
 from .process import KEY, PROGRAM, environment, run, start
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and limits are POSIX ones here")
-SLOW = Answer((Pause(0.3), *said().steps))
+SLOW = Answer((Pause(0.6), *said().steps))
 
 
 class Command:
@@ -211,12 +211,14 @@ def test_a_second_signal_waits_for_nothing(command: Command, server: FaultServer
     server.answer(by_prompt({f"r{number}": hang for number in range(2, 20)}))
     child = command.start("--progress", "off")
     server.wait_for(6, 10)
-    for _ in range(2):
-        time.sleep(0.1)
-        assert child.poll() is None
-        child.send_signal(signal.SIGINT)
-    ended = finish(child)  # within 15 s; what is under way would have 30
+    child.send_signal(signal.SIGINT)
+    assert child.stderr is not None
+    assert child.stderr.readline().startswith(b"interrupted: waiting for 4 rows")
+    began = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    ended = finish(child)
     assert ended.code == 130
+    assert time.monotonic() - began < 25  # what is under way would have 30
     assert sorted(ids(command.output)) == ["r0", "r1"]
     assert len(server.requests) == 6
     server.answer(said())

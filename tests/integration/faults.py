@@ -681,7 +681,7 @@ SILENCE: Sequence[Fault] = (
     Fault("No answer to a plain request", raw(Hang()), ra.APITimeoutError, says="total", streamed=False, timeout=0.1),
     Fault("Headers, then nothing", raw(HEAD, Hang()), ra.APITimeoutError, says="idle", timeout=0.1, attempts=3),
     Fault(
-        "Some text, then nothing", sse(FIRST, A, Hang(), framing="cut"), ra.APITimeoutError, "foo ", "idle", timeout=0.1
+        "Some text, then nothing", sse(FIRST, A, Hang(), framing="cut"), ra.APITimeoutError, "foo ", "idle", timeout=0.3
     ),
     Fault(
         "Keep-alive comments, and never any text",
@@ -697,7 +697,7 @@ SILENCE: Sequence[Fault] = (
         ra.APITimeoutError,
         "foo ",
         "stall",
-        timeout=ra.Timeout(stall=0.15),
+        timeout=ra.Timeout(stall=0.3),
     ),
     Fault(
         "Some text, then nothing but events without content",
@@ -705,7 +705,7 @@ SILENCE: Sequence[Fault] = (
         ra.APITimeoutError,
         "foo ",
         "stall",
-        timeout=ra.Timeout(stall=0.15),
+        timeout=ra.Timeout(stall=0.3),
     ),
     Fault(
         "Text for longer than the call may take",
@@ -713,14 +713,14 @@ SILENCE: Sequence[Fault] = (
         ra.APITimeoutError,
         "foo ",
         "total",
-        timeout=ra.Timeout(total=0.2),
+        timeout=ra.Timeout(total=0.3),
     ),
     Fault(
         "Keep-alive comments for longer than the idle limit, then text",
-        sse(*_repeat(ALIVE, 0.04, 6), A, STOP),
+        sse(*_repeat(ALIVE, 0.04, 12), A, STOP),
         None,
         "foo ",
-        timeout=0.15,
+        timeout=0.3,
     ),
 )
 

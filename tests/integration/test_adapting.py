@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Provider, RetryPolicy
-from rusty_agent.testing import Answer, FaultServer, Pause, Received, answer, completion, error, stream
+from rusty_agent.testing import Answer, FaultServer, Received, answer, completion, error, stream
 
+from ..events import held
 from .faces import KEY, Face
 
 Serve = Callable[..., FaultServer]
@@ -59,9 +60,9 @@ async def test_concurrent_calls_adapt_all(serve: Serve) -> None:
 
 
 async def test_a_call_that_is_refused_what_others_have_learnt_meanwhile_adapts_too(serve: Serve) -> None:
-    def script(request: Received) -> Answer:
-        wait = [Pause(0.3)] if "seed" in request.json and len(server.requests) == 2 else []  # till the other is through
-        return Answer((*wait, *picky(request).steps))
+    def script(request: Received) -> Answer:  # both are asked before the first is refused, and the second comes last
+        number = len(server.requests)
+        return held(picky(request), lambda: len(server.requests) > number) if number <= 2 else picky(request)
 
     server = serve(script)
     async with AsyncProvider("m", api_key=KEY, base_url=server.url, retry=RetryPolicy(max_retries=0)) as llm:
@@ -70,15 +71,15 @@ async def test_a_call_that_is_refused_what_others_have_learnt_meanwhile_adapts_t
 
 async def test_a_call_that_comes_too_soon_waits_whatever_others_have_learnt_meanwhile(serve: Serve) -> None:
     def script(request: Received) -> Answer:
-        if len(server.requests) == 2:
-            return Answer((Pause(0.3), *error(429, headers={"retry-after": "0.2"}).steps))
-        return picky(request)
+        number = len(server.requests)
+        said = error(429, headers={"retry-after": "0.4"}) if number == 2 else picky(request)
+        return held(said, lambda: len(server.requests) > number) if number <= 2 else said
 
     server = serve(script)
     async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
         began = time.monotonic()
         assert await asyncio.gather(*(llm.generate_text("hi", seed=1) for _ in range(2))) == ["fine"] * 2
-    assert time.monotonic() - began > 0.45
+    assert time.monotonic() - began > 0.35
     assert len(server.requests) == 5
 
 

@@ -22,6 +22,8 @@ from rusty_agent import (
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, error, stream
 from rusty_agent.testing.answers import events
 
+from ..events import until
+
 Serve = Callable[..., FaultServer]
 
 SILENT = Answer((Hang(),))
@@ -82,13 +84,15 @@ async def raise_in_the_loop(llm: AsyncProvider) -> None:
             1 / 0  # noqa: B018
 
 
-async def read(llm: AsyncProvider) -> None:
+async def read(llm: AsyncProvider, begun: Callable[[], object]) -> None:
     async for _ in llm.stream_text("hi"):
-        pass
+        begun()
 
 
 async def cancel_the_task(llm: AsyncProvider) -> None:
-    task = asyncio.create_task(read(llm))
+    begun = asyncio.Event()
+    task = asyncio.create_task(read(llm, begun.set))
+    await begun.wait()
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -97,18 +101,26 @@ async def cancel_the_task(llm: AsyncProvider) -> None:
 
 async def time_out(llm: AsyncProvider) -> None:
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await read(llm)
+        async with asyncio.timeout(None) as limit:
+
+            def begun() -> None:
+                if limit.when() is None:
+                    limit.reschedule(asyncio.get_running_loop().time() + 0.05)
+
+            await read(llm, begun)
 
 
 async def fail_in_a_task_group(llm: AsyncProvider) -> None:
+    begun = asyncio.Event()
+
     async def fail() -> None:
+        await begun.wait()
         await asyncio.sleep(0.05)
         raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup):
         async with asyncio.TaskGroup() as group:
-            group.create_task(read(llm))
+            group.create_task(read(llm, begun.set))
             group.create_task(fail())
 
 
@@ -153,14 +165,14 @@ async def test_leaving_before_the_headers(serve: Serve, by: str, streamed: bool)
     server = serve(SILENT)
     llm = provider(server)
     call = llm.stream_text("hi").result() if streamed else llm.generate_text("hi")
-    task = asyncio.ensure_future(asyncio.wait_for(call, 0.1) if by == "timeout" else call)
+    task = asyncio.ensure_future(call)
     await asyncio.to_thread(server.wait_for, 1)
     if by == "provider":
         await llm.aclose()
     elif by == "cancel":
         task.cancel()
     with pytest.raises({"cancel": asyncio.CancelledError, "timeout": TimeoutError, "provider": APIConnectionError}[by]):
-        await task
+        await (asyncio.wait_for(task, 0.05) if by == "timeout" else task)
     await saw_close(server)
 
 
@@ -359,15 +371,22 @@ async def test_closing_a_stream_in_the_step_in_which_more_arrives_is_no_end(serv
 def test_closing_a_blocking_stream_that_another_thread_reads_is_no_end(
     serve: Serve, script: Answer, read: Callable[[TextStream], object]
 ) -> None:
-    opened = Provider("m", api_key="k" * 8, base_url=serve(script).url).stream_text("hi")
+    server, text = serve(script), "a" if script is STARTED else ""
+    opened = Provider("m", api_key="k" * 8, base_url=server.url).stream_text("hi")
     if script is STARTED and read is TextStream.open:
         read(opened)  # it has nothing more to wait for afterwards
         read = next
         assert next(opened) == "a"
-    threading.Timer(0.1, opened.close).start()
+
+    def close() -> None:
+        until(lambda: server.requests and opened.partial_text == text)
+        time.sleep(0.05)
+        opened.close()
+
+    threading.Thread(target=close).start()
     with pytest.raises(StreamInterruptedError, match="given up") as raised:
         read(opened)
-    assert raised.value.partial_text == ("a" if script is STARTED else "")
+    assert raised.value.partial_text == text
     with pytest.raises(StreamInterruptedError, match="given up"):
         next(opened)
 

@@ -26,6 +26,7 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, comple
 from rusty_agent.testing.answers import Step
 from rusty_agent.wire.codec import dumps
 
+from ..events import soon
 from .faces import KEY
 from .faults import ALL, Fault
 
@@ -127,7 +128,10 @@ async def test_a_connection_is_kept_between_calls(serve: Serve) -> None:
         for _ in range(3):
             await llm.generate_text("hi")
             assert "".join([piece async for piece in llm.stream_text("hi")]) == "Hello world"
-            await asyncio.sleep(0.1)  # the end of the body may come a moment after the end mark
+            (session,) = llm._calls.transport._sessions.values()
+            connector = session.connector
+            assert isinstance(connector, Connector)
+            await soon(connector._conns.values)  # the body's end may come a moment after the end mark
     assert server.connections == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 from rusty_agent import AttemptReport, RetryPolicy, RustyAgentError
 from rusty_agent.testing import FaultServer
 
+from ..events import until
 from .faces import Face
 from .faults import ALL, Fault
 
@@ -48,4 +49,5 @@ def test_fault(face: Face, serve: Serve, fault: Fault) -> None:
         if fault.streamed:
             assert text == error.partial_text  # what the caller saw is what the error carries
     assert len(reports) == fault.attempts
+    until(lambda: len(server.requests) >= fault.attempts)  # a server may be later than the limit of a silence
     assert len(server.requests) == fault.attempts

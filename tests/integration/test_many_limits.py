@@ -183,14 +183,16 @@ async def test_the_time_of_a_failed_prompt_is_without_standing_in_line(serve: Se
     async with AsyncProvider("m", api_key=KEY, base_url=server.url, limits=Limits(in_flight=1)) as llm:
         items = llm.map(["a", "b"], concurrency=2, progress=reports.append)
         await asyncio.sleep(0.2)  # which is no part of the run either
+        began = time.monotonic()
         first, second = [item async for item in items]
+        took = time.monotonic() - began
     assert first.result is not None
     assert first.result.duration is not None
     assert first.result.duration >= 0.4
     assert isinstance(second.error, BadRequestError)
     assert second.error.duration is not None
-    assert second.error.duration < 0.3
-    assert 0.4 <= reports[-1].elapsed < 0.55
+    assert 0.4 <= reports[-1].elapsed <= took
+    assert first.result.duration + second.error.duration <= took  # one after the other
 
 
 def test_no_answer_takes_less_than_no_time(serve: Serve) -> None:

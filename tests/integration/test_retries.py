@@ -155,7 +155,7 @@ def test_one_deadline_spans_all_attempts(face: Face, serve: Serve) -> None:
     with pytest.raises(ServerError):  # the next attempt would begin after the deadline
         face.generate(face.provider(server), retry=RetryPolicy(50, base_delay=0.001), timeout=Timeout(total=1))
     assert time.monotonic() - began < 10  # twenty seconds, if each attempt had a deadline of its own
-    assert len(server.requests) == 3
+    assert 2 <= len(server.requests) <= 3  # as many as there was time for
 
 
 def test_the_retry_budget_ends_the_feeding_of_an_overload(face: Face, serve: Serve) -> None:

@@ -17,6 +17,7 @@ from rusty_agent import AsyncProvider, RetryPolicy, RustyAgentError, Timeout
 from rusty_agent.testing import FaultServer, Received, stream
 from rusty_agent.testing.answers import Answer
 
+from ..events import soon
 from .faults import ALL
 
 Serve = Callable[..., FaultServer]
@@ -76,8 +77,7 @@ async def test_soak(serve: Serve) -> None:
             memory.append(resident())
             assert len(asyncio.all_tasks()) == 1
             assert not llm._calls.under_way
-    await asyncio.sleep(0.3)
-    assert server.open_connections == 0
+    await soon(lambda: server.open_connections == 0)
     assert ends["whole"] > STREAMS // 10
     assert len(ends) >= 5, ends
     assert memory[-1] < memory[0] * 1.05 + 4096 * (ROUNDS < 5), memory

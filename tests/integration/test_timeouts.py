@@ -47,18 +47,18 @@ def test_a_connection_that_is_not_made_in_time_is_given_up(face: Face, deaf: str
 def test_the_environment_limits_the_whole_call_or_the_silence(
     face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
-    monkeypatch.setenv("RUSTY_AGENT_REQUEST_TIMEOUT_SECS", "0.3")
+    monkeypatch.setenv("RUSTY_AGENT_REQUEST_TIMEOUT_SECS", "0.5")
     monkeypatch.setenv("RUSTY_AGENT_MAX_RETRIES", "0")
-    slow = stream(*"abcdefgh", gap=0.1)  # longer than the limit in all, never silent for as long
+    slow = stream(*"abcdefgh" * 2, gap=0.04)  # longer than the limit in all, never silent for as long
     if streamed:
-        assert face.stream(face.provider(serve(slow))).text == "abcdefgh"
+        assert face.stream(face.provider(serve(slow))).text == "abcdefgh" * 2
         outcome = face.stream(face.provider(serve(answer([events("a")[1], Hang()], framing="cut"))))
         assert isinstance(outcome.error, APITimeoutError)
         assert (outcome.error.limit, outcome.text) == ("idle", "a")
         assert "max_tokens" not in outcome.error.message
     else:
         with pytest.raises(APITimeoutError) as raised:
-            face.generate(face.provider(serve(slow)))
+            face.generate(face.provider(serve(stream(*"abcdefgh" * 8, gap=0.04))))
         assert raised.value.limit == "total"
         assert "max_tokens" in raised.value.message
 
@@ -86,11 +86,11 @@ def test_a_slow_reader_is_no_silent_server(serve: Serve) -> None:
     from rusty_agent import Provider
 
     server = serve(stream("a", "b", "c", gap=0.02))
-    provider = Provider("m", api_key="k" * 8, base_url=server.url, timeout=Timeout(idle=0.15, stall=0.15))
+    provider = Provider("m", api_key="k" * 8, base_url=server.url, timeout=Timeout(idle=0.4, stall=0.4))
     pieces = []
     for piece in provider.stream_text("hi"):
         pieces.append(piece)
-        time.sleep(0.25)
+        time.sleep(0.5)
     assert pieces == ["a", "b", "c"]
 
 
@@ -145,7 +145,7 @@ def test_a_slow_reader_of_events_without_content_is_no_silent_server(serve: Serv
 
     pings: list[Step] = [PING, Pause(0.02)] * 4
     server = serve(answer([event(chunk({"content": "a"})), *pings, *events("b")], framing="chunked"))
-    provider = Provider("m", api_key="k" * 8, base_url=server.url, timeout=Timeout(stall=0.2))
+    provider = Provider("m", api_key="k" * 8, base_url=server.url, timeout=Timeout(stall=0.6))
     seen = 0
     for _ in provider.stream_text("hi").events():
         seen += 1

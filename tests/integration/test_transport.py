@@ -28,10 +28,11 @@ from rusty_agent import (
     StreamInterruptedError,
     Timeout,
 )
-from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, Reset, answer, completion, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, Received, Reset, answer, completion, stream
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
+from ..events import held, until
 from .faces import KEY, Face
 
 Serve = Callable[..., FaultServer]
@@ -250,8 +251,8 @@ def test_kept_connections_that_are_all_dead_cost_no_attempt(face: Face, serve: S
     def script(request: Received) -> Answer:
         return Answer((Reset(),)) if request.connection <= 3 and len(server.requests) > 3 else whole
 
-    whole = answer([Pause(0.3), dumps(completion())])
     server = serve(script)
+    whole = held(answer(completion()), lambda: len(server.requests) >= 3)
     reports: list[AttemptReport] = []
     provider = face.provider(server, retry=RetryPolicy(on_attempt=reports.append))
     assert face.together(provider, 3) == ["Hello world"] * 3
@@ -272,8 +273,8 @@ def test_a_retry_after_a_silence_does_not_take_the_next_dead_connection(face: Fa
         return begins if begun and len(server.requests) == 4 else Answer((Hang(),))
 
     begins = answer([b": a model thinks\n\n", Hang()], framing="chunked")
-    whole = answer([Pause(0.3), dumps(completion())])
     server = serve(script)
+    whole = held(answer(completion()), lambda: len(server.requests) >= 3)
     reports: list[AttemptReport] = []
     provider = face.provider(server, max_connections=3, retry=RetryPolicy(base_delay=0.01, on_attempt=reports.append))
     assert face.together(provider, 3) == ["Hello world"] * 3
@@ -282,7 +283,7 @@ def test_a_retry_after_a_silence_does_not_take_the_next_dead_connection(face: Fa
     assert (outcome.text, outcome.error) == ("Hello world", None)
     assert [report.number for report in reports] == [1, 2]
     assert server.connections == 4
-    assert server.open_connections <= 3
+    until(lambda: server.open_connections <= 3)
 
 
 async def test_a_retry_after_a_refused_connection_takes_one_that_is_kept() -> None:

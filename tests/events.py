@@ -1,0 +1,45 @@
+"""Waiting for what happens, rather than for a time in which it should have happened."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+from rusty_agent.testing import Answer, Pause
+from rusty_agent.testing.answers import Step
+
+
+def until(true: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until the condition has come true."""
+    enough = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < enough, "it did not come true"
+        time.sleep(0.002)
+
+
+async def soon(true: Callable[[], object], seconds: float = 20) -> None:
+    """The same on a loop, whose other tasks go on meanwhile."""
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.002)
+
+
+class _Held(tuple[Step, ...]):
+    """Steps that begin with pauses until a condition has come true."""
+
+    true: Callable[[], object]
+
+    def __iter__(self) -> Iterator[Step]:
+        while not self.true():
+            yield Pause(0.002)
+        yield from super().__iter__()
+
+
+def held(whole: Answer, true: Callable[[], object]) -> Answer:
+    """This answer, which the server begins to send when the condition has come true; others are served meanwhile."""
+    steps = _Held(whole.steps)
+    steps.true = lambda: True  # while they are looked at
+    made = Answer(steps, whole.close)
+    steps.true = true
+    return made
