@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rusty_agent"
 
@@ -45,46 +44,57 @@ DOORS = {
 LAZY = {("provider", "local")}
 
 
-def modules() -> Iterator[tuple[str, Path, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        relative = path.relative_to(PACKAGE)
-        yield relative.parts[0].removesuffix(".py"), relative, ast.parse(path.read_text())
+FILES = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
-def imports(path: Path, tree: ast.Module) -> Iterator[tuple[str, bool]]:
-    """Every module that a file imports, as an absolute name, and whether at module level for real."""
+def room_of(path: Path) -> str:
+    return path.parts[0].removesuffix(".py")
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse((PACKAGE / path).read_text())
+
+
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Every module that a file imports for real, as an absolute name."""
+    return tuple(_imports(path, parsed(path)))
+
+
+def _imports(path: Path, tree: ast.Module) -> Iterator[str]:
     typing_only = {
         id(node)
         for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
         for node in ast.walk(block)
     }
     for node in ast.walk(tree):
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.col_offset == 0) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = ["rusty_agent", *path.parts[:-1]]
             if node.level:
                 base = base[: len(base) - node.level + 1]
                 names = [node.module] if node.module else [alias.name for alias in node.names]
-                yield from ((".".join([*base, name]), node.col_offset == 0) for name in names)
+                yield from (".".join([*base, name]) for name in names)
             elif node.module:
-                yield node.module, node.col_offset == 0
+                yield node.module
 
 
-FILES = [pytest.param(room, path, tree, id=str(path)) for room, path, tree in modules() if room != "__init__"]
-
-
-@pytest.mark.parametrize(("room", "path", "tree"), FILES)
-def test_imports_run_downward(room: str, path: Path, tree: ast.Module) -> None:
-    for name, _ in imports(path, tree):
-        parts = name.split(".")
-        if parts[0] != "rusty_agent" or len(parts) == 1 or parts[1] == "__version__":
+def test_imports_run_downward() -> None:
+    for path in FILES:
+        room = room_of(path)
+        if room == "__init__":
             continue
-        if (room, parts[1]) not in LAZY:
-            assert LEVEL[parts[1]] < LEVEL[room] or parts[1] == room, f"{path} imports {name}"
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] != "rusty_agent" or len(parts) == 1 or parts[1] == "__version__":
+                continue
+            if (room, parts[1]) not in LAZY:
+                assert LEVEL[parts[1]] < LEVEL[room] or parts[1] == room, f"{path} imports {name}"
 
 
 def _is_door(path: str, dependency: str) -> bool:
@@ -92,28 +102,27 @@ def _is_door(path: str, dependency: str) -> bool:
     return path.startswith(door) if door.endswith("/") else path == door
 
 
-@pytest.mark.parametrize(("room", "path", "tree"), FILES)
-def test_each_dependency_has_one_door(room: str, path: Path, tree: ast.Module) -> None:
-    for name, _ in imports(path, tree):
-        top = name.split(".")[0]
-        if top in DOORS:
-            assert _is_door(path.as_posix(), top), f"{path} imports {name}"
+def test_each_dependency_has_one_door() -> None:
+    for path in FILES:
+        for name in imports(path):
+            top = name.split(".")[0]
+            assert top not in DOORS or _is_door(path.as_posix(), top), f"{path} imports {name}"
 
 
-@pytest.mark.parametrize(("room", "path", "tree"), FILES)
-def test_wire_is_pure(room: str, path: Path, tree: ast.Module) -> None:
-    if room == "wire":
-        foreign = {name.split(".")[0] for name, _ in imports(path, tree)}
-        assert not foreign & {"asyncio", "aiohttp", "socket", "time", "threading", "os", "ssl", "random"}
+def test_wire_is_pure() -> None:
+    for path in FILES:
+        if room_of(path) == "wire":
+            foreign = {name.split(".")[0] for name in imports(path)}
+            assert not foreign & {"asyncio", "aiohttp", "socket", "time", "threading", "os", "ssl", "random"}, path
 
 
 def test_the_walk_sees_what_it_looks_for() -> None:
     """The tests above would pass on anything if the imports were not found."""
-    found = {(path.as_posix(), name.split(".")[0]) for _, path, tree in modules() for name, _ in imports(path, tree)}
+    found = {(path.as_posix(), name.split(".")[0]) for path in FILES for name in imports(path)}
     for name in DOORS:
         assert any(_is_door(path, name) and top == name for path, top in found), name
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    for _, path, tree in modules():
-        assert ast.get_docstring(tree), path
+    for path in FILES:
+        assert ast.get_docstring(parsed(path)), path

@@ -140,12 +140,17 @@ def _deep() -> Any:
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {"a": {1, 2}}, {(1, 2): 3}, [math.nan, 2**70], _circle(), _deep()],
-    ids=["object", "set", "tuple-key", "nan-beside-large", "circle", "deep"],
+    [object(), {"a": {1, 2}}, {(1, 2): 3}, [math.nan, 2**70], _circle()],
+    ids=["object", "set", "tuple-key", "nan-beside-large", "circle"],
 )
 def test_dumps_refuses(value: Any) -> None:
     with pytest.raises(ValueError):
         dumps(value)
+
+
+def test_dumps_refuses_what_is_nested_too_deep() -> None:
+    with pytest.raises(ValueError):
+        dumps(_deep())
 
 
 @pytest.mark.parametrize("value", [math.nan, [1.5, (math.inf,)], {"a": [{"b": -math.inf}]}])
