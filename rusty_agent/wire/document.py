@@ -11,7 +11,17 @@ from ..errors import ResponseError
 from .codec import loads_answer
 from .words import excerpt
 
-__all__ = ["CHECK_URL", "begun_anew", "is_bare", "is_calls_alone", "is_page", "is_piece", "is_whole", "unreadable"]
+__all__ = [
+    "CHECK_URL",
+    "begun_anew",
+    "is_bare",
+    "is_calls_alone",
+    "is_lines",
+    "is_page",
+    "is_piece",
+    "is_whole",
+    "unreadable",
+]
 
 CHECK_URL = "Check that base_url names the API itself."
 """What may help against a success that is none of a chat completion."""
@@ -45,12 +55,18 @@ def _choices(document: Any) -> list[dict[str, Any]] | None:
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else None
 
 
-def is_whole(document: bytearray) -> bool:
+def is_whole(document: bytes | bytearray) -> bool:
     """Whether it is an object from brace to brace: then it does not matter that the connection broke behind it."""
     try:
         return isinstance(loads_answer(bytes(document)), dict)
     except ValueError:
         return False
+
+
+def is_lines(body: bytes | bytearray) -> bool:
+    """Whether it is one object after another, and so a stream whose events lack their field (hackclub/ai#17)."""
+    end = body.find(b"\n{")
+    return end > 0 and is_whole(body[:end])
 
 
 def begun_anew(event: bytes) -> bytes:
@@ -59,7 +75,7 @@ def begun_anew(event: bytes) -> bytes:
     Z.ai's gateway goes on so where its own connection broke, with an answer that it begins anew (opencode#8282).
     """
     cut, found, anew = event.partition(b"data: {")
-    whole = not cut.startswith(b"{") or b"data: {" in anew or is_whole(bytearray(cut))
+    whole = not cut.startswith(b"{") or b"data: {" in anew or is_whole(cut)
     return b"{" + anew if found and not whole else b""
 
 

@@ -17,7 +17,7 @@ from .assemble import Assembler
 from .chunks import ChunkDecoder
 from .codec import ends_within, loads_answer, loads_strict
 from .delta import MEDIA_KEYS, Delta
-from .document import CHECK_URL, is_bare, is_page, is_piece, is_whole, unreadable
+from .document import CHECK_URL, is_bare, is_lines, is_page, is_piece, is_whole, unreadable
 from .frame import NO_FRAME, Frame
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
@@ -66,6 +66,7 @@ class ReplyDecoder:
         # What stands around the text where the next events differ from the last in no more; None: to be found out.
         self._frame: Frame | None = NO_FRAME
         self._document: bytearray | None = None  # a body that is no event stream
+        self._looked = False  # whether it is one object was asked, which takes as long as reading it
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes, return the deltas that they complete."""
@@ -111,13 +112,13 @@ class ReplyDecoder:
             return out
         if self._sse is None and self._document is None:
             data = self._sniff(data)
+        if self._document is not None:
+            data = self._collect(self._document, data, out)
         if self._sse is not None:
             self._frame = None if self._thinking is None else NO_FRAME
             self._decode(self._sse.feed(data), out)
             if self._sse.error is not None and not self.ended:
                 self._fail(self._sse.error, out)
-        elif self._document is not None:
-            self._collect(self._document, data, out)
         return self._deliver(out) if out or self.ended else out
 
     def feed_last(self, data: bytes) -> list[Delta]:
@@ -169,11 +170,7 @@ class ReplyDecoder:
     def _sniff(self, data: bytes) -> bytes:
         """Tell an event stream from a document by its first byte; blank lines may lead (DeepSeek's keep-alive)."""
         if not self._head and data.startswith(b"{"):
-            line, found, _ = data.partition(b"\n")
-            if found and b'"delta"' in line:  # else it shows at the end, see `_decode_document`
-                self._sse = SSEDecoder(self._cap)
-            else:
-                self._document = bytearray()
+            self._document = bytearray()
             return data
         if not self._head and data.startswith(b"data:"):
             self._sse = SSEDecoder(self._cap)
@@ -190,13 +187,20 @@ class ReplyDecoder:
         self._sse = SSEDecoder(self._cap)
         return bare
 
-    def _collect(self, document: bytearray, data: bytes, out: list[Delta]) -> None:
-        if len(document) + len(data) > self._cap:
+    def _collect(self, document: bytearray, data: bytes, out: list[Delta]) -> bytes:
+        """Take the next bytes of a document; if they show that it is a stream, return all of it."""
+        start = len(document)
+        document += data
+        if not self._looked and 0 <= document.find(b"\n{", max(start - 1, 0)) <= self._cap - 2:
+            self._looked = True
+            if is_lines(document):
+                self._document, self._sse = None, SSEDecoder(self._cap)
+                return bytes(document)
+        if len(document) > self._cap:
             document.clear()
             too_long = f"The answer is longer than {self._cap} bytes. Raise max_event_bytes if that is right."
             self._fail(ResponseError(too_long), out)
-        else:
-            document += data
+        return b""
 
     def _decode(self, events: list[bytes], out: list[Delta]) -> None:
         chunks = self._chunks
@@ -248,8 +252,7 @@ class ReplyDecoder:
         try:
             value = loads_answer(body)
         except ValueError as error:
-            lines = b"\ndata:" in body or (b"\n{" in body and body.partition(b"\n")[0].rstrip().endswith(b"}"))
-            if lines and not self.has_content and not is_page(body):
+            if (b"\ndata:" in body or is_lines(body)) and not self.has_content and not is_page(body):
                 return self._read_anew(body)
             self._fail(unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
             return self._deliver(out)
