@@ -184,6 +184,12 @@ def test_chunks_in_lines_without_fields(end: bytes, last: list[dict[str, Any]], 
     assert decoder.feed(lines[0] + end) + decoder.feed(lines[1] + end) in (["Hi"], ["Hi", "!"])  # as they arrive
 
 
+@pytest.mark.parametrize("indent", [0, 2])
+def test_one_object_in_several_lines_is_a_document(indent: int) -> None:
+    outcome = replay_every_way(json.dumps(DOCUMENT, indent=indent).encode())
+    assert (outcome.text, outcome.usage, outcome.streamed) == ("Hi", COUNTED, False)
+
+
 @pytest.mark.parametrize(
     ("told", "error"), [([], None), ([chunk("", role="assistant")], None), ([chunk("Oh")], errors.ResponseError)]
 )
