@@ -183,10 +183,17 @@ class Common:
 
 
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of one call of many: its own win over those that all have in common, `extra_body` included."""
+    """The arguments of one call of many: its own win over those that all have in common, `extra_body` included.
+
+    But for what None takes out there: only an `extra_body` of its own puts it back.
+    """
     arguments = {**common, **own}
     extra, own_extra = common.get("extra_body"), own.get("extra_body", {})
     if extra and isinstance(extra, Mapping) and isinstance(own_extra, Mapping):
-        left = {name: item for name, item in extra.items() if name not in PARAMETERS or own.get(name) is None}
+        left = {
+            name: item
+            for name, item in extra.items()
+            if item is None or name not in PARAMETERS or own.get(name) is None
+        }
         arguments["extra_body"] = {**left, **own_extra}
     return arguments

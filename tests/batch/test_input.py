@@ -275,13 +275,14 @@ async def test_gzipped_tables_with_a_template(place: Place) -> None:
 async def test_what_a_row_says_wins_over_what_holds_for_all(place: Place) -> None:
     rows = [{"prompt": "a", "temperature": 0.1, "extra_body": {"top_k": 1}}, {"prompt": "b", "extra_body": {"x": 1}}]
     rows.append({"prompt": "c", "extra_body": {"stream": True}})  # which is the run's to say: nothing is left of these
-    rows.append({"prompt": "d", "top_p": 0.2})  # for which the command has only --option
-    await place.run(rows, temperature=0.9, extra_body={"top_k": 5, "top_p": 0.8})
+    rows.append({"prompt": "d", "top_p": 0.2, "seed": 1})  # for which the command has only --option
+    await place.run(rows, temperature=0.9, extra_body={"top_k": 5, "top_p": 0.8, "seed": None})
     sent = {prompt(request): request.json for request in place.server.requests}
     assert (sent["a"]["temperature"], sent["a"]["top_k"]) == (0.1, 1)
     assert (sent["b"]["temperature"], sent["b"]["top_k"], sent["b"]["x"]) == (0.9, 5, 1)
     assert (sent["c"]["top_k"], "stream" in sent["c"]) == (5, False)
     assert (sent["c"]["top_p"], sent["d"]["top_p"], sent["d"]["top_k"]) == (0.8, 0.2, 5)
+    assert "seed" not in sent["d"]  # which None takes out for all
 
 
 async def test_a_table_whose_name_tells_another_form_is_looked_at_anew(place: Place) -> None:
