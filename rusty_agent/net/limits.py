@@ -257,7 +257,11 @@ class Limiter:
             self._quickest = took
         # A model that is slow by itself is no queue.
         strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
-        self._adaptive.succeeded(self.in_flight, strained=strained)
+        adaptive = self._adaptive
+        adaptive.succeeded(self.in_flight, strained=strained)
+        if adaptive.probing and adaptive.limit >= adaptive.ceiling:  # all that may be were let in, and none refused
+            self._steps.rate = math.inf
+            return
         round_trip = _FLUKE * took if _FLUKE * took < self._latency else self._latency
         if round_trip < _STEPS_SECONDS:
             round_trip = _STEPS_SECONDS

@@ -247,6 +247,15 @@ def test_a_tail_of_slow_answers_costs_little(ordered: bool) -> None:
     assert endpoint.throughput >= 0.92 * 32 / (endpoint.latency * 1.45)
 
 
+@pytest.mark.parametrize("places", [1, 2, 4])
+def test_no_place_is_left_empty_where_all_are_taken_and_none_was_refused(places: int) -> None:
+    """As on one's own machine: there is no burst to be afraid of, and answers of uneven length come as they like."""
+    endpoint = Tailed()
+    assert run(work_off(endpoint, 1000, concurrency="auto", limits=Limits(in_flight=places))) == 0
+    mean = endpoint.latency * (1 + 9 * 0.05)
+    assert endpoint.throughput >= 0.95 * places / mean
+
+
 @pytest.mark.parametrize(
     ("say", "late"), [(None, 0.05), (None, 5.0), (milliseconds, 5.0), (openai, 0.05), (openai, 5.0)]
 )
