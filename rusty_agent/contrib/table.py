@@ -161,7 +161,8 @@ def _attempted(function: Callable[[Any], Any], given: Any) -> Any:
 
 def _text(given: Any) -> str:
     if not isinstance(given, str):
-        raise ValueError("the row has no prompt" if given is None else f"a prompt must be text, not {given!r}")
+        said = f"a prompt must be text, not {type(given).__name__}"  # the value may be an image of megabytes
+        raise ValueError("the row has no prompt" if given is None else said)
     return given
 
 

@@ -54,7 +54,7 @@ def test_nulls_in_json_text_are_meant() -> None:
     ("place", "value", "said"),
     [
         (Place(prompt="q"), None, "has no prompt"),
-        (Place(prompt="q"), 7, "must be text, not 7"),
+        (Place(prompt="q"), [0.5] * 1000, "must be text, not list"),
         (Place(messages="q"), "hello", "not JSON"),
         (Place(body="q"), "{", "not JSON"),
         (Place(prompt=lambda row: row["z"]), "x", "z"),
