@@ -54,7 +54,7 @@ class Call:
         self.loop = loop  # handed on: to ask for the running one is a system call before Python 3.12
         self.warnings = prepared.warnings
         now = loop.time()
-        self.asked = monotonic()
+        self.asked = self._began = monotonic()
         total = exchange.time_limits.total
         self.deadline = None if total is None else now + total
         self.attempt: Attempt | None = None
@@ -128,6 +128,10 @@ class Call:
         if back and self.stands_in_line:
             self._waits_since = self.loop.time()
         return back
+
+    def gives_up(self, error: RustyAgentError) -> bool:
+        """Whether the run has waited long enough for an endpoint that is away. To be told of each failed attempt."""
+        return self._caller is not None and self._caller.gives_up(error, self._began)
 
     async def nap(self, seconds: float) -> None:
         """Wait between two attempts."""

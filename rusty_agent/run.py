@@ -86,7 +86,7 @@ class Run:
         self._streamed = streamed
         self._drain = drain
         self._closed = closed
-        self._caller = Caller()
+        self._caller = Caller(rule.serves_nobody)
         self._stop = Stop()
         self._open = AsyncExitStack()
         self.tally = Tally(total=total, price=price, gauges=self._gauges)

@@ -112,7 +112,7 @@ class StopRule:
             asked = error.retry_after if error.status_code in OVERLOADED else None
             if asked is not None and asked > self._max_retry_after:
                 return self.error("quota", f"the endpoint asks for too long a wait. {error}")
-        if self._serves_nobody(error, began):
+        if self.serves_nobody(error, began):
             minutes = f"for {_AWAY_SECONDS / 60:.0f} min. {error}"
             if isinstance(error, RateLimitError):
                 return self.error("quota", f"the endpoint has turned all requests away {minutes}")
@@ -155,9 +155,12 @@ class StopRule:
         if failed is not None:
             self._latest.append(failed)
 
-    def _serves_nobody(self, error: Exception, began: float) -> bool:
+    def serves_nobody(self, error: Exception, began: float) -> bool:
         """Whether the endpoint has been away for too long, with this error, or is beyond a limit of hours or days: who
         does not say how long to wait would be asked for days. A request too large for any minute tells nothing of it.
+
+        To be asked of each attempt: where many prompts take turns at an endpoint that is away, it may be hours before
+        one of them has failed for good.
         """
         now = monotonic()
         told = (isinstance(error, RateLimitError) and error.may_pass) or tells_of_absence(error)

@@ -189,13 +189,13 @@ class Generate:
         self._limits = Limits(rpm, tpm, checked_count(max_in_flight, "max_in_flight"))
         self._driver = driver
         self._given = {"stream": stream, **parameters}
-        self._caller = Caller()
         self._provider: AsyncProvider | None = None
         check_names(parameters, _ARGUMENTS, "Generate")
         refuse_secrets(provider, parameters)
         self._options = dict(provider)
         trial = Common(try_provider(self._options, self._limits)._requests, self._given)
         self._rule = StopRule(None, max_error_rate, trial.policy.max_retry_after, hopeless=True)
+        self._caller = Caller(self._rule.serves_nobody)
 
     async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Answer the rows of a batch.

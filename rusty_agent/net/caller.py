@@ -1,11 +1,13 @@
 """Who stands in line at the door.
 
-In: that its run was stopped. Out: an end to what it waits for between two attempts. Never touched: the line itself.
+In: that its run was stopped. Out: an end to what it waits for between two attempts; whether it waits for its endpoint
+any longer. Never touched: the line itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from ..errors import RustyAgentError
 
@@ -15,15 +17,20 @@ __all__ = ["Caller"]
 class Caller:
     """Who waits: callers take turns at the door. A run of many prompts is one caller, a call by itself is another.
 
+    Args:
+        gives_up: Told how an attempt has failed, and when its prompt was begun (by `time.monotonic`): whether the
+            endpoint has been away for so long that no more attempts are to be made.
+
     Attributes:
         in_flight: How many of its attempts are under way.
         rate_limited: How many of its attempts were answered with 429.
         stopped: Set when the run was stopped: what still waits is turned away with it.
     """
 
-    __slots__ = ("_asleep", "in_flight", "rate_limited", "stopped")
+    __slots__ = ("_asleep", "gives_up", "in_flight", "rate_limited", "stopped")
 
-    def __init__(self) -> None:
+    def __init__(self, gives_up: Callable[[RustyAgentError, float], bool] = lambda *_: False) -> None:
+        self.gives_up = gives_up
         self.in_flight = 0
         self.rate_limited = 0
         self.stopped: RustyAgentError | None = None

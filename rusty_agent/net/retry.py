@@ -57,6 +57,9 @@ class Retriable(Protocol[T]):
         That costs it neither the budget nor one of the few retries, but one of `TURNS`.
         """
 
+    def gives_up(self, error: RustyAgentError) -> bool:
+        """Whether no more attempts are to be made, whatever is left of them."""
+
 
 async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget) -> T:
     """Make attempts until one succeeds, fails for good, or no more are allowed.
@@ -89,6 +92,8 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
                 delay = _delay(error, failed, policy.max_retries, policy)
                 if delay is not None and (_too_late(delay, call) or not _affordable(error, budget)):
                     delay = None
+            if call.gives_up(error):
+                delay = None
             if delay is None:
                 _tell_the_wait(error, policy)
             logger.debug("attempt %d failed, %s: %s", number, _plan(delay), error)

@@ -47,6 +47,9 @@ class Call:
     def send_back(self, error: RustyAgentError) -> bool:
         return self.in_line
 
+    def gives_up(self, error: RustyAgentError) -> bool:
+        return False
+
 
 @pytest.fixture(autouse=True)
 def _longest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,61 @@
+"""How long a run waits for an endpoint that serves nobody, however many prompts take turns at it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rusty_agent import APITimeoutError, RunStoppedError, Timeout
+
+from .virtual import Capacity, Endpoint, Said, forever, run, work_off
+
+
+class _Hole(Endpoint):
+    """Swallows what is sent to it, as a firewall does."""
+
+    async def handle(self) -> Said:
+        await asyncio.sleep(10)
+        error = APITimeoutError("no connection", limit="connect", seconds=10)
+        error.sent = False
+        raise error
+
+
+class _Full(Endpoint):
+    """Turns all away."""
+
+    def answer(self, now: float) -> Said:
+        return Said(0.002, 429)
+
+
+@pytest.fixture(autouse=True)
+def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("stop_rule", "run", "call"):
+        monkeypatch.setattr(f"rusty_agent.{module}.monotonic", lambda: asyncio.get_running_loop().time())
+
+
+async def stopped_after(endpoint: Endpoint, concurrency: Any) -> tuple[float, str]:
+    """Seconds until the run is stopped, and with what."""
+    with pytest.raises(RunStoppedError) as stopped:
+        await work_off(endpoint, 5000, concurrency=concurrency)
+    return asyncio.get_running_loop().time(), str(stopped.value)
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 64])
+@pytest.mark.parametrize(
+    ("endpoint", "said"), [(_Hole, "could not be reached for 10 min"), (_Full, "turned all requests away for 10 min")]
+)
+def test_a_run_waits_ten_minutes(endpoint: type[Endpoint], said: str, concurrency: Any) -> None:
+    """Not until one of its prompts has failed for good: of 256 that take turns none would for hours."""
+    seconds, why = run(stopped_after(endpoint(), concurrency))
+    assert 600 <= seconds < 640
+    assert said in why
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 64])
+def test_an_endpoint_that_serves_some_is_not_away(concurrency: Any) -> None:
+    """Answers may take a quarter of an hour, while others are turned away."""
+    endpoint = Capacity(forever(4), latency=900)
+    assert run(work_off(endpoint, 100, concurrency=concurrency, timeout=Timeout(total=None))) == 0
+    assert endpoint.refused
