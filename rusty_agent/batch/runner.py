@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
-from ..checks import checked_kind, checked_path
+from ..checks import checked_flag, checked_kind, checked_path
 from ..keys import hide_secrets
 from ..parameters import BatchParameters, Concurrency, shows
 from ..progress.price import Price
@@ -107,6 +107,7 @@ async def run_batch(
     """
     hide_secrets(parameters)
     provider = checked_kind(provider, AsyncProvider, "provider")
+    checked_flag(handle_signals, "handle_signals")
     settings = JobSettings(
         files=Files.of(checked_path(output, "output")),
         concurrency=concurrency,

@@ -266,6 +266,8 @@ class FileSource(Input):
             (self._template or _PROMPT_COLUMN).require(header)
         except ValueError as error:
             said = str(error) if self._template else str(error).replace("the template", "without a template a table", 1)
+            if len(header) == 1 and any(other in header[0] for other in ",;\t"):
+                said += "; columns are separated by commas in a .csv, by tabs in a .tsv"
             raise BatchError(printable(f"{self.name}: {said}")) from None
 
 

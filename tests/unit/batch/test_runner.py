@@ -37,6 +37,7 @@ def provider() -> AsyncProvider:
         ({"on_bad_line": "ignore"}, "on_bad_line must be one of 'fail', 'skip', not 'ignore'"),
         ({"fresh": "no"}, "fresh must be True or False, not str"),
         ({"sort": "no"}, "sort must be True or False, not str"),
+        ({"handle_signals": "no"}, "handle_signals must be True or False, not str"),
         ({"limit": 0}, "limit must be"),
         ({"limit": 10**22}, "limit must be at most"),
         ({"price": (1, 1e308)}, "price: output must be a number of USD"),
