@@ -119,8 +119,9 @@ def _failure(face: Face, way: str, provider: Any, **parameters: Any) -> BaseExce
 @pytest.mark.parametrize("proxied", [False, True])
 @pytest.mark.parametrize("name", REFUSED)
 def test_no_captured_local_shows_a_key_of_a_call_that_fails(
-    face: Face, serve: Serve, name: str, proxied: bool, way: str
+    face: Face, serve: Serve, name: str, proxied: bool, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rusty_agent.net.retry.TURNS", 2)  # all of them take seconds
     url = serve(REFUSED[name]).url
     proxy = url.removesuffix("/v1").replace("http://", f"http://me:{PASSWORD}@") if proxied else None
     options: dict[str, Any] = {"headers": {"X-Auth-Token": "own-header-1234"}, "proxy": proxy}
