@@ -24,7 +24,7 @@ from .endpoint import endpoint
 KILLS = int(os.environ.get("RUSTY_AGENT_KILLS", "15"))
 ROWS = int(os.environ.get("RUSTY_AGENT_ROWS", "3000"))
 IN_FLIGHT = 32
-MILLISECONDS = IN_FLIGHT * 60 * KILLS / ROWS  # an answer; so slow that there is work left for the last kill
+MILLISECONDS = IN_FLIGHT * 100 * KILLS / ROWS  # an answer; so slow that there is work left for the last kill
 # Coverage's own file may be torn by a kill, and would complain of that.
 UNMEASURED = ("env", "-u", "COVERAGE_PROCESS_CONFIG", "-u", "COVERAGE_PROCESS_START", *PROGRAM)
 TORN = (b"", b"", b'{"id":"batch_req_1","custom_id":"row-', b"\0" * 40, b"\0" * 40 + b"\n", b'{"custom_id":7}\n')
