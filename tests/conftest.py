@@ -57,6 +57,16 @@ def _untraced() -> Iterator[None]:
 
 
 @pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves a test's child processes out of the coverage measurement, which takes as long as they do.
+
+    For those whose lines the children of other tests run too.
+    """
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def server() -> Iterator[FaultServer]:
     """A well-behaved endpoint; tests replace its answers."""
     with FaultServer() as server:

@@ -24,17 +24,14 @@ class Ended(NamedTuple):
     err: str
 
 
-def environment(extra: Mapping[str, str], *, covered: bool = True) -> dict[str, str]:
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """A child's environment, with nothing of the tester's own settings.
 
     And with no certificate authorities: to read those of the machine, of which none of these children connects to an
     endpoint, takes a fifth of the time in which the library is imported.
-
-    What is not `covered` is left out of the coverage measurement, which takes three times as long.
     """
     ours = ("PATH", "SYSTEMROOT", "TEMP", "TMPDIR", "HOME")
-    theirs = ("RAY_", "COVERAGE_") if covered else ("RAY_",)
-    kept = {name: value for name, value in os.environ.items() if name in ours or name.startswith(theirs)}
+    kept = {name: value for name, value in os.environ.items() if name in ours or name.startswith(("RAY_", "COVERAGE_"))}
     kept["SSL_CERT_FILE"] = os.devnull
     return {**kept, "PYTHONPATH": str(Path(rusty_agent.__file__).parents[1]), **extra}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rusty_agent.wire.codec import loads_strict
-from tests.cli.process import PROGRAM, run, start
+from tests.cli.process import run, start
 from tests.processes import finish
 
 from .endpoint import endpoint
@@ -25,8 +25,6 @@ KILLS = int(os.environ.get("RUSTY_AGENT_KILLS", "15"))
 ROWS = int(os.environ.get("RUSTY_AGENT_ROWS", "3000"))
 IN_FLIGHT = 32
 MILLISECONDS = IN_FLIGHT * 100 * KILLS / ROWS  # an answer; so slow that there is work left for the last kill
-# Coverage's own file may be torn by a kill, and would complain of that.
-UNMEASURED = ("env", "-u", "COVERAGE_PROCESS_CONFIG", "-u", "COVERAGE_PROCESS_START", *PROGRAM)
 TORN = (b"", b"", b'{"id":"batch_req_1","custom_id":"row-', b"\0" * 40, b"\0" * 40 + b"\n", b'{"custom_id":7}\n')
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
@@ -54,6 +52,7 @@ def kill(child: subprocess.Popen[bytes], output: Path, chance: random.Random) ->
     return alive
 
 
+@pytest.mark.usefixtures("unmeasured")  # coverage's own file may be torn by a kill, and it would complain of that
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
     chance = random.Random(int(os.environ.get("RUSTY_AGENT_SEED", "1")))
     source, output, errors = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "out.errors.jsonl"
@@ -63,7 +62,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
         batch += ["--base-url", server.url]
         kills = 0
         for _ in range(KILLS):
-            kills += kill(start(*batch, program=UNMEASURED), output, chance)
+            kills += kill(start(*batch), output, chance)
             if lines(output):  # else a batch refuses what it has not written
                 with output.open("ab") as file:  # what a loss of power may leave
                     file.write(chance.choice(TORN))

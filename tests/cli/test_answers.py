@@ -17,6 +17,7 @@ from .process import KEY, run, start
 SSE = "text/event-stream"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_pieces_are_visible_as_they_come(server: FaultServer) -> None:
     first, *rest = events("first ", "second")[1:]
     server.answer(answer([first, Pause(0.5), *rest], content_type=SSE, framing="chunked"))
@@ -31,11 +32,13 @@ def test_pieces_are_visible_as_they_come(server: FaultServer) -> None:
     ("text", "expected"),
     [("one\n\n", "one\n\n"), ("\x1b[2Jraw\r", "\x1b[2Jraw\r\n")],
 )
+@pytest.mark.usefixtures("unmeasured")
 def test_a_pipe_gets_the_text_and_one_newline_at_least(server: FaultServer, text: str, expected: str) -> None:
     server.answer(stream(*text))
     assert run("--base-url", server.url, "hi") == (0, expected, "")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_utf_8_whatever_the_locale(server: FaultServer) -> None:
     server.answer(stream("na\u00efve \u20ac \U0001f980 \ud800"))
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
@@ -44,6 +47,7 @@ def test_utf_8_whatever_the_locale(server: FaultServer) -> None:
     assert ended.out.startswith("na\u00efve \u20ac \U0001f980 ")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_without_streaming_the_answer_is_whole_at_once(server: FaultServer) -> None:
     ended = run("--base-url", server.url, "--no-stream", "--usage", "hi")
     assert (ended.code, ended.out) == (0, "Hello world\n")
@@ -80,6 +84,7 @@ def test_what_the_text_does_not_show_is_warned_of(server: FaultServer) -> None:
     assert ended == (0, "{}\n", f"{warning}anthropic accepts response_format and ignores it\n")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_refusal_is_an_error(server: FaultServer) -> None:
     body = completion("")
     body["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "I\x1b[2J\nwon't."}
@@ -104,6 +109,7 @@ def test_a_tool_call_is_an_error(server: FaultServer, text: str | None, shown: s
     assert ended.err == (f"rusty-agent: error: the model calls tools, which are not run here: {said}, {said}\n")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_an_error_is_one_line(server: FaultServer) -> None:
     server.answer(error(401, "wrong key test-key-12345\nin two lines"))
     ended = run("--base-url", server.url, "hi")
@@ -111,6 +117,7 @@ def test_an_error_is_one_line(server: FaultServer) -> None:
     assert ended == (1, "", f"rusty-agent: error: HTTP 401: wrong key *** in two lines. {advice}\n")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_debug_shows_the_traceback_and_the_retries(server: FaultServer) -> None:
     server.answer(error(503, "busy"), error(400, "no such thing"))
     retries = {"RUSTY_AGENT_MAX_RETRIES": "1", "RUSTY_AGENT_RETRY_BACKOFF_MS": "1"}
@@ -123,6 +130,7 @@ def test_debug_shows_the_traceback_and_the_retries(server: FaultServer) -> None:
     assert KEY["OPENROUTER_API_KEY"] not in ended.err
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_an_interrupted_stream_keeps_what_arrived(server: FaultServer) -> None:
     server.answer(answer(events("Hel", "lo")[:3], content_type=SSE, framing="cut"))
     ended = run("--base-url", server.url, "hi")
@@ -131,6 +139,7 @@ def test_an_interrupted_stream_keeps_what_arrived(server: FaultServer) -> None:
     assert "what arrived is above" in ended.err
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_nobody_listens() -> None:
     ended = run("--base-url", "http://127.0.0.1:9/v1", "hi")
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
@@ -138,6 +147,7 @@ def test_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize("words", [["hi"], ["batch", "{0}/in.jsonl", "-o", "{0}/out.jsonl"]])
+@pytest.mark.usefixtures("unmeasured")
 def test_the_environment_names_a_proxy(server: FaultServer, tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "in.jsonl").write_text('"hi"\n')
     env = {**KEY, "http_proxy": server.url.removesuffix("/v1")}

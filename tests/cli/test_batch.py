@@ -49,6 +49,7 @@ def command(tmp_path: Path, server: FaultServer) -> Command:
     return Command(tmp_path, server)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_exit_0_when_all_is_answered_and_again_when_nothing_is_left(command: Command, server: FaultServer) -> None:
     ended = command.run("--progress", "off")
     assert ended == (0, "", "rusty-agent batch: 20 answered\n")
@@ -64,6 +65,7 @@ def test_an_input_without_rows_is_told(command: Command, server: FaultServer) ->
     assert ended == (0, "", "rusty-agent batch: the input has no rows, so nothing was sent\n")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_exit_1_on_bad_lines_which_are_listed(command: Command, server: FaultServer) -> None:
     write_rows(command.input, ["a", 7, {"prompt": "x\x1b[2J", "stop": 3}])
     ended = command.run()
@@ -139,6 +141,7 @@ def test_an_output_that_cannot_be_appended_to(command: Command, output: str, sai
     assert said in ended.err
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_run_with_nothing_to_do_leaves_the_report_as_it_is(command: Command) -> None:
     report = command.output.with_name("report.html")
     assert command.run("--report", str(report)).code == 0
@@ -169,6 +172,7 @@ def test_exit_130_a_signal_lets_what_is_under_way_end(
 
 
 @posix
+@pytest.mark.usefixtures("unmeasured")
 def test_an_interrupt_says_nothing_between_lines_of_json(command: Command, server: FaultServer) -> None:
     server.answer(SLOW)
     child = command.start("--progress", "json")
@@ -186,6 +190,7 @@ def test_an_interrupt_says_nothing_between_lines_of_json(command: Command, serve
 @posix
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["run", "dry run"])
+@pytest.mark.usefixtures("unmeasured")
 def test_exit_130_a_signal_ends_the_check_at_once(
     command: Command, tmp_path: Path, number: str, words: list[str]
 ) -> None:
@@ -206,6 +211,7 @@ def test_exit_130_a_signal_ends_the_check_at_once(
 
 
 @posix
+@pytest.mark.usefixtures("unmeasured")
 def test_a_second_signal_waits_for_nothing(command: Command, server: FaultServer) -> None:
     hang = Answer((Hang(),))
     server.answer(by_prompt({f"r{number}": hang for number in range(2, 20)}))
@@ -237,6 +243,7 @@ def test_a_signal_that_is_ignored_stays_ignored(command: Command, server: FaultS
 
 
 @posix
+@pytest.mark.usefixtures("unmeasured")
 def test_a_second_process_is_told_of_the_first(command: Command, server: FaultServer) -> None:
     server.answer(Answer((Hang(),)))
     child = command.start("--progress", "off")
@@ -248,6 +255,7 @@ def test_a_second_process_is_told_of_the_first(command: Command, server: FaultSe
     finish(child)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_standard_input_goes_on_too(command: Command, server: FaultServer) -> None:
     command.arguments[1] = "-"
     lines = b"".join(dumps(row) + b"\n" for row in simple(5))
@@ -262,6 +270,7 @@ def test_standard_input_goes_on_too(command: Command, server: FaultServer) -> No
     assert "the input changed" in command.run(sent=lines + b'"more"\n').err
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_table_with_a_template(command: Command, server: FaultServer) -> None:
     command.input = command.input.with_suffix(".csv")
     command.input.write_text("word\nsea\nsky\n")
@@ -298,6 +307,7 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     assert not server.requests
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_progress_may_be_json(command: Command) -> None:
     ended = command.run("--progress", "json", "--price", "1,1", "--sync", "row")
     *shown, last = ended.err.splitlines()
@@ -307,6 +317,7 @@ def test_progress_may_be_json(command: Command) -> None:
     assert command.run("--fresh", "--price", "0.01,0.01").err.endswith("20 answered, <$0.0001\n")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_report_is_one_page(command: Command, tmp_path: Path) -> None:
     assert command.run("--report", str(tmp_path / "r.html"), "--stream", "--progress", "off").code == 0
     page = (tmp_path / "r.html").read_text()
@@ -331,6 +342,7 @@ def test_the_model_may_stand_in_the_rows(command: Command, server: FaultServer) 
 
 
 @posix
+@pytest.mark.usefixtures("unmeasured")
 def test_what_can_be_read_only_once_is_not_read_for_its_models(command: Command, server: FaultServer) -> None:
     shell = ("sh", "-c", 'cat "$IN" | "$@"', "sh", *PROGRAM)
     command.arguments[1] = "/dev/stdin"
@@ -345,6 +357,7 @@ def test_what_can_be_read_only_once_is_not_read_for_its_models(command: Command,
     assert "missing.jsonl cannot be read: No such file" in command.run(env=key).err
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_debugging_shows_where(command: Command) -> None:
     command.arguments[3] = str(command.output.parent / "no" / "folder.jsonl")
     ended = command.run()
@@ -406,6 +419,7 @@ BIG = answer(completion("x" * 2000))
 
 
 @posix
+@pytest.mark.usefixtures("unmeasured")
 def test_a_file_that_may_not_grow_ends_with_1_and_the_same_command_goes_on(
     command: Command, server: FaultServer
 ) -> None:

@@ -38,6 +38,7 @@ def test_interrupt_before_the_first_token(server: FaultServer, options: list[str
     assert request.gone.wait(5)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_interrupt_mid_stream(server: FaultServer) -> None:
     server.answer(FIRST_THEN_SILENCE)
     child = start("--base-url", server.url, "--usage", "hi")
@@ -48,6 +49,7 @@ def test_interrupt_mid_stream(server: FaultServer) -> None:
     assert server.requests[0].gone.wait(5)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_interrupt_while_the_reader_of_stdout_sleeps(server: FaultServer) -> None:
     server.answer(ENDLESS)
     child = start("--base-url", server.url, "hi")
@@ -60,6 +62,7 @@ def test_interrupt_while_the_reader_of_stdout_sleeps(server: FaultServer) -> Non
 
 
 @pytest.mark.parametrize("moment", ["reading its input", "importing"])
+@pytest.mark.usefixtures("unmeasured")
 def test_interrupt_before_the_request(tmp_path: Path, moment: str) -> None:
     strike = "os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"
     script = tmp_path / "struck.py"
@@ -102,6 +105,7 @@ def test_the_reader_leaves(server: FaultServer) -> None:
     assert server.requests[0].gone.wait(5)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_slow_reader_behind_a_pipe_that_is_not_blocking(server: FaultServer) -> None:
     """A parent may have left it so; Python's text streams lose what such a pipe does not take at once."""
     text = "".join(f"line {number}\n" for number in range(20_000))
@@ -117,6 +121,7 @@ def test_a_slow_reader_behind_a_pipe_that_is_not_blocking(server: FaultServer) -
     assert finish(child) == (0, "", "")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_head(server: FaultServer) -> None:
     server.answer(ENDLESS)
     shell = ("sh", "-c", '"$@" | head -n 2', "sh", *PROGRAM)
@@ -132,6 +137,7 @@ def test_nobody_reads_the_help() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.usefixtures("unmeasured")
 def test_a_full_disk(server: FaultServer) -> None:
     with open("/dev/full", "wb") as full:
         ended = run("--base-url", server.url, "hi", stdout=full)
@@ -170,6 +176,7 @@ def terminal() -> Iterator[tuple[int, int]]:
     os.close(theirs)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_model_cannot_steer_the_terminal(server: FaultServer, terminal: tuple[int, int]) -> None:
     ours, theirs = terminal
     server.answer(stream("a\tb\x1b]0;title\x07", "c\r\x9b2J\x7f", "d\u00e9\r", "\ne\r\n"))
@@ -179,6 +186,7 @@ def test_a_model_cannot_steer_the_terminal(server: FaultServer, terminal: tuple[
     assert shown == "a\tb\\x1b]0;title\\x07c\\x9b2J\\x7fd\u00e9\r\ne\r\n"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_interrupt_at_a_terminal_ends_the_line(server: FaultServer, terminal: tuple[int, int]) -> None:
     ours, theirs = terminal
     server.answer(Answer((Hang(),)))
@@ -189,6 +197,7 @@ def test_interrupt_at_a_terminal_ends_the_line(server: FaultServer, terminal: tu
     assert os.read(ours, 1000) == b"\r\n"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_no_prompt_at_a_terminal(terminal: tuple[int, int]) -> None:
     _, theirs = terminal
     for env in ({}, KEY):

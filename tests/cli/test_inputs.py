@@ -44,6 +44,7 @@ def asked(server: FaultServer) -> Any:
         ([], b"\xef\xbb\xbfwith a BOM, \xff and \xe2\x82\xac", "with a BOM, \ufffd and €"),
     ],
 )
+@pytest.mark.usefixtures("unmeasured")
 def test_prompt_from_a_pipe(server: FaultServer, arguments: list[str], sent: bytes, expected: str) -> None:
     assert run("--base-url", server.url, *arguments, sent=sent) == (0, "Hello world\n", "")
     assert asked(server) == expected
@@ -79,6 +80,7 @@ def test_a_silent_pipe_beside_a_prompt_cannot_block(server: FaultServer) -> None
 
 @pytest.mark.skipif(os.name == "nt", reason="non-blocking pipes are POSIX ones here")
 @pytest.mark.parametrize("arguments", [[], ["-"], ["Sum up:"]])
+@pytest.mark.usefixtures("unmeasured")
 def test_a_pipe_that_is_not_blocking(server: FaultServer, arguments: list[str]) -> None:
     ours, theirs = os.pipe()
     os.set_blocking(ours, False)
@@ -103,6 +105,7 @@ def test_standard_input_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
             read_prompt(parse(["hi"]))
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_dash_waits(server: FaultServer) -> None:
     child = start("--base-url", server.url, "Sum up:", "-", stdin=subprocess.PIPE)
     time.sleep(1.6)
@@ -119,6 +122,7 @@ def test_closed_standard_input(server: FaultServer) -> None:
     assert "no prompt" in ended.err
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_no_prompt() -> None:
     assert run() == (2, "", "rusty-agent: error: the prompt is empty: put one in quotes, or pipe one in\n")
 
@@ -175,6 +179,7 @@ def test_every_field_as_the_server_receives_it(server: FaultServer, tmp_path: Pa
     assert {request.headers["authorization"] for request in server.requests} == {"Bearer test-key-12345"}
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_preset_that_needs_no_key(server: FaultServer) -> None:
     ended = run("--preset", "vllm", "--base-url", server.url, "-m", "some", "hi", env={})
     assert ended == (0, "Hello world\n", "")
@@ -241,6 +246,7 @@ def model_missing() -> str | None:
 
 @pytest.mark.real_model
 @pytest.mark.skipif(model_missing() is not None, reason=str(model_missing()))
+@pytest.mark.usefixtures("unmeasured")
 def test_local_model_answers() -> None:
     words = ("--local", "Say hello.", "--max-tokens", "4", "--usage")
     ended = run(*words, env={}, program=ON_ONE_CORE)

@@ -15,16 +15,14 @@ logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith(
 """
 
 
-def start(url: str, code: str, *flags: str, before: str = "", covered: bool = True) -> subprocess.Popen[bytes]:
+def start(url: str, code: str, *flags: str, before: str = "") -> subprocess.Popen[bytes]:
     """Start Python on this program; `URL` is the server's. `before` runs before the library is imported."""
     patient = _PATIENT if flags == STRICT else ""
     prelude = f"import os, sys\n{patient}{before}\nfrom rusty_agent import *\nURL = os.environ['URL']\n"
     own = {"URL": url, "RUSTY_AGENT_RETRY_BACKOFF_MS": "1", "OPENROUTER_API_KEY": "sk-test-0123456789"}
-    return processes.start(
-        sys.executable, *flags, "-c", prelude + dedent(code), env=processes.environment(own, covered=covered)
-    )
+    return processes.start(sys.executable, *flags, "-c", prelude + dedent(code), env=processes.environment(own))
 
 
-def run(url: str, code: str, *flags: str, before: str = "", covered: bool = True) -> Ended:
+def run(url: str, code: str, *flags: str, before: str = "") -> Ended:
     """Run such a program to its end."""
-    return finish(start(url, code, *flags, before=before, covered=covered))
+    return finish(start(url, code, *flags, before=before))

@@ -79,11 +79,12 @@ print((peak() - before) // 1024)
 """
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_memory_is_bounded(serve: Serve, name: str) -> None:
     server = serve(answer(b'{"choices":[{"message":{"content":"x"}}]}'), SCRIPTS[name]())
-    ended = run(server.url, PROGRAM, covered=False)
+    ended = run(server.url, PROGRAM)
     assert ended.err == ""
     error, grown = ended.out.split()
     assert error in ("ResponseError", "StreamInterruptedError", "APIConnectionError", "BadRequestError")
@@ -136,6 +137,7 @@ PIECES = {
 }
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
 @pytest.mark.parametrize("name", PIECES)
 def test_memory_of_decoding_is_bounded_at_the_default_cap(name: str) -> None:
@@ -155,7 +157,6 @@ def test_memory_of_decoding_is_bounded_at_the_default_cap(name: str) -> None:
         decoder.close()
         print(type(decoder.error).__name__, (peak() - before) // 1024)
         """,
-        covered=False,
     )
     assert ended.err == ""
     error, grown = ended.out.split()

@@ -13,6 +13,7 @@ from ..processes import STRICT
 from .scripts import run
 
 Serve = Callable[..., FaultServer]
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 ENDLESS = stream(*"abcdefghij" * 1000, gap=0.01)
 LATE_END = answer([*events("a"), Hang()], content_type="text/event-stream", framing="cut")
@@ -283,5 +284,5 @@ atexit.register(read)
 def test_a_program_ends_at_once_and_prints_nothing_else(serve: Serve, name: str, flags: tuple[str, ...]) -> None:
     script, program, expected = PROGRAMS[name]
     server = serve(*([] if script is None else [script]))
-    ended = run(server.url, program, *flags, covered=not flags)  # the same lines are measured once
+    ended = run(server.url, program, *flags)
     assert (ended.code, ended.out, ended.err) == (0, expected, "")

@@ -152,6 +152,7 @@ def test_uvloop_is_left_out_where_it_is_missing_or_threads_are_greenlets(serve: 
 @posix
 @pytest.mark.parametrize("flags", [(), STRICT], ids=["plain", "strict"])
 @pytest.mark.parametrize("how", ["os.fork", "multiprocessing"])
+@pytest.mark.usefixtures("unmeasured")
 def test_a_forked_child_uses_the_parents_provider(serve: Serve, how: str, flags: tuple[str, ...]) -> None:
     program = (
         """
@@ -195,7 +196,7 @@ def test_a_forked_child_uses_the_parents_provider(serve: Serve, how: str, flags:
             return answer(completion())
         return stream("Hello", " world", gap=0.15 if body["messages"][0]["content"] == "slow" else 0)
 
-    ended = run(serve(script).url, program, *flags, covered=not flags)
+    ended = run(serve(script).url, program, *flags)
     assert ended.err == ""
     assert ended.out.splitlines() == [
         "Hello world",
@@ -207,6 +208,7 @@ def test_a_forked_child_uses_the_parents_provider(serve: Serve, how: str, flags:
 
 
 @posix
+@pytest.mark.usefixtures("unmeasured")
 def test_forks_while_other_threads_call(serve: Serve) -> None:
     """A lock of the facade may be held by another thread in the moment of the fork."""
     ended = run(
@@ -240,6 +242,7 @@ def test_forks_while_other_threads_call(serve: Serve) -> None:
 @posix
 @pytest.mark.parametrize("call", ["generate_text", "stream_text"])
 @pytest.mark.parametrize("when", ["silent", "streaming"])
+@pytest.mark.usefixtures("unmeasured")
 def test_ctrl_c_interrupts_a_call_and_closes_its_connection(serve: Serve, call: str, when: str) -> None:
     server = serve(
         Answer((Hang(),))
@@ -268,6 +271,7 @@ def test_ctrl_c_interrupts_a_call_and_closes_its_connection(serve: Serve, call: 
     assert finish(child).err == ""
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_spawned_processes_work(serve: Serve) -> None:
     ended = run(
         serve().url,
@@ -492,6 +496,7 @@ def test_a_forked_child_that_ends_normally(serve: Serve, loop: str) -> None:
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.usefixtures("unmeasured")
 def test_a_name_server_that_does_not_answer_does_not_hold_up_the_exit(loop: str) -> None:
     ended = run(
         "http://nowhere.invalid/v1",

@@ -72,6 +72,7 @@ def test_the_end_of_the_program(script: str) -> None:
     assert vanishes(pid)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_end_of_the_program_while_the_model_loads() -> None:
     program = start(
         "async def main():\n"
@@ -92,6 +93,7 @@ def test_the_end_of_the_program_while_the_model_loads() -> None:
     ["p = Provider.local(**SMALL)", "p = AsyncProvider.local(**SMALL); run_of(p); time.sleep(0.15)"],
     ids=["loaded", "loading"],
 )
+@pytest.mark.usefixtures("unmeasured")
 def test_the_program_is_killed(state: str) -> None:
     program = start(f"{state}; tell(run_of(p).pid); time.sleep(60)")
     pid = int(line(program))
@@ -101,6 +103,7 @@ def test_the_program_is_killed(state: str) -> None:
 
 
 @posix
+@pytest.mark.usefixtures("unmeasured")
 def test_ctrl_c_is_the_programs_alone() -> None:
     program = start(
         "p = Provider.local(**SMALL)\n"
@@ -129,6 +132,7 @@ def fork():
 
 
 @posix
+@pytest.mark.usefixtures("unmeasured")
 def test_a_fork_shares_the_process_and_does_not_stop_it() -> None:
     program = start(
         _FORK + "p = Provider.local(**SMALL)\n"
