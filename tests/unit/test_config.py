@@ -129,6 +129,7 @@ def test_requests_go_to_chat_completions_below_the_base_url(base_url: str, url: 
         ("http://secret@host/v1", "base_url must not carry credentials"),
         ("http://user:secret@host:99999/v1", "base_url is not a URL"),
         ("user:secret@host/v1", "base_url must be http://host"),
+        ("sk-secret-0123456789", r"base_url must be http://host… or https://host…, not '\*\*\*'"),
         ("ftp:user:secret@host/v1", "base_url must be http://host"),
         ("http://host/v1#part", "base_url must not carry a fragment"),
         ("http://host/v1?key=secret#part", r"base_url must not carry a fragment: 'http://host/v1\?…'"),
