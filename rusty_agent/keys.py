@@ -101,15 +101,17 @@ def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] 
 
     Raises:
         MissingAPIKeyError: There is neither, and the preset needs one. An empty one counts as none.
-        ValueError: The key is no string, or holds a character that cannot stand in a header.
+        ValueError: The key is no string, begins with `Bearer`, or holds a character that cannot stand in a header.
     """
     if api_key is not None and not isinstance(api_key, str):
         raise ValueError(f"api_key must be a string, not {type(api_key).__name__}")
     value = (environ.get(preset.key_variable, "") if api_key is None else api_key).strip()
     if value:
+        given = preset.key_variable if api_key is None else "api_key"
         if not (value.isascii() and value.isprintable()):
-            given = preset.key_variable if api_key is None else "api_key"
             raise ValueError(f"{given} holds a line break or another character that cannot stand in a header")
+        if value.lower().startswith("bearer "):
+            raise ValueError(f"{given} must be the key alone: what is sent before it, Bearer, is put there")
         return Secret(value, preset.key_variable if api_key is None else None)
     if not preset.key_required:
         return None
