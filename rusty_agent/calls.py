@@ -65,6 +65,7 @@ class Calls:
 
     async def aclose(self) -> None:
         """Give up those that are under way, and close all connections, for good."""
+        self.transport.closed = True  # first: whatever another thread begins meanwhile is given up, or finds this
         for call in list(self.under_way):
             call.close_from_anywhere()
         await self.transport.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import gc
 import itertools
 import select
@@ -76,6 +77,39 @@ async def test_reading_on_when_the_given_session_was_closed(serve: Serve) -> Non
         await anext(opened)
     assert raised.value.partial_text == "a"
     assert not raised.value.retryable
+
+
+def test_calls_that_another_thread_begins_while_the_provider_is_closed(serve: Serve) -> None:
+    """The pool cancelled what waited for a connection: a CancelledError that nobody had asked for."""
+    server = serve(Answer((Hang(),)))
+    llm = AsyncProvider("m", api_key=KEY, base_url=server.url, max_connections=1)
+    begun: list[concurrent.futures.Future[Any]] = []
+
+    class UnderWay(set[Any]):
+        """Those that `aclose` finds; two more are begun behind its back, and the first takes the connection over."""
+
+        def __iter__(self) -> Iterator[Any]:
+            found = list(super().__iter__())
+            begun.extend(asyncio.run_coroutine_threadsafe(llm.generate_text("hi"), loop) for _ in range(2))
+            concurrent.futures.wait(begun[1:], 0.2)
+            return iter(found)
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        begun.append(asyncio.run_coroutine_threadsafe(llm.generate_text("hi"), loop))
+        server.wait_for(1)
+        llm._calls.under_way = UnderWay(llm._calls.under_way)
+        asyncio.run(llm.aclose())
+        for call in begun:
+            with pytest.raises(RustyAgentError):
+                call.result(10)
+    finally:
+        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def test_a_given_session_is_closed_while_calls_wait_for_its_connection(serve: Serve) -> None:
