@@ -49,7 +49,6 @@ def command(tmp_path: Path, server: FaultServer) -> Command:
     return Command(tmp_path, server)
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_exit_0_when_all_is_answered_and_again_when_nothing_is_left(command: Command, server: FaultServer) -> None:
     ended = command.run("--progress", "off")
     assert ended == (0, "", "rusty-agent batch: 20 answered\n")
@@ -342,7 +341,6 @@ def test_the_model_may_stand_in_the_rows(command: Command, server: FaultServer) 
 
 
 @posix
-@pytest.mark.usefixtures("unmeasured")
 def test_what_can_be_read_only_once_is_not_read_for_its_models(command: Command, server: FaultServer) -> None:
     shell = ("sh", "-c", 'cat "$IN" | "$@"', "sh", *PROGRAM)
     command.arguments[1] = "/dev/stdin"
@@ -357,7 +355,6 @@ def test_what_can_be_read_only_once_is_not_read_for_its_models(command: Command,
     assert "missing.jsonl cannot be read: No such file" in command.run(env=key).err
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_debugging_shows_where(command: Command) -> None:
     command.arguments[3] = str(command.output.parent / "no" / "folder.jsonl")
     ended = command.run()

@@ -62,7 +62,7 @@ def test_keys_that_cannot_stand_in_a_header(api_key: str) -> None:
 def test_a_whole_header_is_no_key() -> None:
     """It would be sent as `Bearer Bearer sk-…`, of which the endpoint says no more than that the key is wrong."""
     for api_key, environ in (("Bearer sk-secret", {}), (None, {"OPENAI_API_KEY": " bearer sk-secret"})):
-        with pytest.raises(ValueError, match="(api_key|OPENAI_API_KEY) must be the key alone") as caught:
+        with pytest.raises(ValueError, match=r"(api_key|OPENAI_API_KEY) must be the key alone") as caught:
             resolve_key(api_key, OPENAI, environ)
         assert "secret" not in str(caught.value)
 
