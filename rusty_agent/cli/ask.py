@@ -45,7 +45,8 @@ def prepare(arguments: Arguments) -> Request:
     if arguments.local is None:
         check_endpoint(arguments.preset, arguments.base_url)
         if not arguments.model:
-            raise UsageError("no model: name one with -m, such as -m openai/gpt-4o-mini, or set RUSTY_AGENT_MODEL")
+            such = "such as OpenRouter's openai/gpt-4o-mini"
+            raise UsageError(f"no model: name one with -m, {such}, or set RUSTY_AGENT_MODEL")
     parameters = request_parameters(arguments)
     parameters["timeout"] = arguments.timeout
     connect = _connector(arguments)

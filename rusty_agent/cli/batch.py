@@ -132,7 +132,7 @@ def _model_of_rows(arguments: argparse.Namespace) -> str:
                 break
             first = first or model
     if not isinstance(first, str):
-        raise UsageError("no model: name one with -m, such as -m openai/gpt-4o-mini, or in every line's body")
+        raise UsageError("no model: name one with -m, such as OpenRouter's openai/gpt-4o-mini, or in every line's body")
     return first
 
 
