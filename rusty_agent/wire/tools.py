@@ -65,14 +65,15 @@ class _Call:
         """What is new in a piece that may tell all of the arguments so far (Qianfan: hermes-agent#35718).
 
         Or all of them once more at the end (opencodex#361), perhaps with other blanks (elizaOS#16973). One that goes on
-        with an equal beginning is no JSON, but where a value may begin: `{"and":[` within `{"and":[`.
+        with an equal beginning is no JSON, but where a value may begin: `{"and":[1,` within `{"and":[1,`.
         """
         told = "".join(self.pieces)
         if self.whole() and _are_equal(told, arguments):
             return ""
         if not arguments.startswith(told):
             return arguments
-        if len(arguments) > len(told) and told.startswith("{") and (self._in_string or told.rstrip()[-1] not in ":["):
+        before = ":[," if "[" in told else ":"  # a value
+        if len(arguments) > len(told) and told[0] == "{" and (self._in_string or told.rstrip()[-1] not in before):
             self.cumulative = True
         return arguments[len(told) :] if self.cumulative else arguments
 

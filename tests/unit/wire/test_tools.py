@@ -68,8 +68,12 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
             *[_delta(piece, index=0) for piece in ('{"and":[', '{"and":[1,', "2]}", "]}")],
             *[_delta(piece, index=1, name="w", id="b") for piece in (" ", " {", '"a"', ":1}")],
             *[_delta(index=2, custom={"input": piece}) for piece in ("{x", "{xy")],  # free text
+            *[_delta(piece, index=3, name="w", id="d") for piece in ('{"or":[1,', '{"or":[1,2]}]}')],
         ],
-        [("a", "w", '{"and":[{"and":[1,2]}]}'), ("b", "w", '  {"a":1}'), ("call_2", "", "{x{xy")],
+        [
+            *[("a", "w", '{"and":[{"and":[1,2]}]}'), ("b", "w", '  {"a":1}'), ("call_2", "", "{x{xy")],
+            ("d", "w", '{"or":[1,{"or":[1,2]}]}'),
+        ],
     ),
     "equal-pieces": (
         [
