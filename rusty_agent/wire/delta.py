@@ -23,6 +23,7 @@ MEDIA_KEYS = frozenset({"audio", "images"})
 """Content that no event but `RawChunk` carries, OpenAI's and OpenRouter's."""
 
 _KNOWN = REASONING_KEYS | {"role", "content", "refusal", "name", "tool_calls", "function_call"}
+_ROLE = frozenset({"role"})
 
 
 class DeltaDecoder:
@@ -50,7 +51,9 @@ class DeltaDecoder:
         unknown = has_news(delta, _KNOWN)
         if not REASONING_KEYS.isdisjoint(delta):
             unknown |= self._emit_all(reasoning_pieces(delta), index, out)
-        content = as_text(delta.get("content"))
+        content = delta.get("content")
+        if content or not has_news(delta, _ROLE):  # 0 and false are text where they stand alone
+            content = as_text(content)
         if content and not isinstance(content, str):
             unknown |= self._emit_all(content_pieces(content), index, out)
         else:

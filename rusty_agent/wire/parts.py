@@ -33,7 +33,9 @@ def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
     """The reasoning of a delta: the text of the first spelling that holds any, since some endpoints send two."""
     found = False
     for key in REASONING_TEXTS:
-        value = as_text(delta.get(key))
+        value = delta.get(key)
+        if not isinstance(value, bool):  # that is a flag
+            value = as_text(value)
         if isinstance(value, dict):
             value = value.get("content") or value.get("text") or value
         if not isinstance(value, str):

@@ -73,6 +73,22 @@ def test_text(chunks: list[Data], deltas: list[Delta]) -> None:
     assert decoder.error is None
 
 
+@pytest.mark.parametrize("no_text", [False, 0])
+@pytest.mark.parametrize("name", ["delta", "message"])
+def test_false_beside_something_else_is_no_text(no_text: Any, name: str) -> None:
+    calls = [{"index": 0, "function": {"name": "w", "arguments": "{}"}}]
+    (call,) = decode(choice_of(**{name: {"role": "assistant", "content": no_text, "tool_calls": calls}}))[0]
+    assert isinstance(call, ToolCallDelta)
+
+
+@pytest.mark.parametrize("name", ["thinking", "reasoning"])
+def test_a_flag_is_no_reasoning(name: str) -> None:
+    for flag in (True, False):
+        for delta in ({"content": "a"}, {"content": ""}, {"content": "b", "audio": {"id": "c"}}):
+            out = decode(choice_of(delta={**delta, name: flag}))[0]
+            assert not any(isinstance(told, ReasoningDelta) for told in out)
+
+
 def test_two_choices_that_were_asked_for() -> None:
     out, decoder = decode(chunk("b", index=1), chunk("a"), chunk("d", index=1), chunk("c"), expected=2)
     assert out == [TextDelta("b", 1), "a", TextDelta("d", 1), "c"]
