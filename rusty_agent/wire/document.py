@@ -64,9 +64,9 @@ def is_whole(document: bytes | bytearray) -> bool:
 
 
 def is_lines(body: bytes | bytearray) -> bool:
-    """Whether it is one object after another, and so a stream whose events lack their field (hackclub/ai#17)."""
-    end = body.find(b"\n{")
-    return end > 0 and is_whole(body[:end])
+    """Whether it is one object in a line after another: a stream whose events lack their field (hackclub/ai#17)."""
+    first = body[: max(body.find(b"\n{"), 0)].strip()
+    return b"\n" not in first and is_whole(first)
 
 
 def begun_anew(event: bytes) -> bytes:

@@ -181,7 +181,7 @@ class SSEDecoder:
                 return
         start = len(name) + (2 if line.startswith(b": ", colon) else 1)
         bare = line.startswith(b"{") or line in _OPENINGS
-        value = line if bare else line[start:]  # cut out once: it may be as long as the cap
+        value = line.rstrip() if bare else line[start:]  # cut out once: it may be as long as the cap
         if bare or name == b"data":
             if self._data is not None and self._data.endswith((b"}", b"]")) and value.startswith((b"{", b"[DONE]")):
                 type_ = self._type

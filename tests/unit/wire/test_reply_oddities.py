@@ -166,7 +166,7 @@ def test_an_error_in_several_lines(lead: bytes, end: bytes, wrapped: bool) -> No
         assert str(replay([body + b"data: [DONE]\n\n"]).error) == str(outcome.error)
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\n\n", b"\r\n"])  # hackclub/ai#17, InfiniLM#15
+@pytest.mark.parametrize("end", [b"\n", b"\n\n", b"\r\n", b" \n"])  # hackclub/ai#17, InfiniLM#15
 @pytest.mark.parametrize(
     ("last", "kind"),
     [
@@ -188,6 +188,12 @@ def test_chunks_in_lines_without_fields(end: bytes, last: list[dict[str, Any]], 
 def test_one_object_in_several_lines_is_a_document(indent: int) -> None:
     outcome = replay_every_way(json.dumps(DOCUMENT, indent=indent).encode())
     assert (outcome.text, outcome.usage, outcome.streamed) == ("Hi", COUNTED, False)
+
+
+def test_objects_in_several_lines_each_are_no_stream() -> None:
+    outcome = replay_every_way(b"\n".join([json.dumps(DOCUMENT, indent=2).encode()] * 2))
+    assert isinstance(outcome.error, errors.ResponseError)
+    assert (outcome.streamed, outcome.error.retryable) == (False, False)
 
 
 @pytest.mark.parametrize(
