@@ -35,7 +35,7 @@ _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in 
 _MAX_META_KEYS = 128
 _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that meta stays below 8 MiB in all
 _MAX_SHORT = 2**10
-_KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
+_KEEP_ALIVES = ("ping", "heartbeat", "keepalive", "keep-alive", "keep_alive")  # no set: anything may be looked up
 
 
 class ChunkDecoder:
@@ -287,7 +287,7 @@ class ChunkDecoder:
         if usage is not None:
             self.news = True
             out.append(UsageUpdate(usage))
-        if not _is_alive(chunk):
+        if chunk.get("type") not in _KEEP_ALIVES:
             self.strange = chunk if unknown and choices is None and usage is None else None
 
     def _keep_meta(self, chunk: dict[str, Any], small: bool) -> None:
@@ -341,11 +341,6 @@ class ChunkDecoder:
         if index in self.reasons:
             self.resumed.add(index)
             self.early = True
-
-
-def _is_alive(chunk: dict[str, Any]) -> bool:
-    type_ = chunk.get("type")
-    return isinstance(type_, str) and type_ in _KEEP_ALIVES
 
 
 def _error_within(value: Any) -> Any:

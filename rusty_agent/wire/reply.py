@@ -253,7 +253,9 @@ class ReplyDecoder:
             value = loads_answer(body)
         except ValueError as error:
             if (b"\ndata:" in body or is_lines(body)) and not self.has_content and not is_page(body):
-                return self._read_anew(body)
+                # A stream whose first line lacks its field: an error, most often, or a chunk a line.
+                self._document, self._sse = None, SSEDecoder(self._cap)
+                return self._feed(body) + self.close()
             self._fail(unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
             return self._deliver(out)
         chunks = self._chunks
@@ -274,13 +276,6 @@ class ReplyDecoder:
         else:
             self._end(out)
         return self._deliver(out)
-
-    def _read_anew(self, body: bytes) -> list[Delta]:
-        """What looked like a document is a stream whose first line lacks its field: an error, or a chunk a line."""
-        out: list[Delta] = []
-        self._document, self._sse = None, SSEDecoder(self._cap)
-        self._decode(self._sse.feed(body), out)
-        return self._deliver(out) + self.close()
 
     def _finished(self) -> bool:
         """Whether every choice has its finish reason, those that have not begun included."""
