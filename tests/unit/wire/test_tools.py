@@ -336,6 +336,12 @@ def test_every_delta_takes_constant_work(deltas: list[dict[str, Any]]) -> None:
     assert time.process_time() - started < 1
 
 
+def test_arguments_that_are_nested_too_deeply_to_be_compared() -> None:
+    deep = "[" * 1020 + "]" * 1020  # as deep as orjson goes
+    (call,) = replay([sse(*(chunk(tool_calls=[_delta(text, index=0)]) for text in (deep, " " + deep)))]).tool_calls
+    assert call.arguments.startswith(deep)
+
+
 def test_deltas_tell_id_and_name_once() -> None:
     tracker = ToolCallTracker()
     deltas = [tracker.delta(_delta("x", name="w", index=5, id="a"), 2) for _ in range(2)]
