@@ -31,6 +31,7 @@ __all__ = [
     "loads_strict",
     "map_strings",
     "mend",
+    "string_of",
     "with_long_numbers",
 ]
 
@@ -194,6 +195,11 @@ def as_text(value: Any) -> Any:
     Cloudflare reads the pieces of its answers as JSON where it can (cloudflare/ai#651): the text `6` comes as 6.
     """
     return json.dumps(value) if isinstance(value, int | float) else value
+
+
+def string_of(value: Any) -> str:
+    """A string, or a number as one; empty of anything else, which may be nested too deeply for `str`."""
+    return str(value) if isinstance(value, str | int | float) else ""
 
 
 def index_of(value: Any) -> int | None:

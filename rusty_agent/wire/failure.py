@@ -16,7 +16,7 @@ from typing import Any
 from .. import errors
 from ..verdict import told_to_retry
 from . import wait
-from .codec import loads_answer, mend
+from .codec import loads_answer, mend, string_of
 from .words import as_it_is, printable, quoted, words
 
 __all__ = ["MAX_ERROR_BYTES", "PROXY_ADVICE", "heed", "in_band", "is_error", "status_error", "told"]
@@ -130,9 +130,9 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
     first = _first(error)
     said = [fields["code"], error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
     said += _code(first), first.get("status"), _code(outer), outer.get("status")  # watsonx has it beside its errors
-    numbers = [int(str(value)) for value in said if re.fullmatch("[45][0-9][0-9]", str(value))]
+    numbers = [int(value) for value in map(string_of, said) if re.fullmatch("[45][0-9][0-9]", value)]
     said += fields["type"], *re.findall(_QUOTED_NAME, fields["message"])
-    spelt = [re.sub(_WORD_END, "_", str(value)[:_MAX_NAME]).lower() for value in said]
+    spelt = [re.sub(_WORD_END, "_", string_of(value)[:_MAX_NAME]).lower() for value in said]
     names = [_NAMES[name] for one in spelt if (name := re.sub(_NO_NAME, "", one, count=1)) in _NAMES]
     spoken = re.findall(_QUOTED_STATUS, fields["message"])
     status = next(iter(numbers + names + [int(number) for number in spoken]), 500 if reason else 200)
@@ -238,7 +238,7 @@ def _fields(body: Any) -> dict[str, Any]:
     if (said := words(cause)) not in message:
         message = f"{message}: {said}" if message else said
     code, first = _code(error), _first(error)
-    names = [name for name in (_code(first), first.get("type")) if not str(name).isdigit()]
+    names = [name for name in (_code(first), first.get("type")) if not string_of(name).isdigit()]
     names += error.get("type"), outer.get("error_type")  # a gateway's say less
     return {
         "message": message,

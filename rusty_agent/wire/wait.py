@@ -11,6 +11,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from .codec import string_of
+
 __all__ = ["DURATION", "clock", "in_headers", "in_object", "in_seconds", "in_words"]
 
 _NUMBER = r"[ \t]*[0-9]{1,99}(\.[0-9]{1,99})?[ \t]*"  # `float` takes more: `1_0`, `٣`, `1e1`, `inf`
@@ -78,10 +80,10 @@ def in_object(error: Mapping[str, Any], now: float) -> float | None:
     if not isinstance(metadata, dict):
         return None
     headers = metadata.get("headers")
-    reset = str(headers.get("X-RateLimit-Reset")) if isinstance(headers, dict) else ""
+    reset = string_of(headers.get("X-RateLimit-Reset")) if isinstance(headers, dict) else ""
     if re.fullmatch(_RESET, reset):
         return _until_reset(reset, now)
-    return _positive(str(metadata.get("retry_after_seconds")))
+    return _positive(string_of(metadata.get("retry_after_seconds")))
 
 
 def in_words(message: str) -> float | None:

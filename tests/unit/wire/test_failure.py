@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import errors
-from rusty_agent.wire.codec import dumps
+from rusty_agent.wire.codec import dumps, loads
 from rusty_agent.wire.failure import heed, in_band, is_error, status_error
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
@@ -348,6 +348,16 @@ def test_a_status_beside_the_object_that_describes_the_error(name: str) -> None:
 @pytest.mark.parametrize("error", [{}, {"error": "Internal Server Error"}])
 def test_a_status_where_no_object_describes_the_error(error: dict[str, Any]) -> None:  # RFC 9457; Spring
     assert in_band({"status": 503, "detail": "m", **error}).status_code == 503
+
+
+@pytest.mark.parametrize("name", ["code", "type", "status", "retry_after_seconds", "X-RateLimit-Reset"])
+def test_what_is_nested_too_deeply_for_words(name: str) -> None:
+    error: Any = {"message": "m", "metadata": {"raw": {"message": "n", name: "@"}, "headers": {name: "@"}}}
+    error["metadata"] |= {name: "@"} if name == "retry_after_seconds" else {}
+    body = dumps({"error": {name: "@", **error}, name: "@"})
+    body = body.replace(b'"@"', b"[" * 1010 + b"]" * 1010)  # nearly as deep as orjson goes
+    assert in_band(loads(body)).status_code == 200
+    assert status_error(429, {}, body, now=0).retry_after is None
 
 
 def test_a_status_beside_the_error_of_an_event_in_text_generation_inference() -> None:
