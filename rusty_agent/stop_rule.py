@@ -23,6 +23,7 @@ _LEAST = 20  # … and how many it takes at least
 _AHEAD = 1000  # how many that are over may wait for one that was begun before them, which may hang
 _AHEAD_EACH = 16  # … and where many are under way, how many for each of these
 _AWAY_SECONDS = 600.0  # or a run would go on for days, and fail one prompt after another
+_MOST_SILENT = 120.0  # seconds without an attempt that count: a pace or `Retry-After` was kept, or all stood still
 
 
 class StopRule:
@@ -170,6 +171,7 @@ class StopRule:
         if self._away_since is None:
             self._away_since = now
         else:
-            self._away_since += max(0.0, began - self._last_away)  # nobody has asked meanwhile
+            silent = now - self._last_away - _MOST_SILENT
+            self._away_since += max(0.0, began - self._last_away, silent)  # nobody has asked meanwhile
         self._last_away = now
         return now - self._away_since > _AWAY_SECONDS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import APITimeoutError, RunStoppedError, Timeout
+from rusty_agent import APITimeoutError, Limits, RetryPolicy, RunStoppedError, Timeout
 
 from .virtual import Capacity, Endpoint, Said, forever, run, work_off
 
@@ -27,6 +27,17 @@ class _Full(Endpoint):
 
     def answer(self, now: float) -> Said:
         return Said(0.002, 429)
+
+
+class _Twice(Endpoint):
+    """Turns the third and the fourth away."""
+
+    def __init__(self, **headers: str) -> None:
+        super().__init__()
+        self.headers = headers
+
+    def answer(self, now: float) -> Said:
+        return Said(1, 429, self.headers) if len(self.served) == 2 and self.refused < 2 else Said(1)
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +70,15 @@ def test_an_endpoint_that_serves_some_is_not_away(concurrency: Any) -> None:
     endpoint = Capacity(forever(4), latency=900)
     assert run(work_off(endpoint, 100, concurrency=concurrency, timeout=Timeout(total=None))) == 0
     assert endpoint.refused
+
+
+def test_a_long_wait_that_was_asked_for_and_kept_is_no_absence() -> None:
+    endpoint = _Twice(**{"retry-after": "900"})
+    assert run(work_off(endpoint, 5, concurrency=1, retry=RetryPolicy(max_retry_after=3600))) == 0
+    assert (endpoint.refused, endpoint.served[-1] > 1800) == (2, True)
+
+
+def test_a_pace_of_five_requests_an_hour_is_no_absence() -> None:
+    endpoint = _Twice()
+    assert run(work_off(endpoint, 5, concurrency=1, limits=Limits(requests_per_minute=5 / 60))) == 0
+    assert endpoint.refused == 2
