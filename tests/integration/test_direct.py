@@ -7,7 +7,6 @@ import gzip
 import os
 import socket
 import ssl
-import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -440,6 +439,9 @@ def test_a_connection_is_probed_while_it_is_silent(tls: bool, loop_factory: str)
             found = protocol.transport.get_extra_info("socket")
             options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
             options += [(socket.IPPROTO_TCP, option) for option, _ in _PROBES]
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                # Beyond it a request that fills the buffers of a server that is busy with others would be lost.
+                assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
             values = [found.getsockopt(*option) for option in options]
         server.close()
         await asyncio.sleep(0.05)  # the server's side of the connection ends too
@@ -450,5 +452,4 @@ def test_a_connection_is_probed_while_it_is_silent(tls: bool, loop_factory: str)
         on, *times = runner.run(main())
     assert on
     assert times == [value for _, value in _PROBES]
-    assert os.name != "posix" or len(times) >= 3
-    assert sys.platform != "linux" or 180_000 in times  # no request that nobody receives waits longer than an answer
+    assert os.name != "posix" or len(times) == 3

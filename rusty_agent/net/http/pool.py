@@ -36,15 +36,10 @@ _HEAD_END = b"\r\n\r\n"
 _MOST_BEGUN = 2**17  # bytes: more than headers may take
 _PROBES = [  # after 30 s of silence, each 30 s; after 5 without an answer the connection is lost
     (getattr(socket, name), value)
-    for name, value in {
-        "TCP_KEEPIDLE": 30,
-        "TCP_KEEPALIVE": 30,  # the same on macOS
-        "TCP_KEEPINTVL": 30,
-        "TCP_KEEPCNT": 5,
-        "TCP_USER_TIMEOUT": 180_000,  # ms; what nobody receives Linux sends again for 15 minutes, without probes
-    }.items()
-    if hasattr(socket, name)
+    for name, value in {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 5}.items()
+    if hasattr(socket, name)  # the first two are the same, on Linux and on macOS
 ]
+# No TCP_USER_TIMEOUT: it would also end what a living server, busy with others, has not read yet.
 _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
