@@ -31,6 +31,8 @@ from rusty_agent.sync.stream import TextStream
 from rusty_agent.testing import FaultServer
 from rusty_agent.testing.answers import Answer, Hang, Pause, answer, chunk, event, events, stream
 
+from ..events import until
+
 Serve = Callable[..., FaultServer]
 KEY = "k" * 8
 OWN_END = "closed before its end"
@@ -230,7 +232,8 @@ def test_reading_on_the_loop_s_own_thread_is_refused(serve: Serve) -> None:
 
 @pytest.mark.parametrize("ending", ["end", "close"])
 def test_of_two_threads_one_reads(serve: Serve, ending: str) -> None:
-    opened = blocking(serve(stream("a", gap=0.2) if ending == "end" else answer([b": hi\n\n", Hang()])))
+    silent = answer([b": hi\n\n", Hang()], framing="chunked")
+    opened = blocking(serve(stream("a", gap=0.2) if ending == "end" else silent))
     outcomes: list[object] = []
 
     def read() -> None:
@@ -242,7 +245,7 @@ def test_of_two_threads_one_reads(serve: Serve, ending: str) -> None:
     threads = [threading.Thread(target=read, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
-    threads[1].join(0.1)
+    until(lambda: outcomes)  # one was refused
     if ending == "close":
         opened.close()
     for thread in threads:
