@@ -5,7 +5,7 @@ Two faces over one asyncio core:
 * `AsyncProvider` and `AsyncTextStream` for programs with an event loop;
 * `Provider` and `TextStream` for scripts, notebooks and threads.
 
-A name is imported on its first use, so that `import rusty_agent` alone costs a few milliseconds and
+A name is imported on its first use, so that `import rusty_agent` alone costs about ten milliseconds and
 never touches aiohttp.
 """
 

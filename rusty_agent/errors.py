@@ -64,7 +64,8 @@ class RustyAgentError(Exception):
         attempts: How many attempts were made before giving up, at least 1.
         retryable: Whether sending the same request again may help.
         retry_after: Seconds the endpoint asked to wait, or None.
-        duration: Seconds from the call to the error, without standing in line; None where the answer had begun.
+        duration: Seconds from the call, or from its first turn where it stood in line, to the error; None of a stream
+            that had begun.
     """
 
     retryable = False
@@ -96,7 +97,8 @@ class APIConnectionError(RustyAgentError, ConnectionError):
     """The endpoint could not be reached, or the connection broke before the answer was whole.
 
     Attributes:
-        sent: Whether any of the request may have reached the endpoint. False where there was no connection.
+        sent: Whether any of the request may have reached the endpoint. False where there was no connection, and there
+            may be one later.
     """
 
     retryable = True

@@ -12,6 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
+from attrs import evolve
 from yarl import URL
 
 from .calls import Calls
@@ -298,6 +299,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             options["headers"] = {name: value for name, value in headers.items() if not is_secret(name)}
             for name in ("base_url", "proxy"):
                 options[name] = options[name] and without_secrets(options[name])
+            if isinstance(preset := options["preset"], Preset):
+                options["preset"] = evolve(preset, base_url=without_secrets(preset.base_url))
         return self._made, (self._model, key, options), self._added()
 
     @classmethod

@@ -96,7 +96,7 @@ class BatchResult:
         stopped: Why the run ended early (`"budget"`, `"error_rate"`, `"failures"`, `"authentication"`, `"quota"`,
             `"interrupt"`), or None where every row was tried.
         message: The same in words, or None.
-        cost: USD, or None without a price.
+        cost: USD; None without a price, or where no tokens were told.
         summary: What stands in the summary file.
     """
 

@@ -44,8 +44,10 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
     headers |= checked_headers(parameters.get("extra_headers"), "extra_headers")
     for name in filter(is_secret, headers):
         raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
-    for name in ("base_url", "proxy"):
-        if isinstance(url := provider.get(name), str) and url_secrets(url):
+    urls = {name: provider.get(name) for name in ("base_url", "proxy")}
+    urls["the preset's base_url"] = getattr(provider.get("preset"), "base_url", None)
+    for name, url in urls.items():
+        if isinstance(url, str) and url_secrets(url):
             raise ValueError(f"{name} holds a secret, which Ray would pickle and may write into its logs")
     if provider.get("ssl") is not None:
         raise ValueError("provider must not hold ssl, which cannot be pickled; set SSL_CERT_FILE where Ray runs")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import AsyncProvider, MissingAPIKeyError, RetryPolicy, RunStoppedError
+from rusty_agent import AsyncProvider, MissingAPIKeyError, Preset, RetryPolicy, RunStoppedError
 from rusty_agent.batch.runner import run_batch
 from rusty_agent.contrib.driver import Driver
 from rusty_agent.contrib.ray import Generate, checkpoint, generate
@@ -207,6 +207,10 @@ GOOD = {"model": "m", "base_url": "http://127.0.0.1:1"}
         ({"provider": GOOD | {"headers": {"x-api-key": "1"}}}, "'x-api-key' looks like a key"),
         ({"provider": GOOD | {"base_url": "https://h/v1?api-key=1"}}, "base_url holds a secret"),
         ({"provider": GOOD | {"proxy": "http://u:p@h:1"}}, "proxy holds a secret"),
+        (
+            {"provider": {"model": "m", "preset": Preset("own", "https://h/v1?api-key=1", "OWN_KEY")}},
+            "the preset's base_url holds a secret",
+        ),
         ({"provider": GOOD, "extra_headers": {"Authorization": "1"}}, "'authorization' looks like a key"),
         ({"provider": GOOD | {"headers": "x-api-key: 1"}}, "headers must be a mapping"),
         ({"provider": GOOD, "extra_headers": [("Authorization", "sk-1")]}, "extra_headers must be a mapping"),

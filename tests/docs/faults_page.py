@@ -29,7 +29,7 @@ An answer has exactly two endings.
   end mark `[DONE]`, or with one whole JSON object. After a finish reason, token counts and the end mark are waited for,
   for 5 seconds at most; for 120 where the reason came with text, or is about tools, since some endpoints go on then.
 * **It is not.** You get a `RustyAgentError`. Its `partial_text` holds the text that had arrived, its `usage` the last
-  token counts, and its `attempts` says how often the request was sent.
+  token counts, and its `attempts` says how many attempts were made.
 
 There is no third ending. A connection that drops never looks like a short answer. Nor does a stream that was left by a
 `break`, closed, or cancelled by a time limit of your own: reading on in it raises `StreamInterruptedError`.

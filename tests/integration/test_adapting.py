@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Provider, RetryPolicy
+from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Preset, Provider, RetryPolicy
 from rusty_agent.testing import Answer, FaultServer, Received, answer, completion, error, stream
 
 from ..events import held
@@ -277,6 +277,11 @@ def test_pickles_hold_no_other_secret(face: Face) -> None:
     data = pickle.dumps(provider)
     assert b"secret-of-" not in data
     assert all(part in data for part in (b"shown", b"http://127.0.0.1:1", b"http://127.0.0.1:2/v1?api-version=7"))
+    own = Preset("own", "http://127.0.0.1:2/v1?key=secret-of-url&api-version=7", "OWN_KEY", key_required=False)
+    for maker in (Provider, AsyncProvider):
+        data = pickle.dumps(maker("m", preset=own))
+        assert b"secret-of-" not in data
+        assert b"/v1?api-version=7" in data
     data = pickle.dumps(face.provider("http://127.0.0.1:2/v1?key=secret-of-url", pickle_key=True, **options))
     assert data.count(b"secret-of-") == 3
 
