@@ -175,33 +175,37 @@ class _Crew:
         if asyncio.current_task() not in self._workers:  # an eager loop runs a task before whoever makes it has it
             await asyncio.sleep(0)
         hired = False  # the next one: each worker that finds work hires one, so that there are no more than needed
-        while True:
-            if self._asynchronous is not None:
-                given = await self._take(self._asynchronous)
-            else:
-                if self._taken - self._given >= self._bound:
-                    await self._wait_for_room()
-                given = _END if self._exhausted else next(self._inputs, _END)
-            if given is PAUSE:
-                await asyncio.sleep(0)
-                continue
-            if given is _END:
-                self._exhausted = True
-                return
-            index = self._taken
-            self._taken += 1
-            if not hired and len(self._workers) < self._concurrency:
-                hired = True
-                self._hire()
-            result = error = None
-            try:
-                result = await self._work(given)
-            except Exception as raised:
-                error = raised
-            if self._ordered is None:
-                self._given += 1
-            else:
-                self._hand_out(MapItem(index, given, result, error))
+        try:
+            while True:
+                if self._asynchronous is not None:
+                    given = await self._take(self._asynchronous)
+                else:
+                    if self._taken - self._given >= self._bound:
+                        await self._wait_for_room()
+                    given = _END if self._exhausted else next(self._inputs, _END)
+                if given is PAUSE:
+                    await asyncio.sleep(0)
+                    continue
+                if given is _END:
+                    self._exhausted = True
+                    return
+                index = self._taken
+                self._taken += 1
+                if not hired and len(self._workers) < self._concurrency:
+                    hired = True
+                    self._hire()
+                result = error = None
+                try:
+                    result = await self._work(given)
+                except Exception as raised:
+                    error = raised
+                if self._ordered is None:
+                    self._given += 1
+                else:
+                    self._hand_out(MapItem(index, given, result, error))
+        except BaseException:
+            self._exhausted = True  # before whoever waits to take an input can ask a broken iterator for one
+            raise
 
     async def _take(self, inputs: AsyncIterator[Any]) -> Any:
         """The next input, when its result will have a place; or `_END`, also where the run was told to stop."""

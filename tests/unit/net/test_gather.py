@@ -182,6 +182,62 @@ async def test_leaving_early_cancels_what_is_under_way() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+async def test_a_broken_asynchronous_iterator_is_not_asked_again() -> None:
+    """Not by the worker that stood behind the one in which it broke: a queue or a socket would never answer."""
+
+    class Source:
+        def __init__(self) -> None:
+            self.items: asyncio.Queue[Any] = asyncio.Queue()
+
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> Any:
+            item = await self.items.get()
+            if isinstance(item, Exception):
+                raise item
+            return item
+
+    source = Source()
+    items = spread(source, Worker(), concurrency=2, ordered=False)
+    source.items.put_nowait("a")
+    assert (await anext(items)).input == "a"
+    rest = asyncio.ensure_future(anext(items))
+    for _ in range(10):  # both workers have nothing to do
+        await asyncio.sleep(0)
+    source.items.put_nowait(OSError("gone"))
+    with pytest.raises(OSError, match="gone"):
+        await asyncio.wait_for(rest, 10)
+
+
+async def test_a_broken_iterator_is_not_asked_again_by_a_worker_that_wakes_meanwhile() -> None:
+    """Some, as readers of CSV, go on behind what they could not read."""
+    awaited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asked = 0
+
+    class Source:
+        def __iter__(self) -> Source:
+            return self
+
+        def __next__(self) -> int:
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                awaited.set_result(None)
+                raise OSError("torn")
+            return asked
+
+    async def work(given: int) -> int:
+        await awaited
+        return given
+
+    items = spread(Source(), work, concurrency=2, ordered=False)
+    assert (await anext(items)).input == 1
+    with pytest.raises(OSError, match="torn"):
+        await anext(items)
+    assert asked == 2
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_an_iterator_that_nobody_else_has_is_closed_with_the_run(asynchronous: bool) -> None:
     """Its clean-up does not wait for the garbage collector, which comes late and on any thread."""
