@@ -25,12 +25,12 @@ class Pace:
 
     Attributes:
         rate: As given, see `change`.
-        longest: How far in the future it may open at most, in seconds.
+        longest: How far in the future it may open at most, in seconds; further, if the given rate says so.
         opens: The moment from which the next amount may be spent.
     """
 
     def __init__(self, rate: float = math.inf, tolerance: float = TOLERANCE_SECONDS) -> None:
-        self.rate = rate
+        self.rate = self._own = rate
         self.longest = math.inf
         self._tolerance = tolerance
         self.opens = -math.inf  # what was spent is paid for up to a tolerance later
@@ -46,5 +46,6 @@ class Pace:
     def spend(self, amount: float, now: float) -> None:
         """Spend an amount; a negative one is given back."""
         least = now - self._tolerance
-        opens = (self.opens if self.opens > least else least) + amount / self.rate
-        self.opens = opens if opens - now < self.longest else now + self.longest
+        before = self.opens if self.opens > least else least
+        opens = before + amount / self.rate
+        self.opens = opens if opens - now < self.longest else max(now + self.longest, before + amount / self._own)

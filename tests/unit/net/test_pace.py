@@ -66,3 +66,13 @@ def test_without_a_rate_nothing_waits() -> None:
     pace.spend(1, 0)
     assert not math.isnan(pace.opens)
     assert pace.opens <= 0.1
+
+
+def test_a_doubted_rate_makes_no_pace_quicker_than_the_one_that_was_given() -> None:
+    """An amount that takes a minute at the given rate takes no less because the endpoint says to go slower."""
+    pace = Pace(1000)
+    pace.change(833, 0, longest=30)
+    pace.spend(60_000, 0)
+    assert pace.opens == pytest.approx(60 - TOLERANCE_SECONDS)
+    pace.spend(1, 10)
+    assert pace.opens == pytest.approx(60, abs=0.2)
