@@ -87,9 +87,9 @@ class AdaptiveLimit:
         """Whether nothing was refused so far: the limit may be far too high already."""
         return self._mark == math.inf
 
-    def begin_with(self, limit: int) -> None:
-        """Begin with this many, unless something was refused already."""
-        self.ceiling = max(self.ceiling, limit)
+    def begin_with(self, limit: int, ceiling: int) -> None:
+        """Begin with this many, unless something was refused already; so many may be needed in all."""
+        self.ceiling = max(self.ceiling, ceiling)
         if not self.epoch:
             self._change(max(self._limit, float(limit)))
 

@@ -123,7 +123,8 @@ class Limiter:
         self._estimate = TokenEstimate()
         self._adaptive = AdaptiveLimit(self.ceiling)
         self._absence = Absence()
-        self._adapting = 0  # how many runs ask for it
+        self._adapting = 0  # how many runs ask for it,
+        self._wanted = 0  # and for how many at once in all, where they say so
         self.in_flight = 0
 
     @property
@@ -143,13 +144,15 @@ class Limiter:
         """
         self._adapting += 1
         if start is not None:
-            self._adaptive.begin_with(start)
+            self._wanted += start
+            self._adaptive.begin_with(start, self._wanted)
         if not self._adaptive.probing and self._latency > _STEPS_SECONDS:
             self._spread(self._latency)  # no burst: some were refused
         try:
             yield
         finally:
             self._adapting -= 1
+            self._wanted -= start or 0
             if not self._adapting:
                 self._steps.change(math.inf, self._loop.time())
             self._line.look()

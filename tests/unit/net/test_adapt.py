@@ -154,10 +154,10 @@ def test_it_finds_out_that_there_is_more_room_than_there_was() -> None:
 
 def test_what_the_user_expects_is_believed_until_something_is_refused() -> None:
     limit = AdaptiveLimit(256)
-    limit.begin_with(300)
+    limit.begin_with(300, 300)
     assert (limit.limit, limit.ceiling) == (300, 300)
     refuse(limit, 1, 300)
-    limit.begin_with(300)
+    limit.begin_with(300, 300)
     assert limit.limit == 150
 
 
@@ -224,14 +224,14 @@ def flaky(limit: AdaptiveLimit, share: float, round_trips: int, *, sure: bool = 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.08])
 def test_what_is_refused_however_few_are_in_flight_is_not_refused_for_load(share: float, expected: int) -> None:
     limit = AdaptiveLimit(64)
-    limit.begin_with(expected)
+    limit.begin_with(expected, expected)
     late = flaky(limit, share, 200)[100:]
     assert sum(late) / len(late) > 50
 
 
 def test_what_says_that_it_is_load_is_believed() -> None:
     limit = AdaptiveLimit(64)
-    limit.begin_with(64)
+    limit.begin_with(64, 64)
     flaky(limit, 0.05, 100, sure=True)
     assert limit.limit < 40
 
@@ -239,7 +239,7 @@ def test_what_says_that_it_is_load_is_believed() -> None:
 def test_doubts_end_where_more_than_a_few_are_refused() -> None:
     """Doubts end where more than a few are refused."""
     limit = AdaptiveLimit(64)
-    limit.begin_with(64)
+    limit.begin_with(64, 64)
     flaky(limit, 0.05, 100)
     flaky(limit, 0.5, 3)
     assert limit.limit < 40

@@ -62,6 +62,22 @@ def test_a_wider_run_gets_its_places_although_others_stand_in_line() -> None:
     on(main)
 
 
+def test_runs_at_once_may_have_as_many_places_as_they_ask_for_in_all() -> None:
+    """While nothing is refused: a ceiling of 256 is for whoever does not know how many to ask for."""
+
+    async def main(door: Limiter) -> None:
+        with door.adapting(200):
+            with door.adapting(200):
+                assert door._adaptive.ceiling == 400
+            with door.adapting(100), door.adapting():
+                assert door._adaptive.ceiling == 400  # nothing more is needed than there was
+            with door.adapting(300):
+                assert door._adaptive.ceiling == 500
+        assert door._wanted == 0
+
+    on(main)
+
+
 def test_whoever_stops_waiting_takes_no_place() -> None:
     async def main(door: Limiter) -> None:
         caller = Caller()
