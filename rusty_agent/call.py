@@ -177,6 +177,8 @@ class Call:
                 more = await attempt.read()
                 if not whole:
                     deltas += more
+            if decoder.error is not None and (whole or not decoder.has_content):
+                raise decoder.error
         except BaseException as error:
             attempt.close()
             self._give_back(error)
@@ -185,8 +187,6 @@ class Call:
             return await self.make_attempt(number)  # ends: each round leaves one parameter out
         if decoder.ended:
             self._give_back(decoder.error)
-        if decoder.error is not None and (whole or not decoder.has_content):
-            raise decoder.error
         return deltas
 
     def _give_back(self, error: BaseException | None) -> None:
@@ -210,7 +210,7 @@ class Call:
         self._under_way.discard(self)
         if self.attempt is not None and not self.attempt.decoder.ended:
             self.attempt.close()
-            self._give_back(given_up())
+            self._give_back(asyncio.CancelledError())  # what it has cost nobody has told: the estimate stands
         elif self.attempt is not None:
             self._give_back(self.attempt.decoder.error)
 

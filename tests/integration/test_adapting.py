@@ -23,12 +23,15 @@ Serve = Callable[..., FaultServer]
 COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda llm: pickle.loads(pickle.dumps(llm))]
 
 
-def picky(request: Received) -> Answer:
+def picky(request: Received, status: int = 400) -> Answer:
     """An endpoint that knows neither `max_tokens` nor `seed`, and says so one at a time."""
     body = request.json
     for name in ("max_tokens", "seed"):
         if name in body:
-            return error(400, f"Unsupported parameter: '{name}'", param=name, code="unsupported_parameter")
+            told = f"Unsupported parameter: '{name}'"
+            if status == 200:
+                return answer({"error": {"message": told, "code": 400}})
+            return error(status, told, param=name, code="unsupported_parameter")
     return stream("fine") if body.get("stream") else answer(completion("fine"))
 
 
@@ -49,6 +52,16 @@ def test_refused_parameters_are_adapted_once(face: Face, serve: Serve, caplog: p
     assert outcome.pieces == ["fine"]
     assert outcome.stream.warnings == result.warnings[:1]
     assert len(server.requests) == 4  # remembered: the first request is right
+
+
+def test_parameters_that_are_refused_inside_an_answer_are_adapted_too(face: Face, serve: Serve) -> None:
+    """As gateways do that have sent their own status already."""
+    server = serve(lambda request: picky(request, 200))
+    provider = face.provider(server, retry=RetryPolicy(max_retries=0))
+    assert face.generate(provider, seed=1) == "fine"
+    outcome = face.stream(provider, max_tokens=8)
+    assert (outcome.text, outcome.error) == ("fine", None)
+    assert len(server.requests) == 4
 
 
 async def test_concurrent_calls_adapt_all(serve: Serve) -> None:

@@ -21,6 +21,7 @@ from rusty_agent import (
     Timeout,
 )
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error
+from rusty_agent.testing.answers import events
 
 from .faces import KEY, Face
 from .prompts import echo, gather
@@ -51,6 +52,16 @@ def test_a_stream_holds_its_place_until_it_ends(face: Face, serve: Serve) -> Non
     assert face.stream(provider, "ab").text == "ab"
     assert face.stream(provider, "hello", limit=1).text == "h"
     assert face.generate(provider, "c") == "c"  # the stream that was left has given its place back
+
+
+async def test_a_stream_that_is_left_has_cost_the_tokens_that_were_estimated(serve: Serve) -> None:
+    """Nobody tells what it has cost. If that were nothing, a relay whose readers leave would go on without a pace."""
+    server = serve(answer([events("a")[1], Hang()], framing="chunked"))
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url, limits=Limits(tokens_per_minute=60_000)) as llm:
+        opened = llm.stream_text("x" * 40_000)  # 10,000 tokens or so, of 1,000 a second
+        assert await anext(opened) == "a"
+        await opened.aclose()
+        assert llm._calls.limiter()._tokens.opens - asyncio.get_running_loop().time() > 5
 
 
 def test_refusals_for_rate_cost_neither_the_retries_nor_the_row(face: Face, serve: Serve) -> None:
