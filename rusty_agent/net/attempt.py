@@ -236,7 +236,7 @@ class Attempt:
             async with asyncio.timeout_at(until):
                 while len(body) < failure.MAX_ERROR_BYTES and (data := await response.content.readany()):
                     body += data
-        except NETWORK_ERRORS:  # a timeout is one of them
+        except (*NETWORK_ERRORS, RuntimeError):  # a timeout is one of them; the last is of a connection that is gone
             body += salvage(response)
         if self._inflater is not None:
             body = _inflated(self._inflater, body)
@@ -267,7 +267,9 @@ class Attempt:
         """The connection ended before the answer did: by the clock, by `close()`, or by itself."""
         if self._is_over():
             return self._interruption()
-        broken = network_error(error, self._exchange.config.url)
+        if isinstance(error, RuntimeError):  # aiohttp's for a connection that broke while nobody was reading
+            error = ConnectionResetError()
+        broken = network_error(error, response.url)
         if isinstance(broken, APIConnectionError) and (self._exchange.streamed or self.decoder.streamed):
             broken = StreamInterruptedError(
                 f"{broken.message} The stream had not finished: what arrived is in partial_text."

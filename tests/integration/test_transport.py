@@ -29,7 +29,7 @@ from rusty_agent import (
     StreamInterruptedError,
     Timeout,
 )
-from rusty_agent.testing import Answer, FaultServer, Hang, Received, Reset, answer, completion, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, Reset, answer, completion, stream
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
@@ -65,6 +65,19 @@ async def test_a_given_session_is_used_and_not_closed(serve: Serve) -> None:
     late = AsyncProvider("m", api_key=KEY, base_url=server.url, session=session)
     with pytest.raises(APIConnectionError, match="session"):
         await late.generate_text("hi")
+
+
+async def test_a_given_session_s_connection_that_breaks_while_nobody_reads(serve: Serve) -> None:
+    """aiohttp's reader then tells nothing but a RuntimeError."""
+    begun = answer([events("a")[1]], framing="cut").steps
+    server = serve(Answer((*begun, Pause(0.1), b"zz\r\n"), close=True))
+    async with aiohttp.ClientSession() as session:
+        opened = AsyncProvider("m", api_key=KEY, base_url=server.url, session=session).stream_text("hi")
+        assert await anext(opened) == "a"
+        await asyncio.sleep(0.3)
+        with pytest.raises(StreamInterruptedError, match=r"The connection to .* broke") as raised:
+            await anext(opened)
+    assert raised.value.partial_text == "a"
 
 
 async def test_reading_on_when_the_given_session_was_closed(serve: Serve) -> None:
