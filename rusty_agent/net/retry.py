@@ -27,6 +27,7 @@ LOOK_AGAIN_SECONDS = 4.0
 """The longest wait before another look at an endpoint that is away for a moment, or has too much to do."""
 
 _WINDOW_SECONDS = 16.0  # in 16 turns even a window of a minute is outlasted, and the last rows do not sleep for minutes
+_MOST_DOUBLINGS = 64  # of any base delay: with one of 0 there would be no end to them
 _NO_WAIT_SECONDS = 0.1  # some ask for no wait, again and again: then all that a call has is used up in a moment
 
 logger = logging.getLogger("rusty_agent")
@@ -194,7 +195,7 @@ def backoff_delay(number: int, policy: RetryPolicy) -> float:
     waits = backoff.expo(base=2, factor=policy.base_delay, max_value=policy.max_delay)
     next(waits)  # backoff's generators yield nothing first
     ceiling = 0.0
-    for _ in range(number):
+    for _ in range(min(number, _MOST_DOUBLINGS)):
         ceiling = next(waits)
     return float(backoff.full_jitter(ceiling))
 

@@ -115,6 +115,10 @@ def test_a_call_that_was_sent_back_looks_again_soon(error: RustyAgentError, long
         tried(Call(*[error] * (TURNS + 1), in_line=True), RetryPolicy(max_retries=2, base_delay=1, max_delay=60))
 
 
+def test_without_a_delay_there_may_be_thousands_of_retries() -> None:
+    assert backoff_delay(5000, RetryPolicy(max_retries=5000, base_delay=0.0)) == 0.0
+
+
 def test_no_retries_are_no_turns_either() -> None:
     with pytest.raises(RateLimitError):
         tried(Call(LIMITED, in_line=True), RetryPolicy(max_retries=0))
