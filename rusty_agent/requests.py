@@ -163,7 +163,7 @@ class Common:
         """The request of a prompt, given as arguments of its own; errors are those of `Requests.prepare`."""
         before, prompt = self._before, own.get("prompt")
         if before is None or type(prompt) is not str or len(own) > 1:
-            if prompt is not None and self._given.get("messages") and not own.get("messages"):
+            if prompt is not None and self._given.get("messages") and "messages" not in own:
                 raise ValueError(
                     "messages that hold for all prompts would be sent instead of this one: make each prompt a list of "
                     "messages that ends with it"

@@ -18,6 +18,7 @@ from ..wire.request import checked_headers
 
 __all__ = ["make_provider", "refuse_secrets", "try_provider"]
 
+_LONG_NAME = 24  # characters
 _RESERVED = ("session", "limits", "pickle_key")
 
 
@@ -38,7 +39,7 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
             'environment variable where Ray\'s workers run, and name that: api_key_env="NAME"'
         )
     name = provider.get("api_key_env")
-    if name is not None and not (isinstance(name, str) and name.isidentifier()):
+    if name is not None and not (isinstance(name, str) and name.isidentifier() and not _looks_like_a_key(name)):
         raise ValueError("api_key_env must be the name of an environment variable, and not the key that it holds")
     headers = checked_headers(provider.get("headers"), "headers")
     headers |= checked_headers(parameters.get("extra_headers"), "extra_headers")
@@ -54,6 +55,11 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
     for name in _RESERVED:
         if name in provider:
             raise ValueError(f"provider must not hold {name}: each actor has its own")
+
+
+def _looks_like_a_key(name: str) -> bool:
+    """Whether an identifier is rather the key itself, as Groq's and Hugging Face's are identifiers too."""
+    return len(name) >= _LONG_NAME and not name.isupper() and any(map(str.isdigit, name))
 
 
 def try_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:

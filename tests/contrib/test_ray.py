@@ -217,6 +217,7 @@ GOOD = {"model": "m", "base_url": "http://127.0.0.1:1"}
         ({"provider": GOOD | {"limits": None}}, "each actor has its own"),
         ({"provider": GOOD | {"ssl": tls.create_default_context()}}, "ssl, which cannot be pickled.*SSL_CERT_FILE"),
         ({"provider": GOOD | {"api_key_env": "sk-1"}}, "name of an environment variable, and not the key"),
+        ({"provider": GOOD | {"api_key_env": "gsk_0123456789abcdefABCDEFGH"}}, "and not the key"),
         ({"provider": GOOD | {"api_key_env": 1}}, "name of an environment variable"),
         ({"provider": "m"}, "provider must be a dict of arguments of AsyncProvider.*not str"),
         ({"provider": GOOD | {"modle": "m"}}, "arguments of AsyncProvider.*modle"),
