@@ -54,9 +54,10 @@ class Headers(CIMultiDict[str]):
 
     def head(self, target: Target) -> bytes:
         """The beginning of a request with these headers, up to the number of its `Content-Length`; made once."""
-        if self._head is None or self._head[0] is not target:
-            self._head = target, target.head(self)
-        return self._head[1]
+        head = self._head  # read once: threads share these headers, and redirects may send each elsewhere
+        if head is None or head[0] is not target:
+            head = self._head = target, target.head(self)
+        return head[1]
 
 
 class Reply:
