@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
+from typing import TypeVar
 
 from yarl import URL
 
@@ -19,6 +20,8 @@ from .run import ServerRun
 from .server import LocalServer
 
 __all__ = ["LocalTransport"]
+
+T = TypeVar("T")
 
 _DYING_SECONDS = 1.0  # how much later than its connections a process may end
 
@@ -68,14 +71,14 @@ class LocalTransport(Transport):
     async def diagnose(self, error: RustyAgentError, url: URL) -> RustyAgentError:
         """The error to raise for a broken connection: how the process ended, if it has."""
         run = self._server.find(url.port)
-        if run is None or self.closed or not await asyncio.to_thread(run.gone_within, _DYING_SECONDS):
+        if run is None or self.closed or not await _in_a_thread(run.gone_within, _DYING_SECONDS):
             return error
         return run.error()
 
     async def aclose(self) -> None:
         """Close the connections and stop the server."""
         await super().aclose()
-        await asyncio.to_thread(self._server.stop)
+        await _in_a_thread(self._server.stop)
 
     async def _running(self) -> ServerRun:
         run = self._server.run()
@@ -84,3 +87,12 @@ class LocalTransport(Transport):
             if run.port is None:
                 raise run.error()
         return run
+
+
+async def _in_a_thread(function: Callable[..., T], *arguments: object) -> T:
+    """As `asyncio.to_thread`; where Python lends no thread any more, as once the main one has ended, on this one."""
+    try:
+        running = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+    except RuntimeError:
+        return function(*arguments)
+    return await running

@@ -1,4 +1,4 @@
-"""A real model, loaded once for each module of tests that shares it; skipped by name where it is missing."""
+"""What stands in for a runtime and a model; and a real one, for each module of tests, skipped where it is missing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ from rusty_agent import LocalModelError, Provider
 from rusty_agent.local.model import find_model
 
 from .process import SMALL
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp seems to be installed."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> Path:
+    """A file that begins like a model."""
+    path = tmp_path / "tiny.Q4.gguf"
+    path.write_bytes(b"GGUF rest")
+    return path
 
 
 @pytest.fixture(scope="session")

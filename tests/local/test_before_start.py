@@ -17,19 +17,6 @@ from rusty_agent import AsyncProvider, LocalModelError, Provider
 from rusty_agent.local.epitaph import epitaph
 
 
-@pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """llama.cpp seems to be installed."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-
-
-@pytest.fixture
-def gguf(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.Q4.gguf"
-    path.write_bytes(b"GGUF rest")
-    return path
-
-
 @pytest.mark.parametrize("face", [AsyncProvider, Provider])
 def test_without_the_extra_the_error_names_it(
     monkeypatch: pytest.MonkeyPatch, face: type[AsyncProvider] | type[Provider]

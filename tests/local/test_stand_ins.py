@@ -1,0 +1,56 @@
+"""The model's process in states that no real one is in for long: a script stands in for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from rusty_agent import APIConnectionError, AsyncProvider, LocalModelError
+from rusty_agent.local import run, transport
+
+from .process import pid_of, vanishes
+
+pytestmark = pytest.mark.usefixtures("runtime", "unmeasured")
+
+_LOADING = "import json, sys; config = json.loads(sys.stdin.readline())"
+_LOADED = f"{_LOADING}; print(config['mark'], 1, flush=True)"
+
+
+def _stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
+    script = folder / "child.py"
+    script.write_text(f"{code}; sys.stdin.read()")
+    monkeypatch.setattr(run, "_SCRIPT", script)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is ready at once, on port 1."""
+    _stand_in(monkeypatch, tmp_path, _LOADED)
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python lends no threads, as once the main one has ended; other threads and exit handlers go on."""
+    monkeypatch.setattr("concurrent.futures.thread._shutdown", True)
+
+
+@pytest.mark.usefixtures("loaded", "no_threads")
+async def test_it_is_stopped_where_python_lends_no_threads_any_more(gguf: Path) -> None:
+    async with AsyncProvider.local(gguf) as llm:
+        pid = pid_of(llm)
+    assert vanishes(pid)
+
+
+@pytest.mark.usefixtures("loaded", "no_threads")
+async def test_its_end_is_told_where_python_lends_no_threads_any_more(
+    gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_DYING_SECONDS", 30)
+    async with AsyncProvider.local(gguf) as llm:
+        os.kill(pid_of(llm), signal.SIGTERM)
+        told = await llm._calls.transport.diagnose(APIConnectionError("broke"), URL("http://127.0.0.1:1"))
+    assert isinstance(told, LocalModelError)
