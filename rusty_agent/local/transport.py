@@ -31,6 +31,7 @@ class LocalTransport(Transport):
 
     def __init__(self, server: LocalServer) -> None:
         super().__init__(TransportOptions())
+        self.queues = True  # for the model, while it loads
         self._server = server
         weakref.finalize(self, server.stop)
 
@@ -60,6 +61,7 @@ class LocalTransport(Transport):
             RustyAgentError: As `Transport.post`.
         """
         target = url if self.closed else url.with_port((await self._running()).port)  # one that is closed says so
+        sending()
         try:
             return await super().post(target, headers, body, loop, connect=connect, sending=sending, anew=anew)
         except RustyAgentError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from rusty_agent import APIConnectionError, AsyncProvider, LocalModelError
+from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError
 from rusty_agent.local import run, transport
 
 from .process import pid_of, vanishes
@@ -24,6 +25,12 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
     script = folder / "child.py"
     script.write_text(f"{code}; sys.stdin.read()")
     monkeypatch.setattr(run, "_SCRIPT", script)
+
+
+@pytest.fixture
+def loading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is never ready."""
+    _stand_in(monkeypatch, tmp_path, _LOADING)
 
 
 @pytest.fixture
@@ -54,3 +61,12 @@ async def test_its_end_is_told_where_python_lends_no_threads_any_more(
         os.kill(pid_of(llm), signal.SIGTERM)
         told = await llm._calls.transport.diagnose(APIConnectionError("broke"), URL("http://127.0.0.1:1"))
     assert isinstance(told, LocalModelError)
+
+
+@pytest.mark.usefixtures("loading")
+async def test_the_limit_of_the_whole_call_holds_while_it_loads(gguf: Path) -> None:
+    async with asyncio.timeout(10):
+        llm = AsyncProvider.local(gguf)
+        with pytest.raises(APITimeoutError, match="total limit"):
+            await llm.generate_text("Hi", timeout=0.05)
+        await llm.aclose()
