@@ -6,6 +6,7 @@ In: what `AsyncProvider` takes. Out: what it gives, waited for. Never touched: a
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from os import PathLike
@@ -88,7 +89,12 @@ class Provider(FromPreset, ManyPrompts, Copied):
         check_names(options, LocalOptions.__annotations__, f"{cls.__name__}.local")
         provider = cls.__new__(cls)
         provider._core = AsyncProvider.local(model_path, **options)
-        run(provider._core.__aenter__)
+        try:
+            run(provider._core.__aenter__)
+        except BaseException:  # Ctrl-C: a shell keeps its traceback, so the provider, and so the model
+            with suppress(RuntimeError):
+                provider.close()
+            raise
         return provider
 
     @property

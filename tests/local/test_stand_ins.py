@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from yarl import URL
 
-from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError
+from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError, Provider
 from rusty_agent.local import run, transport
+from rusty_agent.sync import bridge, provider
 
 from .process import pid_of, vanishes
 
@@ -70,3 +72,20 @@ async def test_the_limit_of_the_whole_call_holds_while_it_loads(gguf: Path) -> N
         with pytest.raises(APITimeoutError, match="total limit"):
             await llm.generate_text("Hi", timeout=0.05)
         await llm.aclose()
+
+
+@pytest.mark.usefixtures("loading")
+def test_ctrl_c_while_it_loads_stops_it(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids: list[int] = []
+
+    def interrupted(function: Any) -> Any:
+        if pids:
+            return bridge.run(function)
+        pids.append(pid_of(function.__self__))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(provider, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        Provider.local(gguf)
+    assert vanishes(pids[0])
+    del caught  # a shell keeps its traceback, and so the provider
