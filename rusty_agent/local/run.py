@@ -189,9 +189,11 @@ class ServerRun:
         return process
 
     def _give_up(self) -> None:
-        if self.port is None and self._process is not None:
+        if self.port is None:
             self._failure = f"it was not ready within {self._options.start_timeout:g} s (start_timeout)"
-            self._process.kill()
+            self._stopping = True  # as in `stop`: Popen may take its time
+            if self._process is not None:
+                self._process.kill()
 
     def _line(self, key: str) -> bytes:
         """What the child is told. It goes through a pipe: command lines are for all to see."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from yarl import URL
 
 from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError, Provider
 from rusty_agent.local import run, transport
+from rusty_agent.local.run import ServerOptions, ServerRun
 from rusty_agent.sync import bridge, provider
 
 from .process import pid_of, vanishes
 
 pytestmark = pytest.mark.usefixtures("runtime", "unmeasured")
 
+OPTIONS = ServerOptions(threads=1, context=512, parallel=1, start_timeout=60)
 _LOADING = "import json, sys; config = json.loads(sys.stdin.readline())"
 _LOADED = f"{_LOADING}; print(config['mark'], 1, flush=True)"
 
@@ -89,3 +92,15 @@ def test_ctrl_c_while_it_loads_stops_it(gguf: Path, monkeypatch: pytest.MonkeyPa
         Provider.local(gguf)
     assert vanishes(pids[0])
     del caught  # a shell keeps its traceback, and so the provider
+
+
+@pytest.mark.usefixtures("loading")
+def test_the_limit_of_loading_holds_where_it_passes_before_there_is_a_process(gguf: Path) -> None:
+    class Late(ServerRun):
+        def _spawn(self) -> subprocess.Popen[bytes]:
+            self._give_up()
+            return super()._spawn()
+
+    late = Late(gguf, "key", OPTIONS)
+    late.settled.result(10)
+    assert "not ready within 60 s" in str(late.error())
