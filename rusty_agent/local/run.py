@@ -137,7 +137,7 @@ class ServerRun:
         try:
             timer.start()
             self._attend(self._spawn(), timer)
-        except (OSError, RuntimeError) as error:  # no process, or no thread, can be started
+        except Exception as error:  # no process, or no thread, can be started; whatever it is, others wait for it
             self._failure = f"it could not be started with {sys.executable!r} ({error})"
         timer.cancel()
         self._ended.set()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,11 @@ def test_the_limit_of_loading_holds_where_it_passes_before_there_is_a_process(gg
     late = Late(gguf, "key", OPTIONS)
     late.settled.result(10)
     assert "not ready within 60 s" in str(late.error())
+
+
+def test_whatever_keeps_it_from_starting_is_told(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that embeds Python may have no `sys.executable`."""
+    monkeypatch.setattr(sys, "executable", None)
+    never = ServerRun(gguf, "key", OPTIONS)
+    never.settled.result(10)
+    assert "could not be started with None" in str(never.error())
