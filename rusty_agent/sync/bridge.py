@@ -151,7 +151,8 @@ class Handover(Generic[T]):
         self._taken = 0
         self._paused = False
         self._room = asyncio.Event()
-        self._over = threading.Event()
+        self._over = threading.Lock()  # held until the end. No event: Ctrl-C could leave its lock held
+        self._over.acquire()
 
     async def put(self, item: T, size: int) -> None:
         """Hand an arrival of this size over; wait while too much is under way. Runs on the loop."""
@@ -169,8 +170,8 @@ class Handover(Generic[T]):
         self._arrivals.put((item, None, size))
 
     def end(self, error: BaseException | None) -> None:
-        """Hand the end over. Runs on the loop."""
-        self._over.set()
+        """Hand the end over; once. Runs on the loop."""
+        self._over.release()
         self._arrivals.put((None, error, 0))
 
     def get(self) -> tuple[T | None, BaseException | None]:
@@ -187,7 +188,8 @@ class Handover(Generic[T]):
 
     def settle(self) -> None:
         """Let whoever was cancelled clean up before an interrupt goes on; another thread that reads loses nothing."""
-        self._over.wait(_CLEAN_UP_SECONDS)
+        if self._over.acquire(timeout=_CLEAN_UP_SECONDS):
+            self._over.release()
 
 
 def read_alone(

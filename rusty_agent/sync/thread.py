@@ -68,17 +68,19 @@ class LoopThread:
         For forks: a child inherits every lock that is held, such as that of a module that is being imported, and no
         thread that would release it. The wait is bounded, as what runs on the loop may block.
         """
-        standing, go_on = threading.Event(), threading.Event()
+        standing, go_on = threading.Lock(), threading.Lock()  # no events: Ctrl-C could leave their locks held
+        standing.acquire()
+        go_on.acquire()
 
         def stand() -> None:
-            standing.set()
-            go_on.wait(_HOLD_SECONDS)
+            standing.release()
+            go_on.acquire(timeout=_HOLD_SECONDS)
 
         if self._ident not in (None, threading.get_ident()):
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(stand)
-                standing.wait(_HOLD_SECONDS)
-        return go_on.set
+                standing.acquire(timeout=_HOLD_SECONDS)
+        return go_on.release
 
     def stop(self) -> None:
         """Cancel what runs, close all connections, end the thread."""

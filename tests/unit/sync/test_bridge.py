@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 from rusty_agent.sync import bridge
 from rusty_agent.sync.bridge import Crossing, Handover, read_alone
 from rusty_agent.sync.thread import LoopThread, loop_thread
+
+from ...tracing import interrupted
 
 Outcomes = SimpleQueue[tuple[Any, BaseException | None]]
 
@@ -156,7 +159,7 @@ def test_an_interrupt_waits_for_the_end_and_leaves_it_to_whoever_reads(monkeypat
     handover: Handover[int] = Handover(loop_thread())
     threading.Timer(0.05, put_all, (handover, [1], 1)).start()
     handover.settle()
-    assert handover._over.is_set()
+    assert not handover._over.locked()
     got: list[Any] = []
     reader = threading.Thread(target=lambda: got.extend((handover.get(), handover.get())), daemon=True)
     reader.start()
@@ -171,7 +174,22 @@ def test_an_interrupt_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bridge, "_CLEAN_UP_SECONDS", 0.02)
     handover: Handover[int] = Handover(loop_thread())
     handover.settle()
-    assert not handover._over.is_set()
+    assert handover._over.locked()
+
+
+def test_ctrl_c_in_an_interrupts_wait_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's thread would wait for its lock, and every call for that."""
+    monkeypatch.setattr(bridge, "_CLEAN_UP_SECONDS", 0.001)
+    for step in count(1):
+        handover: Handover[int] = Handover(loop_thread())
+        came = interrupted(step, handover.settle)
+        ending = threading.Thread(target=handover.end, args=(None,), daemon=True)
+        ending.start()
+        ending.join(10)
+        assert not ending.is_alive()
+        if not came:
+            break
+    assert step > 1
 
 
 def test_a_reader_reads_alone_and_whoever_may_not_disturbs_nobody() -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
+from itertools import count
 
 import pytest
 
@@ -15,6 +16,7 @@ from rusty_agent.sync.bridge import read_alone
 from rusty_agent.sync.thread import LoopThread, loop_thread
 
 from ...integration.scripts import run
+from ...tracing import interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +106,19 @@ def test_it_stands_still_until_it_is_let_go() -> None:
     assert not moved.wait(0.1)
     go_on()
     assert moved.wait(5)
+
+
+def test_ctrl_c_while_it_is_made_to_stand_still_lets_it_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for a lock that nobody releases, and every call for it."""
+    monkeypatch.setattr(thread_module, "_HOLD_SECONDS", 0.001)
+    thread = LoopThread()
+    thread.start_thread()
+    for step in count(1):
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), thread.loop).result(10)
+        if not interrupted(step, thread.hold):
+            break
+    assert step > 1
+    thread.stop()
 
 
 def test_it_is_not_held_by_itself() -> None:
