@@ -120,7 +120,7 @@ def _refuse_when_finalizing() -> None:
 
 
 _current: LoopThread | None = None
-_starting = threading.Lock()
+_starting = threading.RLock()  # reentrant: a signal handler, or a `__del__`, may make a call while it is held
 
 
 def loop_thread() -> LoopThread:
@@ -135,7 +135,11 @@ def loop_thread() -> LoopThread:
     if current is None or not current.started or current.loop.is_closed():
         with _starting:
             if _current is None or _current.loop.is_closed():
-                _current = LoopThread()
+                made = LoopThread()
+                if _current is None or _current.loop.is_closed():
+                    _current = made
+                else:  # such a call has begun another one meanwhile
+                    made.loop.close()
             current = _current
             current.start_thread()
     return current
@@ -166,7 +170,7 @@ def _in_child() -> None:
     """The parent's thread does not exist in the child, and its lock may have been held when the child was made."""
     global _current, _starting
     _current = None
-    _starting = threading.Lock()
+    _starting = threading.RLock()
     _held.clear()
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from rusty_agent.sync import thread as thread_module
 from rusty_agent.sync.bridge import read_alone
+from rusty_agent.sync.loop import new_loop
 from rusty_agent.sync.thread import LoopThread, loop_thread
 
 from ...integration.scripts import run
@@ -82,6 +83,28 @@ def test_it_is_started_once_and_goes_on_after_an_interrupt_and_ends_all_when_it_
     assert thread.loop.is_closed()
     assert thread._thread is not None
     assert not thread._thread.is_alive()
+
+
+def test_a_call_of_a_signal_handler_while_the_first_one_begins_it_shares_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+    inner: list[LoopThread] = []
+    outer: list[LoopThread] = []
+
+    def interrupted_there() -> asyncio.AbstractEventLoop:
+        loop = new_loop()
+        loops.append(loop)
+        if loop is loops[0]:
+            inner.append(loop_thread())
+        return loop
+
+    monkeypatch.setattr(thread_module, "_current", None)
+    monkeypatch.setattr(thread_module, "new_loop", interrupted_there)
+    caller = threading.Thread(target=lambda: outer.append(loop_thread()), daemon=True)
+    caller.start()
+    caller.join(10)
+    assert outer == inner != []
+    assert [loop.is_closed() for loop in loops] == [True, False]
+    outer[0].stop()
 
 
 def test_nobody_waits_for_it_when_python_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
