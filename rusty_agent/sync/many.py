@@ -226,6 +226,8 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
     No mere generator: nobody could close one while another thread reads in it.
     """
 
+    # Here, as `close` finds them where Ctrl-C has kept the constructor from its end.
+    _source: _Prompts | None = None
     _crossing: Crossing[None] | None = None
     _ended = False
     _cut = False

@@ -392,6 +392,7 @@ def test_ctrl_c_while_a_part_is_made_makes_no_noise(server: FaultServer) -> None
         blocking._core._calls.transport,
         aiter(blocking._core.stream_text("hi")),
         iter(blocking.stream_text("hi")),
+        blocking.map(iter(["hi"])),
     )
     for part in parts:
         object.__new__(type(part))  # dropped at once; what its `__del__` raises would fail this test
