@@ -20,7 +20,6 @@ from .checks import checked_count, checked_flag, checked_kind
 from .config import ProviderConfig, Settings, chat_url, checked_proxy
 from .constructors import FromPresetWithSession, keeps_secrets
 from .copies import Copied
-from .errors import MissingAPIKeyError
 from .keys import hide_secrets, is_secret, resolve_key, url_secrets, without_secrets
 from .many import ManyPrompts
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
@@ -309,10 +308,12 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         provider = cls.__new__(cls)
         try:
             AsyncProvider.__init__(provider, model, api_key=key, **options)
-        except MissingAPIKeyError as error:
+        except ValueError as error:  # there is none, or none that can be sent; an option's is raised again
             AsyncProvider.__init__(provider, model, api_key="none", **options)
             provider._key = None
-            provider._requests.missing_key = f"{error} Pickles carry the key only with pickle_key=True."
+            provider._requests.missing_key = (
+                f"{str(error).removesuffix('.')}. Pickles carry the key only with pickle_key=True."
+            )
         return provider
 
     def _twin(self) -> Self:

@@ -274,6 +274,18 @@ def test_pickles_hold_no_key(face: Face, serve: Serve, monkeypatch: pytest.Monke
     assert server.requests[0].headers["authorization"] == "Bearer sk-from-the-environment"
 
 
+@pytest.mark.parametrize("unfit", ["Bearer sk-1", "sk-1\nsk-2"])
+def test_a_variable_that_holds_no_key_is_no_key_for_a_pickle(
+    face: Face, monkeypatch: pytest.MonkeyPatch, unfit: str
+) -> None:
+    """A worker that fails to unpickle its task would leave a pool of processes waiting for ever."""
+    data = pickle.dumps(face.provider("http://127.0.0.1:1/v1"))
+    monkeypatch.setenv("OPENROUTER_API_KEY", unfit)
+    keyless = pickle.loads(data)
+    with pytest.raises(MissingAPIKeyError, match=r"OPENROUTER_API_KEY .*[^.]\. Pickles .*pickle_key"):
+        face.generate(keyless)
+
+
 def test_pickles_hold_the_key_on_request(face: Face, serve: Serve) -> None:
     server = serve()
     twin = pickle.loads(pickle.dumps(face.provider(server, pickle_key=True)))
