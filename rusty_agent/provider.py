@@ -116,11 +116,12 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         self._url = URL(chat_url(endpoint.base_url if base_url is None else base_url), encoded=True)
         proxies = proxies_of_environment() if proxy is None and trust_env else [proxy and checked_proxy(proxy)]
         self._policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
+        self._options["headers"] = checked_headers(headers, "headers")  # ours: what is pickled is what is sent
         config = ProviderConfig(
             model=model,
             url=self._url,
             key=self._key,
-            headers=checked_headers(headers, "headers"),
+            headers=self._options["headers"],
             url_secrets=[secret for url in (str(self._url), *proxies) if url for secret in url_secrets(url)],
             preset=endpoint,
             settings=settings,
@@ -294,8 +295,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         if options["pickle_key"]:
             key = self._key and self._key.reveal()
         else:
-            headers = options["headers"] or {}
-            options["headers"] = {name: value for name, value in headers.items() if not is_secret(name)}
+            headers = options["headers"].items()
+            options["headers"] = {name: value for name, value in headers if not is_secret(name)}
             for name in ("base_url", "proxy"):
                 options[name] = options[name] and without_secrets(options[name])
             if isinstance(preset := options["preset"], Preset):

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -291,6 +292,14 @@ def test_pickles_hold_the_key_on_request(face: Face, serve: Serve) -> None:
     twin = pickle.loads(pickle.dumps(face.provider(server, pickle_key=True)))
     assert face.generate(twin) == "Hello world"
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_pickles_hold_the_headers_that_are_sent(face: Face, serve: Serve) -> None:
+    server, headers = serve(), {"x-title": "mine"}
+    provider = face.provider(server, pickle_key=True, headers=MappingProxyType(headers))
+    headers["x-title"] = "other"
+    face.generate(pickle.loads(pickle.dumps(provider)))
+    assert server.requests[0].headers["x-title"] == "mine"
 
 
 def test_pickles_hold_no_other_secret(face: Face) -> None:
