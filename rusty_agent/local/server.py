@@ -45,8 +45,8 @@ class LocalServer:
             return self._runs[-1]
 
     def find(self, port: int | None) -> ServerRun | None:
-        """The child that listens, or listened, on this port."""
-        return next((run for run in reversed(self._runs) if run.port is not None and run.port == port), None)
+        """The child that listens, or listened, on this port; another thread may be starting one meanwhile."""
+        return next((run for run in reversed(list(self._runs)) if run.port is not None and run.port == port), None)
 
     def stop(self) -> None:
         """End the child, for good; returns when it is gone. A forked process leaves it to the one that started it."""

@@ -16,6 +16,7 @@ from yarl import URL
 from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError, Provider
 from rusty_agent.local import run, transport
 from rusty_agent.local.run import ServerOptions, ServerRun
+from rusty_agent.local.server import LocalServer
 from rusty_agent.sync import bridge, provider
 
 from .process import pid_of, vanishes
@@ -113,3 +114,16 @@ def test_whatever_keeps_it_from_starting_is_told(gguf: Path, monkeypatch: pytest
     never = ServerRun(gguf, "key", OPTIONS)
     never.settled.result(10)
     assert "could not be started with None" in str(never.error())
+
+
+def test_one_is_found_while_another_one_begins(gguf: Path) -> None:
+    class Found:
+        @property
+        def port(self) -> None:
+            runs.append(self)
+
+    server = LocalServer(gguf, "key", OPTIONS)
+    runs: Any = server._runs
+    runs.extend([Found(), Found()])
+    assert server.find(1) is None
+    runs.clear()
