@@ -122,9 +122,9 @@ def dismiss_all() -> None:
 
 def close_later(sessions: dict[asyncio.AbstractEventLoop, ClientSession]) -> None:
     """Close sessions from any thread, each on its own loop."""
-    while sessions:
-        loop, session = sessions.popitem()
+    for loop in list(sessions):
+        session = sessions.pop(loop, None)  # another thread may be taking them too
         guard = _guards.get(loop)
-        if guard is not None and not session.closed:
+        if guard is not None and session is not None and not session.closed:
             with suppress(RuntimeError):  # the loop closed in this moment
                 loop.call_soon_threadsafe(guard.close_soon, session)
