@@ -68,7 +68,7 @@ class _Prompts:
             if not (self._taken or self._ended):  # the other thread may not have seen the flag yet
                 await self._news.wait()
             self._hungry = False
-            if not self._taken and self._ended:
+            if self._ended and not self._taken:  # in this order: the other thread ends when it has taken the last
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
