@@ -93,8 +93,7 @@ class Crossing(Generic[T]):
     def cancel(self) -> None:
         """Cancel it, from any thread, at any time, even if it was never begun; what is the parent's is left alone."""
         if self._thread.process == os.getpid():
-            with suppress(RuntimeError):  # the loop has been closed: there is nothing left to cancel
-                self._thread.loop.call_soon_threadsafe(self._cancel)
+            self._thread.post(self._cancel)
 
     # On the loop.
 
@@ -182,8 +181,7 @@ class Handover(Generic[T]):
         item, error, size = _get(self._arrivals, self._thread)
         self._taken += size
         if self._paused and self._sent - self._taken <= self._low_water:
-            with suppress(RuntimeError):
-                self._thread.loop.call_soon_threadsafe(self._room.set)
+            self._thread.post(self._room.set)
         return item, error
 
     def settle(self) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from time import monotonic
 from typing import Any, Literal, TypeGuard, Unpack, overload
@@ -80,14 +80,14 @@ class _Prompts:
             self._asked = True
             self.ask()
 
-    def take(self, loop: asyncio.AbstractEventLoop) -> None:
+    def take(self, thread: LoopThread) -> None:
         """Take some prompts, on this thread."""
         enough = monotonic() + _TAKING_SECONDS
         try:
             while len(self._taken) < self._ahead:
                 self._taken.append(next(self._prompts))
                 if self._hungry:
-                    self._tell(loop)
+                    thread.post(self._news.set)
                 if monotonic() > enough:
                     break
         except StopIteration:
@@ -99,15 +99,11 @@ class _Prompts:
                 self._error.__cause__ = error
             self._ended = True
         self._asked = False
-        self._tell(loop)
+        thread.post(self._news.set)
 
     def drop(self) -> None:
         """Let go of the caller's iterator: if nobody else has it, it ends here, and not on the loop's thread."""
         self._given = self._prompts = iter(())
-
-    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
-        with suppress(RuntimeError):  # at exit the loop may end before a daemon thread
-            loop.call_soon_threadsafe(self._news.set)
 
 
 class ManyPrompts:
@@ -293,7 +289,7 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
                 raise error
             if not isinstance(arrival, _Prompts):
                 return arrival
-            arrival.take(thread.loop)
+            arrival.take(thread)
 
 
 async def _pump(items: AsyncGenerator[MapItem, None], handover: Handover[MapItem | _Prompts]) -> None:

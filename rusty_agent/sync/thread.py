@@ -62,6 +62,11 @@ class LoopThread:
         if over:
             raise RuntimeError("rusty_agent's event loop has ended: no answer can be waited for any more.")
 
+    def post(self, callback: Callable[[], object]) -> None:
+        """Have something called on the loop, if that is not closed: then nobody is left whom it would concern."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(callback)
+
     def hold(self) -> Callable[[], None]:
         """Let the thread stand still between two steps of its loop; returns what lets it go on.
 
@@ -85,8 +90,7 @@ class LoopThread:
     def stop(self) -> None:
         """Cancel what runs, close all connections, end the thread."""
         self.stopping = True
-        with suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self.loop.stop)
+        self.post(self.loop.stop)
         if self._thread is not None:
             self._thread.join(_EXIT_SECONDS)
 
