@@ -92,6 +92,10 @@ def _check(column: str, form: str | None, conversion: str | None) -> None:
 def _text(column: str, value: Any) -> str:
     if isinstance(value, str):
         return value
-    if value is None or value != value:  # NaN is how some writers of JSON spell a missing value
+    try:
+        missing = value is None or bool(value != value)  # NaN is how some writers of JSON spell a missing value
+    except TypeError:  # of NA of pandas it cannot be told
+        missing = True
+    if missing:
         raise ValueError(f"the column {column!r}, which the template needs, has no value in this row")
     return dumps(value).decode()

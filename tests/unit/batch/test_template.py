@@ -69,7 +69,17 @@ def test_a_missing_column_is_named_and_so_are_those_there() -> None:
         Template("{a}").require([])
 
 
-@pytest.mark.parametrize("value", [None, math.nan])
+class NA:
+    """As that of pandas."""
+
+    def __ne__(self, _: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+@pytest.mark.parametrize("value", [None, math.nan, NA()])
 def test_a_column_without_a_value_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="'a', which the template needs, has no value"):
         Template("{a}").render({"a": value})
