@@ -155,7 +155,7 @@ class Job:
             self._results = self._open(self._files.output, closing)
             self._errors = self._open(self._files.errors, closing)
             task = self._task = asyncio.ensure_future(self._work_off())
-            await outlast(task, on_cancel=task.cancel)  # what is done is kept
+            await outlast(task, on_cancel=self._cancel)  # what is done is kept
             if not task.cancelled():
                 task.result()
             elif self._run.stopped is None:  # by neither us nor the caller: not all of it was done
@@ -172,8 +172,7 @@ class Job:
     def abandon(self) -> None:
         """Wait no longer."""
         self.interrupt()
-        if self._task is not None:
-            self._task.cancel()
+        self._cancel()
 
     def sum_up(self, started: float, report: Path | None) -> BatchResult:
         """Count what counts; write the summary, and the report if there is to be one; sort."""
@@ -305,7 +304,11 @@ class Job:
 
     def _break(self, error: BatchError) -> None:
         """A file cannot be written: whatever comes would be lost, so nothing more is paid for. Its closing raises."""
-        if self._task is not None:
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """End what is under way. Once: a second time would end the waiting for its end."""
+        if self._task is not None and not self._task.cancelling():
             self._task.cancel()
 
     def _stop(self, reason: str, said: str) -> RunStoppedError:

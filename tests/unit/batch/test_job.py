@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,30 @@ async def test_cancelled_twice_it_closes_no_file_before_its_rows_have_ended(
     del running
     gc.collect()
     assert caplog.records == []
+
+
+async def test_abandoned_more_than_once_it_waits_for_a_source_that_takes_its_time_to_end(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "x"
+            begun.set()
+            await asyncio.sleep(60)
+        finally:
+            while not go_on.is_set():
+                with suppress(asyncio.CancelledError):
+                    await go_on.wait()
+
+    one = job(batch(tmp_path), Answering(60))
+    running = asyncio.create_task(one.run(source(), plan()))
+    await begun.wait()
+    for _ in range(3):
+        one.abandon()
+        await asyncio.sleep(0.01)
+    go_on.set()
+    await asyncio.wait_for(running, 5)
+    assert one.sum_up(0.0, None).stopped == "interrupt"
 
 
 async def test_a_source_that_is_cancelled_is_no_end_of_the_run(tmp_path: Path) -> None:
