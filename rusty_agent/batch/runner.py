@@ -67,7 +67,7 @@ async def run_batch(
     Args:
         source: A path (`.jsonl`, `.csv`, `.tsv`, gzipped or not), `"-"` for standard input, or rows one by one: an
             iterable or asynchronous iterable of what a line may hold. A file, or a list, is checked as a whole before
-            the first request is sent.
+            the first request is sent. An iterator runs on the event loop and must not block there.
         output: Where results go, as lines of OpenAI's Batch API, in the order in which they come. Beside it:
             `NAME.errors.jsonl` (what failed), `NAME.manifest.json`, `NAME.summary.json`, `NAME.lock`.
         provider: Who answers. Its `limits` hold; its `retry` too.
