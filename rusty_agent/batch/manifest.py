@@ -8,6 +8,7 @@ is among it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
@@ -34,8 +35,8 @@ def _canonical(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ordered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _ordered(value[key]) for key in sorted(value)}
+    if isinstance(value, Mapping):
+        return {key: _ordered(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)  # 0.0 asks for what 0 asks for
     return [_ordered(item) for item in value] if isinstance(value, list | tuple) else value

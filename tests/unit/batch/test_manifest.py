@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -78,6 +79,16 @@ def test_a_number_is_the_same_in_either_form() -> None:
     assert one == other
     assert one.changes(other) == []
     assert changed(seed=1).changes(changed(seed=1.5)) == ["parameter seed: 1 -> 1.5"]
+
+
+def test_any_mapping_of_any_keys_is_the_object_that_is_sent() -> None:
+    bias = {50256: -100, "11": 5}
+    given_parameters = {"response_format": MappingProxyType({"type": "text"}), "extra_body": {"logit_bias": bias}}
+    manifest = evolve(MANIFEST, parameters=given_parameters)
+    assert manifest.parameters == {
+        "response_format": {"type": "text"},
+        "extra_body": {"logit_bias": {"11": 5, "50256": -100}},
+    }
 
 
 def test_the_caller_may_go_on_to_change_what_it_gave() -> None:
