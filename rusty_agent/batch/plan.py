@@ -220,6 +220,7 @@ def _forget_failures(files: Files, index: Index) -> None:
     """Throw away what has failed, for good: this run may be stopped before it has come to those rows."""
     remove(files.errors)
     index.failed = 0
+    del index.useless_errors[:]  # or an empty file would be written in its place
 
 
 def _changed(files: Files, changes: list[str]) -> BatchError:

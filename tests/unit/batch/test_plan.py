@@ -17,7 +17,7 @@ from rusty_agent.batch.settings import JobSettings
 from rusty_agent.errors import BatchError
 from rusty_agent.wire.codec import dumps, loads_strict
 
-from .lines import HOLE, batch, failure, result
+from .lines import HOLE, batch, failure, refusal, result
 
 ROWS = '{"prompt":"a"}\n{"prompt":"b"}\n"c"\n'
 
@@ -153,6 +153,8 @@ def test_failures_of_other_parameters_are_forgotten_though_the_next_run_is_stopp
     files = batch(tmp_path, [result("1")], [failure("2", permanent=True), failure("3")])
     source.write_text("".join(json.dumps({"custom_id": name, "prompt": name}) + "\n" for name in "123"))
     assert plan(source, files).index.permanent == {"2"}
+    with files.errors.open("ab") as file:
+        file.write(refusal(9) + b"\n")
     for options in ({"template": "{prompt}", "allow_changed": True}, {"template": "{prompt}"}):
         index = plan(source, files, **options).index  # which sends nothing, as one that is stopped at once
         assert (index.done, index.permanent, index.failed) == ({"1"}, set(), 0)
