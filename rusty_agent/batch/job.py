@@ -287,8 +287,8 @@ class Job:
         self._spent += spent
         more = caller.in_flight + 1  # of the rows that are worked on, others wait for their turn, and will not be sent
         if self._spent + self._spent / self._told * more > budget:
-            said = f"{dollars(self._spent)} are spent, and what is under way will use up the budget of ${budget:g}."
-            self._stop("budget", said)
+            said = f"{dollars(self._spent)} are spent, and what is under way will use up the budget of"
+            self._stop("budget", f"{said} {dollars(budget)}.")
 
     def _count_passed(self) -> None:
         tally, feed = self._run.tally, self._feed

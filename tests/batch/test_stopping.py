@@ -46,7 +46,7 @@ async def test_a_budget_stops_before_it_is_spent(place: Place) -> None:
     assert result.cost is not None
     assert 8.0 <= result.cost <= 10.0
     assert result.cost == result.done * 0.5
-    assert "will use up the budget of $10" in str(result.message)
+    assert "will use up the budget of $10.00." in str(result.message)
     assert (await place.run(price=(0.0, 1e5), budget_usd=1e3)).skipped == result.done
 
 

@@ -100,7 +100,7 @@ def test_exit_2_when_rows_failed(command: Command, server: FaultServer) -> None:
 @pytest.mark.parametrize(
     ("options", "script", "says"),
     [
-        (["--price", "0,100000", "--budget-usd", "3"], said(), "will use up the budget of $3."),
+        (["--price", "0,100000", "--budget-usd", "3"], said(), "will use up the budget of $3.00."),
         (["--max-error-rate", "0"], error(500), "100% of the latest"),
         (["--max-failures", "1"], error(500), "more than 1 failed"),
         ([], error(401), "the endpoint refuses the key"),
