@@ -261,12 +261,12 @@ class Job:
             if settings.sync == "row":
                 await self._errors.commit()
             raise
-        if self._plan.index.failed:  # only then can it have an error line from before
-            self._plan.index.done.add(row.custom_id)
         reason = result.finish_reason
         self._finish_reasons[reason] = self._finish_reasons.get(reason, 0) + 1
         self._spend(result.usage, caller)
         self._results.append(line)
+        if self._plan.index.failed:  # only then can it have an error line from before
+            self._plan.index.done.add(row.custom_id)
         if settings.sync == "row":
             await self._results.commit()
         return result

@@ -17,6 +17,7 @@ from rusty_agent import AsyncProvider
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import Index
 from rusty_agent.batch.job import Job
+from rusty_agent.batch.journal import Journal
 from rusty_agent.batch.plan import Plan
 from rusty_agent.batch.settings import JobSettings
 from rusty_agent.errors import BatchError
@@ -25,7 +26,7 @@ from rusty_agent.stop_rule import StopRule
 from rusty_agent.testing import completion
 from rusty_agent.types import GenerateResult
 
-from .lines import batch
+from .lines import batch, failure
 
 
 class Answering(AsyncProvider):
@@ -68,6 +69,19 @@ async def test_a_file_that_cannot_be_written_ends_the_run(tmp_path: Path, monkey
         await job(files, provider).run(["x"] * 1000, plan())
     assert provider.asked < 40
     assert files.output.read_bytes().endswith(b"}\n")
+
+
+async def test_a_row_whose_answer_could_not_be_written_keeps_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise BatchError("the disk is full")
+
+    files = batch(tmp_path, [], [failure("1")])
+    before = files.errors.read_bytes()
+    monkeypatch.setattr(Journal, "append", fail)
+    await job(files, Answering()).run(["x"], Plan(None, Index(failed=1), None))
+    assert files.errors.read_bytes() == before
 
 
 async def test_the_output_is_closed_when_the_errors_cannot_be_opened(tmp_path: Path) -> None:
