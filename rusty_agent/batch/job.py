@@ -25,7 +25,7 @@ from ..net.caller import Caller
 from ..progress.figures import dollars
 from ..progress.show import say
 from ..provider import AsyncProvider
-from ..requests import Common, merged
+from ..requests import Common
 from ..run import Run
 from ..stop_rule import StopRule
 from ..types import GenerateResult, Usage
@@ -243,10 +243,10 @@ class Job:
         """Answer a row, and write its line: what is counted is written, and what is cancelled was not answered."""
         settings = self._settings
         try:
-            own = row.parameters
-            if settings.stream and _needs_whole(merged(settings.common, own)):
-                own = {**own, "stream": False}
-            result = await self._provider._answer(caller, self._common.prepare(own))
+            prepared = self._common.prepare(row.parameters)
+            if settings.stream and _needs_whole(prepared.exchange.fields):
+                prepared = self._common.prepare({**row.parameters, "stream": False})
+            result = await self._provider._answer(caller, prepared)
             line = result_line(self._run_id, row, result, settings.price)
         except RunStoppedError:  # it was not sent
             raise
@@ -317,7 +317,6 @@ class Job:
         return stopped
 
 
-def _needs_whole(arguments: dict[str, Any]) -> bool:
+def _needs_whole(fields: dict[str, Any]) -> bool:
     """Whether the answer has parts that a streamed one, put together again, would lack."""
-    extra = arguments.get("extra_body") or {}  # none of these is a parameter of its own
-    return extra.get("n") not in (None, 1) or bool(extra.get("logprobs") or extra.get("audio"))
+    return fields.get("n") not in (None, 1) or bool(fields.get("logprobs") or fields.get("audio"))
