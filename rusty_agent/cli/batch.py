@@ -5,7 +5,7 @@ on stdout. Never touched: how a batch runs.
 
 Exit codes: 0 every row is answered; 1 wrong usage, bad lines, another batch holds the lock, or files cannot be
 written; 2 some rows failed; 3 the run was stopped: by its budget, too many errors, the key or the quota; 130
-interrupted. After 1 (mended), 2, 3 and 130 the same command goes on.
+interrupted; 141 nobody reads the figures of a dry run. After 1 (mended), 2, 3 and 130 the same command goes on.
 """
 
 from __future__ import annotations

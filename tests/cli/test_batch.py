@@ -306,6 +306,13 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     assert not server.requests
 
 
+def test_nobody_reads_a_dry_run(command: Command) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as stdout:
+        assert command.run("--dry-run", stdout=stdout) == (141, "", "")
+
+
 @pytest.mark.usefixtures("unmeasured")
 def test_progress_may_be_json(command: Command) -> None:
     ended = command.run("--progress", "json", "--price", "1,1", "--sync", "row")
