@@ -3,7 +3,8 @@
 In: amounts and moments. Out: how long to wait. Never touched: the clock, who waits.
 
 One number holds the state: the moment up to which everything that was spent is paid for. What costs more than is left
-is let through and makes the others wait longer, so no amount is too large ever to pass.
+is let through and makes the others wait longer, so no amount is too large ever to pass. Another says the same
+at the rate that was given: whatever a change makes of debts and of refunds, it opens no earlier than that.
 """
 
 from __future__ import annotations
@@ -34,18 +35,21 @@ class Pace:
         self.longest = math.inf
         self._tolerance = tolerance
         self.opens = -math.inf  # what was spent is paid for up to a tolerance later
+        self._least = -math.inf  # when it would open at the given rate
 
     def change(self, rate: float, now: float, longest: float = math.inf) -> None:
-        """Go on at another rate; what is owed is paid off at the new one."""
+        """Go on at another rate, at most the given one; what is owed is paid off at the new one."""
         self.longest = longest
         owed = self.opens + self._tolerance - now
         if owed > 0 and rate > self.rate:
-            self.opens += owed * self.rate / rate - owed
+            self.opens = max(self.opens + owed * self.rate / rate - owed, self._least)
         self.rate = rate
 
     def spend(self, amount: float, now: float) -> None:
         """Spend an amount; a negative one is given back."""
-        least = now - self._tolerance
-        before = self.opens if self.opens > least else least
-        opens = before + amount / self.rate
-        self.opens = opens if opens - now < self.longest else max(now + self.longest, before + amount / self._own)
+        paid = now - self._tolerance
+        least = self._least = (self._least if self._least > paid else paid) + amount / self._own
+        opens = (self.opens if self.opens > paid else paid) + amount / self.rate
+        if opens - now > self.longest:
+            opens = now + self.longest
+        self.opens = opens if opens > least else least

@@ -49,7 +49,8 @@ def test_an_amount_larger_than_a_seconds_worth_passes_and_is_paid_for_afterwards
 
 
 def test_what_is_owed_is_paid_off_at_a_higher_rate() -> None:
-    pace = Pace(1)
+    pace = Pace(100)
+    pace.change(1, 0)
     pace.spend(60, 0)
     pace.change(100, 0)
     assert pace.opens == pytest.approx(0.6 - TOLERANCE_SECONDS)
@@ -76,3 +77,20 @@ def test_a_doubted_rate_makes_no_pace_quicker_than_the_one_that_was_given() -> N
     assert pace.opens == pytest.approx(60 - TOLERANCE_SECONDS)
     pace.spend(1, 10)
     assert pace.opens == pytest.approx(60, abs=0.2)
+
+
+def test_what_is_given_back_at_a_slower_rate_opens_no_pace_before_the_one_that_was_given() -> None:
+    """An estimate that was twice too high, at a rate that is doubted: what was really spent is paid for."""
+    pace = Pace(1000)
+    pace.change(100, 0, longest=30)
+    pace.spend(10_000, 0)
+    pace.spend(-5_000, 2)
+    assert pace.opens == pytest.approx(5 - TOLERANCE_SECONDS)
+
+
+def test_debts_of_a_doubted_rate_are_paid_at_the_given_one_when_it_returns() -> None:
+    pace = Pace(1000)
+    pace.change(1, 0, longest=30)
+    pace.spend(60_000, 0)
+    pace.change(1000, 1)
+    assert pace.opens == pytest.approx(60 - TOLERANCE_SECONDS)
