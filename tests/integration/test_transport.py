@@ -80,6 +80,19 @@ async def test_a_given_session_s_connection_that_breaks_while_nobody_reads(serve
     assert raised.value.partial_text == "a"
 
 
+async def test_reading_on_from_another_loop_is_not_taken_for_a_connection_that_broke(serve: Serve) -> None:
+    server = serve(answer([events("a")[1], Hang()], framing="chunked"))
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
+        opened = llm.stream_text("hi")
+        assert await anext(opened) == "a"
+
+        async def read_on() -> None:
+            await anext(opened)
+
+        with pytest.raises(StreamInterruptedError, match="attached to a different loop"):
+            await asyncio.to_thread(asyncio.run, read_on())
+
+
 async def test_reading_on_when_the_given_session_was_closed(serve: Serve) -> None:
     server = serve(answer([events("a")[1], Hang()], framing="chunked"))
     async with aiohttp.ClientSession() as session:
