@@ -82,6 +82,7 @@ class Run:
         self._find_limiter = limiter
         self._limiter: Limiter | None = None
         self._concurrency = checked_concurrency(concurrency)
+        self._at_once = 0  # known when it begins
         self._rule = rule
         self._streamed = streamed
         self._drain = drain
@@ -116,11 +117,12 @@ class Run:
         self.tally.begin()
         limiter = self._limiter = self._find_limiter()
         fixed = None if self._concurrency == "auto" else self._concurrency
+        self._at_once = limiter.ceiling if fixed is None else fixed
         async with AsyncExitStack() as stack:
             stack.enter_context(limiter.adapting(fixed))
             await stack.enter_async_context(self._display)
             self._open = stack.pop_all()
-        return limiter.ceiling if fixed is None else fixed
+        return self._at_once
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -135,10 +137,8 @@ class Run:
         limiter = self._limiter
         if limiter is None:
             return 0, None, 0
-        limit = limiter.limit
-        if isinstance(self._concurrency, int):
-            limit = self._concurrency if limit is None else min(limit, self._concurrency)
-        return self._caller.in_flight, limit, self._caller.rate_limited
+        limit, most = limiter.limit, self._at_once
+        return self._caller.in_flight, most if limit is None else min(limit, most), self._caller.rate_limited
 
     def stop(self, error: RunStoppedError) -> None:
         """Send nothing more. What was sent already is waited for."""

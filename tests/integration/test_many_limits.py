@@ -180,6 +180,14 @@ async def test_progress_tells_of_its_own_run(serve: Serve) -> None:
         await asyncio.wait([other])
 
 
+async def test_progress_tells_no_limit_of_auto_that_a_run_before_has_asked_for(serve: Serve) -> None:
+    told: list[Progress] = []
+    async with AsyncProvider("m", api_key=KEY, base_url=serve(echo).url) as provider:
+        await provider.gather(["a"], concurrency=1000)
+        await provider.gather(["a"], concurrency="auto", progress=told.append)
+    assert told[-1].limit == 256
+
+
 def test_every_loop_has_a_door_of_its_own(serve: Serve) -> None:
     provider = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url, limits=Limits(in_flight=2))
     for _ in range(3):
