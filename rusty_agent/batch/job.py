@@ -126,6 +126,7 @@ class Job:
         self._told = 0  # answers whose tokens are known
         self._spent = 0.0  # what they cost, in USD
         self._task: asyncio.Task[None] | None = None
+        self._broken = False  # a file could not be written, so nobody knows which of the last lines it has
 
     async def run(self, source: Source, plan: Plan) -> None:
         """Work the rows off.
@@ -226,6 +227,8 @@ class Job:
 
     async def _drop_superseded(self, _: object, error: BaseException | None, __: object) -> None:
         """However a run ends, what it has answered is no failure any more."""
+        if self._broken:  # the next run sees what was written
+            return
         try:
             await to_its_end(drop_superseded, self._files, self._plan.index.done)
         except BatchError:
@@ -304,6 +307,7 @@ class Job:
 
     def _break(self, error: BatchError) -> None:
         """A file cannot be written: whatever comes would be lost, so nothing more is paid for. Its closing raises."""
+        self._broken = True
         self._cancel()
 
     def _cancel(self) -> None:

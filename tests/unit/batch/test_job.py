@@ -84,6 +84,23 @@ async def test_a_row_whose_answer_could_not_be_written_keeps_its_error(
     assert files.errors.read_bytes() == before
 
 
+async def test_a_row_whose_answer_was_taken_but_not_written_keeps_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line waits for the end of the loop's iteration, when it counts as answered already."""
+
+    def full(number: int, data: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files = batch(tmp_path, [], [failure("1")])
+    before = files.errors.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(BatchError, match=r"out\.jsonl cannot be written any more"):
+            await job(files, Answering()).run(["x"], Plan(None, Index(failed=1), None))
+    assert files.errors.read_bytes() == before
+
+
 async def test_the_output_is_closed_when_the_errors_cannot_be_opened(tmp_path: Path) -> None:
     files = batch(tmp_path)
     files.errors.mkdir()
