@@ -187,7 +187,6 @@ class _Crew:
                     await asyncio.sleep(0)
                     continue
                 if given is _END:
-                    self._exhausted = True
                     return
                 index = self._taken
                 self._taken += 1
@@ -203,9 +202,8 @@ class _Crew:
                     self._given += 1
                 else:
                     self._hand_out(MapItem(index, given, result, error))
-        except BaseException:
-            self._exhausted = True  # before whoever waits to take an input can ask a broken iterator for one
-            raise
+        finally:
+            self._exhausted = True  # before whoever waits to take an input can ask for one: the iterator may be broken
 
     async def _take(self, inputs: AsyncIterator[Any]) -> Any:
         """The next input, when its result will have a place; or `_END`, also where the run was told to stop."""
