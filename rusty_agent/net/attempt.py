@@ -35,7 +35,6 @@ from .watchdog import Interrupted, Scope, Watchdog
 __all__ = ["NOTHING_YET", "Attempt", "Exchange", "given_up"]
 
 _ERROR_BODY_SECONDS = 2.0
-_GONE = "Connection closed."  # aiohttp's RuntimeError where it broke while nobody was reading; others are of misuse
 _UNMASKED = frozenset({"partial_text", "usage"})  # what the caller was given already
 
 NOTHING_YET = ReplyDecoder()
@@ -268,8 +267,6 @@ class Attempt:
         """The connection ended before the answer did: by the clock, by `close()`, or by itself."""
         if self._is_over():
             return self._interruption()
-        if isinstance(error, RuntimeError) and str(error) == _GONE:
-            error = ConnectionResetError()
         broken = network_error(error, response.url)
         if isinstance(broken, APIConnectionError) and (self._exchange.streamed or self.decoder.streamed):
             broken = StreamInterruptedError(

@@ -31,6 +31,7 @@ _REPR = (  # in aiohttp's words: a status 400 that no server has sent, an error 
 
 _CHECK_PROXY = "proxy, or the environment if trust_env is set"
 
+_GONE = "Connection closed."  # aiohttp's RuntimeError where it broke while nobody was reading; others are of misuse
 _NO_TLS = "wrong.version.number|record.layer"  # what OpenSSL says of an answer that is no TLS at all
 
 
@@ -45,6 +46,8 @@ def network_error(
         connect: The limit for connecting, in seconds.
         proxy: What a connection should have been made through, if it was not.
     """
+    if isinstance(error, RuntimeError) and str(error) == _GONE:
+        error = ConnectionResetError()
     peer, said, check = _address(url.host, url.port), _said(error), "base_url and that the server runs"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         check = "the network and the host in base_url"
