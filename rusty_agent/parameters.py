@@ -41,6 +41,8 @@ Messages: TypeAlias = Sequence[Message]
 Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 Concurrency: TypeAlias = int | Literal["auto"]
 
+_RUNS = {"ordered": "map does", "return_exceptions": "gather does", "stream": "generate_text, map and gather do"}
+
 
 class BatchParameters(TypedDict, total=False):
     """What `run_batch` takes for all rows, and every call for itself. What is None, or not given, is not sent.
@@ -226,9 +228,6 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
             near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
             hint = f": did you mean {near[0]!r}?" if near else _taker_of(name, of_a_call="extra_body" in known)
             raise TypeError(f"{taker} takes no argument {name!r}{hint}")
-
-
-_RUNS = {"ordered": "map does", "return_exceptions": "gather does", "stream": "generate_text, map and gather do"}
 
 
 def _taker_of(name: str, *, of_a_call: bool) -> str:
