@@ -6,7 +6,7 @@ import asyncio
 import errno
 import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -125,22 +125,27 @@ async def test_abandoned_it_ends_at_once_and_says_so(tmp_path: Path) -> None:
     assert (told.stopped, told.done, told.total) == ("interrupt", 0, None)
 
 
+async def cleans_up(begun: asyncio.Event, clean_up: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
+    """A source of one row, then a long wait, and an end that does something."""
+    try:
+        yield "x"
+        begun.set()
+        await asyncio.sleep(60)
+    finally:
+        await clean_up()
+
+
 async def test_cancelled_twice_it_closes_no_file_before_its_rows_have_ended(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def source() -> AsyncIterator[str]:
-        try:
-            yield "x"
-            begun.set()
-            await asyncio.sleep(60)
-        finally:
-            await go_on.wait()
-            raise LookupError("nobody hears of this")
+    async def clean_up() -> None:
+        await go_on.wait()
+        raise LookupError("nobody hears of this")
 
     one = job(batch(tmp_path), Answering(60))
-    running = asyncio.create_task(one.run(source(), plan()))
+    running = asyncio.create_task(one.run(cleans_up(begun, clean_up), plan()))
     await begun.wait()
     for _ in range(3):
         running.cancel()
@@ -158,18 +163,13 @@ async def test_cancelled_twice_it_closes_no_file_before_its_rows_have_ended(
 async def test_abandoned_more_than_once_it_waits_for_a_source_that_takes_its_time_to_end(tmp_path: Path) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def source() -> AsyncIterator[str]:
-        try:
-            yield "x"
-            begun.set()
-            await asyncio.sleep(60)
-        finally:
-            while not go_on.is_set():
-                with suppress(asyncio.CancelledError):
-                    await go_on.wait()
+    async def clean_up() -> None:
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
 
     one = job(batch(tmp_path), Answering(60))
-    running = asyncio.create_task(one.run(source(), plan()))
+    running = asyncio.create_task(one.run(cleans_up(begun, clean_up), plan()))
     await begun.wait()
     for _ in range(3):
         one.abandon()
