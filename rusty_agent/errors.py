@@ -188,7 +188,7 @@ class ServerError(APIStatusError):
 
 
 class ResponseError(RustyAgentError, ValueError):
-    """The answer cannot be decoded: not JSON, not an event stream, or longer than the cap.
+    """The answer cannot be decoded: not JSON, not an event stream, longer than the cap, or without any choices.
 
     Attributes:
         body: The offending bytes, at most 2 KiB of them.

@@ -14,6 +14,7 @@ from .words import excerpt
 __all__ = [
     "CHECK_URL",
     "begun_anew",
+    "empty",
     "is_bare",
     "is_calls_alone",
     "is_lines",
@@ -85,6 +86,17 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
     more = "It was cut off before its end." if cut else CHECK_URL
     error = ResponseError(f"The answer is {what}: {excerpt(body)}. {more}", body=body[:2048])
     error.retryable = cut
+    return error
+
+
+def empty(said: str, body: bytes = b"", *, passing: bool) -> ResponseError:
+    """The error of a chat completion without an answer in it; `passing`: it is in all else what it should be.
+
+    OpenRouter sends these where a provider gave nothing (pydantic-ai#6900, gram#3129), vLLM and gateways an end mark
+    alone (vllm#40986, claude-code-router#1759). The next try most often draws an answer.
+    """
+    error = ResponseError(said if passing else f"{said} {CHECK_URL}", body=body[:2048])
+    error.retryable = passing
     return error
 
 

@@ -17,7 +17,7 @@ from .assemble import Assembler
 from .chunks import ChunkDecoder
 from .codec import ends_within, loads_answer, loads_strict
 from .delta import MEDIA_KEYS, Delta
-from .document import CHECK_URL, is_bare, is_lines, is_page, is_piece, is_whole, unreadable
+from .document import CHECK_URL, empty, is_bare, is_lines, is_page, is_piece, is_whole, unreadable
 from .frame import NO_FRAME, Frame
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
@@ -237,8 +237,8 @@ class ReplyDecoder:
             self._fail(failure.in_band(chunks.strange), out)
         elif self._sse.odd:
             self._fail(self._interruption(), out)
-        elif not chunks.choices and (chunks.meta or chunks.news):
-            self._fail(ResponseError(f"The stream holds no choices, so no answer. {CHECK_URL}"), out)
+        elif not chunks.choices:
+            self._fail(empty("The stream holds no choices, so no answer.", passing=not chunks.foreign), out)
         else:
             self._end(out)
 
@@ -271,8 +271,9 @@ class ReplyDecoder:
         elif is_piece(value):
             self._fail(self._interruption(), out)
         elif not chunks.choices or is_bare(value):
-            said = f"no message: {excerpt(body)}." if chunks.choices else f"no choices: {excerpt(body)}. {CHECK_URL}"
-            self._fail(ResponseError(f"The answer holds {said}", body=body[:2048]), out)
+            what = "message" if chunks.choices else "choices"
+            passing = isinstance(value, dict) and "choices" in value
+            self._fail(empty(f"The answer holds no {what}: {excerpt(body)}.", body, passing=passing), out)
         else:
             self._end(out)
         return self._deliver(out)

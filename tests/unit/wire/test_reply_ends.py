@@ -16,7 +16,33 @@ from tests.replies import BOM, COUNTED, USAGE, chunk, replay, replay_every_way, 
 def test_an_end_mark_alone_is_a_finish() -> None:  # Ollama sends `finish_reason: null` to the end
     outcome = replay_every_way(sse(chunk("Hi")))
     assert (outcome.deltas, outcome.error) == (["Hi", Finish(None)], None)
-    assert replay_every_way(sse()).deltas == [Finish(None)]
+
+
+@pytest.mark.parametrize(
+    ("body", "passing"),
+    [
+        (sse(), True),  # vllm#40986
+        (b": OPENROUTER PROCESSING\n\n" + sse(b": OPENROUTER PROCESSING"), True),
+        (sse({"choices": [], "id": "a"}), True),
+        (sse({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}), True),
+        (sse({"choices": None, "usage": USAGE}), True),
+        (sse({"response": "Hi"}, {"response": "", "usage": USAGE}), False),
+        (sse({"response": "Hi"}, {"choices": []}), False),
+        (b'{"choices":[],"object":"chat.completion"}', True),
+        (b'{"choices":null,"id":"a"}', True),  # pydantic-ai#6900
+        (b'{"choices":[{"index":0}]}', True),
+        (b'{"id":"a"}', False),
+        (b"{}", False),
+        (b"null", False),
+    ],
+)
+def test_an_answer_that_holds_none_is_worth_another_try_where_it_comes_from_the_right_place(
+    body: bytes, passing: bool
+) -> None:
+    error = replay_every_way(body).error
+    assert type(error) is errors.ResponseError
+    assert error.retryable is passing
+    assert ("Check that base_url" in error.message) is not passing
 
 
 def test_usage_after_the_finish() -> None:
@@ -164,7 +190,7 @@ STRANGE = {"text": "boom", "odd": 7}
         (sse(STRANGE), errors.APIStatusError, "boom"),
         (sse({"usage": USAGE}), errors.ResponseError, "no choices"),
         (sse({"choices": [], "id": "a"}), errors.ResponseError, "no choices"),
-        (sse(), None, ""),
+        (sse(), errors.ResponseError, "no choices"),
         (sse(chunk("Hi"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", errors.StreamInterruptedError, "Bad Gat"),
         (sse(chunk("Hi"), chunk(finish="stop"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", None, ""),
         (sse(chunk("Hi"), done=False) + b"data: [DONE] \n\n</html>\n", None, ""),
