@@ -69,7 +69,8 @@ _ABOUT_ACCOUNTS = frozenset({401, 403, 412, 429})
 _FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account|organization) )*"
 # What an error inside an answer says that may pass, where neither a number nor a name tells its status.
 _BUSY = (
-    r"try again|retry|overload|\b(too|is) busy|too many requests|rate.?limit|(at|no) capacity|capacity.{,12} exceeded"
+    r"try(ing)? again|retry|overload|throttl|\b(too|is) busy|too many requests|rate.?limit|resource.?exhausted"
+    r"|(at|no|over) capacity|capacity.{,12} exceeded|high demand"
     r"|\b(service ?)?unavailable|timed?.?out|(connect(ion)?|network|internal ?(server)?) ?error|稍后"
     r"|connection (lost|closed|reset)|peer closed|unexpected eof"
 )

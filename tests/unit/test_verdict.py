@@ -299,6 +299,11 @@ def test_other_failures_say_nothing_of_the_key(status: int) -> None:
         "System is too busy now. Please try again later.",  # SiliconFlow
         "Service temporarily unavailable. The model is at capacity and currently cannot serve this request.",  # xAI
         "Service tier capacity exceeded for this model.",  # Mistral
+        "The model is over capacity",  # Groq
+        "We're currently experiencing high demand, which may cause temporary errors.",  # OpenAI
+        "Too many tokens, please wait before trying again.",  # Bedrock
+        "An error occurred (ThrottlingException) when calling the ConverseStream operation",
+        "ResourceExhausted: Worker local total request limit reached (33/32)",  # NVIDIA, OmniRoute#8210
         "Timed out waiting for first token",  # xAI
         "Rate limit reached",
         "That model is currently overloaded with other requests. You can retry your request",  # OpenAI
