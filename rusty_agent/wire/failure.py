@@ -19,7 +19,7 @@ from . import wait
 from .codec import loads_answer, mend, string_of
 from .words import as_it_is, printable, quoted, words
 
-__all__ = ["MAX_ERROR_BYTES", "PROXY_ADVICE", "heed", "in_band", "is_error", "status_error", "told"]
+__all__ = ["MAX_ERROR_BYTES", "PROXY_ADVICE", "heed", "in_band", "is_error", "named", "status_error", "told"]
 
 MAX_ERROR_BYTES = 64 * 2**10
 """How much of an error's body is read and kept."""
@@ -34,16 +34,18 @@ _BY_STATUS = {
 }
 
 _INNER = ("error", "errors", "base_resp")  # where the object that describes an error may be
-_CODES = ("code", "status_code", "statusCode", "http_status_code", "error_code")
+_CODES = ("code", "status_code", "statusCode", "http_status_code", "error_code", "errorCode", "Code", "__type")
+_FAILED = "[45][0-9][0-9]"  # a status
 _FINE = frozenset({"0", "200", "ok", "success", "none"})  # what gateways say where all is well
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 _MAX_NAME = 200
+_MAX_WRAPS = 3
 
 _NAMES = {
     name: status
     for status, names in {
-        400: "bad_request invalid_request invalid_argument context_length_exceeded content_filter"
-        " client_specified_an_invalid_argument",
+        400: "bad_request invalid_request invalid_argument invalid_parameter context_length_exceeded content_filter"
+        " data_inspection_failed client_specified_an_invalid_argument",
         401: "authentication unauthenticated invalid_api_key 1004 2049",
         402: "billing",
         403: "permission permission_denied",
@@ -65,14 +67,16 @@ Google's (https://cloud.google.com/apis/design/errors), Databricks' (`TEMPORARIL
 Moonshot's `engine_overloaded_error` and `rate_limit_reached_error`, Volcengine's `ServerOverloaded`, sub2api's
 `upstream_error`, and the numbers of MiniMax and Z.ai (13…), which come with status 200. Names of classes, as vLLM,
 LiteLLM and AWS send them (`InternalServerError`, `ThrottlingException`), are the same words in another case; and some
-go on behind a dot (DashScope's `Throttling.RateQuota`). xAI's codes are sentences, those of gRPC in Rust
-(https://docs.rs/tonic/latest/tonic/enum.Code.html; vercel/ai#10533).
+are several, of which the last that is known tells most (`com.amazon#ThrottlingException`; DashScope's
+`Throttling.RateQuota`, but `InternalError.Algo.DataInspectionFailed`). xAI's codes are sentences, those of gRPC in
+Rust (https://docs.rs/tonic/latest/tonic/enum.Code.html; vercel/ai#10533).
 """
 
 _WORD_END = r"(?<=[a-z])(?=[A-Z])|(?<=\w) (?=\w)"
-_NO_NAME = r"(_?(error|exception))?(\..*)?$"  # what says no more than that it is an error, or more than is to be known
+_NO_NAME = r"_?(error|exception)$"  # what says no more than that it is an error
 
-_QUOTED_STATUS = r"^(?:Error code:|HTTP) ([45][0-9]{2})\b"  # gateways hand on the words of OpenAI's client for Python
+# Gateways hand on the words of OpenAI's client for Python; DashScope those of its models, `<400> …`.
+_QUOTED_STATUS = rf"^(?:(?:Error code:|HTTP) |<)({_FAILED})\b"
 
 _QUOTED_NAME = r"^litellm\.(\w{1,99})"  # applications hand on the words of its exceptions
 
@@ -130,13 +134,23 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
     first = _first(error)
     said = [fields["code"], error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
     said += _code(first), first.get("status"), _code(outer), outer.get("status")  # watsonx has it beside its errors
-    numbers = [int(value) for value in map(string_of, said) if re.fullmatch("[45][0-9][0-9]", value)]
+    numbers = [int(value) for value in map(string_of, said) if re.fullmatch(_FAILED, value)]
     said += fields["type"], *re.findall(_QUOTED_NAME, fields["message"])
     spelt = [re.sub(_WORD_END, "_", string_of(value)[:_MAX_NAME]).lower() for value in said]
-    names = [_NAMES[name] for one in spelt if (name := re.sub(_NO_NAME, "", one, count=1)) in _NAMES]
+    parts = [re.sub(_NO_NAME, "", part) for one in spelt for part in reversed(re.split("[.#]", one))]
+    names = [_NAMES[name] for name in parts if name in _NAMES]
     spoken = re.findall(_QUOTED_STATUS, fields["message"])
     status = next(iter(numbers + names + [int(number) for number in spoken]), 500 if reason else 200)
     return _build(status, chunk, otherwise=f"finish_reason {reason!r}" if reason else "")
+
+
+def named(body: Any) -> errors.APIStatusError | None:
+    """The error that something is which is of no known kind, and no answer; None where it does not tell that clearly.
+
+    It does where it has words, and names a status or asks to try again.
+    """
+    error = in_band(body)
+    return error if _fields(body)["message"] and (error.status_code != 200 or error.retryable) else None
 
 
 def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -> None:
@@ -162,8 +176,9 @@ def is_error(body: Any) -> bool:
 
     Beside `error`: FastAPI sends `detail`, Cloudflare `errors`, Mistral `object: "error"`, Anthropic `type: "error"`,
     DashScope `code` and `message`, FastChat, Databricks and Baidu `error_code`, gateways a `message` alone or with a
-    `statusCode`, MiniMax `base_resp` with a status that is not 0. Beside choices, be they empty, it must say more:
-    some servers send a code that all is well with each chunk (iFlytek's Spark), or details of other things.
+    `statusCode` or `status` (Portkey: `failure`), or an `error_message` (hermes-agent#65738), MiniMax `base_resp` with
+    a status that is not 0. Beside choices, be they empty, it must say more: some servers send a code that all is well
+    with each chunk (iFlytek's Spark), or details of other things.
     """
     if not isinstance(body, dict):
         return False
@@ -179,10 +194,12 @@ def is_error(body: Any) -> bool:
         return True
     if choices:
         return False
-    if "error" in (body.get("object"), body.get("type"), body.get("status")) or body.get("success") is False:
+    failed = body.get("status") in ("error", "failure") or body.get("success") is False
+    if failed or "error" in (body.get("object"), body.get("type")):
         return True
-    alone = has_words and body.keys() <= _MESSAGE_ALONE
-    return alone or not all(map(_is_fine, (detail, body.get("error_code"), body.get("errors"))))
+    if has_words and (body.keys() <= _MESSAGE_ALONE or re.fullmatch(_FAILED, string_of(body.get("status")))):
+        return True
+    return not all(map(_is_fine, (detail, *map(body.get, ("error_code", "errors", "error_message", "errorMessage")))))
 
 
 def told(error: Any) -> Any:
@@ -256,15 +273,29 @@ def _name(value: Any) -> str | None:
 def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The object that a body is, and the one in it that describes the error, perhaps itself; empty ones of words.
 
-    The latter may stand in a string, as the whole body of somebody else's error.
+    The latter may stand in a string, as the whole body of somebody else's error, or deeper within.
     """
     outer = _object(body) or {}
     detail = quoted(outer.get("detail"))
     if isinstance(detail, dict) and detail.get("error"):
         outer = detail
-    inner = (_object(quoted(outer.get(name))) for name in _INNER)
-    own = next(filter(None, inner), outer)
+    around = _unwrapped(outer)
+    inner = (_object(quoted(around.get(name))) for name in _INNER)
+    own = next(filter(None, inner), around)
     return outer, own if "message" in own else _object(own.get("error")) or own
+
+
+def _unwrapped(body: dict[str, Any], depth: int = _MAX_WRAPS) -> dict[str, Any]:
+    """The first object within one that says nothing itself that does; that one where none does.
+
+    Tencent's errors stand so in `Response`, those of OpenAI's other API in `response`, gateways' in `data`.
+    """
+    inner = [value for value in body.values() if isinstance(value, dict)] if depth and not _speaks(body) else []
+    return next(filter(_speaks, (_unwrapped(value, depth - 1) for value in inner)), body)
+
+
+def _speaks(body: dict[str, Any]) -> bool:
+    return any(map(body.get, _INNER)) or bool(words(body))
 
 
 def _code(error: dict[str, Any]) -> Any:

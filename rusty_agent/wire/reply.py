@@ -273,7 +273,8 @@ class ReplyDecoder:
         elif not chunks.choices or is_bare(value):
             what = "message" if chunks.choices else "choices"
             passing = isinstance(value, dict) and "choices" in value
-            self._fail(empty(f"The answer holds no {what}: {excerpt(body)}.", body, passing=passing), out)
+            nothing = empty(f"The answer holds no {what}: {excerpt(body)}.", body, passing=passing)
+            self._fail(failure.named(chunks.strange) or nothing, out)
         else:
             self._end(out)
         return self._deliver(out)
@@ -300,6 +301,8 @@ class ReplyDecoder:
         if self._sse is None and self._document is None:
             return StreamInterruptedError("The endpoint closed the connection with an empty answer.")
         chunks = self._chunks
+        if failed := failure.named(chunks.strange):
+            return failed
         odd = self._sse.odd if self._sse is not None else b""
         if odd and not (chunks.choices or chunks.meta):
             said = excerpt(odd)

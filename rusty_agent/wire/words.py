@@ -17,7 +17,7 @@ _MAX_EXCERPT = 200
 _MAX_DEPTH = 5  # as deep as Mistral's complaints stand
 
 _SAYING: tuple[str, ...] = ("message", "detail", "msg", "error", "errors", "error_message", "text")
-_SAYING += ("Message", "error_msg", "status_msg", "title")  # AWS, Baidu, MiniMax, RFC 9457
+_SAYING += ("Message", "error_msg", "status_msg", "title", "errorMessage")  # AWS, Baidu, MiniMax, RFC 9457, Java
 
 
 def words(value: Any, depth: int = _MAX_DEPTH) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from rusty_agent import errors
 from rusty_agent.wire.codec import dumps, loads
-from rusty_agent.wire.failure import heed, in_band, is_error, status_error
+from rusty_agent.wire.failure import heed, in_band, is_error, named, status_error
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 TRY = "The endpoint failed; trying again later may help."
@@ -289,6 +289,10 @@ def test_in_band_codes_that_are_statuses(code: Any, status: int, kind: type[erro
         ({"code": "ThrottlingException"}, 429, errors.RateLimitError),
         ({"code": "Throttling.RateQuota"}, 429, errors.RateLimitError),
         ({"code": "InternalError.Algo"}, 500, errors.ServerError),
+        ({"code": "InternalError.Algo.DataInspectionFailed"}, 400, errors.BadRequestError),  # qwen-code#3145
+        ({"code": "InternalError.Timeout"}, 504, errors.ServerError),
+        ({"code": "InvalidParameter"}, 400, errors.BadRequestError),
+        ({"code": "com.amazon.coral.service#ThrottlingException"}, 429, errors.RateLimitError),
         ({"code": "ServerOverloaded"}, 529, errors.ServerError),
         ({"code": "server_is_overloaded"}, 529, errors.ServerError),
         ({"code": "REQUEST_LIMIT_EXCEEDED"}, 429, errors.RateLimitError),
@@ -317,6 +321,8 @@ def test_in_band_names_that_stand_for_statuses(
     [
         ("Error code: 429 - {'error': {'message': 'm'}}", 429),  # XpressAI/xaibo#36
         ("HTTP 503: m", 503),
+        ("<400> InternalError.Algo.InvalidParameter: m", 400),  # DashScope's models
+        ("<4000>", 200),
         ("The prompt says: Error code: 429", 200),
         ("HTTP 4290", 200),
         ("litellm.RateLimitError: AnthropicException - m", 429),
@@ -481,6 +487,15 @@ def test_an_error_in_the_form_of_an_event() -> None:
         ({"statusCode": 500, "message": "m"}, True),
         ({"text": "m", "error_code": 50001}, True),
         ({"status": "error", "message": "m"}, True),
+        ({"status": "failure", "message": "m"}, True),
+        ({"status": 500, "message": "m"}, True),
+        ({"status": "503", "message": "m", "choices": []}, True),
+        ({"status": 500}, False),
+        ({"status": 200, "message": "m"}, False),
+        ({"status": "processing", "message": "m"}, False),
+        ({"error_type": "BadRequestError", "error_message": "m", "choices": None}, True),
+        ({"error_message": "", "choices": []}, False),
+        ({"errorMessage": "m"}, True),
         ({"success": False, "message": "m"}, True),
         ({"code": "c"}, False),
         ({"message": "m"}, True),
@@ -505,6 +520,43 @@ def test_an_error_in_the_form_of_an_event() -> None:
 )
 def test_is_error(body: Any, expected: bool) -> None:
     assert is_error(body) is expected
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        {"Response": {"Error": {"Code": "RequestLimitExceeded", "Message": "m"}, "RequestId": "r"}},  # Tencent
+        {"type": "response.failed", "response": {"error": {"code": "rate_limit_exceeded", "message": "m"}}},
+        {"code": 0, "data": {"usage": {}, "error": {"code": 429, "message": "m"}}},
+        {"code": 429, "result": {"error": "m"}},
+        {"result": {"id": "a", "response": {"error": {"code": "RESOURCE_EXHAUSTED", "message": "m"}}}},
+        {"Code": "Throttling", "Message": "m"},
+        {"errorCode": "Throttling", "errorMessage": "m"},
+        {"__type": "ThrottlingException", "message": "m"},
+    ],
+    ids=lambda wrapped: next(iter(wrapped)),
+)
+def test_an_error_within_what_says_nothing_itself(wrapped: dict[str, Any]) -> None:
+    error = named(wrapped)
+    assert type(error) is errors.RateLimitError
+    assert (error.message, error.body) == ("HTTP 429: m.", wrapped)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        {},
+        {"id": "a"},
+        {"message": "Welcome", "docs": {"message": "m"}},
+        {"code": 500},
+        {"type": "server"},
+        {"a": {"b": {"c": {"d": {"error": {"code": 429, "message": "m"}}}}}},
+    ],
+    ids=repr,
+)
+def test_what_does_not_tell_clearly_that_it_is_an_error(body: Any) -> None:
+    assert named(body) is None
 
 
 @pytest.fixture

@@ -210,9 +210,9 @@ EMPTY = "The endpoint closed the connection with an empty answer"
         (sse(chunk("Hi"), done=False) + b"event: error\n\n" + sse(), errors.APIStatusError, "inside its answer.", "Hi"),
         (sse({"message": "m"}), errors.APIStatusError, "m", ""),
         (
-            sse(chunk("Hi"), {"errorMessage": "m"}, done=False),
+            sse(chunk("Hi"), {"reason": "m"}, done=False),
             errors.StreamInterruptedError,
-            'whole answer. Its last event was {"errorMessage":"m"}.',
+            'whole answer. Its last event was {"reason":"m"}.',
             "Hi",
         ),
         (sse({"x": 1}, chunk("Hi"), done=False), errors.StreamInterruptedError, "not the whole answer.", "Hi"),

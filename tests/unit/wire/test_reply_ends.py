@@ -210,6 +210,36 @@ def test_an_end_mark_is_not_believed_after_what_is_no_answer(
     assert says in str(outcome.error or "")
 
 
+TENCENT = {"Response": {"Error": {"Code": "RequestLimitExceeded", "Message": "m"}, "RequestId": "r"}}
+
+
+@pytest.mark.parametrize(
+    ("failed", "error"),
+    [
+        ({"status": 500, "message": "m"}, errors.ServerError),
+        ({"choices": None, "error_type": "BadRequestError", "error_message": "m"}, errors.BadRequestError),
+        (TENCENT, errors.RateLimitError),
+    ],
+)
+def test_an_error_in_an_odd_form_is_typed_however_the_answer_ends(
+    failed: dict[str, Any], error: type[errors.RustyAgentError]
+) -> None:
+    for body in (
+        sse(chunk("Hi"), failed),
+        sse(chunk("Hi"), failed, done=False),
+        sse(failed),
+        sse(failed, done=False),
+        json.dumps(failed).encode(),
+    ):
+        outcome = replay_every_way(body)
+        assert type(outcome.error) is error
+        assert outcome.error.message.endswith(": m.")
+        assert outcome.error.partial_text == outcome.text
+    broken = errors.APIConnectionError("Broken.")
+    assert replay([sse(TENCENT, done=False)], broken=broken).error is broken
+    assert replay_every_way(sse(TENCENT, chunk("Hi"))).error is None
+
+
 @pytest.mark.parametrize("reason", ["None", "none", "not_finished", "FINISH_REASON_UNSPECIFIED", "null"])
 def test_a_finish_reason_that_is_none(reason: str) -> None:
     outcome = replay_every_way(sse(chunk("Hi", finish=reason), chunk("!", finish=reason), done=False))
