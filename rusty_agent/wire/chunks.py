@@ -256,9 +256,11 @@ class ChunkDecoder:
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
         choices = chunk.get("choices")
-        nested = chunk.get("provider")
-        if choices is None and isinstance(nested, dict) and "choices" in nested:  # OpenRouter (pydantic-ai#3994)
-            chunk, choices = nested, nested["choices"]
+        if choices is None and not failure.is_error(chunk):
+            # In OpenRouter's `provider` (pydantic-ai#3994), Cloudflare's `result` (litellm#29833), gateways' `data`.
+            inner = (value for value in chunk.values() if isinstance(value, dict))
+            chunk = next((value for value in inner if isinstance(value.get("choices"), list)), chunk)
+            choices = chunk.get("choices")
         unknown = has_news(chunk, _CHUNK_KEYS)
         choice_error = _error_within(chunk.get("x_groq"))  # why it stopped a stream early
         if isinstance(choices, list):

@@ -11,8 +11,8 @@ from .delta import Delta
 
 __all__ = ["ThinkingSplitter"]
 
-_TAGS = ("<think>", "<thought>", "<thinking>", "<mm:think>", "<seed:think>", "[THINK]", "◁think▷")
-"""The second is Gemini's; then come gateways', MiniMax', ByteDance's, Mistral's and Kimi's."""
+_TAGS = ("<think>", "<thought>", "<thinking>", "<reasoning>", "<mm:think>", "<seed:think>", "[THINK]", "◁think▷")
+"""The second is Gemini's; then come gateways', Bedrock's of gpt-oss, MiniMax', ByteDance's, Mistral's and Kimi's."""
 
 
 class ThinkingSplitter:

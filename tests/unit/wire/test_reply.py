@@ -91,6 +91,23 @@ def test_a_document_where_a_stream_was_asked_for(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "wrapped", [{"result": DOCUMENT, "success": True, "errors": []}, {"data": DOCUMENT, "code": 0}]
+)
+def test_an_answer_within_an_object(wrapped: dict[str, Any]) -> None:
+    outcome = replay_every_way(json.dumps(wrapped).encode())
+    assert outcome.deltas == ["Hi", UsageUpdate(COUNTED), Finish("stop")]
+    assert (outcome.error, outcome.meta) == (None, wrapped)
+
+
+def test_chunks_within_objects() -> None:
+    chunks = [chunk("Hi"), chunk("!", finish="stop"), {"choices": [], "usage": USAGE}]
+    wrapped = [{"code": 0, "msg": "success", "data": one} for one in chunks]
+    assert replay_every_way(sse(*wrapped)) == replay_every_way(sse(*chunks))
+    failed = {"code": 429, "msg": "m", "data": {"choices": []}}
+    assert type(replay_every_way(sse(wrapped[0], failed)).error) is errors.RateLimitError
+
+
+@pytest.mark.parametrize(
     ("field", "value", "deltas"),
     [
         ("usage", None, ["Hi", Finish("stop")]),

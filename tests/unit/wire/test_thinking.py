@@ -29,6 +29,7 @@ CASES = {
     "nothing but white space": ("  \n", "", "  \n"),
     "Gemini's tag": ("<thought>**Hm**\n\n</thought>Yes.", "**Hm**", "Yes."),
     "another tag": ("<thinking>Hm</think></thinking>Yes.", "Hm</think>", "Yes."),
+    "Bedrock's tag": ("<reasoning>Hm</reasoning>Yes.", "Hm", "Yes."),
     "Mistral's tag": ("[THINK]Hm[/THINK]Yes.", "Hm", "Yes."),
     "nearly closed": ("<think>a</thinking</think>b", "a</thinking", "b"),
 }
