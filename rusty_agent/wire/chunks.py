@@ -213,6 +213,8 @@ class ChunkDecoder:
                 self.decode(anew, out)
             elif not type_ or text[:1] in b"{[":  # mere words of an event of another kind are not for us
                 self._refuse(data, "not JSON")
+                if text[:1] not in b'{["':  # but words of an error, it may be (mistral.rs#1874, oh-my-pi#11344)
+                    self.error = failure.named(text.decode("utf-8", "replace")) or self.error
             return
         self.decode_value(chunk, data, out, loose=True)
 

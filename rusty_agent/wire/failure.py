@@ -75,8 +75,9 @@ Rust (https://docs.rs/tonic/latest/tonic/enum.Code.html; vercel/ai#10533).
 _WORD_END = r"(?<=[a-z])(?=[A-Z])|(?<=\w) (?=\w)"
 _NO_NAME = r"_?(error|exception)$"  # what says no more than that it is an error
 
-# Gateways hand on the words of OpenAI's client for Python; DashScope those of its models, `<400> …`.
-_QUOTED_STATUS = rf"^(?:(?:Error code:|HTTP) |<)({_FAILED})\b"
+# Gateways hand on the words of OpenAI's clients, for Python and, `429 You …`, for JavaScript; DashScope those of its
+# models, `<400> …`.
+_QUOTED_STATUS = rf"^(?:\w{{,40}}Error: )?(?:Error code: |HTTP |<|(?={_FAILED} (?:[A-Z{{]|status code)))({_FAILED})\b"
 
 _QUOTED_NAME = r"^litellm\.(\w{1,99})"  # applications hand on the words of its exceptions
 
@@ -147,10 +148,11 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
 def named(body: Any) -> errors.APIStatusError | None:
     """The error that something is which is of no known kind, and no answer; None where it does not tell that clearly.
 
-    It does where it has words, and names a status or asks to try again.
+    It does where it has a status as its code, or words, and names a status or asks to try again.
     """
     error = in_band(body)
-    return error if _fields(body)["message"] and (error.status_code != 200 or error.retryable) else None
+    clear = _fields(body)["message"] or re.fullmatch(_FAILED, string_of(error.code))
+    return error if clear and (error.status_code != 200 or error.retryable) else None
 
 
 def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -> None:

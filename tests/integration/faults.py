@@ -162,6 +162,8 @@ TRUNCATION: Sequence[Fault] = (
     Fault("An empty answer to a plain request", body(b""), CUT, says="empty", streamed=False, attempts=3),
 )
 
+WRAPPED = {"Response": {"Error": {"Code": "RequestLimitExceeded", "Message": "boom"}, "RequestId": "r"}}  # Tencent's
+
 GOOD: Sequence[Fault] = (
     Fault("A finish reason with each chunk, and no end mark", sse(*HASTY), None, "foo bär"),
     Fault(
@@ -341,6 +343,7 @@ GOOD: Sequence[Fault] = (
         None,
         "foo ",
     ),
+    Fault("An answer within another object", body({"data": completion("foo")}), None, "foo", usage=8),
     Fault("A number of 5000 digits", sse(A.replace(b"1700000000", b"9" * 5000), STOP), None, "foo "),
     Fault(
         "A delta that is null",
@@ -410,6 +413,11 @@ IN_BAND: Sequence[Fault] = (
         "foo ",
         "boom",
     ),
+    Fault(
+        "A status and a message (gateways)", in_band({"status": 503, "message": "boom"}), ra.ServerError, "foo ", "boom"
+    ),
+    Fault("An error within another object", in_band(WRAPPED), ra.RateLimitError, "foo ", "boom"),
+    Fault("An error in words alone", sse(b"data: 429 Too Many Requests\n\n"), ra.RateLimitError, attempts=3),
     Fault(
         "An error in the delta",
         in_band({"choices": [{"index": 0, "delta": {"error": {"message": "boom"}}}]}),

@@ -323,6 +323,11 @@ def test_in_band_names_that_stand_for_statuses(
         ("HTTP 503: m", 503),
         ("<400> InternalError.Algo.InvalidParameter: m", 400),  # DashScope's models
         ("<4000>", 200),
+        ("429 You exceeded your current quota", 429),  # Bytez-com/docs#38
+        ('InternalServerError: 529 {"type":"error"}', 529),
+        ("Error: 500 status code (no body)", 500),
+        ("500 tokens are too many", 200),
+        ("4290 Tokens", 200),
         ("The prompt says: Error code: 429", 200),
         ("HTTP 4290", 200),
         ("litellm.RateLimitError: AnthropicException - m", 429),
@@ -542,6 +547,11 @@ def test_an_error_within_what_says_nothing_itself(wrapped: dict[str, Any]) -> No
     assert (error.message, error.body) == ("HTTP 429: m.", wrapped)
 
 
+def test_a_code_that_is_a_status_tells_enough() -> None:  # oh-my-pi#11344
+    error = named({"code": 429})
+    assert type(error) is errors.RateLimitError
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -549,8 +559,9 @@ def test_an_error_within_what_says_nothing_itself(wrapped: dict[str, Any]) -> No
         {},
         {"id": "a"},
         {"message": "Welcome", "docs": {"message": "m"}},
-        {"code": 500},
+        {"code": "server_error"},
         {"type": "server"},
+        "Hello",
         {"a": {"b": {"c": {"d": {"error": {"code": 429, "message": "m"}}}}}},
     ],
     ids=repr,

@@ -210,6 +210,22 @@ def test_an_end_mark_is_not_believed_after_what_is_no_answer(
     assert says in str(outcome.error or "")
 
 
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"429 Too Many Requests", errors.RateLimitError),
+        (b"Service unavailable, try again later", errors.APIStatusError),
+        (b"Number of choices must be greater than 0.", errors.ResponseError),
+        (b'{"429 Too Many Requests', errors.ResponseError),
+    ],
+)
+def test_an_error_in_words_alone(said: bytes, error: type[errors.RustyAgentError]) -> None:
+    outcome = replay_every_way(sse(chunk("Hi"), said))
+    assert type(outcome.error) is error
+    assert said.decode() in outcome.error.message
+    assert replay_every_way(sse(chunk("Hi", finish="stop"), said)).error is None
+
+
 TENCENT = {"Response": {"Error": {"Code": "RequestLimitExceeded", "Message": "m"}, "RequestId": "r"}}
 
 
