@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from .. import errors
@@ -40,6 +41,7 @@ _FINE = frozenset({"0", "200", "ok", "success", "none"})  # what gateways say wh
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 _MAX_NAME = 200
 _MAX_WRAPS = 3
+_MOST_WRAPPED = 8  # objects side by side that are looked into
 
 _NAMES = {
     name: status
@@ -292,7 +294,9 @@ def _unwrapped(body: dict[str, Any], depth: int = _MAX_WRAPS) -> dict[str, Any]:
 
     Tencent's errors stand so in `Response`, those of OpenAI's other API in `response`, gateways' in `data`.
     """
-    inner = [value for value in body.values() if isinstance(value, dict)] if depth and not _speaks(body) else []
+    if not depth or _speaks(body):
+        return body
+    inner = islice((value for value in body.values() if isinstance(value, dict)), _MOST_WRAPPED)
     return next(filter(_speaks, (_unwrapped(value, depth - 1) for value in inner)), body)
 
 
