@@ -56,6 +56,7 @@ class ChunkDecoder:
         resumed: The choices that went on after their finish reason, and have got no other since.
         early: A choice went on after its finish reason: this endpoint's reasons do not tell that the answer is whole.
         choices: The choices seen, by index: whether a delta has brought something of it.
+        news: A chunk that is not plain held token counts, or what no event but `RawChunk` carries.
         strange: The last chunk, if it is of no kind that is known: no answer, no counts, no sign of life.
         foreign: There was one like that.
     """
@@ -71,6 +72,7 @@ class ChunkDecoder:
         self.resumed: set[int] = set()
         self.early = False
         self.choices: dict[int, bool] = {}
+        self.news = False
         self.strange: dict[str, Any] | None = None
         self.foreign = False
         self._failed = ""  # the finish reason that says that a choice is not whole
@@ -285,9 +287,11 @@ class ChunkDecoder:
             told = {"error": choice_error} if choice_error and not _error_within(chunk) else chunk
             self.error = failure.in_band(told, self._failed)
         elif unknown:
+            self.news = True
             out.append(RawChunk(chunk))
         usage = find_usage(chunk)
         if usage is not None:
+            self.news = True
             out.append(UsageUpdate(usage))
         if chunk.get("type") not in _KEEP_ALIVES:
             self.strange = chunk if unknown and choices is None and usage is None else None

@@ -92,8 +92,8 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
 def empty(said: str, body: bytes = b"", *, passing: bool) -> ResponseError:
     """The error of a chat completion without an answer in it; `passing`: it is in all else what it should be.
 
-    OpenRouter sends these where a provider gave nothing (pydantic-ai#6900, gram#3129), vLLM and gateways an end mark
-    alone (vllm#40986, claude-code-router#1759). The next try most often draws an answer.
+    OpenRouter sends these where a provider gave nothing (pydantic-ai#6900, gram#3129). The next try most often draws
+    an answer.
     """
     error = ResponseError(said if passing else f"{said} {CHECK_URL}", body=body[:2048])
     error.retryable = passing

@@ -579,7 +579,7 @@ UNREADABLE: Sequence[Fault] = (
     ),
     Fault("An empty object", body(b"{}"), BAD, says="no choices", streamed=False),
     Fault("A stream without choices", sse(event({"response": "foo"}), USAGE, DONE), BAD, says="no choices", usage=5),
-    Fault("The end mark and nothing else", sse(DONE), BAD, says="no choices", attempts=3),
+    Fault("Chunks with no choices in them", sse(event({"choices": [], "id": "a"}), DONE), BAD, attempts=3),
     Fault("Choices that are null", body({"choices": None}), BAD, says="no choices", streamed=False, attempts=3),
     Fault(
         "Status 202 of a job that is still to be done",
