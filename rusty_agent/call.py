@@ -145,10 +145,11 @@ class Call:
 
     async def _admitted(self, limiter: Limiter, caller: Caller) -> Permit:
         """Wait for a turn. The call's clock stands still meanwhile: a long line is no slow endpoint."""
+        again = self._waits_since is None  # it has failed, and was not sent back
         since = self.loop.time() if self._waits_since is None else self._waits_since
         try:
             with self._scope:
-                permit = await limiter.acquire(caller, len(self._exchange.body))
+                permit = await limiter.acquire(caller, len(self._exchange.body), again=again)
         except Interrupted:
             raise given_up() from None
         if self.attempt is None:

@@ -29,17 +29,21 @@ def tells_of_absence(error: Exception) -> bool | None:
 
 
 class Absence:
-    """Keeps watch on one endpoint."""
+    """Keeps watch on one endpoint.
+
+    Attributes:
+        ever_answered: It has answered once.
+    """
 
     def __init__(self) -> None:
-        self._ever_answered = False  # it has answered once
+        self.ever_answered = False
         self._signs = 0  # in a row
         self._since = 0.0
         self._latest = 0.0
 
     def answered(self) -> None:
         """An attempt has brought its answer."""
-        self._ever_answered = True
+        self.ever_answered = True
         self._signs = 0
 
     def failed(self, error: RustyAgentError, now: float) -> None:
@@ -61,7 +65,7 @@ class Absence:
 
     def will_pass(self, error: RustyAgentError, now: float) -> bool:
         """Whether the latest failure, told by this error, is one that waiting mends."""
-        if not self._ever_answered:  # who knows whether it is there at all
+        if not self.ever_answered:  # who knows whether it is there at all
             return False
         if isinstance(error, APIStatusError) and error.status_code in OVERLOADED:
             return True

@@ -165,18 +165,21 @@ class Limiter:
             return None
         return self.admit(caller, characters, now)
 
-    async def acquire(self, caller: Caller, characters: int) -> Permit:
+    async def acquire(self, caller: Caller, characters: int, *, again: bool = False) -> Permit:
         """Wait for a permit.
 
         Args:
             caller: Who waits.
             characters: The length of the request, from which its tokens are estimated.
+            again: It has failed before. At an endpoint that has never answered it then goes in front of the caller's
+                others: behind them, the first error would come when nearly all have failed as often. Else, by the
+                time that the others take, what ails the endpoint may have passed.
 
         Raises:
             RustyAgentError: The caller was stopped meanwhile.
         """
         caller.check()
-        return await self._line.wait(caller, characters)
+        return await self._line.wait(caller, characters, again=again and not self._absence.ever_answered)
 
     def stop(self, caller: Caller, error: RustyAgentError) -> None:
         """Turn away what waits for this caller, between two attempts too, and what will come."""

@@ -40,14 +40,15 @@ class Line:
         self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
         self._looks_at = math.inf
 
-    async def wait(self, caller: Caller, characters: int) -> Permit:
-        """Wait for a permit.
+    async def wait(self, caller: Caller, characters: int, *, again: bool = False) -> Permit:
+        """Wait for a permit; with `again` in front of the caller's others.
 
         Raises:
             RustyAgentError: The caller was stopped meanwhile.
         """
         turn: asyncio.Future[Permit] = self._loop.create_future()
-        self.waiting.setdefault(caller, deque()).append((turn, characters))
+        queue = self.waiting.setdefault(caller, deque())
+        (queue.appendleft if again else queue.append)((turn, characters))
         self.look()
         try:
             permit = await turn

@@ -9,7 +9,7 @@ import pytest
 
 from rusty_agent import APITimeoutError, Limits, RetryPolicy, RunStoppedError, Timeout
 
-from .virtual import Capacity, Endpoint, Said, forever, run, work_off
+from .virtual import Capacity, Endpoint, Said, forever, provider, run, work_off
 
 
 class _Hole(Endpoint):
@@ -62,6 +62,18 @@ def test_a_run_waits_ten_minutes(endpoint: type[Endpoint], said: str, concurrenc
     seconds, why = run(stopped_after(endpoint(), concurrency))
     assert 600 <= seconds < 640
     assert said in why
+
+
+async def first_error(endpoint: Endpoint) -> float:
+    """Seconds until `gather` raises."""
+    with pytest.raises(APITimeoutError):
+        await provider(endpoint).gather([str(number) for number in range(64)])
+    return asyncio.get_running_loop().time()
+
+
+def test_the_first_error_of_an_endpoint_that_never_answers_does_not_wait_for_the_other_prompts() -> None:
+    """A call by itself makes three attempts of ten seconds. Those of 64, each behind all others, took ten minutes."""
+    assert run(first_error(_Hole())) < 60
 
 
 @pytest.mark.parametrize("concurrency", ["auto", 64])

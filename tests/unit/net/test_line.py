@@ -41,6 +41,33 @@ def test_callers_take_turns() -> None:
     on(main, in_flight=1)
 
 
+@pytest.mark.parametrize(("answered", "order"), [(False, ["again", "other", "new"]), (True, ["new", "other", "again"])])
+def test_what_has_failed_goes_first_until_the_endpoint_has_answered(answered: bool, order: list[str]) -> None:
+    """Before the caller's own others, not before other callers."""
+
+    async def main(door: Limiter) -> None:
+        went: list[str] = []
+        if answered:
+            (await door.acquire(Caller(), 0)).succeeded({}, None)
+
+        async def go(name: str, caller: Caller) -> None:
+            permit = await door.acquire(caller, 0, again=name == "again")
+            went.append(name)
+            permit.release()
+
+        first = await door.acquire(Caller(), 0)
+        caller = Caller()
+        tasks = []
+        for name, whose in (("new", caller), ("other", Caller()), ("again", caller)):
+            tasks.append(asyncio.ensure_future(go(name, whose)))
+            await settle()
+        first.release()
+        await asyncio.wait(tasks)
+        assert went == order
+
+    on(main, in_flight=1)
+
+
 def test_a_wider_run_gets_its_places_although_others_stand_in_line() -> None:
     """Nobody needs to come back first: what a narrow run has left waiting goes in with it."""
 
