@@ -23,8 +23,11 @@ from .progress.show import ProgressOption, make_display
 from .progress.tally import Tally
 from .stop_rule import StopRule
 from .types import GenerateResult, MapItem
+from .wire.words import printable
 
 __all__ = ["Answer", "Run", "checked_concurrency"]
+
+_MAX_TROUBLE = 80  # characters of an error that progress shows
 
 Answer: TypeAlias = Callable[[Caller, Any], Awaitable[GenerateResult]]
 
@@ -87,10 +90,11 @@ class Run:
         self._streamed = streamed
         self._drain = drain
         self._closed = closed
-        self._caller = Caller(rule.serves_nobody)
+        self._caller = Caller(self._gives_up)
+        self._trouble: str | None = None  # how an attempt has failed, since a prompt was answered
         self._stop = Stop()
         self._open = AsyncExitStack()
-        self.tally = Tally(total=total, price=price, gauges=self._gauges)
+        self.tally = Tally(total=total, price=price, gauges=self._gauges, reason=self._reason)
         self._display = make_display(progress, self.tally, on_error=self._stop.request)
         self.stopped: RunStoppedError | None = None
 
@@ -140,6 +144,18 @@ class Run:
         limit, most = limiter.limit, self._at_once
         return self._caller.in_flight, most if limit is None else min(limit, most), self._caller.rate_limited
 
+    def _reason(self) -> str | None:
+        """Why nothing moves, as far as that is known."""
+        held = None if self._limiter is None else self._limiter.held(self._caller)
+        if held is None and self._trouble is not None:
+            said, _, _ = self._trouble.partition(". ")  # what to do is told at the end
+            return f"last error: {printable(said, _MAX_TROUBLE)}"
+        return held
+
+    def _gives_up(self, error: RustyAgentError, began: float) -> bool:
+        self._trouble = str(error)
+        return self._rule.serves_nobody(error, began)
+
     def stop(self, error: RunStoppedError) -> None:
         """Send nothing more. What was sent already is waited for."""
         if self.stopped is None:
@@ -167,6 +183,7 @@ class Run:
                 stopped.__cause__ = error
                 self.stop(stopped)
             raise
+        self._trouble = None
         self._rule.succeeded(number)
         self.tally.succeeded(
             latency=result.duration or 0.0,

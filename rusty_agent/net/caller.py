@@ -22,19 +22,20 @@ class Caller:
             endpoint has been away for so long that no more attempts are to be made.
 
     Attributes:
+        asleep: What ends its waits between two attempts.
         in_flight: How many of its attempts are under way.
         rate_limited: How many of its attempts were answered with 429.
         stopped: Set when the run was stopped: what still waits is turned away with it.
     """
 
-    __slots__ = ("_asleep", "gives_up", "in_flight", "rate_limited", "stopped")
+    __slots__ = ("asleep", "gives_up", "in_flight", "rate_limited", "stopped")
 
     def __init__(self, gives_up: Callable[[RustyAgentError, float], bool] = lambda *_: False) -> None:
         self.gives_up = gives_up
+        self.asleep: set[asyncio.Future[None]] = set()
         self.in_flight = 0
         self.rate_limited = 0
         self.stopped: RustyAgentError | None = None
-        self._asleep: set[asyncio.Future[None]] = set()
 
     def check(self) -> None:
         """Raise what the run was stopped with, if it was."""
@@ -45,16 +46,16 @@ class Caller:
         """Sleep, but not longer than the run goes on; then raise what it was stopped with."""
         self.check()
         awake = asyncio.get_running_loop().create_future()
-        self._asleep.add(awake)
+        self.asleep.add(awake)
         try:
             await asyncio.wait([awake], timeout=seconds)
         finally:
-            self._asleep.discard(awake)
+            self.asleep.discard(awake)
         self.check()
 
     def stop(self, error: RustyAgentError) -> None:
         """The run was stopped: nothing more is sent for it."""
         self.stopped = error
-        for awake in self._asleep:
+        for awake in self.asleep:
             if not awake.done():
                 awake.set_result(None)

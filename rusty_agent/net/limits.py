@@ -10,7 +10,6 @@ for tokens, and the number in flight. Who must wait stands in `line.py`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,8 +48,6 @@ _STEPS_FACTOR = 1.5
 _STEPS_SECONDS = 0.01
 _FLUKE = 4.0  # an answer so many times quicker than the mean: one slow one may have raised it
 _MOST_DEBT_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
-
-logger = logging.getLogger("rusty_agent")
 
 
 @define(eq=False, repr=False)
@@ -224,15 +221,21 @@ class Limiter:
         caller.in_flight += 1
         return Permit(self, caller, self._adaptive.epoch, now, characters, tokens)
 
-    def tell(self, wait: float) -> None:
-        """Say why nobody is let in for so many seconds."""
-        reasons = (
+    def held(self, caller: Caller) -> str | None:
+        """Why this caller, if it waits, is let in no sooner than in a second or more; None: it is not so."""
+        opens, why = self.reason()
+        seconds = opens - self._loop.time()
+        waits = caller in self._line.waiting or caller.asleep
+        return f"{why}, next in {seconds:.0f} s" if waits and seconds >= 1 else None
+
+    def reason(self) -> tuple[float, str]:
+        """Until when time keeps the door closed, and why."""
+        return max(
             (self._opens, "the endpoint has refused requests"),
             (self._requests.opens, "the pace of requests"),
             (self._tokens.opens, "the pace of tokens"),
             (self._steps.opens, "answers take so long, and few may be under way"),
         )
-        logger.debug("nothing is sent for %.0f s: %s", wait, max(reasons)[1])
 
     def _came_back(self) -> None:
         self.in_flight -= 1

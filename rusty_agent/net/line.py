@@ -10,6 +10,7 @@ alone will open it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Line"]
 
 _TOLD_SECONDS = 5.0  # a wait of so long is worth a line in the log
+
+logger = logging.getLogger("rusty_agent")
 
 
 class Line:
@@ -101,7 +104,7 @@ class Line:
             self._looks_at = when
             self._timer = self._loop.call_at(when, self._on_timer)
             if wait >= _TOLD_SECONDS:
-                self._door.tell(wait)
+                logger.debug("nothing is sent for %.0f s: %s", wait, self._door.reason()[1])
 
     def _on_timer(self) -> None:
         self._timer = None

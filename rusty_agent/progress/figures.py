@@ -51,6 +51,8 @@ def line(progress: Progress) -> str:
         parts.append(f"{progress.failed_earlier:,} failed for good earlier")
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
+    if progress.stalled:
+        parts.append(progress.stalled)
     if progress.in_flight:
         limit = "" if progress.limit is None else f" (limit {progress.limit:,})"
         parts.append(f"{progress.in_flight:,} in flight{limit}")

@@ -23,6 +23,7 @@ _RECENT_SECONDS = 10.0  # what rates are measured over
 _FEW = 10  # rows in that time: with fewer the time left is judged by the whole run
 _MAX_SAMPLES = 600
 _SAMPLE_SECONDS = 1.0
+_STILL_SECONDS = 5.0  # without a row's end: then it is told why nothing moves
 _SLACK = 0.1  # seconds: timers are never exact, and a sample left out would leave a gap of two
 
 
@@ -55,6 +56,8 @@ class Progress:
             the total is unknown.
         eta: Seconds left, or None while the total is unknown or nothing has finished.
         failed_earlier: Rows that failed for good in earlier runs and are not tried again.
+        stalled: For how long no row has finished, and why, in words; None while the latest one is within 5 s, and
+            once the run is over.
     """
 
     done: int
@@ -79,6 +82,7 @@ class Progress:
     projected_cost: float | None
     eta: float | None
     failed_earlier: int = 0
+    stalled: str | None = None
 
     @property
     def finished(self) -> int:
@@ -130,6 +134,7 @@ class Tally:
         total: int | None = None,
         price: Price | None = None,
         gauges: Callable[[], tuple[int, int | None, int]] | None = None,
+        reason: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin to count.
@@ -138,6 +143,7 @@ class Tally:
             total: All rows, those of earlier runs too, or None while unknown.
             price: What the model costs, or None.
             gauges: Tells how many calls are under way, how many may be, and how many answers had status 429 so far.
+            reason: Tells why nothing moves, or None; asked only while that is so.
             clock: Tells seconds that never go back.
         """
         self.total = total
@@ -155,6 +161,7 @@ class Tally:
         self._interval = _SAMPLE_SECONDS  # seconds between two samples of the series
         self._recent = deque([(start, 0)])  # a sample with its prompt tokens: the last 10 s, and the one before them
         self._gauges = gauges
+        self._reason = reason
         self._clock = clock
         self._started = self._finished_at = clock()  # the latter is when the latest row has finished
         self._ended: float | None = None
@@ -272,7 +279,15 @@ class Tally:
             projected_cost=None if cost is None or left is None else cost + cost / finished * left,
             eta=self._eta(elapsed, finished, left),
             failed_earlier=self.failed_earlier,
+            stalled=self._stalled(),
         )
+
+    def _stalled(self) -> str | None:
+        still = self._clock() - self._finished_at
+        if self._ended is not None or still < _STILL_SECONDS:
+            return None
+        reason = self._reason()
+        return f"nothing for {still:,.0f} s" + (f" ({reason})" if reason else "")
 
     def _eta(self, elapsed: float, finished: int, left: int | None) -> float | None:
         if left is None or not finished:

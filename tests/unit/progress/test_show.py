@@ -98,6 +98,11 @@ def test_parts_without_a_value_are_left_out() -> None:
     assert line(attrs.evolve(NOTHING, cost=0.42)) == "0 done, $0.42"
 
 
+def test_a_run_that_stands_still_says_so_before_its_figures() -> None:
+    stalled = attrs.evolve(NOTHING, failed=2, in_flight=4, stalled="nothing for 7 s (a reason)")
+    assert line(stalled).startswith("0 done, 2 failed, nothing for 7 s (a reason), 4 in flight")
+
+
 def test_a_resumed_run_tells_what_was_done_earlier() -> None:
     assert line(attrs.evolve(NOTHING, total=20_000, skipped=1000)) == "1,000/20,000 done (1,000 earlier)"
 

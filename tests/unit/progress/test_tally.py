@@ -66,6 +66,29 @@ def test_every_outcome_is_counted(clock: Clock) -> None:
     assert (tally.latency.count, tally.failure_latency.count, tally.ttft.count) == (2, 1, 1)
 
 
+def test_why_nothing_moves_is_told_while_nothing_does(clock: Clock) -> None:
+    asked: list[float] = []
+
+    def reason() -> str | None:
+        asked.append(clock.now)
+        return "the pace" if len(asked) == 1 else None
+
+    tally = Tally(total=10, reason=reason, clock=clock)
+    start = clock.now
+    told = []
+    for seconds in (1.0, 3.9, 0.1, 2.0):
+        clock.now += seconds
+        told.append(tally.snapshot().stalled)
+    assert told == [None, None, "nothing for 5 s (the pace)", "nothing for 7 s"]
+    assert asked == [start + 5, start + 7]
+    row(tally)
+    assert tally.snapshot().stalled is None
+    clock.now += 6
+    assert tally.snapshot().stalled == "nothing for 6 s"
+    tally.close()
+    assert tally.snapshot().stalled is None
+
+
 def test_the_beginning_has_no_figures_yet(clock: Clock) -> None:
     progress = Tally(total=10, price=Price(1, 1), clock=clock).snapshot()
     assert progress.requests_per_second == progress.prompt_tokens_per_second == 0
