@@ -54,7 +54,8 @@ class Progress:
         cost: USD so far, or None without a price or before the endpoint has told any tokens.
         projected_cost: USD for all rows of this run: the mean per finished row goes on. None as `cost`, or while
             the total is unknown.
-        eta: Seconds left, or None while the total is unknown or nothing has finished.
+        eta: Seconds left, or None while the total is unknown or nothing has finished, and where the run has ended
+            before its last row.
         failed_earlier: Rows that failed for good in earlier runs and are not tried again.
         stalled: For how long no row has finished, and why, in words; None while the latest one is within 5 s, and
             once the run is over.
@@ -290,7 +291,7 @@ class Tally:
         return f"nothing for {still:,.0f} s" + (f" ({reason})" if reason else "")
 
     def _eta(self, elapsed: float, finished: int, left: int | None) -> float | None:
-        if left is None or not finished:
+        if left is None or not finished or (left and self._ended is not None):
             return None
         recent = self._recent[0][0]
         then = recent if finished - recent.finished >= _FEW else self.series[0]

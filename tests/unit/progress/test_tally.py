@@ -217,6 +217,14 @@ def test_the_end_stops_the_clock_and_tells_the_rates_of_the_whole(clock: Clock) 
     assert (tally.series[-1].elapsed, tally.series[-1].finished) == (40.5, 120)
 
 
+def test_a_run_that_was_stopped_has_no_time_left(clock: Clock) -> None:
+    tally = Tally(total=120, clock=clock)
+    run(tally, clock, 10, per_second=5)
+    assert tally.snapshot().eta == pytest.approx(14)
+    tally.close()
+    assert tally.snapshot().eta is None
+
+
 # -- cost
 
 
