@@ -1,4 +1,4 @@
-"""The line at a door: callers take turns, and within one caller the order is kept.
+"""The line at a door: callers take turns, and within one caller the order is kept, but for who may go in front.
 
 In: who waits; how long the door stays closed, from whoever keeps it. Out: permits, one after another. Never touched:
 what holds the door, what a permit allows.
