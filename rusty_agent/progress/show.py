@@ -17,6 +17,7 @@ from collections.abc import Callable
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self, TextIO, TypeAlias
+from unicodedata import east_asian_width
 
 import attrs
 
@@ -95,6 +96,19 @@ _View: TypeAlias = tuple[float, Callable[[Progress, bool], object]]
 """One way to show: every so many seconds, and a last time at the end, which the function is told."""
 
 
+def _columns(text: str) -> int:
+    """How many a terminal needs for it: errors may be in Chinese, and what is wider than a line flows over."""
+    return len(text) if text.isascii() else sum(1 + (east_asian_width(each) in "FW") for each in text)
+
+
+def _cut(text: str, width: int) -> str:
+    """As much of it as a terminal has columns for."""
+    text = text[:width]
+    while _columns(text) > width:
+        text = text[:-1]
+    return text
+
+
 class _InPlace:
     """One line of a terminal, written over and over."""
 
@@ -106,10 +120,10 @@ class _InPlace:
         width = self._stderr.columns()
         text = line(progress)
         if not last:
-            text = text[:width]
+            text = _cut(text, width)
             if text == self._shown:
                 return
-        padding = " " * (min(len(self._shown), width) - len(text))
+        padding = " " * (min(_columns(self._shown), width) - _columns(text))
         self._stderr.write(f"\r{text}{padding}" + "\n" * last)
         self._shown = text
 

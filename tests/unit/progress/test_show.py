@@ -16,6 +16,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import east_asian_width
 
 import attrs
 import pytest
@@ -230,6 +231,20 @@ async def test_a_terminal_is_written_in_place_and_left_clean(
     assert "$6.00 of ~$15.00" in drawn[-1]  # the last line is whole
     assert ("40%|" in drawn[-1]) == (both == "tqdm")
     assert capsys.readouterr().out == ""
+
+
+async def test_words_of_wide_characters_do_not_break_the_line(
+    terminal: Terminal, both: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that is wider than the terminal goes on in the next one, and is not overwritten."""
+    monkeypatch.setattr("rusty_agent.progress.tally._STILL_SECONDS", 0.0)
+    tally = Tally(total=100, reason=lambda: "请求过于频繁" * 8)
+    async with terminal.display(tally):
+        await asyncio.sleep(0.1)
+    drawn = [text for text in terminal.said().split("\r") if "频" in text]
+    assert drawn
+    assert all(sum(1 + (east_asian_width(each) == "W") for each in text) < 60 for text in drawn)
+    assert "nothing" not in terminal.said().rstrip().split("\r")[-1]
 
 
 async def test_a_dumb_terminal_gets_lines(terminal: Terminal, both: str, monkeypatch: pytest.MonkeyPatch) -> None:
