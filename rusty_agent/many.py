@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
 from .keys import hide_secrets
 from .outcome import Outcome
-from .parameters import Concurrency, Inputs, RunParameters, check_names, count_of, shows
+from .parameters import Concurrency, Inputs, RunParameters, check_names, count_of, is_table, shows
 from .requests import Common
 from .types import GenerateResult, MapItem
 
@@ -185,6 +185,8 @@ class ManyPrompts:
     ) -> AsyncGenerator[MapItem, None]:
         if isinstance(prompts, str | bytes | Mapping):
             raise ValueError(f"prompts must be many, such as a list, not one {type(prompts).__name__}")
+        if is_table(prompts):
+            raise ValueError('a DataFrame gives the names of its columns: take one of them, such as frame["prompt"]')
         method = ManyPrompts.gather if drain else ManyPrompts.map
         check_names(given, ("include_usage", *signature(method).parameters), method.__name__)
         from .progress.price import Price  # nobody who asks for one answer at a time pays for counting and showing
@@ -266,6 +268,8 @@ def _arguments(prompt: Any) -> dict[str, Any]:
     if isinstance(prompt, str):
         return {"prompt": prompt}
     if isinstance(prompt, Mapping):
+        if "role" in prompt:
+            raise ValueError("a message is no prompt: give each conversation as a list of its messages")
         return dict(prompt)
     if isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
         return {"messages": prompt}

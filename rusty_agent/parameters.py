@@ -31,6 +31,7 @@ __all__ = [
     "RunParameters",
     "check_names",
     "count_of",
+    "is_table",
     "shows",
 ]
 
@@ -242,6 +243,11 @@ def _taker_of(name: str, *, of_a_call: bool) -> str:
     if name in ("concurrency", *_RUNS, *RunParameters.__annotations__):
         return f": {_RUNS.get(name, 'map and gather do')}"
     return "; what else an endpoint takes goes into extra_body" if of_a_call else ""
+
+
+def is_table(inputs: Any) -> bool:
+    """Whether they are a data frame, of any library: those of pandas and polars give their columns, not their rows."""
+    return type(inputs).__name__ == "DataFrame"
 
 
 def count_of(inputs: Any) -> int | None:

@@ -16,7 +16,7 @@ from attrs import define, field
 from attrs.converters import optional
 
 from ..checks import checked_count, checked_flag, checked_path, is_number
-from ..parameters import Concurrency, Parameters, check_names
+from ..parameters import Concurrency, Parameters, check_names, is_table
 from ..progress.price import Price
 from ..progress.show import ProgressOption, make_display
 from ..progress.tally import Tally
@@ -89,7 +89,7 @@ def check_source(source: Source) -> None:
         raise ValueError(f"source must be a path, '-' or an iterable of rows, not {type(source).__name__}")
     if isinstance(source, str | PathLike):
         checked_path(source, "source")
-    if type(source).__name__ == "DataFrame":  # of any library: only pandas and polars can be iterated over so
+    if is_table(source):
         raise ValueError(
             'a DataFrame gives its columns, not its rows: take source=frame.to_dict("records") of pandas, '
             "frame.to_dicts() of polars"

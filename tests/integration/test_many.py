@@ -97,6 +97,25 @@ def test_one_prompt_is_not_many(face: Face, serve: Serve, prompts: Any) -> None:
         items(face, provider, prompts)
 
 
+class DataFrame:
+    """As that of pandas: it gives the names of its columns."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["prompt"])
+
+
+def test_what_would_give_other_things_than_prompts(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    provider = face.provider(server)
+    with pytest.raises(ValueError, match=r"a DataFrame gives the names of its columns"):
+        gather(face, provider, DataFrame())
+    with pytest.raises(ValueError, match=r"a DataFrame gives the names of its columns"):
+        items(face, provider, DataFrame())
+    with pytest.raises(ValueError, match=r"^a message is no prompt"):
+        gather(face, provider, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    assert server.requests == []
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [
