@@ -227,6 +227,7 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
             from difflib import get_close_matches  # nobody whose names are right pays for it
 
             near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
+            near = near or [whole for whole in known if whole.startswith(f"{name}_")]  # but `system` means its prompt
             hint = f": did you mean {near[0]!r}?" if near else _taker_of(name, of_a_call="extra_body" in known)
             raise TypeError(f"{taker} takes no argument {name!r}{hint}")
 

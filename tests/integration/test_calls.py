@@ -262,6 +262,8 @@ def test_unknown_parameters_are_type_errors(face: Face, serve: Serve) -> None:
     provider = face.provider(serve())
     with pytest.raises(TypeError, match=r"^generate_text .* 'temprature': did you mean 'temperature'"):
         face.generate(provider, temprature=1)
+    with pytest.raises(TypeError, match=r"^generate_text takes no argument 'system': did you mean 'system_prompt'"):
+        face.generate(provider, system="Be brief.")
     with pytest.raises(TypeError, match=r"^stream_text takes no argument 'top_k'; .* goes into extra_body$"):
         provider.stream_text("hi", top_k=1)
 
