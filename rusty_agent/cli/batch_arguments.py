@@ -29,7 +29,7 @@ _MAX_RETRIES = 5
 _DIGITS = 18  # of a number that every part of the system can hold
 
 _EXAMPLES = """\
-input, one request a line (.jsonl or .jsonl.gz; - is standard input):
+input, one request a line (.jsonl or .jsonl.gz):
   {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [...]}}
   {"prompt": "What is 2 + 2?", "temperature": 0, "anything": "else is carried through"}
   or a .csv or .tsv file with --template "Translate: {text}"
@@ -92,7 +92,7 @@ def _parser() -> Parser:
     )
     parser.usage_code = 1
     add = parser.add_argument
-    add("input", metavar="INPUT", help="requests: .jsonl, .csv or .tsv, gzipped or not; - is standard input")
+    add("input", metavar="INPUT", help="requests: .jsonl, .csv or .tsv, gzipped or not; - is standard input (.jsonl)")
     add(
         "-o",
         "--output",
