@@ -199,6 +199,15 @@ async def test_closing_a_stream_that_another_task_reads_is_no_end(serve: Serve) 
     assert raised.value.partial_text == "a"
 
 
+async def test_reading_on_behind_a_time_limit_of_ones_own_tells_what_has_ended_the_stream(serve: Serve) -> None:
+    opened = provider(serve(STARTED)).stream_text("hi")
+    assert await anext(opened) == "a"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(opened), 0.01)
+    with pytest.raises(StreamInterruptedError, match=r"a task that read it was cancelled, as by asyncio\.wait_for"):
+        await anext(opened)
+
+
 async def test_only_one_task_may_read(serve: Serve) -> None:
     opened = provider(serve(STARTED)).stream_text("hi")
     assert await anext(opened) == "a"
