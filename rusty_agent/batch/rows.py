@@ -42,6 +42,8 @@ _RENAMED = frozenset({"custom_id", "model"})  # used too, but under other names
 _ENVELOPE = frozenset({"custom_id", "method", "url", "body"})
 _OF_THE_RUN = frozenset({"stream", "stream_options"})  # how an answer travels is not the row's to decide
 _NOT_EXTRA = _OF_THE_RUN | {"messages"}
+# No data that somebody carries through, but what they believe to be sent: the answers would be paid for, and useless.
+_OF_EXTRA_BODY = frozenset({"tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens", "reasoning_effort"})
 
 
 def _shown(reason: str) -> str:
@@ -192,6 +194,8 @@ def _simple(value: dict[str, Any], line: int) -> Row:
         if name in _USED:
             if item is not None:
                 parameters[name] = item
+        elif name in _OF_EXTRA_BODY and item is not None:
+            raise ValueError(f"{name!r} is sent only if it stands in extra_body; rename it to have it carried through")
         elif name not in _RENAMED:
             fields[name] = item
     if "extra_body" in parameters:

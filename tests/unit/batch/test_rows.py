@@ -160,6 +160,8 @@ def test_bare_lines(value: Any, parameters: dict[str, Any]) -> None:
             {"prompt": "Hi", "extra_body": [], "model": "m"},
             "extra_body must be an object of further fields, not a list",
         ),
+        ({"messages": [USER], "tools": [{"type": "function"}]}, "'tools' is sent only if it stands in extra_body"),
+        ({"prompt": "Hi", "max_completion_tokens": 9}, "'max_completion_tokens' is sent only if"),
         ({"prompt": "Hi", "custom_id": ""}, "custom_id must be a string that is not empty"),
         ({"prompt": "Hi", "custom_id": True}, "custom_id must be a string that is not empty, or a whole number"),
         ({"prompt": "Hi", "custom_id": 1.5}, "custom_id must be a string that is not empty, or a whole number"),
@@ -168,6 +170,12 @@ def test_bare_lines(value: Any, parameters: dict[str, Any]) -> None:
 )
 def test_bad_lines(value: Any, says: str) -> None:
     assert says in _reason(value)
+
+
+def test_fields_that_may_be_data_are_carried_through() -> None:
+    assert _row({"prompt": "Hi", "n": 2, "user": "me", "tools": None}).fields == {"n": 2, "user": "me", "tools": None}
+    columns = {"word": "cat", "tools": "a hammer"}
+    assert _row(columns, template=Template("Say {word}.")).fields == columns
 
 
 def test_what_cannot_be_carried_through_is_named() -> None:
