@@ -20,6 +20,7 @@ from .checks import checked_count, checked_flag, checked_kind
 from .config import ProviderConfig, Settings, chat_url, checked_proxy
 from .constructors import FromPresetWithSession, keeps_secrets
 from .copies import Copied
+from .errors import MissingAPIKeyError
 from .keys import hide_secrets, is_secret, resolve_key, url_secrets, without_secrets
 from .many import ManyPrompts
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
@@ -104,31 +105,37 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         limits: Limits | None = None,
     ) -> None:
         given = locals()
-        self._options = {name: given[name] for name in ("preset", *AsyncOptions.__annotations__)}
+        options = {name: given[name] for name in ("preset", *AsyncOptions.__annotations__)}
+        self._set_up(Settings.from_env(), model, api_key, options)
+
+    def _set_up(self, settings: Settings, model: str, api_key: str | None, options: dict[str, Any]) -> None:
+        self._options = options
         if not isinstance(model, str) or not model.strip():
             raise ValueError(f"model must be a model's name, not {model!r}")
         for name in ("trust_env", "adapt", "split_thinking", "pickle_key"):
-            checked_flag(given[name], name)
+            checked_flag(options[name], name)
         self._model = model
+        preset, base_url, proxy = options["preset"], options["base_url"], options["proxy"]
         endpoint = preset if isinstance(preset, Preset) else find_preset(preset)
-        settings = Settings.from_env()
         self._key = resolve_key(api_key, endpoint)
         self._url = URL(chat_url(endpoint.base_url if base_url is None else base_url), encoded=True)
-        proxies = proxies_of_environment() if proxy is None and trust_env else [proxy and checked_proxy(proxy)]
+        from_env = proxy is None and options["trust_env"]
+        proxies = proxies_of_environment() if from_env else [proxy and checked_proxy(proxy)]
+        retry, limits = options["retry"], options["limits"]
         self._policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
-        self._options["headers"] = checked_headers(headers, "headers")  # ours: what is pickled is what is sent
+        options["headers"] = checked_headers(options["headers"], "headers")  # ours: what is pickled is what is sent
         config = ProviderConfig(
             model=model,
             url=self._url,
             key=self._key,
-            headers=self._options["headers"],
+            headers=options["headers"],
             url_secrets=[secret for url in (str(self._url), *proxies) if url for secret in url_secrets(url)],
             preset=endpoint,
             settings=settings,
-            timeout=timeout,
+            timeout=options["timeout"],
             retry=self._policy,
-            max_event_bytes=checked_count(max_event_bytes, "max_event_bytes"),
-            split_thinking=split_thinking,
+            max_event_bytes=checked_count(options["max_event_bytes"], "max_event_bytes"),
+            split_thinking=options["split_thinking"],
         )
         self._requests = Requests(config)
         if limits is not None:
@@ -305,16 +312,26 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
 
     @classmethod
     def _made(cls, model: str, key: str | None, options: dict[str, Any]) -> Self:
-        """Make one past its class's constructor. Without a key its calls fail: else a pool of processes would hang."""
+        """Make one past its class's constructor.
+
+        Without a key, or with settings in this environment that are none, its calls fail: else a pool of processes
+        would hang.
+        """
         provider = cls.__new__(cls)
+        refusal: ValueError | None = None
         try:
-            AsyncProvider.__init__(provider, model, api_key=key, **options)
+            settings = Settings.from_env()
+        except ValueError as error:
+            settings, refusal = Settings(), error.with_traceback(None)  # whose frame holds the key
+        try:
+            provider._set_up(settings, model, key, options)
         except ValueError as error:  # there is none, or none that can be sent; an option's is raised again
-            AsyncProvider.__init__(provider, model, api_key="none", **options)
+            provider._set_up(settings, model, "none", options)
             provider._key = None
-            provider._requests.missing_key = (
+            refusal = refusal or MissingAPIKeyError(
                 f"{str(error).removesuffix('.')}. Pickles carry the key only with pickle_key=True."
             )
+        provider._requests.refusal = refusal
         return provider
 
     def _twin(self) -> Self:

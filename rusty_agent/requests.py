@@ -7,6 +7,7 @@ In: what a provider sends with every request, what a run of many has in common, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 from attrs import define
@@ -14,7 +15,6 @@ from attrs import define
 from . import __version__
 from .checks import checked_flag, checked_kind
 from .config import ProviderConfig, time_limits
-from .errors import MissingAPIKeyError
 from .keys import Hidden, header_secrets
 from .net.attempt import Exchange
 from .net.http.direct import Headers
@@ -45,7 +45,7 @@ class Requests:
 
     Attributes:
         headers: Those of every request.
-        missing_key: What to say where there is no key, or None.
+        refusal: Why none can be made, as where an unpickled provider finds no key; or None.
 
     Raises:
         ValueError: A time limit cannot be right.
@@ -53,7 +53,7 @@ class Requests:
 
     def __init__(self, config: ProviderConfig) -> None:
         self._config = config
-        self.missing_key: str | None = None
+        self.refusal: ValueError | None = None
         self._time_limits = {
             (whole, streamed): time_limits(config.timeout, config.settings, whole=whole, streamed=streamed)
             for whole, streamed in ((True, False), (True, True), (False, True))
@@ -92,8 +92,8 @@ class Requests:
             TypeError: There is no such argument.
             ValueError: An argument cannot be right.
         """
-        if self.missing_key is not None:
-            raise MissingAPIKeyError(self.missing_key)
+        if self.refusal is not None:
+            raise copy(self.refusal)  # each time without the traceback of the last
         if not PARAMETERS.issuperset(sampling):
             check_names(sampling, _NAMES, "generate_text" if whole else "stream_text")
         if isinstance(prompt, list):

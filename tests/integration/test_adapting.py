@@ -287,6 +287,23 @@ def test_a_variable_that_holds_no_key_is_no_key_for_a_pickle(
         face.generate(keyless)
 
 
+@pytest.mark.parametrize("key", [KEY, ""])
+def test_a_setting_that_cannot_be_right_fails_the_calls_of_a_pickle(
+    face: Face, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """As above: a pool would hang, or say no more than that a process ended."""
+    data = pickle.dumps(face.provider("http://127.0.0.1:1/v1"))
+    monkeypatch.setenv("OPENROUTER_API_KEY", key)
+    monkeypatch.setenv("RUSTY_AGENT_MAX_RETRIES", "many")
+    unfit = pickle.loads(data)
+    for call in (face.generate, face.result):
+        for twin in (unfit, copy.copy(unfit)):
+            with pytest.raises(ValueError, match=r"RUSTY_AGENT_MAX_RETRIES must be .* not 'many'"):
+                call(twin)
+    with pytest.raises(ValueError, match="RUSTY_AGENT_MAX_RETRIES"):
+        face.provider("http://127.0.0.1:1/v1")
+
+
 def test_pickles_hold_the_key_on_request(face: Face, serve: Serve) -> None:
     server = serve()
     twin = pickle.loads(pickle.dumps(face.provider(server, pickle_key=True)))
