@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = ["ServerOptions", "ServerRun"]
 _SCRIPT = Path(__file__).with_name("child.py")
 _TAIL_BYTES = 4096  # how much of what the child says last is kept
 _STOP_SECONDS = 2.0  # how long the child may take to end when asked
+_FORK_SECONDS = 2.0  # how long a fork may wait for a child that is just being started
 
 logger = logging.getLogger("rusty_agent")
 
@@ -66,6 +68,7 @@ class ServerRun:
         self._stopping = False
         self._ended = threading.Event()
         self._owned = True
+        _runs.add(self)  # before there is anything that a fork must let go of
         self._thread = threading.Thread(target=self._live, name="rusty-agent-local", daemon=True)
         self._thread.start()
 
@@ -108,7 +111,7 @@ class ServerRun:
             self._process.kill()
             self._thread.join(_STOP_SECONDS)
 
-    def disown(self) -> None:
+    def _disown(self) -> None:
         """This is a fork of the process that the child belongs to."""
         self._owned = False
         gone, self._ended = self.gone, threading.Event()  # the old one's lock may have been held
@@ -173,17 +176,17 @@ class ServerRun:
         self._said = said[-_TAIL_BYTES:]
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(_SCRIPT)],  # -P: this folder stays off the child's path
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,  # no locks that a fork could inherit
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # llama.cpp would start a debugger on itself
-            start_new_session=True,  # Ctrl-C in the terminal is for the parent
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
-        )
-        self._process = process
+        with _spawning:
+            self._process = process = subprocess.Popen(
+                [sys.executable, "-P", str(_SCRIPT)],  # -P: this folder stays off the child's path
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,  # no locks that a fork could inherit
+                env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # llama.cpp would start a debugger on itself
+                start_new_session=True,  # Ctrl-C in the terminal is for the parent
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
+            )
         if self._stopping:
             process.kill()
         return process
@@ -208,3 +211,28 @@ class ServerRun:
             "mark": self._mark,
         }
         return json.dumps(config).encode() + b"\n"
+
+
+_runs: weakref.WeakSet[ServerRun] = weakref.WeakSet()
+_spawning = threading.RLock()  # held while there are pipes that no run knows of yet; reentrant: then its owner is known
+
+
+def _before_fork() -> None:
+    """Let no fork inherit pipes that it does not close: the end of the child, or of its parent, would go unnoticed."""
+    _spawning.acquire(timeout=_FORK_SECONDS)
+
+
+def _in_parent() -> None:
+    with suppress(RuntimeError):  # in vain: another thread's child still was being started
+        _spawning.release()
+
+
+def _in_child() -> None:
+    global _spawning
+    _spawning = threading.RLock()
+    for run in list(_runs):
+        run._disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

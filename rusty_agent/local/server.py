@@ -57,10 +57,9 @@ class LocalServer:
             run.stop()
 
     def _after_fork(self) -> None:
-        """The parent's threads do not exist here; its lock may have been held; its child is not ours."""
+        """The parent's threads do not exist here, so that its lock may stay held, and a start that they wait for."""
         self._lock = threading.RLock()
         for run in list(self._runs):
-            run.disown()
             if run.port is None:
                 self._runs.remove(run)
 

@@ -19,7 +19,8 @@ from rusty_agent.local.run import ServerOptions, ServerRun
 from rusty_agent.local.server import LocalServer
 from rusty_agent.sync import bridge, provider
 
-from .process import pid_of, vanishes
+from ..processes import finish
+from .process import pid_of, start, vanishes
 
 pytestmark = pytest.mark.usefixtures("runtime", "unmeasured")
 
@@ -127,3 +128,41 @@ def test_one_is_found_while_another_one_begins(gguf: Path) -> None:
     runs.extend([Found(), Found()])
     assert server.find(1) is None
     runs.clear()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_a_fork_while_it_is_being_started_hides_its_end_from_nobody(tmp_path: Path) -> None:
+    """The pipes that it would inherit are open before the run knows of them, and stay open in it."""
+    script = tmp_path / "child.py"
+    script.write_text(f"{_LOADED}; sys.stdin.read()")
+    program = start(
+        f"""
+import threading
+from pathlib import Path
+from rusty_agent.local import run
+warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+begun, forked, pipes, make_pipe = threading.Event(), threading.Event(), [], os.pipe
+def pipe():
+    pipes.append(make_pipe())
+    if len(pipes) == 2:  # its standard input and output
+        begun.set()
+        forked.wait(0.3)
+    return pipes[-1]
+os.pipe = pipe
+run._FORK_SECONDS = 30
+run._SCRIPT = Path({str(script)!r})
+mine = run.ServerRun(Path("m.gguf"), "key", run.ServerOptions(threads=1, context=512, parallel=1, start_timeout=60))
+begun.wait(10)
+fork = os.fork()
+if not fork:
+    time.sleep(60)
+    os._exit(0)
+forked.set()
+mine.settled.result(10)
+os.kill(mine.pid, signal.SIGKILL)
+tell(mine.gone_within(10))
+os.kill(fork, signal.SIGKILL)
+os.waitpid(fork, 0)
+"""
+    )
+    assert finish(program) == (0, "True\n", "")
