@@ -5,6 +5,7 @@ In: a model, a key, where to send requests; then prompts. Out: texts, results, s
 
 from __future__ import annotations
 
+import asyncio
 import ssl as tls
 from collections.abc import Mapping
 from functools import partial
@@ -276,7 +277,11 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         await self._calls.aclose()
 
     async def __aenter__(self) -> Self:
-        await self._calls.transport.ready()
+        try:
+            await self._calls.transport.ready()
+        except asyncio.CancelledError:  # a block that is not entered is not left
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(

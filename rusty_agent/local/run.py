@@ -95,8 +95,8 @@ class ServerRun:
         code = self._process.returncode if self._process is not None else None
         return epitaph(self._model, self._said, ready=self.port is not None, code=code, failure=self._failure)
 
-    def stop(self) -> None:
-        """End the child; returns when it is gone, at the latest after a few seconds."""
+    def ask_to_end(self) -> None:
+        """End the child; returns at once. A forked process leaves it to the one that started it."""
         if not self._owned:
             return
         self._stopping = True  # set before `_process` is read; `_live` does the opposite: one of the two sees it
@@ -104,7 +104,11 @@ class ServerRun:
             self._failure = "its provider was closed while it was starting"
         if self._process is not None:
             self._process.terminate()
-        if self._thread is threading.current_thread():  # the garbage collector chose this one
+
+    def stop(self) -> None:
+        """The same, but returns when it is gone, at the latest after a few seconds."""
+        self.ask_to_end()
+        if not self._owned or self._thread is threading.current_thread():  # the garbage collector chose this one
             return
         self._thread.join(_STOP_SECONDS)
         if self._process is not None and not self._ended.is_set():

@@ -48,12 +48,18 @@ class LocalServer:
         """The child that listens, or listened, on this port; another thread may be starting one meanwhile."""
         return next((run for run in reversed(list(self._runs)) if run.port is not None and run.port == port), None)
 
-    def stop(self) -> None:
-        """End the child, for good; returns when it is gone. A forked process leaves it to the one that started it."""
+    def ask_to_end(self) -> None:
+        """End the child, for good; returns at once."""
         with self._lock:
             self._stopped = True
             runs = list(self._runs)
         for run in runs:
+            run.ask_to_end()
+
+    def stop(self) -> None:
+        """The same, but returns when it is gone. A forked process leaves it to the one that started it."""
+        self.ask_to_end()
+        for run in list(self._runs):
             run.stop()
 
     def _after_fork(self) -> None:

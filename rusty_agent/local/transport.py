@@ -79,6 +79,7 @@ class LocalTransport(Transport):
 
     async def aclose(self) -> None:
         """Close the connections and stop the server."""
+        self._server.ask_to_end()  # first: whoever waits for the rest may be cancelled, or stand in line for a thread
         await super().aclose()
         await _in_a_thread(self._server.stop)
 

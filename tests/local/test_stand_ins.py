@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,41 @@ async def test_the_limit_of_the_whole_call_holds_while_it_loads(gguf: Path) -> N
         with pytest.raises(APITimeoutError, match="total limit"):
             await llm.generate_text("Hi", timeout=0.05)
         await llm.aclose()
+
+
+@pytest.mark.usefixtures("loading")
+async def test_a_block_that_is_not_entered_leaves_no_process(gguf: Path) -> None:
+    """Whoever gives up entering it may keep the provider, or the error, whose traceback does."""
+    llm = AsyncProvider.local(gguf)
+    entering = asyncio.create_task(llm.__aenter__())
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(llm.generate_text("Hi"))
+    pid = await asyncio.to_thread(pid_of, llm)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    assert vanishes(pid)
+    with pytest.raises((LocalModelError, APIConnectionError), match="closed"):
+        await waiting
+
+
+@pytest.mark.usefixtures("loading")
+async def test_closing_asks_it_to_end_before_anything_else(gguf: Path) -> None:
+    """Its caller may be cancelled, as while all of Python's threads are taken."""
+    loop, go_on = asyncio.get_running_loop(), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        llm = AsyncProvider.local(gguf)
+        pid = pid_of(llm)
+        loop.set_default_executor(threads)
+        threads.submit(go_on.wait, 30)
+        closing = asyncio.create_task(llm.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        gone = vanishes(pid)
+        go_on.set()
+    assert gone
 
 
 @pytest.mark.usefixtures("loading")
