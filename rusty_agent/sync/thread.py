@@ -20,14 +20,23 @@ from .loop import new_loop
 __all__ = ["LoopThread", "loop_thread"]
 
 _HOLD_SECONDS = 1.0
+_READY_SECONDS = 0.01  # how often to look whether the loop is there, where nothing says so
 _EXIT_SECONDS = 1.0  # how long the loop may take to close its connections at exit
 
 
 class LoopThread:
-    """An event loop that runs in a thread of its own."""
+    """An event loop that runs in a thread of its own.
+
+    The thread makes the loop, and keeps it: a child that a signal handler forks, whose own frames come to an end, would
+    destroy it, and so take the parent's out of what the two share.
+
+    Attributes:
+        loop: There once it has `started`.
+    """
+
+    loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
-        self.loop = new_loop()
         self.process = os.getpid()
         self.started = False
         self.stopping = False
@@ -37,15 +46,30 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
         self._run_once = threading.Lock()
+        self._ready = threading.Lock()  # released when it has started, or failed to. No event, as below
+        self._ready.acquire()
+        self._failure: BaseException | None = None
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether it runs, or can be started: it has not ended, and is not the parent process's."""
+        over = self._failure is not None or (self.started and self.loop.is_closed())
+        return not over and self.process == os.getpid()
 
     def start_thread(self) -> None:
-        """Start the thread, if it has not been.
+        """Start the thread, if it has not been, and wait until its loop is there.
 
         Ctrl-C may end this when the thread has begun already. Then it is begun again, and the second one ends at once.
+
+        Raises:
+            OSError: There can be no loop, as where too many files are open.
         """
         if not self.started:
             threading.Thread(target=self._run, name="rusty-agent", daemon=True).start()
-            self.started = True
+        while not self.started and self.is_of_use:
+            self._ready.acquire(timeout=_READY_SECONDS)
+        if self._failure is not None:
+            raise self._failure
 
     def refuse_own_thread(self) -> None:
         """Raise instead of deadlocking."""
@@ -58,6 +82,8 @@ class LoopThread:
     def refuse_when_over(self) -> None:
         """Raise instead of waiting for a loop that runs no more; daemon threads are better left waiting at exit."""
         _refuse_when_finalizing()
+        if self.process != os.getpid():  # a signal handler has forked
+            raise RuntimeError("This call was begun in the parent process: begin another one in this one.")
         over = not threading.current_thread().daemon if self.stopping else self.loop.is_closed()
         if over:
             raise RuntimeError("rusty_agent's event loop has ended: no answer can be waited for any more.")
@@ -90,15 +116,24 @@ class LoopThread:
     def stop(self) -> None:
         """Cancel what runs, close all connections, end the thread."""
         self.stopping = True
-        self.post(self.loop.stop)
+        if self.started:
+            self.post(self.loop.stop)
         if self._thread is not None:
             self._thread.join(_EXIT_SECONDS)
 
     def _run(self) -> None:
         if not self._run_once.acquire(blocking=False):
             return
-        self._thread, self._ident = threading.current_thread(), threading.get_ident()
-        loop = self.loop
+        try:
+            loop = self.loop = new_loop()
+        except BaseException as error:
+            self._failure = error
+            return
+        else:
+            self._thread, self._ident = threading.current_thread(), threading.get_ident()
+            self.started = True
+        finally:
+            self._ready.release()
         try:
             while not self.stopping:
                 with suppress(KeyboardInterrupt, SystemExit):  # of a task, whose outcome it is; the others go on
@@ -135,17 +170,15 @@ def loop_thread() -> LoopThread:
     """
     global _current
     _refuse_when_finalizing()
-    current = _current
-    if current is None or not current.started or current.loop.is_closed():
+    while (current := _current) is None or not current.started or not current.is_of_use:
         with _starting:
-            if _current is None or _current.loop.is_closed():
+            known = _current
+            if known is None or not known.is_of_use:
                 made = LoopThread()
-                if _current is None or _current.loop.is_closed():
+                if _current is known:  # else such a call has made another one meanwhile
                     _current = made
-                else:  # such a call has begun another one meanwhile
-                    made.loop.close()
-            current = _current
-            current.start_thread()
+            if (current := _current) is not None:  # else it has forked
+                current.start_thread()
     return current
 
 

@@ -205,7 +205,6 @@ def test_a_reader_reads_alone_and_whoever_may_not_disturbs_nobody() -> None:
     parents.process += 1
     with pytest.raises(RuntimeError, match="This stream was begun in the parent process"):
         read(lambda: 4, parents)
-    parents.loop.close()
 
     async def on_the_loop() -> int:
         return read(lambda: 5)
@@ -221,6 +220,10 @@ def test_a_reader_reads_alone_and_whoever_may_not_disturbs_nobody() -> None:
 def test_nobody_waits_for_a_loop_that_runs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge, "_POLL_SECONDS", 0.01)
     over = LoopThread()
+    over.loop = asyncio.new_event_loop()
     over.loop.close()
     with pytest.raises(RuntimeError, match="event loop has ended"):
+        Handover[int](over).get()
+    over.process += 1  # as where a signal handler has forked, and goes on in both
+    with pytest.raises(RuntimeError, match="begun in the parent process"):
         Handover[int](over).get()

@@ -13,7 +13,6 @@ import pytest
 
 from rusty_agent.sync import thread as thread_module
 from rusty_agent.sync.bridge import read_alone
-from rusty_agent.sync.loop import new_loop
 from rusty_agent.sync.thread import LoopThread, loop_thread
 
 from ...integration.scripts import run
@@ -38,12 +37,12 @@ def test_one_that_does_not_run_yet_is_nobodys_own_and_holds_up_nobody() -> None:
     thread.hold()()
     thread.stop()
     assert time.monotonic() - before < 10
-    thread.loop.close()
 
 
 def test_one_whose_loop_has_broken_down_holds_up_no_fork() -> None:
     thread = LoopThread()
     thread._ident = 0  # as if it had run
+    thread.loop = asyncio.new_event_loop()
     thread.loop.close()
     thread.hold()()
 
@@ -86,25 +85,40 @@ def test_it_is_started_once_and_goes_on_after_an_interrupt_and_ends_all_when_it_
 
 
 def test_a_call_of_a_signal_handler_while_the_first_one_begins_it_shares_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    loops: list[asyncio.AbstractEventLoop] = []
+    made: list[LoopThread] = []
     inner: list[LoopThread] = []
     outer: list[LoopThread] = []
 
-    def interrupted_there() -> asyncio.AbstractEventLoop:
-        loop = new_loop()
-        loops.append(loop)
-        if loop is loops[0]:
-            inner.append(loop_thread())
-        return loop
+    class Interrupted(LoopThread):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+            if self is made[0]:
+                inner.append(loop_thread())
 
     monkeypatch.setattr(thread_module, "_current", None)
-    monkeypatch.setattr(thread_module, "new_loop", interrupted_there)
+    monkeypatch.setattr(thread_module, "LoopThread", Interrupted)
     caller = threading.Thread(target=lambda: outer.append(loop_thread()), daemon=True)
     caller.start()
     caller.join(10)
     assert outer == inner != []
-    assert [loop.is_closed() for loop in loops] == [True, False]
+    assert [thread.started for thread in made] == [False, True]
     outer[0].stop()
+
+
+def test_what_keeps_a_loop_from_being_made_is_told_and_the_next_call_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> asyncio.AbstractEventLoop:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(thread_module, "_current", None)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
+        patch.setattr(thread_module, "new_loop", refuse)
+        loop_thread()
+    thread = loop_thread()
+    assert thread.started
+    thread.stop()
 
 
 def test_nobody_waits_for_it_when_python_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,3 +227,63 @@ os.register_at_fork(before=lambda: before())  # such a hook that is older runs l
 """,
     )
     assert (ended.out, ended.err) == ("False\n{}\n0 True {}\n", "")
+
+
+@posix
+@pytest.mark.parametrize(
+    ("loop", "end"),
+    [("SelectorEventLoop", "raise SystemExit"), ("SelectorEventLoop", "return None"), ("Loop", "return None")],
+)
+def test_a_fork_in_a_signal_handler_while_the_first_call_begins_leaves_the_parents_loop_alone(
+    loop: str, end: str
+) -> None:
+    """At any step: what a child runs of a loop, or destroys, it takes from the selector that both share."""
+    module = "uvloop" if loop == "Loop" else "asyncio"
+    pytest.importorskip(module)
+    ended = run(
+        "",
+        f"""
+        import asyncio, gc, {module}, warnings
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        from contextlib import suppress
+        from itertools import count
+        from rusty_agent.sync import thread
+        thread.new_loop = {module}.{loop}
+        parent = os.getpid()
+        def forked(step):
+            steps = 0
+            def trace(frame, *_):
+                nonlocal steps
+                if frame.f_globals.get("__name__", "").startswith("rusty_agent"):
+                    steps += 1
+                    if steps == step:
+                        sys.settrace(None)
+                        if not os.fork():
+                            {end}
+                    return trace
+            sys.settrace(trace)
+            try:
+                return thread.loop_thread(), steps >= step
+            finally:
+                sys.settrace(None)
+        def moves(made, seconds):
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), made.loop).result(seconds)
+        for step in count(1):
+            thread._current = made = None
+            with suppress(SystemExit):
+                made, again = forked(step)
+            if os.getpid() != parent:
+                if made is not None:
+                    with suppress(TimeoutError):
+                        moves(made, 0.1)
+                gc.collect()  # the child has let go of all that it was about
+                os._exit(0)
+            if not again:
+                break
+            os.wait()
+            moves(made, 10)
+            made.stop()
+        print(step > 10)
+        """,
+    )
+    assert (ended.out, ended.err) == ("True\n", "")
