@@ -35,13 +35,17 @@ class Copied:
 
     def _added(self) -> Any:
         """What a subclass, or a user, has put on it; or what its `__getstate__` makes of that."""
-        attributes, slots = _halves(self.__getstate__())
-        if isinstance(attributes, dict):
-            attributes = {name: value for name, value in attributes.items() if name not in self._own}
-        return (attributes, slots) if slots else attributes
+        state = self.__getstate__()
+        attributes, slots = _halves(state)
+        if not isinstance(attributes, dict):
+            return state
+        attributes = {name: value for name, value in attributes.items() if name not in self._own}
+        return attributes if slots is None else (attributes, slots)
 
     def _put(self, state: Any) -> None:
         """Take such a state, as `copy` and `pickle` let an object do."""
+        if state is None:
+            return
         if hasattr(self, "__setstate__"):
             self.__setstate__(state)
             return

@@ -219,6 +219,27 @@ def test_copies_keep_slots_and_what_getstate_says(kind: Any, copied: Callable[[A
     assert hasattr(twin, "lock") == (kind is Stateful)
 
 
+class Paired(AsyncProvider):
+    """Its state is a pair, and none where it has no tag."""
+
+    tag = ""
+
+    def __getstate__(self) -> tuple[str, list[str]] | None:
+        return (self.tag, []) if self.tag else None
+
+    def __setstate__(self, state: tuple[str, list[str]]) -> None:
+        self.tag, self.more = state
+
+
+@pytest.mark.parametrize("copied", COPIES)
+def test_copies_hand_on_whatever_state_a_class_has(copied: Callable[[Any], Any]) -> None:
+    original = Paired("m", api_key=KEY)
+    assert not hasattr(copied(original), "more")
+    original.tag = "mine"
+    twin = copied(original)
+    assert (twin.tag, twin.more) == ("mine", [])
+
+
 def test_every_attribute_of_a_provider_is_its_own() -> None:
     """What is none would be shared by copies, and put into pickles."""
     for kind in (Provider, AsyncProvider):
