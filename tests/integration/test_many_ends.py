@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import pickle
 import time
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -308,3 +310,23 @@ def test_whoever_exits_while_progress_is_told_ends_the_blocking_run(serve: Serve
         for _ in provider.map(repeat("endless"), progress=leave):
             pass
     assert provider.generate_text("on") == "on"
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_provider_that_is_dropped_after_a_run_goes_without_the_garbage_collector(
+    serve: Serve, left: bool
+) -> None:
+    """And with it a local model, and the memory that it takes."""
+    llm = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url)
+    gone = weakref.ref(llm)
+    gc.disable()
+    try:
+        async for _ in llm.map(["a", "b"]):
+            if left:
+                break
+        del llm
+        async with asyncio.timeout(10):
+            while gone() is not None:
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
