@@ -164,7 +164,10 @@ class _Crew:
 
     def _leave(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
-        broken = asyncio.CancelledError() if worker.cancelled() else worker.exception()
+        try:
+            broken = worker.exception()
+        except asyncio.CancelledError:  # which it keeps until it is asked, with all that its frames hold
+            broken = asyncio.CancelledError()
         self._broken = self._broken or broken  # no item tells of it, so the run must
         self._exhausted = True
         if isinstance(broken, KeyboardInterrupt | SystemExit):  # the program is to end: nothing is waited for

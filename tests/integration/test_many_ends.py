@@ -330,3 +330,25 @@ async def test_a_provider_that_is_dropped_after_a_run_goes_without_the_garbage_c
                 await asyncio.sleep(0.01)
     finally:
         gc.enable()
+
+
+async def test_a_provider_that_is_dropped_after_a_cancelled_run_goes_without_the_garbage_collector(
+    serve: Serve,
+) -> None:
+    server = serve(echo)
+    llm = AsyncProvider("m", api_key=KEY, base_url=server.url)
+    gone = weakref.ref(llm)
+    gc.disable()
+    try:
+        run = asyncio.create_task(llm.gather(["hang", "hang"]))
+        del llm
+        await asyncio.to_thread(server.wait_for, 2)
+        run.cancel()
+        await asyncio.wait([run])
+        assert run.cancelled()
+        del run
+        async with asyncio.timeout(10):
+            while gone() is not None:
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
