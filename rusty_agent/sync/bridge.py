@@ -198,7 +198,7 @@ def read_alone(
     Args:
         what: What is read.
         thread: Where it comes from.
-        reading: Held while somebody reads.
+        reading: Held while somebody reads, and for good once that has failed: nothing more would arrive.
         read: Reads.
         lose: Called when what was read may be lost, as by Ctrl-C.
 
@@ -211,11 +211,10 @@ def read_alone(
     thread.refuse_own_thread()
     try:
         if reading.acquire(blocking=False):
-            try:
-                return read()
-            finally:
-                reading.release()
-    except BaseException:  # also as it is taken: then the lock stays held
+            arrived = read()
+            reading.release()
+            return arrived
+    except BaseException:
         lose()
         raise
     raise RuntimeError(f"The {what} is being read by another thread: only one may read at a time")

@@ -242,7 +242,6 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
         thread = self._thread or loop_thread()
         item = read_alone("run", thread, self._reading, partial(self._read, thread), self._lose)
         if item is None:
-            self._ended = True
             raise StopIteration
         return item
 
@@ -279,6 +278,8 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
             raise RuntimeError(CUT_SHORT)
 
     def _read(self, thread: LoopThread) -> MapItem | None:
+        if self._ended:  # meanwhile, in another thread: nothing more arrives
+            return None
         if self._crossing is None:
             self._begin(thread)
         while True:
@@ -288,6 +289,7 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
             if error is not None:
                 raise error
             if not isinstance(arrival, _Prompts):
+                self._ended = arrival is None
                 return arrival
             arrival.take(thread)
 

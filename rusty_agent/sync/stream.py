@@ -153,15 +153,21 @@ class TextStream(Outcome):
 
     def _arrival(self) -> bool:
         """Fill the backlog from the next arrival; False at the end of the stream."""
-        if self._error is not None:
-            raise self._error.with_traceback(None)  # or each time it is raised would make it longer
-        if self._whole:
+        if self._is_over():
             return False
-        if self._closed:
-            raise self._interruption()
         return read_alone("stream", self._thread, self._reading, self._fill, self._lose)
 
+    def _is_over(self) -> bool:
+        """Whether all was read; raises where nothing can be read any more for another reason."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)  # or each time it is raised would make it longer
+        if self._closed and not self._whole:
+            raise self._interruption()
+        return self._whole
+
     def _fill(self) -> bool:
+        if self._is_over():  # meanwhile, in another thread: nothing more arrives
+            return False
         deltas, error = self._handover.get()
         if isinstance(error, asyncio.CancelledError):  # the pump's
             self.close()

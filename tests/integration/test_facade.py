@@ -14,12 +14,13 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from rusty_agent import AttemptReport, NotFoundError, Provider, RetryPolicy
-from rusty_agent.sync import bridge
+from rusty_agent.sync import bridge, many
+from rusty_agent.sync import stream as stream_module
 from rusty_agent.sync.bridge import Crossing
 from rusty_agent.sync.loop import new_loop
 from rusty_agent.sync.thread import loop_thread
@@ -528,3 +529,23 @@ def test_the_loops_look_ups() -> None:
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(look_up())
+
+
+@pytest.mark.parametrize("module", [stream_module, many])
+def test_whoever_comes_to_read_as_another_thread_reads_the_end_does_not_wait(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, module: Any
+) -> None:
+    provider = Provider("m", api_key="sk-test-0123456789", base_url=serve().url)
+    source = provider.map(["hi"]) if module is many else provider.stream_text("hi")
+    read_alone, left = module.read_alone, []
+
+    def late(*arguments: Any) -> Any:
+        monkeypatch.setattr(module, "read_alone", read_alone)
+        assert list(source)  # in this very moment
+        return read_alone(*arguments)
+
+    monkeypatch.setattr(module, "read_alone", late)
+    reader = threading.Thread(target=lambda: left.append(list(source)), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert left == [[]]

@@ -214,7 +214,7 @@ def test_a_reader_reads_alone_and_whoever_may_not_disturbs_nobody() -> None:
     assert lost == []
     with pytest.raises(ZeroDivisionError):
         read(lambda: 1 // 0)
-    assert (lost, reading.locked()) == ([1], False)
+    assert (lost, reading.locked()) == ([1], True)
 
 
 def test_nobody_waits_for_a_loop_that_runs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
