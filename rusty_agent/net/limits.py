@@ -278,7 +278,7 @@ class Limiter:
 
     def _spread(self, round_trip: float) -> None:
         """Send what the adaptive limit allows over about so many seconds."""
-        self._steps.rate = _STEPS_FACTOR * self._adaptive.limit / round_trip
+        self._steps.change(_STEPS_FACTOR * self._adaptive.limit / round_trip, self._loop.time())
 
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:
         now = self._loop.time()

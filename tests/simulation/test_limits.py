@@ -161,6 +161,20 @@ def test_a_later_run_begins_with_no_burst_where_one_was_refused() -> None:
     assert (ends[-1] - ends[1]) / 7 < 1.5 * (200 / 20 + 5)  # 43 s, where each run began with all at once
 
 
+def test_a_later_run_of_quick_prompts_does_not_keep_the_steps_of_slow_ones() -> None:
+    """With one place, and five minutes for an answer, the second of the quick ones went 100 s after the first."""
+    endpoint = Capacity(forever(1), latency=300)
+
+    async def main() -> float:
+        llm, loop = provider(endpoint), asyncio.get_running_loop()
+        await llm.gather(list(map(str, range(6))), concurrency="auto", timeout=10_000)
+        endpoint.latency, began = 0.5, loop.time()
+        await llm.gather(list(map(str, range(20))), concurrency="auto")
+        return loop.time() - began
+
+    assert run(main()) < 20
+
+
 @pytest.mark.parametrize(("capacity", "servers", "least"), [(20, 20, 0.8), (60, 20, 0.8), (20, 10, 0.65)])
 def test_one_ill_server_of_many_costs_little(capacity: int, servers: int, least: float) -> None:
     """A third of the throughput was left, when its refusals were taken for load, and of ten servers a sixth."""
