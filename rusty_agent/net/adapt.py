@@ -75,6 +75,7 @@ class AdaptiveLimit:
         self._patience = 0.5  # for how many round trips it stays at the mark
         self._stays = 0.0  # how many of them are left
         self._ever_answered = False  # whether anything was ever answered
+        self._most = 0  # in flight when something was
         self._refused = 0  # of the attempts that were sent since the last cut
         self._tried = 1.0  # how many were in flight when they were
         self._lateness = 0.0  # the share that came too late, as a running mean
@@ -93,6 +94,11 @@ class AdaptiveLimit:
         if not self.epoch:
             self._change(max(self._limit, float(limit)))
 
+    def end(self) -> None:
+        """Nobody needs it any more. What it was to begin with was never found out, if so many were never in flight."""
+        if not self.epoch:
+            self._change(min(self._limit, float(max(START, 2 * self._most))))
+
     def succeeded(self, in_flight: int, *, strained: bool = False) -> None:
         """An attempt has succeeded.
 
@@ -102,6 +108,8 @@ class AdaptiveLimit:
             strained: It took so long that with more in flight some might come too late.
         """
         self._answered = self._ever_answered = True
+        if in_flight > self._most:
+            self._most = in_flight
         if self.rest > 1:
             self.rest /= 2
         if self._lateness:

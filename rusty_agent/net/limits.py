@@ -152,6 +152,7 @@ class Limiter:
             self._wanted -= start or 0
             if not self._adapting:
                 self._steps.change(math.inf, self._loop.time())
+                self._adaptive.end()
             self._line.look()
 
     def try_acquire(self, caller: Caller, characters: int) -> Permit | None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 
 import pytest
 
@@ -184,10 +185,11 @@ async def test_progress_tells_of_its_own_run(serve: Serve) -> None:
         await asyncio.wait([other])
 
 
-async def test_progress_tells_no_limit_of_auto_that_a_run_before_has_asked_for(serve: Serve) -> None:
+async def test_progress_tells_no_limit_of_auto_that_another_run_has_asked_for(serve: Serve) -> None:
     told: list[Progress] = []
-    async with AsyncProvider("m", api_key=KEY, base_url=serve(echo).url) as provider:
-        await provider.gather(["a"], concurrency=1000)
+    provider = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url)
+    async with provider, aclosing(provider.map(["a", "b"], concurrency=1000)) as other:
+        await anext(other)
         await provider.gather(["a"], concurrency="auto", progress=told.append)
     assert told[-1].limit == 256
 

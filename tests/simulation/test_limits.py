@@ -161,6 +161,18 @@ def test_a_later_run_begins_with_no_burst_where_one_was_refused() -> None:
     assert (ends[-1] - ends[1]) / 7 < 1.5 * (200 / 20 + 5)  # 43 s, where each run began with all at once
 
 
+def test_a_later_run_begins_with_no_more_than_was_tried() -> None:
+    """Three prompts with 256 at once tell nothing of 256 at once: of those, 80 came too late."""
+    endpoint = Queueing(rate=3)
+
+    async def main() -> list[str | Exception]:
+        llm = provider(endpoint)
+        await llm.gather(["a", "b", "c"], concurrency=256)
+        return await llm.gather(list(map(str, range(300))), concurrency="auto", return_exceptions=True)
+
+    assert set(run(main())) == {"yes"}
+
+
 def test_a_later_run_of_quick_prompts_does_not_keep_the_steps_of_slow_ones() -> None:
     """With one place, and five minutes for an answer, the second of the quick ones went 100 s after the first."""
     endpoint = Capacity(forever(1), latency=300)

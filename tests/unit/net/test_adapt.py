@@ -161,6 +161,22 @@ def test_what_the_user_expects_is_believed_until_something_is_refused() -> None:
     assert limit.limit == 150
 
 
+def test_what_was_expected_and_never_tried_is_no_finding() -> None:
+    limit = AdaptiveLimit(256)
+    limit.begin_with(200, 200)
+    limit.succeeded(3)
+    limit.end()
+    assert limit.limit == START
+    limit.begin_with(200, 200)
+    limit.succeeded(80)
+    limit.end()
+    assert limit.limit == 160  # as slow start would allow by then
+    refuse(limit, 1, 40)
+    was = limit.limit
+    limit.end()
+    assert limit.limit == was
+
+
 @given(st.lists(st.tuples(st.sampled_from("sr"), st.integers(0, 300), st.integers(1, 300)), max_size=200))
 def test_it_stays_between_one_and_the_ceiling_whatever_happens(events: list[tuple[str, int, int]]) -> None:
     limit = AdaptiveLimit(200)
