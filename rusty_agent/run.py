@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from time import monotonic
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -169,7 +168,7 @@ class Run:
     async def _work(self, given: Any) -> GenerateResult:
         if self.stopped is not None:
             raise self.stopped.with_traceback(None)  # or each prompt that is left would make it longer
-        number, began = self._rule.begin(), monotonic()
+        number = self._rule.begin()
         try:
             result = await self._answer(self._caller, given)
         except RunStoppedError:
@@ -177,7 +176,7 @@ class Run:
         except Exception as error:
             latency, attempts = (error.duration, error.attempts) if isinstance(error, RustyAgentError) else (None, 0)
             self.tally.failed(error, latency=latency, attempts=attempts)
-            stopped = self._rule.judge(error, number, began)
+            stopped = self._rule.judge(error, number)
             if self._closed():
                 stopped = self._rule.error("interrupt", "its provider was closed.")
             if stopped is not None:

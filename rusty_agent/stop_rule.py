@@ -11,7 +11,7 @@ from collections import deque
 from time import monotonic
 
 from .checks import checked_count, is_number
-from .errors import APIStatusError, RateLimitError, RunStoppedError
+from .errors import APIStatusError, RateLimitError, RunStoppedError, RustyAgentError
 from .net.absence import tells_of_absence
 from .policy import RetryPolicy
 from .verdict import OVERLOADED, refuses_content
@@ -91,13 +91,12 @@ class StopRule:
         self.done += 1
         self._count(number, False)
 
-    def judge(self, error: Exception, number: int, began: float) -> RunStoppedError | None:
+    def judge(self, error: Exception, number: int) -> RunStoppedError | None:
         """Count one that has failed.
 
         Args:
-            error: Why.
+            error: Why; `serves_nobody` was asked of each attempt.
             number: Which was begun.
-            began: When, by `time.monotonic`: where prompts are rare, nobody may have asked before.
 
         Returns:
             The error to stop the run with, if that is called for.
@@ -113,7 +112,7 @@ class StopRule:
             asked = error.retry_after if error.status_code in OVERLOADED else None
             if asked is not None and asked > self._max_retry_after:
                 return self.error("quota", f"the endpoint asks for too long a wait. {error}")
-        if self.serves_nobody(error, began):
+        if self._away:
             minutes = f"for {_AWAY_SECONDS / 60:.0f} min. {error}"
             if isinstance(error, RateLimitError):
                 return self.error("quota", f"the endpoint has turned all requests away {minutes}")
@@ -156,12 +155,20 @@ class StopRule:
         if failed is not None:
             self._latest.append(failed)
 
-    def serves_nobody(self, error: Exception, began: float) -> bool:
+    @property
+    def _away(self) -> bool:
+        return self._away_since is not None and self._last_away - self._away_since > _AWAY_SECONDS
+
+    def serves_nobody(self, error: RustyAgentError, began: float) -> bool:
         """Whether the endpoint has been away for too long, with this error, or is beyond a limit of hours or days: who
         does not say how long to wait would be asked for days. A request too large for any minute tells nothing of it.
 
         To be asked of each attempt: where many prompts take turns at an endpoint that is away, it may be hours before
         one of them has failed for good.
+
+        Args:
+            error: How it has failed.
+            began: When its prompt was begun, by `time.monotonic`: where those are rare, nobody may have asked before.
         """
         now = monotonic()
         told = (isinstance(error, RateLimitError) and error.may_pass) or tells_of_absence(error)
@@ -174,4 +181,4 @@ class StopRule:
             silent = now - self._last_away - _MOST_SILENT
             self._away_since += max(0.0, began - self._last_away, silent)  # nobody has asked meanwhile
         self._last_away = now
-        return now - self._away_since > _AWAY_SECONDS
+        return self._away

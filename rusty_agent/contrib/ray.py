@@ -15,7 +15,6 @@ import os
 from collections.abc import Mapping
 from inspect import signature
 from math import ceil
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..batch.rows import BadLine, parse_row
@@ -237,13 +236,13 @@ class Generate:
             return row
         if isinstance(row, BadLine):
             return ValueError(row.reason)
-        number, began = self._rule.begin(), monotonic()
+        number = self._rule.begin()
         try:
             result = await provider._answer(self._caller, self._common.prepare(row.parameters))
         except RunStoppedError as error:
             return error
         except RustyAgentError as error:
-            if stopped := self._rule.judge(error, number, began):
+            if stopped := self._rule.judge(error, number):
                 self._stop(provider, stopped)
             return error
         except Exception as error:  # of the row itself: nothing was sent

@@ -15,17 +15,12 @@ _SIGNS = 3  # of one such answer the request may be to blame, if its server dies
 _RETURN_SECONDS = 30.0  # in which a server restarts, or an address moves to another
 
 
-def tells_of_absence(error: Exception) -> bool | None:
-    """Whether an error says that the endpoint could not be reached, be it by its gateway's words; None: no telling.
-
-    What is no `RustyAgentError` was never sent.
-    """
+def tells_of_absence(error: RustyAgentError) -> bool | None:
+    """Whether an error says that the endpoint could not be reached, be it by its gateway's words; None: no telling."""
     if isinstance(error, APIConnectionError):
         return not error.sent
     status = error.status_code if isinstance(error, APIStatusError) else None
-    if status in UNTOLD or not isinstance(error, RustyAgentError):
-        return None
-    return status in UNREACHED
+    return None if status in UNTOLD else status in UNREACHED
 
 
 class Absence:

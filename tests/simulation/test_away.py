@@ -42,7 +42,7 @@ class _Twice(Endpoint):
 
 @pytest.fixture(autouse=True)
 def _virtual_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("stop_rule", "run", "call"):
+    for module in ("stop_rule", "call"):
         monkeypatch.setattr(f"rusty_agent.{module}.monotonic", lambda: asyncio.get_running_loop().time())
 
 

@@ -15,6 +15,7 @@ from rusty_agent.errors import (
     BadRequestError,
     RateLimitError,
     RunStoppedError,
+    RustyAgentError,
     ServerError,
 )
 from rusty_agent.stop_rule import StopRule
@@ -26,7 +27,9 @@ class Rule(StopRule):
     """One whose prompts were begun in their order, and long ago, where nothing else is said."""
 
     def fails(self, error: Exception, number: int | None = None, began: float = -math.inf) -> RunStoppedError | None:
-        return self.judge(error, number or self.begin(), began)
+        if isinstance(error, RustyAgentError):
+            self.serves_nobody(error, began)
+        return self.judge(error, number or self.begin())
 
     def answers(self, number: int | None = None) -> None:
         self.succeeded(number or self.begin())
