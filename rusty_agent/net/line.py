@@ -56,6 +56,9 @@ class Line:
         try:
             permit = await turn
         except BaseException:
+            queue = self.waiting.get(caller)
+            if queue and len(queue) == 1 and queue[0][0] is turn:
+                del self.waiting[caller]  # or all that give up would stay for as long as those before them wait
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 turn.result().release()
             raise

@@ -134,6 +134,26 @@ async def whose_turn_has_come(door: Limiter) -> tuple[Caller, asyncio.Task[Permi
     return caller, waiting
 
 
+def test_whoever_gives_up_leaves_nothing_in_the_line() -> None:
+    """However long the first one waits: a kilobyte for each call that was given up meanwhile is a leak."""
+
+    async def main(door: Limiter) -> None:
+        permit = await door.acquire(Caller(), 0)
+        first = Caller()
+        waiting = asyncio.ensure_future(door.acquire(first, 0))
+        others = [asyncio.ensure_future(door.acquire(Caller(), 0)) for _ in range(5)]
+        await settle()
+        for other in others:
+            other.cancel()
+        await settle()
+        assert list(door._line.waiting) == [first]
+        permit.release()
+        (await waiting).release()
+        assert (door.in_flight, len(door._line.waiting)) == (0, 0)
+
+    on(main, in_flight=1)
+
+
 def test_a_permit_that_comes_in_the_moment_of_a_cancellation_goes_back() -> None:
     async def main(door: Limiter) -> None:
         _, waiting = await whose_turn_has_come(door)
