@@ -398,3 +398,16 @@ def test_a_stream_that_was_never_made_is_dropped_without_a_word() -> None:
     """As by a Ctrl-C within its constructor."""
     for kind in (AsyncTextStream, TextStream):
         kind.__new__(kind)  # a complaint in its `__del__` would fail the test
+
+
+async def test_a_stream_whose_end_has_come_takes_no_place(serve: Serve) -> None:
+    """`Finish` is the last event: nobody has to ask for one more, or to drop the stream."""
+    server = serve(sent("a", "b"), answer({"choices": [{"message": {"content": "next"}, "finish_reason": "stop"}]}))
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url, limits=Limits(in_flight=1)) as llm:
+        opened = llm.stream_text("hi")
+        read = opened.events()
+        while not isinstance(await anext(read), Finish):
+            pass
+        async with asyncio.timeout(5):
+            assert await llm.generate_text("hi") == "next"
+        assert (await opened.result()).text == "ab"
