@@ -29,6 +29,9 @@ _CHUNK_KEYS = META_KEYS | {"choices", "usage", "error", "x_groq"}
 _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
+# What an answer may stand in: OpenRouter's (pydantic-ai#3994), Cloudflare's (litellm#29833), gateways'. Others hold
+# choices of other kinds.
+_AROUND = ("provider", "result", "data")
 _DONE = b"[DONE]"
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
@@ -261,8 +264,7 @@ class ChunkDecoder:
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
         choices = chunk.get("choices")
         if choices is None and not failure.is_error(chunk):
-            # In OpenRouter's `provider` (pydantic-ai#3994), Cloudflare's `result` (litellm#29833), gateways' `data`.
-            inner = (value for value in chunk.values() if isinstance(value, dict))
+            inner = (value for value in map(chunk.get, _AROUND) if isinstance(value, dict))
             chunk = next((value for value in inner if isinstance(value.get("choices"), list)), chunk)
             choices = chunk.get("choices")
         unknown = has_news(chunk, _CHUNK_KEYS)
