@@ -59,7 +59,7 @@ class ChunkDecoder:
         resumed: The choices that went on after their finish reason, and have got no other since.
         early: A choice went on after its finish reason: this endpoint's reasons do not tell that the answer is whole.
         choices: The choices seen, by index: whether a delta has brought something of it.
-        news: A chunk that is not plain held token counts, or what no event but `RawChunk` carries.
+        in_full: A chunk that is not plain came, be there anything in it or not.
         strange: The last chunk, if it is of no kind that is known: no answer, no counts, no sign of life.
         foreign: There was one like that.
     """
@@ -75,7 +75,7 @@ class ChunkDecoder:
         self.resumed: set[int] = set()
         self.early = False
         self.choices: dict[int, bool] = {}
-        self.news = False
+        self.in_full = False
         self.strange: dict[str, Any] | None = None
         self.foreign = False
         self._failed = ""  # the finish reason that says that a choice is not whole
@@ -262,6 +262,7 @@ class ChunkDecoder:
         self.error = ResponseError(said, body=bytes(data[:2048]))
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
+        self.in_full = True
         choices = chunk.get("choices")
         if choices is None and not failure.is_error(chunk):
             inner = (value for value in map(chunk.get, _AROUND) if isinstance(value, dict))
@@ -289,11 +290,9 @@ class ChunkDecoder:
             told = {"error": choice_error} if choice_error and not _error_within(chunk) else chunk
             self.error = failure.in_band(told, self._failed)
         elif unknown:
-            self.news = True
             out.append(RawChunk(chunk))
         usage = find_usage(chunk)
         if usage is not None:
-            self.news = True
             out.append(UsageUpdate(usage))
         if chunk.get("type") not in _KEEP_ALIVES:
             self.strange = chunk if unknown and choices is None and usage is None else None

@@ -237,7 +237,7 @@ class ReplyDecoder:
             self._fail(failure.in_band(chunks.strange), out)
         elif self._sse.odd:
             self._fail(self._interruption(), out)
-        elif not chunks.choices and (chunks.meta or chunks.news):
+        elif chunks.in_full and not chunks.choices:
             self._fail(empty("The stream holds no choices, so no answer.", passing=not chunks.foreign), out)
         else:
             self._end(out)
