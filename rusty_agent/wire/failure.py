@@ -150,11 +150,13 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
 def named(body: Any) -> errors.APIStatusError | None:
     """The error that something is which is of no known kind, and no answer; None where it does not tell that clearly.
 
-    It does where it has a status as its code, or words, and names a status or asks to try again.
+    It does where it has a status as its code, or words, and names a status; or where its words ask to try again, and
+    are all there is, or have a code, or an object for the error: others may be an answer's, or tell what a server does.
     """
     error = in_band(body)
     clear = _fields(body)["message"] or re.fullmatch(_FAILED, string_of(error.code))
-    return error if clear and (error.status_code != 200 or error.retryable) else None
+    asks = error.retryable and (error.code or _objects(body)[1] is not body)
+    return error if clear and (error.status_code != 200 or asks) else None
 
 
 def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -> None:
@@ -290,18 +292,23 @@ def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _unwrapped(body: dict[str, Any], depth: int = _MAX_WRAPS) -> dict[str, Any]:
-    """The first object within one that says nothing itself that does; that one where none does.
+    """The first object within one that says nothing itself that describes an error; that one where none does.
 
-    Tencent's errors stand so in `Response`, those of OpenAI's other API in `response`, gateways' in `data`.
+    Tencent's errors stand so in `Response`, those of OpenAI's other API in `response`, gateways' in `data`. Words alone
+    may be the request's, or an answer's.
     """
-    if not depth or _speaks(body):
+    if not depth or _has_inner(body) or words(body):
         return body
     inner = islice((value for value in body.values() if isinstance(value, dict)), _MOST_WRAPPED)
-    return next(filter(_speaks, (_unwrapped(value, depth - 1) for value in inner)), body)
+    return next(filter(_describes, (_unwrapped(value, depth - 1) for value in inner)), body)
 
 
-def _speaks(body: dict[str, Any]) -> bool:
-    return any(map(body.get, _INNER)) or bool(words(body))
+def _describes(body: dict[str, Any]) -> bool:
+    return _has_inner(body) or (_code(body) is not None and bool(words(body)))
+
+
+def _has_inner(body: dict[str, Any]) -> bool:
+    return any(map(body.get, _INNER))
 
 
 def _code(error: dict[str, Any]) -> Any:

@@ -547,6 +547,11 @@ def test_an_error_within_what_says_nothing_itself(wrapped: dict[str, Any]) -> No
     assert (error.message, error.body) == ("HTTP 429: m.", wrapped)
 
 
+def test_words_that_a_server_quotes_from_the_request_are_not_its_own() -> None:
+    error = _error(400, {"request": {"text": "Insufficient quota"}, "reason": "no"})
+    assert (error.spent, error.body["reason"] in error.message) == (False, True)
+
+
 def test_many_objects_that_say_nothing_take_no_time() -> None:
     body: dict[str, Any] = {str(number): {"a": {"b": {}}} for number in range(50_000)}
     started = time.process_time()
@@ -561,6 +566,17 @@ def test_a_code_that_is_a_status_tells_enough() -> None:  # oh-my-pi#11344
 
 @pytest.mark.parametrize(
     "body",
+    ["Try again", {"code": "odd", "message": "Try again"}, {"data": {"error": {"message": "Try again"}}}],
+    ids=repr,
+)
+def test_words_that_ask_to_try_again_and_are_an_error_s(body: Any) -> None:
+    error = named(body)
+    assert error is not None
+    assert error.retryable
+
+
+@pytest.mark.parametrize(
+    "body",
     [
         None,
         {},
@@ -570,6 +586,11 @@ def test_a_code_that_is_a_status_tells_enough() -> None:  # oh-my-pi#11344
         {"type": "server"},
         "Hello",
         {"a": {"b": {"c": {"d": {"error": {"code": 429, "message": "m"}}}}}},
+        {"text": "Please try again", "generation_id": "a"},  # an answer of another API
+        {"output": {"text": "Please try again"}},  # and DashScope's
+        {"tool": "_thinking", "text": "Let me try again"},  # hermes-agent
+        {"type": "status", "message": "Rate limit reached, trying another provider"},
+        {"type": "tool_result", "result": {"message": "404 Not Found"}},
     ],
     ids=repr,
 )
