@@ -135,7 +135,7 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
     fields = _fields(chunk)
     outer, error = _objects(chunk)
     first = _first(error)
-    said = [fields["code"], error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
+    said = [_code(error), error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
     said += _code(first), first.get("status"), _code(outer), outer.get("status")  # watsonx has it beside its errors
     numbers = [int(value) for value in map(string_of, said) if re.fullmatch(_FAILED, value)]
     said += fields["type"], *re.findall(_QUOTED_NAME, fields["message"])
@@ -260,7 +260,8 @@ def _fields(body: Any) -> dict[str, Any]:
     message, cause = words(error) or words(outer or body), _cause(error)
     if (said := words(cause)) not in message:
         message = f"{message}: {said}" if message else said
-    code, first = _code(error), _first(error)
+    first, code = _first(error), _code(error)
+    code = _code(outer) if code is None else code
     names = [name for name in (_code(first), first.get("type")) if not string_of(name).isdigit()]
     names += error.get("type"), outer.get("error_type")  # a gateway's say less
     return {

@@ -354,6 +354,7 @@ def test_a_status_beside_the_object_that_describes_the_error(name: str) -> None:
     error = in_band({"errors": [{"code": "invalid_input_argument", "message": "m"}], "trace": "9", name: 400})
     assert (type(error), error.status_code, error.code) == (errors.BadRequestError, 400, "invalid_input_argument")
     assert in_band({"error": {"message": "m", "code": 429}, name: 500}).status_code == 429
+    assert in_band({"error": {"message": "m", "status": 429}, name: 500}).status_code == 429
 
 
 @pytest.mark.parametrize("error", [{}, {"error": "Internal Server Error"}])
@@ -550,6 +551,11 @@ def test_an_error_within_what_says_nothing_itself(wrapped: dict[str, Any]) -> No
 def test_words_that_a_server_quotes_from_the_request_are_not_its_own() -> None:
     error = _error(400, {"request": {"text": "Insufficient quota"}, "reason": "no"})
     assert (error.spent, error.body["reason"] in error.message) == (False, True)
+
+
+def test_a_code_around_an_error_that_has_none() -> None:
+    error = _error(429, {"code": "insufficient_quota", "data": {"error": {"message": "m"}}})
+    assert (error.code, error.spent) == ("insufficient_quota", True)
 
 
 def test_many_objects_that_say_nothing_take_no_time() -> None:
