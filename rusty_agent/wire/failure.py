@@ -79,7 +79,7 @@ _NO_NAME = r"_?(error|exception)$"  # what says no more than that it is an error
 
 # Gateways hand on the words of OpenAI's clients, for Python and, `429 You …`, for JavaScript; DashScope those of its
 # models, `<400> …`.
-_QUOTED_STATUS = rf"^(?:\w{{,40}}Error: )?(?:Error code: |HTTP |<|(?={_FAILED} (?:[A-Z{{]|status code)))({_FAILED})\b"
+_QUOTED_STATUS = rf"^(?:\w{{,40}}Error: )?(?:Error code: |HTTP |<|(?={_FAILED} (?:[A-Z{{<]|status code)))({_FAILED})\b"
 
 _QUOTED_NAME = r"^litellm\.(\w{1,99})"  # applications hand on the words of its exceptions
 

@@ -322,6 +322,7 @@ def test_in_band_names_that_stand_for_statuses(
         ("Error code: 429 - {'error': {'message': 'm'}}", 429),  # XpressAI/xaibo#36
         ("HTTP 503: m", 503),
         ("<400> InternalError.Algo.InvalidParameter: m", 400),  # DashScope's models
+        ("400 <400> InternalError.Algo.InvalidParameter: m", 400),  # qwen-code#2360
         ("<4000>", 200),
         ("429 You exceeded your current quota", 429),  # Bytez-com/docs#38
         ('InternalServerError: 529 {"type":"error"}', 529),
