@@ -181,10 +181,11 @@ def is_error(body: Any) -> bool:
     """Whether what came instead of an answer or a chunk is an error.
 
     Beside `error`: FastAPI sends `detail`, Cloudflare `errors`, Mistral `object: "error"`, Anthropic `type: "error"`,
-    DashScope `code` and `message`, FastChat, Databricks and Baidu `error_code`, gateways a `message` alone or with a
-    `statusCode` or `status` (Portkey: `failure`), or an `error_message` (hermes-agent#65738), MiniMax `base_resp` with
-    a status that is not 0. Beside choices, be they empty, it must say more: some servers send a code that all is well
-    with each chunk (iFlytek's Spark), or details of other things.
+    OpenAI's other API `response.failed` (after which some leave the connection open: codex#43140), DashScope `code` and
+    `message`, FastChat, Databricks and Baidu `error_code`, gateways a `message` alone or with a `statusCode` or
+    `status` (Portkey: `failure`), or an `error_message` (hermes-agent#65738), MiniMax `base_resp` with a status that is
+    not 0. Beside choices, be they empty, it must say more: some servers send a code that all is well with each chunk
+    (iFlytek's Spark), or details of other things.
     """
     if not isinstance(body, dict):
         return False
@@ -201,7 +202,7 @@ def is_error(body: Any) -> bool:
     if choices:
         return False
     failed = body.get("status") in ("error", "failure") or body.get("success") is False
-    if failed or "error" in (body.get("object"), body.get("type")):
+    if failed or body.get("object") == "error" or body.get("type") in ("error", "response.failed"):
         return True
     if has_words and (body.keys() <= _MESSAGE_ALONE or re.fullmatch(_FAILED, string_of(body.get("status")))):
         return True

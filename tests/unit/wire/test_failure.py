@@ -485,6 +485,8 @@ def test_an_error_in_the_form_of_an_event() -> None:
     [
         ({"object": "error"}, True),
         ({"type": "error"}, True),
+        ({"type": "response.failed", "response": {"error": {"message": "m"}}}, True),
+        ({"type": "response.completed", "response": {"error": None}}, False),
         ({"detail": "m"}, True),
         ({"detail": []}, False),
         ({"code": "c", "message": "m"}, True),

@@ -257,6 +257,14 @@ def test_an_error_in_an_odd_form_is_typed_however_the_answer_ends(
     assert replay_every_way(sse(TENCENT, chunk("Hi"))).error is None
 
 
+def test_a_failed_response_ends_the_answer_though_the_connection_stays_open() -> None:  # codex#43140
+    decoder = ReplyDecoder()
+    failed = {"type": "response.failed", "response": {"error": {"code": "server_error", "message": "m"}}}
+    decoder.feed(sse(chunk("Hi"), failed, done=False))
+    assert decoder.ended
+    assert (type(decoder.error), decoder.assembler.text) == (errors.ServerError, "Hi")
+
+
 @pytest.mark.parametrize("reason", ["None", "none", "not_finished", "FINISH_REASON_UNSPECIFIED", "null"])
 def test_a_finish_reason_that_is_none(reason: str) -> None:
     outcome = replay_every_way(sse(chunk("Hi", finish=reason), chunk("!", finish=reason), done=False))
