@@ -244,7 +244,7 @@ class ReplyDecoder:
 
     def _close_stream(self, sse: SSEDecoder, out: list[Delta]) -> None:
         self._decode(sse.close(), out)
-        if isinstance(self.error, ResponseError):  # not wrong but cut: its end never came
+        if self._chunks.junk and isinstance(self.error, ResponseError):  # not wrong but cut: its end never came
             self.ended, self.error = False, None
 
     def _decode_document(self, body: bytes) -> list[Delta]:

@@ -23,6 +23,7 @@ def test_an_end_mark_alone_is_a_finish() -> None:  # Ollama sends `finish_reason
     ("body", "passing"),
     [
         (sse({"choices": [], "id": "a"}), True),
+        (sse({"choices": [], "id": "a"}).rstrip(), True),
         (sse({"choices": []}), True),
         (sse({"data": {"choices": []}}), True),
         (sse({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}), True),
