@@ -140,8 +140,7 @@ class AsyncTextStream(Outcome):
             self._reading = False
         if self._closed:
             self._refuse_rest()
-        decoder = attempt.decoder
-        if decoder.ended and self._call is not None:
+        if attempt.decoder.ended and self._call is not None:
             self._call.close()  # now: its place is free, although nobody may ask for more than `Finish`
         self._live = attempt
         return deltas

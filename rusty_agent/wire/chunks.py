@@ -15,7 +15,7 @@ from ..types import RawChunk, ReasoningDelta, TextDelta, ToolCallDelta, UsageUpd
 from . import failure
 from .codec import as_text, index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
-from .document import begun_anew, is_calls_alone
+from .document import begun_anew, is_calls_alone, unwrapped
 from .frame import NO_FRAME, Frame, Kind, frame_of
 from .plain import FAILURES, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import Event, bared
@@ -29,9 +29,6 @@ _CHUNK_KEYS = META_KEYS | {"choices", "usage", "error", "x_groq"}
 _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
-# What an answer may stand in: OpenRouter's (pydantic-ai#3994), Cloudflare's (litellm#29833), gateways'. Others hold
-# choices of other kinds.
-_AROUND = ("provider", "result", "data")
 _DONE = b"[DONE]"
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
@@ -60,6 +57,7 @@ class ChunkDecoder:
         early: A choice went on after its finish reason: this endpoint's reasons do not tell that the answer is whole.
         choices: The choices seen, by index: whether a delta has brought something of it.
         in_full: A chunk that is not plain came, be there anything in it or not.
+        counted: One of these has told of tokens.
         strange: The last chunk, if it is of no kind that is known: no answer, no counts, no sign of life.
         foreign: There was one like that.
     """
@@ -76,6 +74,7 @@ class ChunkDecoder:
         self.early = False
         self.choices: dict[int, bool] = {}
         self.in_full = False
+        self.counted = False
         self.strange: dict[str, Any] | None = None
         self.foreign = False
         self._failed = ""  # the finish reason that says that a choice is not whole
@@ -172,6 +171,7 @@ class ChunkDecoder:
             if reason is not None:
                 self._finish(0, reason, alone=True)
         if usage is not None:
+            self.counted = self.counted or usage.total_tokens > 0
             out.append(UsageUpdate(usage))
 
     def decode_document(self, document: Any, data: bytes, out: list[Delta]) -> bool:
@@ -263,11 +263,9 @@ class ChunkDecoder:
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
         self.in_full = True
+        if chunk.get("choices") is None and not failure.is_error(chunk):
+            chunk = unwrapped(chunk)
         choices = chunk.get("choices")
-        if choices is None and not failure.is_error(chunk):
-            inner = (value for value in map(chunk.get, _AROUND) if isinstance(value, dict))
-            chunk = next((value for value in inner if isinstance(value.get("choices"), list)), chunk)
-            choices = chunk.get("choices")
         unknown = has_news(chunk, _CHUNK_KEYS)
         choice_error = _error_within(chunk.get("x_groq"))  # why it stopped a stream early
         if isinstance(choices, list):
@@ -293,6 +291,7 @@ class ChunkDecoder:
             out.append(RawChunk(chunk))
         usage = find_usage(chunk)
         if usage is not None:
+            self.counted = self.counted or usage.total_tokens > 0
             out.append(UsageUpdate(usage))
         if chunk.get("type") not in _KEEP_ALIVES:
             self.strange = chunk if unknown and choices is None and usage is None else None

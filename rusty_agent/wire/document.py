@@ -22,11 +22,15 @@ __all__ = [
     "is_piece",
     "is_whole",
     "unreadable",
+    "unwrapped",
 ]
 
 CHECK_URL = "Check that base_url names the API itself."
 """What may help against a success that is none of a chat completion."""
 
+# What answers stand in: OpenRouter's (pydantic-ai#3994), Cloudflare's (litellm#29833), gateways'. Other objects may hold
+# choices of other kinds.
+_AROUND = ("provider", "result", "data")
 _PAGES = (b"<!doctype", b"<html")
 _PAGE_START = 2048  # comments may stand in front
 
@@ -89,14 +93,27 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
     return error
 
 
-def empty(said: str, body: bytes = b"", *, passing: bool) -> ResponseError:
-    """The error of a chat completion without an answer in it; `passing`: it is in all else what it should be.
+def unwrapped(value: dict[str, Any]) -> dict[str, Any]:
+    """The answer, or chunk, that stands within another object, or that object itself where none does."""
+    inner = (within for within in map(value.get, _AROUND) if isinstance(within, dict))
+    return next((within for within in inner if isinstance(within.get("choices"), list)), value)
 
-    OpenRouter sends these where a provider gave nothing (pydantic-ai#6900, gram#3129). The next try most often draws
-    an answer.
+
+def empty(said: str, body: bytes = b"", *, foreign: bool, counted: bool) -> ResponseError:
+    """The error of an answer that holds none.
+
+    OpenRouter sends completions without choices where a provider gave nothing (pydantic-ai#6900, gram#3129), and the
+    next try most often draws an answer. Where tokens are counted, the model was asked, and would be each time: LiteLLM
+    sends them so for what Gemini has blocked (litellm#40252).
+
+    Args:
+        said: What is missing.
+        body: What came.
+        foreign: It is no chat completion at all.
+        counted: It tells of tokens.
     """
-    error = ResponseError(said if passing else f"{said} {CHECK_URL}", body=body[:2048])
-    error.retryable = passing
+    error = ResponseError(f"{said} {CHECK_URL}" if foreign else said, body=body[:2048])
+    error.retryable = not (foreign or counted)
     return error
 
 

@@ -238,7 +238,8 @@ class ReplyDecoder:
         elif self._sse.odd:
             self._fail(self._interruption(), out)
         elif chunks.in_full and not chunks.choices:
-            self._fail(empty("The stream holds no choices, so no answer.", passing=not chunks.foreign), out)
+            said = "The stream holds no choices, so no answer."
+            self._fail(empty(said, foreign=chunks.foreign, counted=chunks.counted), out)
         else:
             self._end(out)
 
@@ -272,8 +273,9 @@ class ReplyDecoder:
             self._fail(self._interruption(), out)
         elif not chunks.choices or is_bare(value):
             what = "message" if chunks.choices else "choices"
-            passing = isinstance(value, dict) and "choices" in value
-            nothing = empty(f"The answer holds no {what}: {excerpt(body)}.", body, passing=passing)
+            foreign = not (isinstance(value, dict) and "choices" in value)
+            said = f"The answer holds no {what}: {excerpt(body)}."
+            nothing = empty(said, body, foreign=foreign, counted=chunks.counted)
             self._fail(failure.named(chunks.strange) or nothing, out)
         else:
             self._end(out)
