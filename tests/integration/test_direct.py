@@ -7,6 +7,7 @@ import gzip
 import os
 import socket
 import ssl
+import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,8 +19,8 @@ import aiohttp
 import pytest
 
 from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError
-from rusty_agent.net.http.direct import Outbox
-from rusty_agent.net.http.pool import _PROBES, Connector
+from rusty_agent.net.http.direct import PARSING, Outbox
+from rusty_agent.net.http.pool import _PROBES, Connector, _Protocol
 from rusty_agent.net.http.transport import Transport
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion
 from rusty_agent.testing.answers import Step
@@ -242,6 +243,16 @@ async def test_what_arrives_before_a_request_has_left_is_no_answer_to_it() -> No
             body = dumps(completion("surplus"))
             protocol.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             assert sorted(await asyncio.gather(first, second)) == ["four", "three"]
+
+
+async def test_an_answer_that_waits_for_its_reader_is_held_once() -> None:
+    """Of thousands that arrive at once, what they were parsed from would take as much memory again."""
+    protocol = _Protocol(asyncio.get_running_loop())
+    protocol.set_response_params(**PARSING)
+    data = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    held = sys.getrefcount(data)
+    protocol.data_received(data)
+    assert sys.getrefcount(data) == held
 
 
 @asynccontextmanager

@@ -115,8 +115,8 @@ class _Protocol(ResponseHandler):
         else:
             self._begun = self._begun + data if len(self._begun) < _MOST_BEGUN else b""
             ResponseHandler.data_received(self, data)
-            if not self._bodiless():
-                self._in_body, self._begun = True, b""
+            if not self._bodiless() or (self._buffer and self._payload is not aiohttp.EMPTY_PAYLOAD):
+                self._in_body, self._begun = True, b""  # it may be whole already, and wait for its reader
         if self.idle and (self._buffer or self._tail):  # it held the end of an answer, and more
             self.close()
 
