@@ -89,6 +89,8 @@ class Call:
                 self.close()
         if self._adaptation is not None:
             self._adaptation.worked()
+        # Nothing is sent again, and a stream may live long, its prompt be large.
+        self._exchange.fields, self._exchange.body = {}, b""
         return deltas
 
     def _adapts_to(self, error: BadRequestError) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,7 @@ from rusty_agent import (
     UsageUpdate,
 )
 from rusty_agent.net.attempt import Attempt
-from rusty_agent.testing import Answer, FaultServer, answer, completion, error, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, answer, completion, error, stream
 from rusty_agent.testing.answers import chunk, event, events
 
 from .faces import KEY, Face
@@ -409,3 +410,17 @@ def test_a_repr_names_the_class(kind: type[AsyncProvider] | type[Provider]) -> N
     for made in (kind, own):
         shown = repr(made("m", api_key="k", base_url="http://h/v1"))
         assert shown == f"<{made.__name__} 'm' at http://h, key ***>"
+
+
+async def test_a_stream_that_has_begun_keeps_nothing_of_its_request(serve: Serve) -> None:
+    """Prompts may be large and thousands of streams open, and nothing is sent again."""
+    server = serve(answer([event(chunk({"content": "x"})), Hang()]))
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
+        prompt = repr(server)
+        opened = llm.stream_text(messages=[{"role": "user", "content": prompt}])
+        held = sys.getrefcount(prompt)
+        await anext(opened)
+        assert sys.getrefcount(prompt) < held
+        assert opened._call is not None
+        assert opened._call._exchange.body == b""
+        await opened.aclose()
