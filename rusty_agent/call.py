@@ -116,7 +116,7 @@ class Call:
             self._exchange.body = encode_body(adaptation.body)
         for line in adaptation.lines:
             if line not in self.warnings:
-                self.warnings.append(line)
+                self.warnings += (line,)
                 logger.debug("%s", line)
 
     def send_back(self, error: RustyAgentError) -> bool:
@@ -170,7 +170,7 @@ class Call:
             self._permit = permit or await self._admitted(limiter, caller)
             self._waits_since = None
         self.attempt = attempt = Attempt(
-            self.loop, self._transport, self._exchange, number, self.deadline, anew=self._anew
+            self.loop, self._transport, self._exchange, number, self.deadline, self._scope, anew=self._anew
         )
         try:
             await attempt.open()

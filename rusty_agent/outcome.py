@@ -102,7 +102,7 @@ class Outcome(TokenCounts):
     @property
     def warnings(self) -> list[str]:
         """What the library changed or could not honour in the request."""
-        return [] if self._call is None else self._call.warnings
+        return [] if self._call is None else list(self._call.warnings)
 
     def _since_start(self, moment: float | None) -> float | None:
         return None if moment is None or self._call is None else moment - self._call.asked
@@ -132,5 +132,5 @@ class Outcome(TokenCounts):
             self._since_start(attempt.ended),
             attempt.number,
             attempt.meta,
-            call.warnings,
+            list(call.warnings),
         )

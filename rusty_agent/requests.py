@@ -34,7 +34,7 @@ class Prepared:
 
     exchange: Exchange
     policy: RetryPolicy
-    warnings: list[str]
+    warnings: tuple[str, ...]
 
 
 class Requests:
@@ -130,11 +130,11 @@ class Requests:
         key = [] if self._config.key is None else [self._config.key.reveal()]
         return Mask([*key, *header_secrets(headers), *self._config.url_secrets])
 
-    def _warnings(self, body: Mapping[str, Any]) -> list[str]:
+    def _warnings(self, body: Mapping[str, Any]) -> tuple[str, ...]:
         preset = self._config.preset
         if not preset.ignores:
-            return []
-        return [f"{preset.name} accepts {name} and ignores it" for name in body if name in preset.ignores]
+            return ()
+        return tuple(f"{preset.name} accepts {name} and ignores it" for name in body if name in preset.ignores)
 
 
 class Common:
@@ -173,7 +173,7 @@ class Common:
         fields = {**was.fields, "messages": [*before, {"role": "user", "content": prompt}]}
         body = encode_body(fields)
         exchange = Exchange(was.config, was.headers, fields, body, was.time_limits, was.mask, was.streamed)
-        return Prepared(exchange, self.policy, [*self._pattern.warnings])
+        return Prepared(exchange, self.policy, self._pattern.warnings)
 
     def _make(self, own: Mapping[str, Any]) -> Prepared:
         arguments = merged(self._given, own)

@@ -55,7 +55,7 @@ class AsyncTextStream(Outcome):
 
     def __aiter__(self) -> AsyncIterator[str]:
         """A view of the stream as text; it closes the stream when it is left before its end."""
-        return _View(self, self.__anext__)
+        return _View(self, type(self).__anext__)
 
     async def __anext__(self) -> str:
         while True:
@@ -78,7 +78,7 @@ class AsyncTextStream(Outcome):
             RustyAgentError: While iterating, as the stream itself.
             RuntimeError: Another task is reading.
         """
-        return _View(self, self._next_event)
+        return _View(self, type(self)._next_event)
 
     async def open(self) -> None:
         """Send the request and wait until the answer has begun with its first content.
@@ -239,7 +239,7 @@ class _View(Generic[T]):
 
     _used = False  # also where Ctrl-C has kept the constructor from its end
 
-    def __init__(self, stream: AsyncTextStream, advance: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    def __init__(self, stream: AsyncTextStream, advance: Callable[[AsyncTextStream], Coroutine[Any, Any, T]]) -> None:
         self._stream = stream
         self._advance = advance
 
@@ -248,7 +248,7 @@ class _View(Generic[T]):
 
     def __anext__(self) -> Coroutine[Any, Any, T]:
         self._used = not self._stream._reading  # whoever is refused leaves without disturbing the one who reads
-        return self._advance()
+        return self._advance(self._stream)
 
     async def aclose(self) -> None:
         """Close the stream, as leaving a loop over it does; for `contextlib.aclosing`."""

@@ -75,6 +75,7 @@ class Attempt:
         exchange: Exchange,
         number: int,
         deadline: float | None,
+        scope: Scope,
         *,
         anew: bool = False,
     ) -> None:
@@ -89,8 +90,8 @@ class Attempt:
         self._loop = loop
         self._deadline = deadline
         self._anew = anew
-        self._watchdog = Watchdog(loop, exchange.time_limits, deadline, self._stop_waiting)
-        self._scope = Scope(loop)
+        self._watchdog = Watchdog(loop, exchange.time_limits, deadline, self)
+        self._scope = scope
         self._response: Response | None = None
         self._closed = False
         self._inflater: Inflater | None = None  # where the answer is compressed
@@ -207,8 +208,8 @@ class Attempt:
         if self._response is not None:
             self._transport.release(self._response, self._loop)
 
-    def _stop_waiting(self) -> None:
-        """End whatever `open` or `read` waits for."""
+    def stop_waiting(self) -> None:
+        """End whatever `open` or `read` waits for. For the watchdog."""
         self._scope.interrupt()
         if self._response is not None:
             self._response.close()

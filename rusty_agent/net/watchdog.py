@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ..config import TimeLimits
 from .guard import drop_closed
+
+if TYPE_CHECKING:
+    from .attempt import Attempt
 
 __all__ = ["Interrupted", "Scope", "Watchdog"]
 
@@ -83,9 +85,9 @@ class Watchdog:
     """
 
     __slots__ = (
+        "_attempt",
         "_deadline",
         "_loop",
-        "_on_expiry",
         "_quiet_since",
         "_quiet_until",
         "_sent",
@@ -103,12 +105,12 @@ class Watchdog:
         loop: asyncio.AbstractEventLoop,
         limits: TimeLimits,
         deadline: float | None,
-        on_expiry: Callable[[], None],
+        attempt: Attempt,
     ) -> None:
         self._loop = loop
         self._time_limits = limits
         self._deadline = deadline
-        self._on_expiry = on_expiry
+        self._attempt: Attempt | None = attempt
         self._sent: float | None = None
         self._ticker = _ticker(loop)
         self._watched = False
@@ -157,9 +159,9 @@ class Watchdog:
         self.stop()  # the next wait arms the timer anew, for the tail
 
     def release(self) -> None:
-        """Watch no more; drop the callback, whose cycle with its owner the garbage collector would have to find."""
+        """Watch no more, for good; forget the attempt: that cycle the garbage collector would have to find."""
         self.stop()
-        self._on_expiry = _ignore
+        self._attempt = None
 
     def stop(self) -> None:
         """Watch no more, until the next wait."""
@@ -206,12 +208,9 @@ class Watchdog:
             return now + _SOON_SECONDS
         self.expired = (limit, seconds)
         self.stop()
-        self._on_expiry()
+        if self._attempt is not None:
+            self._attempt.stop_waiting()
         return math.inf
-
-
-def _ignore() -> None:
-    pass
 
 
 class Interrupted(Exception):
@@ -220,6 +219,8 @@ class Interrupted(Exception):
 
 class Scope:
     """A stretch of one task that can be interrupted from outside, as by `asyncio.timeout` but at a fifth of its cost.
+
+    It may be entered again once it was left.
 
     Raises:
         Interrupted: On leaving it, if it was; unless the task was cancelled by somebody else too.
@@ -237,6 +238,7 @@ class Scope:
         task = self._task = asyncio.current_task(self._loop)
         assert task is not None, "coroutines of rusty_agent run in asyncio tasks"
         self._cancelling = task.cancelling()
+        self._interrupted = False
         return self
 
     def interrupt(self) -> None:

@@ -60,18 +60,17 @@ class Assembler:
 
     Attributes:
         usage: The last token counts, or None.
-        write: Takes text of the first choice: `add` for a single piece.
+        pieces: Takes text of the first choice: to write a single piece there is as good as `add`, and quicker.
     """
 
     def __init__(self) -> None:
-        self._text = StringIO()
-        self.write = self._text.write
+        self.pieces = StringIO()
         self._more: _More | None = None
         self.usage: Usage | None = None
 
     def add(self, deltas: Iterable[Delta]) -> None:
         """Take the next deltas."""
-        write = self.write
+        write = self.pieces.write
         for delta in deltas:
             if type(delta) is str:
                 write(delta)
@@ -85,7 +84,7 @@ class Assembler:
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._text.getvalue()
+        return self.pieces.getvalue()
 
     @property
     def reasoning(self) -> str | None:

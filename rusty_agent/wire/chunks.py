@@ -30,6 +30,7 @@ _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
 _DONE = b"[DONE]"
+_NONE: frozenset[int] = frozenset()  # one for all answers
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
 _MAX_META_KEYS = 128
@@ -70,7 +71,7 @@ class ChunkDecoder:
         self.junk = False
         self.reasons: dict[int, str] = {}
         self.reason_alone = False
-        self.resumed: set[int] = set()
+        self.resumed = _NONE
         self.early = False
         self.choices: dict[int, bool] = {}
         self.in_full = False
@@ -337,7 +338,7 @@ class ChunkDecoder:
 
     def _finish(self, index: int, reason: str, *, alone: bool) -> None:
         self.reasons[index] = join_surrogates(reason)
-        self.resumed.discard(index)
+        self.resumed -= {index}
         self.reason_alone = alone
         if reason in FAILURES:
             self._failed = reason
@@ -346,7 +347,7 @@ class ChunkDecoder:
         """A choice has more; if it had a finish reason, that came early (gateways to Gemini send one with each chunk:
         litellm#2195, new-api#378)."""
         if index in self.reasons:
-            self.resumed.add(index)
+            self.resumed |= {index}
             self.early = True
 
 

@@ -81,7 +81,7 @@ class ReplyDecoder:
             if type(text) is str and text and not self.ended:
                 self._chunks.follow()
                 if frame.kind is str:
-                    self.assembler.write(text)
+                    self.assembler.pieces.write(text)
                     return [text]
                 deltas = [frame.kind(text)]
                 self.assembler.add(deltas)

@@ -447,5 +447,5 @@ async def test_a_read_that_is_dropped_asks_nothing_of_the_answer(serve: Serve) -
         await anext(opened)
         reading = opened._arrival()
         reading.send(None)
-        opened._decoder.assembler._text.close()
+        opened._decoder.assembler.pieces.close()
         reading.close()

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import aiohttp
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+from aiohttp.helpers import TimerNoop
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -29,6 +31,7 @@ READ_BUFFER = 2**18
 """Bytes buffered before the server is held back, at most twice this (aiohttp's high-water mark)."""
 
 PARSING: dict[str, Any] = {
+    "timer": TimerNoop(),  # it has no state: else each answer gets one of its own
     "read_until_eof": True,
     "auto_decompress": False,
     "read_bufsize": READ_BUFFER,
@@ -162,16 +165,21 @@ def _send_now(link: Link, request: bytes) -> None:
         link.transport.write(request)
 
 
+class _Asked(ClientRequest):
+    """For the pool, which asks it what connection it needs each time; aiohttp's would make the key anew."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        return super().connection_key
+
+
 class Target:
     """Where requests of one session to one URL go: prepared once, so that nothing is prepared for each."""
 
     def __init__(self, session: aiohttp.ClientSession, url: URL, outbox: Outbox) -> None:
         self._url = url
         self._outbox = outbox
-        # For the pool: it asks a request what connection it needs.
-        self._request = ClientRequest(
-            "POST", url, loop=asyncio.get_running_loop(), session=session, headers={}, ssl=True
-        )
+        self._request = _Asked("POST", url, loop=asyncio.get_running_loop(), session=session, headers={}, ssl=True)
         self._line = f"POST {url.raw_path_qs} HTTP/1.1\r\n"
         self._automatic = [(name, self._request.headers[name]) for name in _AUTOMATIC if name in self._request.headers]
 
