@@ -140,7 +140,8 @@ class AsyncTextStream(Outcome):
             self._reading = False
         if self._closed:
             self._refuse_rest()
-        if attempt.decoder.ended and self._call is not None:
+        decoder = attempt.decoder
+        if decoder.ended and self._call is not None:
             self._call.close()  # now: its place is free, although nobody may ask for more than `Finish`
         self._live = attempt
         return deltas

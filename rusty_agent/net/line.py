@@ -50,8 +50,8 @@ class Line:
             RustyAgentError: The caller was stopped meanwhile.
         """
         turn: asyncio.Future[Permit] = self._loop.create_future()
-        queue = self.waiting.setdefault(caller, deque())
-        (queue.appendleft if again else queue.append)((turn, characters))
+        others = self.waiting.setdefault(caller, deque())
+        (others.appendleft if again else others.append)((turn, characters))
         self.look()
         try:
             permit = await turn

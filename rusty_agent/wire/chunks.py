@@ -30,7 +30,6 @@ _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
 _DONE = b"[DONE]"
-_NONE: frozenset[int] = frozenset()  # one for all answers
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
 _MAX_META_KEYS = 128
@@ -71,7 +70,7 @@ class ChunkDecoder:
         self.junk = False
         self.reasons: dict[int, str] = {}
         self.reason_alone = False
-        self.resumed = _NONE
+        self.resumed: frozenset[int] = frozenset()
         self.early = False
         self.choices: dict[int, bool] = {}
         self.in_full = False

@@ -28,8 +28,8 @@ __all__ = [
 CHECK_URL = "Check that base_url names the API itself."
 """What may help against a success that is none of a chat completion."""
 
-# What answers stand in: OpenRouter's (pydantic-ai#3994), Cloudflare's (litellm#29833), gateways'. Other objects may hold
-# choices of other kinds.
+# What answers stand in: OpenRouter's (pydantic-ai#3994), Cloudflare's (litellm#29833), gateways'. Other objects may
+# hold choices of other kinds.
 _AROUND = ("provider", "result", "data")
 _PAGES = (b"<!doctype", b"<html")
 _PAGE_START = 2048  # comments may stand in front
