@@ -81,7 +81,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         ValueError: An argument, or one of the environment's settings, is invalid.
     """
 
-    _own = ("_options", "_model", "_key", "_url", "_requests", "_policy", "_calls")
+    _own = ("_options", "_requests", "_calls")
 
     @keeps_secrets
     def __init__(
@@ -115,26 +115,24 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             raise ValueError(f"model must be a model's name, not {model!r}")
         for name in ("trust_env", "adapt", "split_thinking", "pickle_key"):
             checked_flag(options[name], name)
-        self._model = model
         preset, base_url, proxy = options["preset"], options["base_url"], options["proxy"]
         endpoint = preset if isinstance(preset, Preset) else find_preset(preset)
-        self._key = resolve_key(api_key, endpoint)
-        self._url = URL(chat_url(endpoint.base_url if base_url is None else base_url), encoded=True)
+        key = resolve_key(api_key, endpoint)
+        url = URL(chat_url(endpoint.base_url if base_url is None else base_url), encoded=True)
         from_env = proxy is None and options["trust_env"]
         proxies = proxies_of_environment() if from_env else [proxy and checked_proxy(proxy)]
         retry, limits = options["retry"], options["limits"]
-        self._policy = settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry")
         options["headers"] = checked_headers(options["headers"], "headers")  # ours: what is pickled is what is sent
         config = ProviderConfig(
             model=model,
-            url=self._url,
-            key=self._key,
+            url=url,
+            key=key,
             headers=options["headers"],
-            url_secrets=[secret for url in (str(self._url), *proxies) if url for secret in url_secrets(url)],
+            url_secrets=[secret for given in (str(url), *proxies) if given for secret in url_secrets(given)],
             preset=endpoint,
             settings=settings,
             timeout=options["timeout"],
-            retry=self._policy,
+            retry=settings.retry_policy() if retry is None else checked_kind(retry, RetryPolicy, "retry"),
             max_event_bytes=checked_count(options["max_event_bytes"], "max_event_bytes"),
             split_thinking=options["split_thinking"],
         )
@@ -148,12 +146,13 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         options = self._options
         how = TransportOptions(options["proxy"], options["trust_env"], options["max_connections"], options["ssl"])
         transport = Transport(how, options["session"])
-        return Calls(transport, adapt=options["adapt"], budget=self._policy.budget, limits=options["limits"])
+        budget = self._requests.config.retry.budget
+        return Calls(transport, adapt=options["adapt"], budget=budget, limits=options["limits"])
 
     @property
     def model(self) -> str:
         """The model's name."""
-        return self._model
+        return self._requests.config.model
 
     @classmethod
     @shows(LocalOptions)
@@ -292,8 +291,9 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
     def __repr__(self) -> str:
         if not hasattr(self, "_calls"):  # a debugger shows what a constructor left that has raised
             return f"<{type(self).__name__}, unfinished>"
-        key = "no key" if self._key is None else "key ***"
-        return f"<{type(self).__name__} {self.model!r} at {self._url.origin()}, {key}>"
+        config = self._requests.config
+        key = "no key" if config.key is None else "key ***"
+        return f"<{type(self).__name__} {self.model!r} at {config.url.origin()}, {key}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Configuration only, and the key only on request; connections belong to a process and a loop."""
@@ -303,9 +303,9 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             raise TypeError(
                 "A provider with an SSLContext cannot be pickled: contexts belong to a process. Make both there"
             )
-        options, key = dict(self._options), None
+        config, options, key = self._requests.config, dict(self._options), None
         if options["pickle_key"]:
-            key = self._key and self._key.reveal()
+            key = config.key and config.key.reveal()
         else:
             headers = options["headers"].items()
             options["headers"] = {name: value for name, value in headers if not is_secret(name)}
@@ -313,7 +313,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
                 options[name] = options[name] and without_secrets(options[name])
             if isinstance(preset := options["preset"], Preset):
                 options["preset"] = evolve(preset, base_url=without_secrets(preset.base_url))
-        return self._made, (self._model, key, options), self._added()
+        return self._made, (config.model, key, options), self._added()
 
     @classmethod
     def _made(cls, model: str, key: str | None, options: dict[str, Any]) -> Self:
@@ -332,7 +332,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             provider._set_up(settings, model, key, options)
         except ValueError as error:  # there is none, or none that can be sent; an option's is raised again
             provider._set_up(settings, model, "none", options)
-            provider._key = None
+            requests = provider._requests
+            requests.config = evolve(requests.config, key=None)
             refusal = refusal or MissingAPIKeyError(
                 f"{str(error).removesuffix('.')}. Pickles carry the key only with pickle_key=True."
             )

@@ -40,10 +40,8 @@ class Prepared:
 class Requests:
     """Makes the requests of one provider.
 
-    Args:
-        config: What holds for all of them.
-
     Attributes:
+        config: What holds for all of them.
         headers: Those of every request.
         refusal: Why none can be made, as where an unpickled provider finds no key; or None.
 
@@ -52,7 +50,7 @@ class Requests:
     """
 
     def __init__(self, config: ProviderConfig) -> None:
-        self._config = config
+        self.config = config
         self.refusal: ValueError | None = None
         self._time_limits = {
             (whole, streamed): time_limits(config.timeout, config.settings, whole=whole, streamed=streamed)
@@ -99,7 +97,7 @@ class Requests:
         if isinstance(prompt, list):
             raise ValueError("prompt must be a string: hand a list of messages over as messages=[…]")
         checked_flag(streamed, "stream")
-        config = self._config
+        config = self.config
         body = build_body(
             config.model,
             prompt,
@@ -127,11 +125,11 @@ class Requests:
 
     def _mask(self, headers: Mapping[str, str]) -> Mask:
         """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
-        key = [] if self._config.key is None else [self._config.key.reveal()]
-        return Mask([*key, *header_secrets(headers), *self._config.url_secrets])
+        key = [] if self.config.key is None else [self.config.key.reveal()]
+        return Mask([*key, *header_secrets(headers), *self.config.url_secrets])
 
     def _warnings(self, body: Mapping[str, Any]) -> tuple[str, ...]:
-        preset = self._config.preset
+        preset = self.config.preset
         if not preset.ignores:
             return ()
         return tuple(f"{preset.name} accepts {name} and ignores it" for name in body if name in preset.ignores)

@@ -182,7 +182,7 @@ class Job:
         told = summary(
             tally,
             model=self._provider.model,
-            base_url=str(self._provider._url.with_query(None)).removesuffix("/chat/completions"),
+            base_url=str(self._provider._requests.config.url.with_query(None)).removesuffix("/chat/completions"),
             started=started,
             ended=time.time(),
             stopped=None if stopped is None else stopped.reason,

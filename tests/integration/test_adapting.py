@@ -253,7 +253,7 @@ def test_copies_do_not_read_the_environment_anew(kind: Any, monkeypatch: pytest.
     monkeypatch.setenv("RUSTY_AGENT_MAX_RETRIES", setting)
     for copied in (copy.copy, copy.deepcopy):
         twin = copied(original)
-        assert getattr(twin, "_core", twin)._policy.max_retries == 2
+        assert getattr(twin, "_core", twin)._requests.config.retry.max_retries == 2
     assert pickle.dumps(original)
 
 

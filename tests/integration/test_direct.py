@@ -149,7 +149,7 @@ async def test_few_targets_are_remembered(serve: Serve) -> None:
         transport: Transport = llm._calls.transport
         loop = asyncio.get_running_loop()
         for number in range(100):
-            url = llm._url.with_query(n=str(number))
+            url = llm._requests.config.url.with_query(n=str(number))
             response = await transport.post(url, llm._requests.headers, b"{}", loop, connect=1, sending=lambda: None)
             transport.release(response, loop)
         connector: Any = transport._session(loop).connector

@@ -124,10 +124,10 @@ def test_the_provider_is_named_after_the_file_and_has_a_key_of_its_own(gguf: Pat
     one, other = AsyncProvider.local(gguf), AsyncProvider.local(str(gguf))
     assert one.model == "tiny.Q4"
     assert repr(one) == "<AsyncProvider 'tiny.Q4' at http://127.0.0.1, key ***>"
-    assert one._key is not None
-    assert other._key is not None
-    assert one._key != other._key
-    assert len(one._key.reveal()) >= 32
+    key = one._requests.config.key
+    assert key is not None
+    assert key != other._requests.config.key
+    assert len(key.reveal()) >= 32
 
 
 @pytest.mark.usefixtures("runtime")

@@ -92,11 +92,12 @@ def test_the_key_is_required_and_shows_nowhere(local: Provider) -> None:
         urllib.request.urlopen(request)
     caught.value.close()
     assert caught.value.code == 401
-    assert local._core._key is not None
+    key = local._core._requests.config.key
+    assert key is not None
     process = Path(f"/proc/{run.pid}")
     if process.exists():
         for place in ("cmdline", "environ"):
-            assert local._core._key.reveal().encode() not in (process / place).read_bytes()
+            assert key.reveal().encode() not in (process / place).read_bytes()
 
 
 async def test_the_first_callers_share_one_start_and_the_loop_goes_on(model: Path) -> None:
