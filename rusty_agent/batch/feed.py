@@ -16,7 +16,7 @@ from ..net.gather import PAUSE
 from ..parameters import Inputs
 from .check import Input
 from .plan import Plan, refuse_another
-from .rows import BadLine, Row, parse_new, repeats
+from .rows import BadLine, Row, parse_row, repeats
 from .settings import JobSettings, Source
 
 __all__ = ["Feed"]
@@ -97,7 +97,7 @@ class Feed:
                 yield taken
             elif line % _PAUSE_EVERY == 0:
                 await asyncio.sleep(0)
-            if line == self._settings.limit:  # before another value is taken: it may be somebody else's
+            if line == self._settings.limit:  # as in `_of_values`
                 return
 
     def _is_left(self, taken: Row | BadLine) -> TypeGuard[Row]:
@@ -132,14 +132,19 @@ class Feed:
         seen: set[str] = set()
         for line, value in enumerate(self._source, 1):
             yield self._checked(value, line, seen)
-            if line == self._settings.limit:  # as above
+            if line == self._settings.limit:  # before another value is taken: it may be somebody else's
                 return
 
     def _checked(self, value: Any, line: int, seen: set[str]) -> Row | BadLine:
-        given = parse_new(value, line, seen, template=self._settings.template)
-        if isinstance(given, BadLine) and self._settings.on_bad_line == "fail":
+        taken = parse_row(value, line, template=self._settings.template)
+        if isinstance(taken, Row):
+            if taken.custom_id not in seen:
+                seen.add(taken.custom_id)
+                return taken
+            taken = repeats(taken)
+        if self._settings.on_bad_line == "fail":
             raise BatchError(
-                f"Row {given.line} of the source is not a request: {given.reason}. Correct it, or skip such rows with "
+                f"Row {line} of the source is not a request: {taken.reason}. Correct it, or skip such rows with "
                 'on_bad_line="skip". What was done so far is kept; the same call, without fresh, goes on.'
             )
-        return given
+        return taken

@@ -31,7 +31,6 @@ __all__ = [
     "Row",
     "as_bytes",
     "parse_line",
-    "parse_new",
     "parse_row",
     "repeats",
 ]
@@ -143,17 +142,6 @@ def parse_row(
         return BadLine(line, str(error))
     except RecursionError:  # the value is to be shown in a complaint, and its depth is the sender's choice
         return BadLine(line, "a value is of the wrong type, and nested too deeply to be shown")
-    return row
-
-
-def parse_new(value: Any, line: int, seen: set[str], *, template: Template | None = None) -> Row | BadLine:
-    """As `parse_row`, with all checks; a `custom_id` in `seen` makes a bad line, and a new one is added there."""
-    row = parse_row(value, line, template=template)
-    if isinstance(row, BadLine):
-        return row
-    if row.custom_id in seen:
-        return repeats(row)
-    seen.add(row.custom_id)
     return row
 
 
