@@ -24,22 +24,11 @@ from .stop_rule import StopRule
 from .types import GenerateResult, MapItem
 from .wire.words import printable
 
-__all__ = ["Answer", "Run", "checked_concurrency"]
+__all__ = ["Answer", "Run"]
 
 _MAX_TROUBLE = 80  # characters of an error that progress shows
 
 Answer: TypeAlias = Callable[[Caller, Any], Awaitable[GenerateResult]]
-
-
-def checked_concurrency(value: Any) -> Concurrency:
-    """The value, if it is "auto" or a whole number of at least 1.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if isinstance(value, str) and value != "auto":
-        raise ValueError(f'concurrency must be "auto" or a whole number of at least 1, not {value!r}')
-    return "auto" if value == "auto" else checked_count(value, "concurrency")
 
 
 class Run:
@@ -83,7 +72,9 @@ class Run:
         self._answer = answer
         self._find_limiter = limiter
         self._limiter: Limiter | None = None
-        self._concurrency = checked_concurrency(concurrency)
+        if isinstance(concurrency, str) and concurrency != "auto":
+            raise ValueError(f'concurrency must be "auto" or a whole number of at least 1, not {concurrency!r}')
+        self._fixed: int | None = None if concurrency == "auto" else checked_count(concurrency, "concurrency")
         self._at_once = 0  # known when it begins
         self._rule = rule
         self._streamed = streamed
@@ -119,10 +110,9 @@ class Run:
         """
         self.tally.begin()
         limiter = self._limiter = self._find_limiter()
-        fixed = None if self._concurrency == "auto" else self._concurrency
-        self._at_once = limiter.ceiling if fixed is None else fixed
+        self._at_once = limiter.ceiling if self._fixed is None else self._fixed
         async with AsyncExitStack() as stack:
-            stack.enter_context(limiter.adapting(fixed))
+            stack.enter_context(limiter.adapting(self._fixed))
             await stack.enter_async_context(self._display)
             self._open = stack.pop_all()
         return self._at_once

@@ -113,7 +113,11 @@ class BatchResult:
 
 
 class Job:
-    """One run of a batch."""
+    """One run of a batch.
+
+    Raises:
+        ValueError: `concurrency` or `progress` cannot be right.
+    """
 
     def __init__(self, settings: JobSettings, provider: AsyncProvider, common: Common, rule: StopRule) -> None:
         self._settings = settings
@@ -121,6 +125,15 @@ class Job:
         self._files = Files.of(settings.files.output.absolute())  # the working folder may change meanwhile
         self._provider = provider
         self._rule = rule
+        self._run = Run(
+            self._answer,
+            provider._calls.limiter,
+            concurrency=settings.concurrency,
+            rule=rule,
+            price=settings.price,
+            streamed=settings.stream,
+            progress=settings.progress,
+        )
         self._run_id = secrets.token_hex(8)
         self._finish_reasons: dict[str | None, int] = {}
         self._told = 0  # answers whose tokens are known
@@ -135,22 +148,13 @@ class Job:
             BatchError: The source cannot be read on, or the files cannot be written any more.
             Exception: What the source raised, or the progress function.
         """
-        settings = self._settings
         self._plan = plan
         self._rule.served = plan.served
-        self._feed = Feed(source, plan, settings, refuse=self._write_refusal, passed=self._count_passed)
-        self._run = Run(
-            self._answer,
-            self._provider._calls.limiter,
-            concurrency=settings.concurrency,
-            rule=self._rule,
-            price=settings.price,
-            total=plan.total,
-            streamed=settings.stream,
-            progress=settings.progress,
-        )
+        self._feed = Feed(source, plan, self._settings, refuse=self._write_refusal, passed=self._count_passed)
+        tally = self._run.tally
+        tally.total = plan.total
         if self._feed.foreseen:
-            self._run.tally.skipped, self._run.tally.failed_earlier = len(plan.index.done), len(plan.index.permanent)
+            tally.skipped, tally.failed_earlier = len(plan.index.done), len(plan.index.permanent)
         async with AsyncExitStack() as closing:
             closing.push_async_exit(self._drop_superseded)
             self._results = self._open(self._files.output, closing)

@@ -18,9 +18,7 @@ from attrs.converters import optional
 from ..checks import checked_count, checked_flag, checked_path, is_number
 from ..parameters import Concurrency, Parameters, check_names, is_table
 from ..progress.price import Price
-from ..progress.show import ProgressOption, make_display
-from ..progress.tally import Tally
-from ..run import checked_concurrency
+from ..progress.show import ProgressOption
 from .files import Files
 from .journal import Sync
 from .template import Template
@@ -34,6 +32,7 @@ OnBadLine: TypeAlias = Literal["fail", "skip"]
 @define(frozen=True, eq=False, repr=False)
 class JobSettings:
     """What holds for the whole batch; see `run_batch`. `common` are the parameters of all rows.
+    `Run` checks `concurrency` and `progress`.
 
     Raises:
         ValueError: A value cannot be right.
@@ -74,8 +73,6 @@ class JobSettings:
             if self.common.get(name) is not None:
                 raise ValueError(f"{name} belongs to the rows: what is given here holds for all of them")
         check_names(self.common, Parameters.__annotations__, "run_batch")
-        checked_concurrency(self.concurrency)
-        make_display(self.progress, Tally())
 
 
 def check_source(source: Source) -> None:
