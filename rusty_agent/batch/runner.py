@@ -29,7 +29,7 @@ from .job import BatchResult, Job, to_its_end
 from .journal import Sync
 from .lock import Lock
 from .plan import make_plan
-from .settings import JobSettings, OnBadLine, Source, check_source
+from .settings import JobSettings, OnBadLine, Source, check_common, check_source
 from .signals import Signals
 
 __all__ = ["BatchResult", "run_batch"]
@@ -123,8 +123,8 @@ async def run_batch(
         sort=sort,
         stream=stream,
         progress=progress,
-        common=dict(parameters),
     )
+    check_common(parameters)
     if provider._calls.transport.ended:
         raise ValueError("the provider, or the session that it was given, is closed: make another one")
     common = Common(provider._requests, {"stream": stream, **parameters})

@@ -23,7 +23,7 @@ from .files import Files
 from .journal import Sync
 from .template import Template
 
-__all__ = ["JobSettings", "OnBadLine", "Source", "check_source"]
+__all__ = ["JobSettings", "OnBadLine", "Source", "check_common", "check_source"]
 
 Source: TypeAlias = str | PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 OnBadLine: TypeAlias = Literal["fail", "skip"]
@@ -31,12 +31,10 @@ OnBadLine: TypeAlias = Literal["fail", "skip"]
 
 @define(frozen=True, eq=False, repr=False)
 class JobSettings:
-    """What holds for the whole batch; see `run_batch`. `common` are the parameters of all rows.
-    `Run` checks `concurrency` and `progress`.
+    """What holds for the whole batch; see `run_batch`. `Run` checks `concurrency` and `progress`.
 
     Raises:
         ValueError: A value cannot be right.
-        TypeError: There is no such parameter.
     """
 
     files: Files
@@ -53,7 +51,6 @@ class JobSettings:
     sort: bool = False
     stream: bool = False
     progress: ProgressOption = False
-    common: Mapping[str, Any] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         for name, value, kind in (("sync", self.sync, Sync), ("on_bad_line", self.on_bad_line, OnBadLine)):
@@ -69,10 +66,19 @@ class JobSettings:
                 raise ValueError("budget_usd needs price: without it nobody knows what is spent")
             if not (is_number(self.budget_usd) and self.budget_usd > 0):
                 raise ValueError(f"budget_usd must be a positive number of USD, not {self.budget_usd!r}")
-        for name in ("prompt", "messages"):
-            if self.common.get(name) is not None:
-                raise ValueError(f"{name} belongs to the rows: what is given here holds for all of them")
-        check_names(self.common, Parameters.__annotations__, "run_batch")
+
+
+def check_common(parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters that cannot hold for all rows.
+
+    Raises:
+        ValueError: One belongs to the rows.
+        TypeError: There is no such parameter.
+    """
+    for name in ("prompt", "messages"):
+        if parameters.get(name) is not None:
+            raise ValueError(f"{name} belongs to the rows: what is given here holds for all of them")
+    check_names(parameters, Parameters.__annotations__, "run_batch")
 
 
 def check_source(source: Source) -> None:
