@@ -70,7 +70,7 @@ class Feed:
         Raises:
             BatchError: In the iteration: the source cannot be read on, or holds what is no row and must not.
         """
-        if self._plan.rows is None and isinstance(self._source, AsyncIterable):
+        if self._plan.input is None and isinstance(self._source, AsyncIterable):
             async with aclosing(self._left_of_asynchronous(self._source)) as later:
                 yield later
         else:
@@ -79,7 +79,7 @@ class Feed:
 
     def _left(self) -> Generator[Row | object, None, None]:
         passed = 0
-        for taken in self._of_values() if self._plan.rows is None else self._of_input(self._plan.rows):
+        for taken in self._of_values() if self._plan.input is None else self._of_input(self._plan.input):
             if self._is_left(taken):
                 yield taken
                 continue
@@ -120,10 +120,10 @@ class Feed:
             self._passed()
         return False
 
-    def _of_input(self, rows: Input) -> Iterator[Row | BadLine]:
+    def _of_input(self, input: Input) -> Iterator[Row | BadLine]:
         repeated, check = self._plan.repeated, self._plan.bad_lines > 0
         done = set() if check else self._plan.index.done  # a bad line may have the name of a row that is done
-        given = rows.rows(limit=self._settings.limit, check=check, done=done)
+        given = input.rows(limit=self._settings.limit, check=check, done=done)
         if not repeated:
             return given
         return (repeats(taken) if isinstance(taken, Row) and taken.line in repeated else taken for taken in given)

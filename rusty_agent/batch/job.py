@@ -181,7 +181,7 @@ class Job:
 
     def sum_up(self, started: float, report: Path | None) -> BatchResult:
         """Count what counts; write the summary, and the report if there is to be one; sort."""
-        rows, tally = self._plan.rows, self._run.tally
+        source, tally = self._plan.input, self._run.tally
         stopped = self._count_all()
         told = summary(
             tally,
@@ -192,7 +192,7 @@ class Job:
             stopped=None if stopped is None else stopped.reason,
             bad_lines=self._feed.bad_lines,
             finish_reasons=self._finish_reasons,
-            input=None if rows is None else rows.name,
+            input=None if source is None else source.name,
             output=str(self._settings.files.output),
         )
         now = tally.snapshot()

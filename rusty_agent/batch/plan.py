@@ -34,7 +34,7 @@ class Plan:
     """What is to be done.
 
     Attributes:
-        rows: The input as a file or a list, or None where the caller gives rows one by one.
+        input: The rows as a file or a list, or None where the caller gives rows one by one.
         index: What earlier runs have left.
         total: How many rows there are, or None while that is unknown.
         bad_lines: How many lines are no requests, so that each must be checked when it is read again; 0 where rows come
@@ -46,7 +46,7 @@ class Plan:
             where it was looked at beforehand, or cannot be told.
     """
 
-    rows: Input | None
+    input: Input | None
     index: Index
     total: int | None
     bad_lines: int = 0
@@ -78,49 +78,49 @@ def make_plan(
     """
     files, template, limit = settings.files, settings.template, settings.limit
     before = None if settings.fresh else Manifest.load(files.manifest)
-    rows: Input | None = None
+    input: Input | None = None
     if isinstance(source, str | PathLike):
-        rows = open_source(source, template=template, spool_folder=files.output.parent, given_up=given_up)
+        input = open_source(source, template=template, spool_folder=files.output.parent, given_up=given_up)
     elif isinstance(source, Sequence):
-        rows = ListSource(source, template, given_up)
+        input = ListSource(source, template, given_up)
     parameters = {**parameters, "template": None if template is None else template.text}
-    if rows is None:
+    if input is None:
         now, found = Manifest(None, None, None, parameters), Checked()
         total = count_of(source)
     else:
-        now, found = _look(rows, before, parameters, limit)
+        now, found = _look(input, before, parameters, limit)
         total = found.rows
     refuse_foreign(files)
     unlike = before is None or before.input_sha256 != now.input_sha256
-    marks: dict[str, str] | None = {} if (unlike or rows is None) and not settings.fresh else None
+    marks: dict[str, str] | None = {} if (unlike or input is None) and not settings.fresh else None
     index = scan(files, marks, given_up)
-    index = _take_up(index, settings, rows, found, [] if before is None else before.changes(now), marks)
+    index = _take_up(index, settings, input, found, [] if before is None else before.changes(now), marks)
     if index.done or index.failed:
-        now = evolve(now, moved=unlike or rows is None or (before is not None and before.moved))
+        now = evolve(now, moved=unlike or input is None or (before is not None and before.moved))
     others = 0 if before is None else before.others
     if before is not None and not _alike(before, parameters, _SERVED_BY):
         others = len(index.done)
     now = evolve(now, others=min(others, len(index.done)))  # the output may have been cut
     now.save(files.manifest)
     return Plan(
-        rows,
+        input,
         index,
         total if total is None or limit is None else min(limit, total),
         bad_lines=found.bad_count,
         repeated=found.repeated,
         served=len(index.done) > now.others,
         moved=now.moved,
-        marks=marks if rows is None else None,
+        marks=marks if input is None else None,
     )
 
 
 def _look(
-    rows: Input, before: Manifest | None, parameters: dict[str, Any], limit: int | None
+    input: Input, before: Manifest | None, parameters: dict[str, Any], limit: int | None
 ) -> tuple[Manifest, Checked]:
     """What an input is, and what its rows are; not looked at if an earlier run, reading alike, has found all good."""
-    if rows.delimiter is not None:
-        parameters = {**parameters, "delimiter": rows.delimiter}
-    now = Manifest(*rows.digest(), None, parameters)
+    if input.delimiter is not None:
+        parameters = {**parameters, "delimiter": input.delimiter}
+    now = Manifest(*input.digest(), None, parameters)
     if (
         before is not None
         and before.rows is not None
@@ -128,7 +128,7 @@ def _look(
         and _alike(before, parameters, _READ_BY)
     ):
         return evolve(now, rows=before.rows), Checked(rows=before.rows)
-    found = rows.check(limit=limit)
+    found = input.check(limit=limit)
     return evolve(now, rows=None if found.bad_count or limit else found.rows), found
 
 
@@ -139,7 +139,7 @@ def _alike(before: Manifest, parameters: Mapping[str, Any], names: Iterable[str]
 def _take_up(
     index: Index,
     settings: JobSettings,
-    rows: Input | None,
+    input: Input | None,
     found: Checked,
     changes: list[str],
     marks: Mapping[str, str] | None,
@@ -149,7 +149,7 @@ def _take_up(
     Args:
         index: What earlier runs have left.
         settings: What the batch was told.
-        rows: The input, if it can be read again.
+        input: The rows, if they can be read again.
         found: What its rows are.
         changes: What is not as it was when the batch began.
         marks: What `scan` has found; None where rows cannot have moved.
@@ -168,8 +168,8 @@ def _take_up(
     if anew:
         index = _begin_anew(files)
     else:
-        if marks is not None and rows is not None:
-            _refuse_others(rows, index, marks)
+        if marks is not None and input is not None:
+            _refuse_others(input, index, marks)
         if changes:
             _forget_failures(files, index)
     files.remove_halves()
@@ -177,13 +177,13 @@ def _take_up(
     return index
 
 
-def _refuse_others(rows: Input, index: Index, marks: Mapping[str, str]) -> None:
+def _refuse_others(input: Input, index: Index, marks: Mapping[str, str]) -> None:
     """Rows without a name are known by their line: where another row stands there now, none is known any more.
 
     So is a name that is the number of a line which was answered when it had none.
     """
     answered = index.done | index.permanent
-    for row in rows.rows() if answered else ():
+    for row in input.rows() if answered else ():
         if isinstance(row, BadLine) or row.custom_id not in answered:
             continue
         answered.remove(row.custom_id)  # a later one with the same name is a bad line

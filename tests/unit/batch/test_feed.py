@@ -64,9 +64,9 @@ async def turns_of_the_loop(feed: Feed) -> int:
 def of_file(folder: Path, lines: list[Any], index: Index | None = None) -> Plan:
     path = folder / "in.jsonl"
     path.write_bytes(b"".join(dumps(line) + b"\n" for line in lines))
-    rows = open_source(path)
-    checked = rows.check()
-    return Plan(rows, index or Index(), checked.rows, checked.bad_count, checked.repeated)
+    source = open_source(path)
+    checked = source.check()
+    return Plan(source, index or Index(), checked.rows, checked.bad_count, checked.repeated)
 
 
 def left(index: set[str], permanent: set[str]) -> Index:

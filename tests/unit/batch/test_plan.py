@@ -291,7 +291,7 @@ def test_fresh_begins_anew_whatever_was_there(source: Path, tmp_path: Path) -> N
 def test_rows_one_by_one(source: Any, total: int | None, tmp_path: Path) -> None:
     files = batch(tmp_path)
     made = plan(source, files, limit=5)
-    assert (made.rows is None, made.total) == (total is None, total)
+    assert (made.input is None, made.total) == (total is None, total)
     assert plan(source, files, limit=1).total == (total and 1)
 
 
