@@ -45,8 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     out = Output(sys.stdout)
     words = sys.argv[1:] if argv is None else list(argv)
+    batch = words[:1] == ["batch"]
     try:
-        return _run(words, out)
+        try:
+            return _batch(words[1:], out) if batch else _answer(words, out)
+        finally:
+            out.flush()  # what `out` did not write itself, such as the help, may not fit where it goes
     except KeyboardInterrupt:
         out.end_line(interrupted=True)
         return _INTERRUPTED
@@ -56,17 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.end_line()
         if "--debug" in words:
             _show_traceback()
-        return _report(error)
+        code = _report(error, "rusty-agent batch" if batch else "rusty-agent")
+        return 1 if batch else code
     finally:
         out.close()
         settle_stderr()
-
-
-def _run(words: list[str], out: Output) -> int:
-    try:
-        return _batch(words[1:], out) if words[:1] == ["batch"] else _answer(words, out)
-    finally:
-        out.flush()  # what `out` did not write itself, such as the help, may not fit where it goes
 
 
 def _answer(words: list[str], out: Output) -> int:
@@ -88,21 +86,10 @@ def _batch(words: list[str], out: Output) -> int:
     from .batch import batch
     from .batch_arguments import parse_batch
 
-    arguments = parse_batch(words)
-    try:
-        return batch(arguments, out)
-    except KeyboardInterrupt:  # before the first request: the batch handles the signal itself from then on
-        return _INTERRUPTED
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        if arguments.debug:
-            _show_traceback()
-        _report(error, "rusty-agent batch")
-        return 1
+    return batch(parse_batch(words), out)
 
 
-def _report(error: Exception, program: str = "rusty-agent") -> int:
+def _report(error: Exception, program: str) -> int:
     """Say in one line what went wrong; return the exit code."""
     from ..errors import RustyAgentError
     from .output import UsageError, complain, one_line
