@@ -59,7 +59,7 @@ class Call:
         self.deadline = None if total is None else now + total
         self.attempt: Attempt | None = None
         self._limiter = limiter
-        self.stands_in_line = caller is not None
+        self.of_a_run = caller is not None
         self._caller = Caller() if caller is None and limiter is not None else caller
         self._permit: Permit | None = None
         self._waits_since: float | None = now  # since when it has waited for its turn, not for the endpoint
@@ -120,14 +120,15 @@ class Call:
                 logger.debug("%s", line)
 
     def send_back(self, error: RustyAgentError) -> bool:
-        """Go back to the end of the line, if it is nothing but too many calls (429), or, of a run, an endpoint that
-        has too much to do or is away: runs wait for that to pass, their clocks stopped, and for a call by itself
-        somebody may be waiting. Tells whether it did.
+        """Go back to the end of the line, if there is one and the error asks for no more; whether it did.
+
+        Any call does so after a 429. A run's also waits, its clock stopped, for an endpoint that has too much to do or
+        is away; for a call by itself somebody may be waiting.
         """
         if self._limiter is None:
             return False
-        back = isinstance(error, RateLimitError) or (self.stands_in_line and self._limiter.will_pass(error))
-        if back and self.stands_in_line:
+        back = isinstance(error, RateLimitError) or (self.of_a_run and self._limiter.will_pass(error))
+        if back and self.of_a_run:
             self._waits_since = self.loop.time()
         return back
 

@@ -39,12 +39,12 @@ class Retriable(Protocol[T]):
     Attributes:
         asked: When it began, by `time.monotonic`: a loop's own clock may tell milliseconds only.
         deadline: When it must be over, by the loop's clock, or None.
-        stands_in_line: Whether that is put off by as long as it waits after it was sent back.
+        of_a_run: Whether it is a run's: its deadline is put off by as long as it waits after it was sent back.
     """
 
     asked: float
     deadline: float | None
-    stands_in_line: bool
+    of_a_run: bool
 
     async def make_attempt(self, number: int) -> T:
         """Make an attempt, given its number; it has cleaned up after itself when it raises."""
@@ -86,7 +86,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             if policy.max_retries and call.send_back(error):
                 turns += 1
                 delay = _turn_delay(error, turns, policy)
-                if delay is not None and not call.stands_in_line and _too_late(delay, call):
+                if delay is not None and not call.of_a_run and _too_late(delay, call):
                     delay = None
             else:
                 failed += 1

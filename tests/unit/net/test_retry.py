@@ -29,10 +29,10 @@ class Call:
 
     deadline: float | None = None
 
-    def __init__(self, *errors: RustyAgentError, in_line: bool = False, patient: bool = True) -> None:
+    def __init__(self, *errors: RustyAgentError, in_line: bool = False, of_a_run: bool = True) -> None:
         self.asked = time.monotonic()
         self.in_line = in_line
-        self.stands_in_line = patient
+        self.of_a_run = of_a_run
         self.naps: list[float] = []
         self._errors: Iterator[RustyAgentError] = iter(errors)
 
@@ -124,9 +124,9 @@ def test_no_retries_are_no_turns_either() -> None:
         tried(Call(LIMITED, in_line=True), RetryPolicy(max_retries=0))
 
 
-@pytest.mark.parametrize(("patient", "attempts"), [(True, 2), (False, 1)])
-def test_only_a_call_that_stands_in_line_waits_beyond_its_deadline(patient: bool, attempts: int) -> None:
-    call = Call(asking(2), in_line=True, patient=patient)
+@pytest.mark.parametrize(("of_a_run", "attempts"), [(True, 2), (False, 1)])
+def test_only_a_call_of_a_run_waits_beyond_its_deadline(of_a_run: bool, attempts: int) -> None:
+    call = Call(asking(2), in_line=True, of_a_run=of_a_run)
     call.deadline = 1.0
     if attempts == 2:
         assert tried(call, RetryPolicy()) == 2
