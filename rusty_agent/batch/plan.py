@@ -91,16 +91,15 @@ def make_plan(
         now, found = _look(input, before, parameters, limit)
         total = found.rows
     refuse_foreign(files)
-    unlike = before is None or before.input_sha256 != now.input_sha256
-    marks: dict[str, str] | None = {} if (unlike or input is None) and not settings.fresh else None
+    unlike = input is None or before is None or before.input_sha256 != now.input_sha256
+    marks: dict[str, str] | None = {} if unlike and not settings.fresh else None
     index = scan(files, marks, given_up)
     index = _take_up(index, settings, input, found, [] if before is None else before.changes(now), marks)
-    if index.done or index.failed:
-        now = evolve(now, moved=unlike or input is None or (before is not None and before.moved))
+    moved = bool(index.done or index.failed) and (unlike or (before is not None and before.moved))
     others = 0 if before is None else before.others
     if before is not None and not _alike(before, parameters, _SERVED_BY):
         others = len(index.done)
-    now = evolve(now, others=min(others, len(index.done)))  # the output may have been cut
+    now = evolve(now, moved=moved, others=min(others, len(index.done)))  # the output may have been cut
     now.save(files.manifest)
     return Plan(
         input,
@@ -109,7 +108,7 @@ def make_plan(
         bad_lines=found.bad_count,
         repeated=found.repeated,
         served=len(index.done) > now.others,
-        moved=now.moved,
+        moved=moved,
         marks=marks if input is None else None,
     )
 
