@@ -1,6 +1,6 @@
 """AsyncTextStream: one streamed answer, as text or as events.
 
-In: a way to make attempts. Out: pieces of text, events, or the whole result. Never touched: HTTP, JSON.
+In: a way to begin a call. Out: pieces of text, events, or the whole result. Never touched: HTTP, JSON.
 
 The stream pulls: nothing is read from the socket before somebody asks for the next piece, so a slow caller holds the
 server back through TCP.

@@ -136,8 +136,8 @@ class Job:
         )
         self._run_id = secrets.token_hex(8)
         self._finish_reasons: dict[str | None, int] = {}
-        self._told = 0  # answers whose tokens are known
-        self._spent = 0.0  # what they cost, in USD
+        self._spent = 0.0  # USD; an answer that tells no tokens is taken to cost as much as the others
+        self._paid = 0  # answers that it was spent on
         self._task: asyncio.Task[None] | None = None
         self._broken = False  # a file could not be written, so nobody knows which of the last lines it has
 
@@ -284,16 +284,16 @@ class Job:
         if price is None or budget is None:
             return
         if usage is None:
-            if not self._told:
+            if not self._paid:
                 self._stop("budget", "the endpoint reports no tokens, so nobody knows what of the budget is spent.")
                 return
-            spent = self._spent / self._told  # as much as the others
+            spent = self._spent / self._paid
         else:
             spent = price.cost(usage.prompt_tokens, usage.completion_tokens)
-        self._told += 1
+        self._paid += 1
         self._spent += spent
         more = caller.in_flight + 1  # of the rows that are worked on, others wait for their turn, and will not be sent
-        if self._spent + self._spent / self._told * more > budget:
+        if self._spent + self._spent / self._paid * more > budget:
             said = f"{dollars(self._spent)} are spent, and what is under way will use up the budget of"
             self._stop("budget", f"{said} {dollars(budget)}.")
 
