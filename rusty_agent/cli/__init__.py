@@ -90,11 +90,11 @@ def _batch(words: list[str], out: Output) -> int:
 
 
 def _report(error: Exception, program: str) -> int:
-    """Say in one line what went wrong; return the exit code."""
-    from ..errors import RustyAgentError
+    """Say what went wrong, in one line unless it lists lines of an input; return the exit code."""
+    from ..errors import BatchError, RustyAgentError
     from .output import UsageError, complain, one_line
 
-    said = one_line(str(error))
+    said = "\n  ".join(map(one_line, str(error).splitlines() if isinstance(error, BatchError) else [str(error)]))
     for words, ours in _IN_OUR_WORDS.items():
         said = said.replace(words, ours)
     if not isinstance(error, UsageError | RustyAgentError | ValueError | OSError):

@@ -36,9 +36,9 @@ def batch(arguments: argparse.Namespace, out: Output) -> int:
 
     Raises:
         UsageError: Something is missing.
+        BatchError: The batch cannot begin, or its files cannot be written any more.
         ValueError: An argument cannot be right.
     """
-    from ..errors import BatchError
     from ..sync.loop import new_loop
 
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -49,15 +49,8 @@ def batch(arguments: argparse.Namespace, out: Output) -> int:
     if arguments.local is None:
         check_endpoint(arguments.preset, arguments.base_url)
         arguments.model = arguments.model or _model_of_rows(arguments)
-    try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            result = runner.run(_run(arguments))
-    except BatchError as error:  # it may list lines of the input
-        if arguments.debug:  # with its traceback
-            raise
-        first, *more = map(one_line, str(error).splitlines())
-        complain("\n  ".join([f"rusty-agent batch: error: {first}", *more]))
-        return 1
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        result = runner.run(_run(arguments))
     complain(f"rusty-agent batch: {_said(arguments, result)}")
     return _exit_code(result)
 
