@@ -33,7 +33,7 @@ BLOCK_BYTES = 2**20
 """How much is read or written at a time, in bytes: large enough that a call costs nothing beside its bytes."""
 
 LOOK_EVERY = 1000
-"""After how many lines whoever reads many asks whether anybody still wants them."""
+"""After how many lines, or rows, whoever reads many asks whether anybody still wants them."""
 
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # the folder is unreadable, or the filesystem has no way
 

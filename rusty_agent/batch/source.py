@@ -208,9 +208,9 @@ class FileSource(Input):
             with self._raw() as raw, _unpacked(raw) as file:
                 if file.peek(2).startswith(_WIDE_BOMS):
                     raise BatchError(f"{self.name} is UTF-16, and cannot be read: save it as UTF-8.")
-                for row in islice(read(file, check, done), limit):
+                for count, row in enumerate(islice(read(file, check, done), limit), 1):
                     line = row.line
-                    if isinstance(row, BadLine) or line % LOOK_EVERY == 0:
+                    if isinstance(row, BadLine) or count % LOOK_EVERY == 0:  # all may begin in odd lines
                         self._look(raw)
                     yield row
                 self._look(raw)

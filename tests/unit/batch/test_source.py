@@ -459,11 +459,19 @@ def test_memory(tmp_path: Path, untraced: None) -> None:
     assert after < 2**18
 
 
-def test_reading_ends_soon_when_it_is_given_up(tmp_path: Path) -> None:
-    path = tmp_path / "in.jsonl"
-    path.write_text('"Hi"\n' * 5000)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.jsonl", '"Hi"\n' * 5000),
+        ("in.jsonl", '"Hi"\n\n' * 5000),  # no row stands in line 1000, 2000 …
+        ("in.csv", "prompt\n" + '"1\n2\n3\n4"\n' * 5000),  # nor does a record begin there
+    ],
+)
+def test_reading_ends_soon_when_it_is_given_up(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
     rows = open_source(path, given_up=lambda: True).rows()
-    with pytest.raises(BatchError, match=r"in\.jsonl was given up before its end"):
+    with pytest.raises(BatchError, match=r"in\.(jsonl|csv) was given up before its end"):
         list(islice(rows, 1000))
 
 
