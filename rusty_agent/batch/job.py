@@ -303,6 +303,9 @@ class Job:
 
     def _write_refusal(self, bad: BadLine) -> None:
         self._errors.append(refusal_line(self._run_id, bad))
+        tally = self._run.tally
+        if self._plan.input is None and tally.total is not None:  # the length of the source has it among the rows
+            tally.total -= 1
 
     def _open(self, path: Path, closing: AsyncExitStack) -> Journal:
         journal = Journal(path, self._settings.sync, on_error=self._break)

@@ -36,7 +36,8 @@ class Plan:
     Attributes:
         input: The rows as a file or a list, or None where the caller gives rows one by one.
         index: What earlier runs have left.
-        total: How many rows there are, or None while that is unknown.
+        total: How many rows there are, or None while that is unknown; where rows come one by one, with those that turn
+            out to be none.
         bad_lines: How many lines are no requests, so that each must be checked when it is read again; 0 where rows come
             one by one.
         repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that a single line does not show.

@@ -94,11 +94,17 @@ async def test_a_stop_before_the_last_bad_line_is_one(place: Place) -> None:
     assert (ended.skipped, ended.bad_lines, ended.stopped) == (1, 1, None)
 
 
-async def test_bad_rows_of_a_list_are_none_of_all(place: Place) -> None:
+@pytest.mark.parametrize("rows", [("a", 7, "c"), {1: "a", 2: 7, 3: "c"}.values()])
+async def test_bad_rows_of_what_has_a_length_are_none_of_all(place: Place, rows: Any) -> None:
     seen: list[Progress] = []
-    rows = ("a", 7, "c")
     assert (await place.run(rows, on_bad_line="skip", progress=seen.append)).total == 2
     assert seen[-1].total == 2
+
+
+async def test_a_budget_that_the_last_row_uses_up_stops_nothing(place: Place) -> None:
+    rows = {1: 7, 2: "a"}.values()
+    ended = await place.run(rows, concurrency=1, price=(1e6, 1e6), budget_usd=1.0, on_bad_line="skip")
+    assert (ended.done, ended.bad_lines, ended.stopped) == (1, 1, None)
 
 
 async def test_bad_lines_beyond_the_limit_are_found_when_the_limit_goes(place: Place) -> None:
