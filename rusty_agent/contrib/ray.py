@@ -27,7 +27,7 @@ from ..requests import Common
 from ..stop_rule import StopRule
 from .driver import Driver
 from .options import make_provider, refuse_secrets, try_provider
-from .table import Columns, Outcome, Place, RowFunction
+from .table import Columns, Place, RowFunction, RowOutcome
 
 if TYPE_CHECKING:
     import pyarrow
@@ -230,7 +230,7 @@ class Generate:
         self._stop(provider, self._rule.error("interrupt", "the program that it was for is gone."))
         self._closing = asyncio.ensure_future(provider.aclose())
 
-    async def _answer(self, provider: AsyncProvider, given: Any) -> Outcome:
+    async def _answer(self, provider: AsyncProvider, given: Any) -> RowOutcome:
         row = given if isinstance(given, Exception) else parse_row(given, 1, check=False)
         if isinstance(row, Exception):
             return row

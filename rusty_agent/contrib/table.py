@@ -20,10 +20,10 @@ from ..wire.codec import dumps, join_surrogates, loads_strict
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["Columns", "Outcome", "Place", "RowFunction"]
+__all__ = ["Columns", "Place", "RowFunction", "RowOutcome"]
 
 RowFunction: TypeAlias = Callable[[dict[str, Any]], Any]
-Outcome: TypeAlias = GenerateResult | Exception
+RowOutcome: TypeAlias = GenerateResult | Exception
 
 
 @define(frozen=True)
@@ -118,7 +118,7 @@ class Columns:
                 "them first (Dataset.drop_columns, Dataset.rename_columns); output= names the answer's."
             )
 
-    def add(self, table: pyarrow.Table, outcomes: Sequence[Outcome]) -> pyarrow.Table:
+    def add(self, table: pyarrow.Table, outcomes: Sequence[RowOutcome]) -> pyarrow.Table:
         """The table with what came of its rows; types do not depend on the values, so that all blocks agree."""
         import pyarrow
 
@@ -126,7 +126,7 @@ class Columns:
             table = table.append_column(name, pyarrow.array(values, type=kind))
         return table
 
-    def _of(self, outcomes: Sequence[Outcome]) -> Iterable[tuple[str, str, list[Any]]]:
+    def _of(self, outcomes: Sequence[RowOutcome]) -> Iterable[tuple[str, str, list[Any]]]:
         """The name, the type and the values of each."""
         answers = [outcome if isinstance(outcome, GenerateResult) else None for outcome in outcomes]
         yield self.output, "string", [answer and answer.text for answer in answers]
@@ -195,18 +195,18 @@ def _written(result: GenerateResult) -> str:
         return dumps(attrs.asdict(attrs.evolve(result, raw={}))).decode()
 
 
-def _usage(outcome: Outcome) -> Usage | None:
+def _usage(outcome: RowOutcome) -> Usage | None:
     """The tokens that were paid for; a request that has failed may tell them, too."""
     return outcome.usage if isinstance(outcome, GenerateResult | RustyAgentError) else None
 
 
-def _error(outcome: Outcome) -> str | None:
+def _error(outcome: RowOutcome) -> str | None:
     if isinstance(outcome, GenerateResult):
         return None
     return join_surrogates(f"{type(outcome).__name__}: {outcome}")
 
 
-def _status(outcome: Outcome) -> int | None:
+def _status(outcome: RowOutcome) -> int | None:
     if isinstance(outcome, APIStatusError):
         return outcome.status_code
     return 200 if isinstance(outcome, GenerateResult) else None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import APIConnectionError, BadRequestError, GenerateResult, Usage
-from rusty_agent.contrib.table import Columns, Outcome, Place
+from rusty_agent.contrib.table import Columns, Place, RowOutcome
 from rusty_agent.wire.codec import loads
 
 from .tables import Table, arrow
@@ -129,7 +129,7 @@ def test_columns_that_are_there_already() -> None:
 def test_the_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", arrow)
     good = GenerateResult("yes", finish_reason="stop", usage=Usage(3, 5, 8), duration=0.5, raw={"id": "x"})
-    outcomes: list[Outcome] = [
+    outcomes: list[RowOutcome] = [
         good,
         BadRequestError("no", status_code=400),
         APIConnectionError("gone", usage=Usage(7, 9, 16)),
@@ -156,7 +156,7 @@ def test_an_answer_too_deep_to_be_written(monkeypatch: pytest.MonkeyPatch) -> No
     deep: Any = []
     for _ in range(1000):
         deep = [deep]
-    outcomes: list[Outcome] = [GenerateResult("yes", raw={"deep": deep}), GenerateResult("no", raw={"id": "x"})]
+    outcomes: list[RowOutcome] = [GenerateResult("yes", raw={"deep": deep}), GenerateResult("no", raw={"id": "x"})]
     table: Any = Columns("said", include_result=True).add(Table({"id": [1, 2]}), outcomes)
     assert [loads(result)["raw"] for result in table.columns["result"]] == [{}, {"id": "x"}]
     assert [loads(result)["text"] for result in table.columns["result"]] == ["yes", "no"]
