@@ -30,7 +30,7 @@ __all__ = [
 
 @define
 class Settings:
-    """What the four environment variables say, in seconds."""
+    """What the four environment variables say, times in seconds."""
 
     request_timeout: float = 60.0
     connect_timeout: float = 10.0

@@ -1,6 +1,7 @@
 """What both faces share in their signatures, written down once: parameters of calls, and options.
 
-In: nothing. Out: types for checkers, a way to show parameters in `help()`. Never touched: the values.
+In: names that a caller gave. Out: types for checkers, a way to show parameters in `help()`, a refusal of names that do
+not exist. Never touched: the values.
 """
 
 from __future__ import annotations
