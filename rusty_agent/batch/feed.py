@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing, asynccontextmanager, closing
+from time import monotonic
 from typing import Any, TypeGuard
 
 from ..errors import BatchError
@@ -21,7 +22,7 @@ from .settings import JobSettings, Source
 
 __all__ = ["Feed"]
 
-_PAUSE_EVERY = 2000  # rows passed over: an event loop must not stand still while a million of them go by
+_PAUSE_AFTER = 0.01  # seconds: an event loop must not stand still while a million rows are passed over
 
 
 class Feed:
@@ -78,25 +79,24 @@ class Feed:
                 yield rows
 
     def _left(self) -> Generator[Row | object, None, None]:
-        passed = 0
+        due = monotonic() + _PAUSE_AFTER
         for taken in self._of_values() if self._plan.input is None else self._of_input(self._plan.input):
-            if self._is_left(taken):
-                yield taken
-                continue
-            passed += 1
-            if passed % _PAUSE_EVERY == 0:
-                yield PAUSE
+            left = self._is_left(taken)
+            if left or monotonic() >= due:
+                yield taken if left else PAUSE
+                due = monotonic() + _PAUSE_AFTER
 
     async def _left_of_asynchronous(self, source: AsyncIterable[Any]) -> AsyncGenerator[Row, None]:
         seen: set[str] = set()
-        line = 0
+        line, due = 0, monotonic() + _PAUSE_AFTER
         async for value in source:
             line += 1
             taken = self._checked(value, line, seen)
             if self._is_left(taken):
                 yield taken
-            elif line % _PAUSE_EVERY == 0:
+            elif monotonic() >= due:
                 await asyncio.sleep(0)
+                due = monotonic() + _PAUSE_AFTER
             if line == self._settings.limit:  # as in `_of_values`
                 return
 

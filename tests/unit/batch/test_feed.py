@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,27 @@ async def test_bad_lines_are_refused(tmp_path: Path) -> None:
 
 
 async def test_the_loop_is_not_held_up_by_what_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PAUSE_EVERY", 10)
+    monkeypatch.setattr(module, "_PAUSE_AFTER", 0.0)
     given, _ = feed("ignored", of_file(tmp_path, ["x"] * 100, left({str(n) for n in range(1, 101)}, set())))
     assert await turns_of_the_loop(given) >= 10
+
+
+@pytest.mark.parametrize("kind", ["plain", "asynchronous"])
+async def test_nor_by_few_rows_that_take_long(kind: str) -> None:
+    """As of rows that hold images."""
+
+    def slow() -> Iterator[str]:
+        for _ in range(30):
+            time.sleep(0.002)
+            yield "x"
+
+    async def each() -> AsyncIterator[str]:
+        for row in slow():
+            yield row
+
+    done = left({str(n) for n in range(1, 31)}, set())
+    given, _ = feed(slow() if kind == "plain" else each(), Plan(None, done, None))
+    assert await turns_of_the_loop(given) >= 3
 
 
 @pytest.mark.parametrize("limit", [None, 1, 2, 5])
@@ -145,7 +164,7 @@ async def test_closing_it_closes_the_source() -> None:
 async def test_the_loop_is_not_held_up_by_what_is_passed_over_of_an_asynchronous_source(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_PAUSE_EVERY", 10)
+    monkeypatch.setattr(module, "_PAUSE_AFTER", 0.0)
 
     async def source() -> AsyncIterator[str]:
         for _ in range(100):
