@@ -120,8 +120,10 @@ class Run:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._open.__aexit__(kind, error, traceback)
-        del self._answer, self._find_limiter, self._closed  # they hold the provider, and a run holds itself
+        try:
+            await self._open.__aexit__(kind, error, traceback)
+        finally:
+            del self._answer, self._find_limiter, self._closed  # they hold the provider, and a run holds itself
         if self.stopped is not None:
             self.stopped.done, self.stopped.failed = self._rule.done, self._rule.failed
             if error is None and not self._drain:
