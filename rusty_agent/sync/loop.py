@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import ip_address
 from types import BuiltinFunctionType
@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 __all__ = ["new_loop"]
 
 T = TypeVar("T")
+
+_PIPES = 4  # with as many ends as a loop opens files: libuv's 7, the first time
 
 if TYPE_CHECKING:
     _Base = asyncio.BaseEventLoop
@@ -68,7 +70,15 @@ with suppress(ImportError):
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A new loop, which is the caller's to close."""
+    """A new loop, which is the caller's to close.
+
+    Raises:
+        OSError: Too many files are open.
+    """
+    with ExitStack() as spare:  # libuv would abort the process half-way, and asyncio's loop print a traceback
+        for _ in range(_PIPES):
+            for end in os.pipe():
+                spare.callback(os.close, end)
     if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
         # gevent or eventlet has made threads greenlets: one of libuv's would let no other run, and nothing would end.
         return _Loop()

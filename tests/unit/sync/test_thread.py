@@ -121,6 +121,40 @@ def test_what_keeps_a_loop_from_being_made_is_told_and_the_next_call_tries_again
     thread.stop()
 
 
+@posix
+@pytest.mark.parametrize("fast", [False, True])
+def test_too_many_open_files_are_an_error_wherever_they_are_too_many(fast: bool) -> None:
+    """libuv aborts the process where it can open some of what it needs, but not all."""
+    if fast:
+        pytest.importorskip("uvloop")
+    for left in range(8):
+        ended = run(
+            "",
+            f"""
+            import resource
+            from rusty_agent.sync import loop, thread
+            if not {fast}:
+                loop._FastLoop = loop._Loop
+            resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))
+            taken = []
+            try:
+                while True:
+                    taken.append(os.dup(0))
+            except OSError:
+                pass
+            for _ in range({left}):
+                os.close(taken.pop())
+            try:
+                thread.loop_thread()
+            except OSError as error:
+                print(error)
+            for one in taken:
+                os.close(one)
+            """,
+        )
+        assert (ended.code, ended.err, ended.out) == (0, "", "[Errno 24] Too many open files\n")
+
+
 def test_nobody_waits_for_it_when_python_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
     thread = loop_thread()
     with monkeypatch.context() as patch:
