@@ -107,7 +107,7 @@ class LoopThread:
             standing.release()
             go_on.acquire(timeout=_HOLD_SECONDS)
 
-        if self._ident not in (None, threading.get_ident()):
+        if self.started and self._ident != threading.get_ident():
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(stand)
                 standing.acquire(timeout=_HOLD_SECONDS)
@@ -124,14 +124,14 @@ class LoopThread:
     def _run(self) -> None:
         if not self._run_once.acquire(blocking=False):
             return
+        # First: what the garbage collector finds meanwhile may make a call, and would wait for what it holds up.
+        self._thread, self._ident = threading.current_thread(), threading.get_ident()
         try:
             loop = self.loop = new_loop()
+            self.started = True
         except BaseException as error:
             self._failure = error
             return
-        else:
-            self._thread, self._ident = threading.current_thread(), threading.get_ident()
-            self.started = True
         finally:
             self._ready.release()
         try:
@@ -166,11 +166,16 @@ def loop_thread() -> LoopThread:
     """The process's loop thread, started if there is none yet, or none any more.
 
     Raises:
-        RuntimeError: Python shuts down.
+        RuntimeError: Python shuts down, or this is that thread, which is not ready yet.
     """
     global _current
     _refuse_when_finalizing()
-    while (current := _current) is None or not current.started or not current.is_of_use:
+    while True:
+        current = _current
+        if current is not None and current.is_of_use:
+            if current.started:
+                return current
+            current.refuse_own_thread()
         with _starting:
             known = _current
             if known is None or not known.is_of_use:
@@ -179,7 +184,6 @@ def loop_thread() -> LoopThread:
                     _current = made
             if (current := _current) is not None:  # else it has forked
                 current.start_thread()
-    return current
 
 
 def _stop_at_exit() -> None:

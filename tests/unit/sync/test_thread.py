@@ -13,6 +13,7 @@ import pytest
 
 from rusty_agent.sync import thread as thread_module
 from rusty_agent.sync.bridge import read_alone
+from rusty_agent.sync.loop import new_loop
 from rusty_agent.sync.thread import LoopThread, loop_thread
 
 from ...integration.scripts import run
@@ -41,7 +42,7 @@ def test_one_that_does_not_run_yet_is_nobodys_own_and_holds_up_nobody() -> None:
 
 def test_one_whose_loop_has_broken_down_holds_up_no_fork() -> None:
     thread = LoopThread()
-    thread._ident = 0  # as if it had run
+    thread.started = True
     thread.loop = asyncio.new_event_loop()
     thread.loop.close()
     thread.hold()()
@@ -119,6 +120,25 @@ def test_what_keeps_a_loop_from_being_made_is_told_and_the_next_call_tries_again
     thread = loop_thread()
     assert thread.started
     thread.stop()
+
+
+def test_a_call_of_the_garbage_collectors_while_its_loop_is_made_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for whoever waits for that loop."""
+    made: list[LoopThread] = []
+
+    def collect() -> asyncio.AbstractEventLoop:
+        with pytest.raises(RuntimeError, match="own event loop thread"):
+            loop_thread()
+        return new_loop()
+
+    monkeypatch.setattr(thread_module, "_current", None)
+    monkeypatch.setattr(thread_module, "_starting", threading.RLock())  # or all other tests would hang, too
+    monkeypatch.setattr(thread_module, "new_loop", collect)
+    caller = threading.Thread(target=lambda: made.append(loop_thread()), daemon=True)
+    caller.start()
+    caller.join(10)
+    assert made
+    made[0].stop()
 
 
 @posix
