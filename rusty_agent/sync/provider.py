@@ -11,7 +11,7 @@ from copy import copy
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Literal, Self, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from ..constructors import FromPreset, keeps_secrets
 from ..copies import Copied
@@ -87,8 +87,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         """
         hide_secrets(options)
         check_names(options, LocalOptions.__annotations__, f"{cls.__name__}.local")
-        provider = cls.__new__(cls)
-        provider._core = AsyncProvider.local(model_path, **options)
+        provider = cls._made(AsyncProvider.local(model_path, **options))
         try:
             run(provider._core.__aenter__)
         except BaseException:  # Ctrl-C: a shell keeps its traceback, so the provider, and so the model
@@ -166,10 +165,18 @@ class Provider(FromPreset, ManyPrompts, Copied):
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As `AsyncProvider`'s: what a class's state leaves out, as that of an attrs class does, is made anyhow."""
+        return self._made, (self._core,), self._added()
+
+    @classmethod
+    def _made(cls, core: AsyncProvider) -> Self:
+        provider = cls.__new__(cls)
+        provider._core = core
+        return provider
+
     def _twin(self) -> Self:
-        twin = type(self).__new__(type(self))
-        twin._core = copy(self._core)
-        return twin
+        return self._made(copy(self._core))
 
     def __repr__(self) -> str:
         if not hasattr(self, "_core"):

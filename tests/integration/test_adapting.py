@@ -219,10 +219,10 @@ def test_copies_keep_slots_and_what_getstate_says(kind: Any, copied: Callable[[A
     assert hasattr(twin, "lock") == (kind is Stateful)
 
 
-class Paired(AsyncProvider):
+class Paired:
     """Its state is a pair, and none where it has no tag."""
 
-    tag = ""
+    tag: str = ""
 
     def __getstate__(self) -> tuple[str, list[str]] | None:
         return (self.tag, []) if self.tag else None
@@ -231,13 +231,22 @@ class Paired(AsyncProvider):
         self.tag, self.more = state
 
 
+class BlockingPaired(Paired, Provider):
+    pass
+
+
+class AsyncPaired(Paired, AsyncProvider):
+    pass
+
+
+@pytest.mark.parametrize("kind", [BlockingPaired, AsyncPaired])
 @pytest.mark.parametrize("copied", COPIES)
-def test_copies_hand_on_whatever_state_a_class_has(copied: Callable[[Any], Any]) -> None:
-    original = Paired("m", api_key=KEY)
+def test_copies_hand_on_whatever_state_a_class_has(kind: Any, copied: Callable[[Any], Any]) -> None:
+    original = kind("m", api_key=KEY, pickle_key=True)
     assert not hasattr(copied(original), "more")
     original.tag = "mine"
     twin = copied(original)
-    assert (twin.tag, twin.more) == ("mine", [])
+    assert (twin.tag, twin.more, repr(twin)) == ("mine", [], repr(original))
 
 
 def test_every_attribute_of_a_provider_is_its_own() -> None:
