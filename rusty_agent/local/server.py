@@ -35,13 +35,16 @@ class LocalServer:
         """The child that runs or is being started; returns at once. Await its `settled`.
 
         Raises:
-            LocalModelError: The server was stopped.
+            LocalModelError: The server was stopped, or the system lends no thread to run the child.
         """
         with self._lock:
             if self._stopped:
                 raise LocalModelError("The local model was stopped with its provider: make another provider.")
             if not self._runs or self._runs[-1].gone:
-                self._runs.append(ServerRun(self._model, self._key, self._options))
+                try:
+                    self._runs.append(ServerRun(self._model, self._key, self._options))
+                except RuntimeError as error:
+                    raise LocalModelError(f"The local model could not be started: {error}.") from error
             return self._runs[-1]
 
     def find(self, port: int | None) -> ServerRun | None:

@@ -154,6 +154,21 @@ def test_whatever_keeps_it_from_starting_is_told(gguf: Path, monkeypatch: pytest
     assert "could not be started with None" in str(never.error())
 
 
+@pytest.mark.usefixtures("loaded")
+async def test_a_thread_that_cannot_be_started_is_told_and_the_next_call_tries_again(
+    gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    llm = AsyncProvider.local(gguf)
+    with monkeypatch.context() as patch, pytest.raises(LocalModelError, match="can't start new thread"):
+        patch.setattr(threading.Thread, "start", refuse)
+        await llm.generate_text("Hi")
+    async with llm:
+        assert pid_of(llm)
+
+
 def test_one_is_found_while_another_one_begins(gguf: Path) -> None:
     class Found:
         @property
