@@ -138,7 +138,10 @@ class Run:
 
     def _reason(self) -> str | None:
         """Why nothing moves, as far as that is known."""
-        held = None if self._limiter is None else self._limiter.held(self._caller)
+        limiter, caller = self._limiter, self._caller
+        if limiter is None or not (caller.in_flight or limiter.waits(caller)):
+            return None  # whoever gives the inputs, or takes what comes of them, takes their time
+        held = limiter.held(caller)
         if held is None and self._trouble is not None:
             said, _, _ = self._trouble.partition(". ")  # what to do is told at the end
             return f"last error: {printable(said, _MAX_TROUBLE)}"

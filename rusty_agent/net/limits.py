@@ -222,12 +222,15 @@ class Limiter:
         caller.in_flight += 1
         return Permit(self, caller, self._adaptive.epoch, now, characters, tokens)
 
+    def waits(self, caller: Caller) -> bool:
+        """Whether a call of this caller's waits for its turn, or between two attempts."""
+        return caller in self._line.waiting or bool(caller.asleep)
+
     def held(self, caller: Caller) -> str | None:
         """Why this caller, if it waits, is let in no sooner than in a second or more; None: it is not so."""
         opens, why = self.reason()
         seconds = opens - self._loop.time()
-        waits = caller in self._line.waiting or caller.asleep
-        return f"{why}, next in {seconds:.0f} s" if waits and seconds >= 1 else None
+        return f"{why}, next in {seconds:.0f} s" if self.waits(caller) and seconds >= 1 else None
 
     def reason(self) -> tuple[float, str]:
         """Until when time keeps the door closed, and why."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import pytest
 
-from rusty_agent import Limits, Progress
+from rusty_agent import BadRequestError, Limits, Progress
 from rusty_agent.progress.tally import Tally
 
-from .virtual import Capacity, Endpoint, Restarting, Said, forever, run, work_off
+from .virtual import Capacity, Endpoint, Restarting, Said, forever, provider, run, work_off
 
 
 class _Refusing(Endpoint):
@@ -44,3 +45,19 @@ def test_it_says_what_is_waited_for(endpoint: Endpoint, options: dict[str, Any],
     told = [now.stalled for now in seen]
     assert any(text is not None and text.endswith(said) for text in told), told
     assert told[-1] is None
+
+
+def test_it_blames_no_error_where_nobody_waits_for_the_endpoint() -> None:
+    """It is the source of the prompts that takes its time."""
+
+    async def prompts() -> AsyncIterator[str]:
+        yield "refused"
+        await asyncio.sleep(20)
+
+    async def main() -> None:
+        llm = provider(Capacity(forever(0), status=400))
+        assert [type(item.error) async for item in llm.map(prompts(), progress=seen.append)] == [BadRequestError]
+
+    seen: list[Progress] = []
+    run(main())
+    assert "nothing for 9 s" in [now.stalled for now in seen]
