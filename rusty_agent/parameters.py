@@ -249,7 +249,7 @@ def _taker_of(name: str, *, of_a_call: bool) -> str:
 
 def is_table(inputs: Any) -> bool:
     """Whether they are a data frame, of any library: those of pandas and polars give their columns, not their rows."""
-    return type(inputs).__name__ == "DataFrame"
+    return any(kind.__name__ == "DataFrame" for kind in type(inputs).__mro__)
 
 
 def count_of(inputs: Any) -> int | None:

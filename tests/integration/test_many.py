@@ -104,13 +104,17 @@ class DataFrame:
         return iter(["prompt"])
 
 
+class GeoDataFrame(DataFrame):
+    """As that of geopandas."""
+
+
 def test_what_would_give_other_things_than_prompts(face: Face, serve: Serve) -> None:
     server = serve(echo)
     provider = face.provider(server)
     with pytest.raises(ValueError, match=r"a DataFrame gives the names of its columns"):
         gather(face, provider, DataFrame())
     with pytest.raises(ValueError, match=r"a DataFrame gives the names of its columns"):
-        items(face, provider, DataFrame())
+        items(face, provider, GeoDataFrame())
     with pytest.raises(ValueError, match=r"^a message is no prompt"):
         gather(face, provider, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     assert server.requests == []
