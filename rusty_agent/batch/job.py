@@ -13,7 +13,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -265,8 +265,7 @@ class Job:
             if isinstance(error, RustyAgentError) and error.usage is not None:
                 self._spend(error.usage, caller)
             self._errors.append(error_line(self._run_id, row, error, settings.price))
-            if settings.sync == "row":
-                await self._errors.commit()
+            await self._commit(self._errors)
             raise
         reason = result.finish_reason
         self._finish_reasons[reason] = self._finish_reasons.get(reason, 0) + 1
@@ -274,9 +273,17 @@ class Job:
         self._results.append(line)
         if self._plan.index.failed:  # only then can it have an error line from before
             self._plan.index.done.add(row.custom_id)
-        if settings.sync == "row":
-            await self._results.commit()
+        await self._commit(self._results)
         return result
+
+    async def _commit(self, journal: Journal) -> None:
+        """Wait for the disk, where each row does; but not in vain when the run is given up, whose end waits for it.
+
+        The row counts all the same: its line is written, and its answer is paid for.
+        """
+        if self._settings.sync == "row":
+            with suppress(asyncio.CancelledError):
+                await journal.commit()
 
     def _spend(self, usage: Usage | None, caller: Caller) -> None:
         """Stop if the next row, and what is under way, would take more than what is left of the budget."""

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from rusty_agent import AsyncProvider
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import Index
 from rusty_agent.batch.job import Job
-from rusty_agent.batch.journal import Journal
+from rusty_agent.batch.journal import Journal, Sync
 from rusty_agent.batch.plan import Plan
 from rusty_agent.batch.settings import JobSettings
 from rusty_agent.errors import BatchError
@@ -43,8 +44,8 @@ class Answering(AsyncProvider):
         return GenerateResult(text="yes", finish_reason="stop", raw=completion("yes"))
 
 
-def job(files: Files, provider: AsyncProvider) -> Job:
-    return Job(JobSettings(files, concurrency=4), provider, Common(provider._requests, {}), StopRule())
+def job(files: Files, provider: AsyncProvider, sync: Sync = "group") -> Job:
+    return Job(JobSettings(files, concurrency=4, sync=sync), provider, Common(provider._requests, {}), StopRule())
 
 
 def plan() -> Plan:
@@ -123,6 +124,27 @@ async def test_abandoned_it_ends_at_once_and_says_so(tmp_path: Path) -> None:
     await asyncio.wait_for(running, 5)
     told = one.sum_up(0.0, None)
     assert (told.stopped, told.done, told.total) == ("interrupt", 0, None)
+
+
+async def test_abandoned_it_counts_the_rows_whose_lines_were_on_their_way_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_way, go = threading.Event(), threading.Event()
+
+    def sync(_: int) -> None:
+        on_the_way.set()
+        assert go.wait(10)
+
+    monkeypatch.setattr("rusty_agent.batch.journal._datasync", sync)
+    files, provider = batch(tmp_path), Answering()
+    one = job(files, provider, sync="row")
+    running = asyncio.create_task(one.run(["x"] * 10, plan()))
+    await asyncio.to_thread(on_the_way.wait, 10)
+    one.abandon()
+    go.set()
+    await asyncio.wait_for(running, 5)
+    told = one.sum_up(0.0, None)
+    assert told.done == len(files.output.read_bytes().splitlines()) == provider.asked
 
 
 async def cleans_up(begun: asyncio.Event, clean_up: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
