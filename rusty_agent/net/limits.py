@@ -4,7 +4,7 @@ In: calls that want to send, and how their attempts ended. Out: permits, one for
 and answers themselves, whether to retry.
 
 Four things hold the door: a gate that an endpoint's `Retry-After` closes for everybody, a pace for requests and one
-for tokens, and the number in flight. Who must wait stands in `line.py`.
+for tokens (`rates.py`), and the number in flight. Who must wait stands in `line.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from random import random
 
 from attrs import define
 
@@ -21,21 +20,18 @@ from ..errors import APIConnectionError, APIStatusError, APITimeoutError, RateLi
 from ..policy import Limits
 from ..types import Usage
 from ..verdict import OVERLOADED
-from ..wire.ratelimit import RateLimits
 from .absence import Absence
 from .adapt import AdaptiveLimit
 from .caller import Caller
-from .estimate import TokenEstimate
 from .line import Line
 from .pace import Pace
+from .rates import Rates
 
 __all__ = ["CEILING", "Limiter", "Permit"]
 
 CEILING = 256
 """How many attempts may be in flight at most, where the user has set no limit of his own."""
 
-_READ_SECONDS = 0.05  # headers about limits hardly change; reading them at each answer costs 20 µs of its 110
-_DOUBTED_SECONDS = 30.0  # the longest wait for what headers say: then it is tried whether it is so
 _MOST_HELD_SECONDS = 2.0  # the longest round trip for which a refused attempt keeps its place
 _MOST_RESTING_SECONDS = 16.0  # the longest that it keeps it where even one at a time is too many
 _SMOOTHING = 0.1
@@ -47,7 +43,6 @@ _STRAINED = 1 / 3  # of the time that an answer may take: within a round trip th
 _STEPS_FACTOR = 1.5
 _STEPS_SECONDS = 0.01
 _FLUKE = 4.0  # an answer so many times quicker than the mean: one slow one may have raised it
-_MOST_DEBT_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
 
 
 @define(eq=False, repr=False)
@@ -108,16 +103,12 @@ class Limiter:
         self.ceiling = limits.in_flight or CEILING
         self._limits = limits
         self._loop = loop
-        self._requests = Pace(_per_second(limits.requests_per_minute))
-        self._tokens = Pace(_per_second(limits.tokens_per_minute))
+        self._rates = Rates(limits)
         self._steps = Pace(tolerance=_STEPS_SECONDS)
-        self._said = RateLimits()
-        self._read_next = -math.inf
         self._opens = -math.inf
         self._line = Line(self, loop)
         self._quickest = math.inf  # seconds of the quickest answer
         self._latency = 0.0  # a running mean, in seconds
-        self._estimate = TokenEstimate()
         self._adaptive = AdaptiveLimit(self.ceiling)
         self._absence = Absence()
         self._adapting = 0  # how many runs ask for it,
@@ -198,24 +189,18 @@ class Limiter:
         if self._adapting and self.in_flight >= self._adaptive.limit:
             return math.inf
         opens = self._opens  # no `max`: this runs for each request, and it takes five times as long
-        if self._requests.opens > opens:
-            opens = self._requests.opens
-        if self._tokens.opens > opens:
-            opens = self._tokens.opens
+        rates = self._rates
+        if rates.requests.opens > opens:
+            opens = rates.requests.opens
+        if rates.tokens.opens > opens:
+            opens = rates.tokens.opens
         if self._steps.opens > opens:
             opens = self._steps.opens
         return opens - now
 
     def admit(self, caller: Caller, characters: int, now: float) -> Permit:
         """Let one in: what it will cost is spent now."""
-        requests = self._requests
-        if requests.rate != math.inf:
-            # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
-            requests.spend(1 if requests.longest == math.inf else 0.5 + random(), now)
-        tokens = 0.0
-        if self._tokens.rate != math.inf:
-            tokens = self._estimate.of(characters)
-            self._tokens.spend(tokens, now)
+        tokens = self._rates.spend(characters, now)
         if self._steps.rate != math.inf:
             self._steps.spend(1, now)
         self.in_flight += 1
@@ -236,8 +221,8 @@ class Limiter:
         """Until when time keeps the door closed, and why."""
         return max(
             (self._opens, "the endpoint has refused requests"),
-            (self._requests.opens, "the pace of requests"),
-            (self._tokens.opens, "the pace of tokens"),
+            (self._rates.requests.opens, "the pace of requests"),
+            (self._rates.tokens.opens, "the pace of tokens"),
             (self._steps.opens, "answers take so long, and few may be under way"),
         )
 
@@ -255,14 +240,9 @@ class Limiter:
         took = now - permit._sent
         self._absence.answered()
         self._latency += (took - self._latency) * (_SMOOTHING if self._latency else 1)
-        if self._tokens.rate != math.inf:
-            if usage is not None:
-                self._estimate.learn(permit._characters, usage)
-            self._settle(permit, usage, permit._tokens, now)
+        self._rates.answered(permit._characters, permit._tokens, usage, headers, now)
         if self._adapting:
             self._adapt(took, patience)
-        if now >= self._read_next or now < self._requests.opens or now < self._tokens.opens:
-            self._read(headers, now)
         self._came_back()
 
     def _adapt(self, took: float, patience: float | None) -> None:
@@ -291,8 +271,7 @@ class Limiter:
             self._heed(error, max_retry_after, now)
         if isinstance(error, RateLimitError):
             permit._caller.rate_limited += 1
-        if self._tokens.rate != math.inf:
-            self._settle(permit, error.usage, 0.0, now)
+        self._rates.settle(permit._tokens, error.usage, now)
         if isinstance(error, APITimeoutError) and error.limit != "connect":
             if self._adapting:
                 self._adaptive.late(permit._epoch, self.in_flight)
@@ -303,7 +282,7 @@ class Limiter:
             self._came_back()
 
     def _heed(self, error: APIStatusError, max_retry_after: float, now: float) -> None:
-        self._read(error.headers, now)
+        self._rates.read(error.headers, now)
         asked = error.retry_after
         if error.status_code in OVERLOADED and error.may_pass and asked is not None and asked <= max_retry_after:
             self._opens = max(self._opens, now + asked)
@@ -335,24 +314,3 @@ class Limiter:
     def _hold_over(self, epoch: int) -> None:
         self._adaptive.judge(epoch)  # also if the run is over by now: else it would never be settled
         self._came_back()
-
-    def _settle(self, permit: Permit, usage: Usage | None, otherwise: float, now: float) -> None:
-        """Correct the tokens that were estimated."""
-        took = otherwise if usage is None else min(usage.total_tokens, _MOST_DEBT_SECONDS * self._tokens.rate)
-        self._tokens.spend(took - permit._tokens, now)
-
-    def _read(self, headers: Mapping[str, str], now: float) -> None:
-        """Headers may lower the pace, never raise it above the user's own."""
-        self._read_next = now + _READ_SECONDS
-        own, said = self._limits, self._said
-        said.read(headers, now)
-        for pace, most, told in (
-            (self._requests, own.requests_per_minute, said.requests),
-            (self._tokens, own.tokens_per_minute, said.tokens),
-        ):
-            rate = _per_second(most)
-            pace.change(min(rate, told), now, _DOUBTED_SECONDS if told < rate else math.inf)
-
-
-def _per_second(per_minute: float | None) -> float:
-    return math.inf if per_minute is None else per_minute / 60

@@ -62,7 +62,7 @@ async def test_a_stream_that_is_left_has_cost_the_tokens_that_were_estimated(ser
         opened = llm.stream_text("x" * 40_000)  # 10,000 tokens or so, of 1,000 a second
         assert await anext(opened) == "a"
         await opened.aclose()
-        assert llm._calls.limiter()._tokens.opens - asyncio.get_running_loop().time() > 5
+        assert llm._calls.limiter()._rates.tokens.opens - asyncio.get_running_loop().time() > 5
 
 
 def test_refusals_for_rate_cost_neither_the_retries_nor_the_row(face: Face, serve: Serve) -> None:
