@@ -56,9 +56,7 @@ class Line:
         try:
             permit = await turn
         except BaseException:
-            queue = self.waiting.get(caller)
-            if queue and len(queue) == 1 and queue[0][0] is turn:
-                del self.waiting[caller]  # or all that give up would stay for as long as those before them wait
+            self._drop_first(caller)  # or all that give up would stay for as long as those before them wait
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 turn.result().release()
             raise
@@ -80,10 +78,8 @@ class Line:
         waiting, door = self.waiting, self._door
         while waiting:
             caller, queue = next(iter(waiting.items()))
-            while queue and queue[0][0].done():  # cancelled while it waited
-                queue.popleft()
-            if not queue:
-                del waiting[caller]
+            if not queue or queue[0][0].done():
+                self._drop_first(caller)
                 continue
             now = self._loop.time()
             wait = door.opens_in(now)
@@ -96,6 +92,14 @@ class Line:
             else:
                 del waiting[caller]
             turn.set_result(door.admit(caller, characters, now))
+
+    def _drop_first(self, caller: Caller) -> None:
+        """Take out those who would be a caller's next but gave up; and the caller, if nobody of it is left."""
+        queue = self.waiting.get(caller, ())
+        while queue and queue[0][0].done():
+            queue.popleft()
+        if not queue:
+            self.waiting.pop(caller, None)
 
     def _look_again(self, wait: float) -> None:
         if wait == math.inf:  # a permit that comes back will tell

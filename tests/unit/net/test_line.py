@@ -141,7 +141,9 @@ def test_whoever_gives_up_leaves_nothing_in_the_line() -> None:
         permit = await door.acquire(Caller(), 0)
         first = Caller()
         waiting = asyncio.ensure_future(door.acquire(first, 0))
+        run = Caller()
         others = [asyncio.ensure_future(door.acquire(Caller(), 0)) for _ in range(5)]
+        others += [asyncio.ensure_future(door.acquire(run, 0)) for _ in range(5)]
         await settle()
         for other in others:
             other.cancel()
