@@ -90,6 +90,7 @@ class Call:
         if self._adaptation is not None:
             self._adaptation.worked()
         # Nothing is sent again, and a stream may live long, its prompt be large.
+        self._adaptation = None
         self._exchange.fields, self._exchange.body = {}, b""
         return deltas
 

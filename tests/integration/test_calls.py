@@ -414,10 +414,11 @@ def test_a_repr_names_the_class(kind: type[AsyncProvider] | type[Provider]) -> N
 
 async def test_a_stream_that_has_begun_keeps_nothing_of_its_request(serve: Serve) -> None:
     """Prompts may be large and thousands of streams open, and nothing is sent again."""
-    server = serve(answer([event(chunk({"content": "x"})), Hang()]))
+    refusal = error(400, "Unsupported parameter: 'seed' is not supported with this model.", param="seed")
+    server = serve(refusal, answer([event(chunk({"content": "x"})), Hang()]))
     async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
         prompt = repr(server)
-        opened = llm.stream_text(messages=[{"role": "user", "content": prompt}])
+        opened = llm.stream_text(messages=[{"role": "user", "content": prompt}], seed=1)
         held = sys.getrefcount(prompt)
         await anext(opened)
         assert sys.getrefcount(prompt) < held
