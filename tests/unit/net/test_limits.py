@@ -206,6 +206,24 @@ def test_what_does_not_pass_by_itself_is_no_sign_of_too_many(error: RateLimitErr
     on(main)
 
 
+def test_the_steps_end_when_all_that_may_be_are_let_in() -> None:
+    """What was spent at their rate is owed no more: else the door stayed closed for 11 s with two places empty."""
+
+    async def main(door: Limiter) -> None:
+        with door.adapting():
+            permits = [await door.acquire(Caller(), 0) for _ in range(16)]
+            await asyncio.sleep(300)
+            permits.pop().succeeded({}, None)
+            permits.append(await door.acquire(Caller(), 0))
+            permits.pop(0).succeeded({}, None)
+            permits.pop(0).succeeded({}, None)
+            assert door.limit == 18
+            await door.acquire(Caller(), 0)
+            assert now() == 300
+
+    on(main, in_flight=18)
+
+
 def test_the_steps_of_a_run_end_with_it() -> None:
     async def main(door: Limiter) -> None:
         with door.adapting():
