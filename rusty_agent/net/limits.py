@@ -253,7 +253,8 @@ class Limiter:
         adaptive = self._adaptive
         adaptive.succeeded(self.in_flight, strained=strained)
         if adaptive.probing and adaptive.limit >= adaptive.ceiling:  # all that may be were let in, and none refused
-            self._steps.change(math.inf, self._loop.time())
+            if self._steps.rate != math.inf:
+                self._steps.change(math.inf, self._loop.time())
             return
         round_trip = _FLUKE * took if _FLUKE * took < self._latency else self._latency
         if round_trip < _STEPS_SECONDS:
