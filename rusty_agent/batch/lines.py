@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+
 from ..errors import (
     APIConnectionError,
     APIStatusError,
@@ -50,7 +52,11 @@ def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | No
     if result.warnings:
         facts["warnings"] = result.warnings
     response = {"status_code": 200, "request_id": result.request_id, "body": body}
-    return _line_of(run_id, row, response, None, facts)
+    try:
+        return _line_of(run_id, row, response, None, facts)
+    except ValueError:  # the body can be read, but is nested too deeply to be written
+        response["body"] = _completion(attrs.evolve(result, raw={}))
+        return _line_of(run_id, row, response, None, facts)
 
 
 def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> bytes:

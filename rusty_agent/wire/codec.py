@@ -117,6 +117,7 @@ def _integer(digits: str) -> int | float:
         return float(digits)
 
 
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder(parse_int=_integer).decode
 _decode_any = json.JSONDecoder(parse_int=_integer, strict=False).decode
 
@@ -143,7 +144,7 @@ def mend(value: Any) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Encode as JSON; lone surrogates become U+FFFD.
+    """Encode as JSON; lone surrogates become U+FFFD, and what is no number (NaN, the infinities) null.
 
     Raises:
         ValueError: It holds something that JSON has no form for.
@@ -152,14 +153,16 @@ def dumps(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         try:
-            text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            text = _dumps(value)
+            if "NaN" in text or "Infinity" in text:
+                text = _dumps(json.loads(text, parse_constant=lambda _: None))
         except (TypeError, RecursionError) as error:
             raise ValueError(str(error)) from None
         return join_surrogates(text).encode()
 
 
 def dumps_exact(value: Any) -> bytes:
-    """Encode as `dumps` does, but refuse NaN and the infinities: orjson writes null for them.
+    """Encode as `dumps` does, but refuse NaN and the infinities.
 
     Raises:
         ValueError: It holds something that JSON has no form for.

@@ -47,7 +47,7 @@ class Mask:
                     if form in text:
                         return loads(self(text))
                 return value
-            except ValueError:  # nested too deeply, or no JSON in the strict sense; this is slower
+            except ValueError:  # nested too deeply to be written; this is slower
                 return map_strings(value, self._text)
         return value
 

@@ -55,6 +55,16 @@ def test_a_result_is_a_line_of_openais_batch_api() -> None:
     }
 
 
+def test_an_answer_is_kept_though_the_rest_of_its_body_cannot_be_written() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    line = decoded(result_line("r", ROW, result(raw=completion("yes", x=deep)), None))
+    (choice,) = line["response"]["body"]["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("yes", "stop")
+    assert line["response"]["body"]["usage"] == {"prompt_tokens": 3, "completion_tokens": 5}
+
+
 def test_what_more_is_known_of_a_result() -> None:
     line = result_line(
         "r", Row(1, "1", {}, {}), result(finish_reason="length", warnings=["w"], attempts=3), Price(1.0, 10.0)

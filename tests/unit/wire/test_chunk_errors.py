@@ -45,8 +45,12 @@ def test_the_offending_bytes_are_capped(content: bytes) -> None:
 
 
 def test_tool_arguments_that_cannot_be_read() -> None:
-    data = b'{"choices":[{"delta":{"tool_calls":[{"function":{"name":"w","arguments":{"a":NaN,"b":"\\ud83d"}}}]}}]}'
-    out, decoder = decode(chunk("a"), data)
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    out, decoder = decode(chunk("a"))
+    call = {"function": {"name": "w", "arguments": {"a": deep}}}
+    decoder.decode_value({"choices": [{"delta": {"tool_calls": [call]}}]}, b"", out)
     assert out == ["a"]
     assert isinstance(decoder.error, errors.ResponseError)
 

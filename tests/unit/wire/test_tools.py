@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -440,7 +439,10 @@ def test_halves_of_characters_elsewhere_in_a_call() -> None:
 
 
 def test_arguments_that_json_has_no_form_for() -> None:
-    raw = _delta({"a": math.nan, "b": 2**70}, name="w")
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    raw = _delta({"a": deep}, name="w")
     with pytest.raises(ResponseError, match="arguments cannot be read as JSON"):
         ToolCallTracker().delta(raw, 0)
 
