@@ -23,6 +23,7 @@ from ..errors import (
     StreamInterruptedError,
 )
 from ..wire import failure
+from ..wire.codec import join_surrogates
 from ..wire.delta import Delta
 from ..wire.encoding import Inflater, inflater_for
 from ..wire.mask import Mask
@@ -104,7 +105,7 @@ class Attempt:
         if found is None:
             id_ = self.decoder.meta.get("id")
             found = id_ if isinstance(id_, str) else None
-        return found
+        return found and join_surrogates(found)
 
     async def open(self) -> None:
         """Send the request; return when the headers of a successful answer are there.
@@ -305,7 +306,8 @@ def _is_no_answer(response: Response) -> bool:
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+    """With names in lower case; bytes that are no UTF-8 come as halves of characters, which nobody could write."""
+    return {name.lower(): join_surrogates(value) for name, value in headers.items()}
 
 
 def _inflated(inflater: Inflater, data: bytes) -> bytes:

@@ -19,6 +19,7 @@ from rusty_agent import (
     AsyncProvider,
     AttemptReport,
     AuthenticationError,
+    BadRequestError,
     Provider,
     ResponseError,
     RetryPolicy,
@@ -26,6 +27,7 @@ from rusty_agent import (
 )
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error, stream
 from rusty_agent.testing.answers import Step, chunk, event, events
+from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face
 from .scripts import run
@@ -68,6 +70,19 @@ def test_what_a_server_worked_on_is_not_sent_again_unseen(
     assert server.connections == 1
     assert len(server.requests) == 2
     assert [report.error is None for report in reports] == [True, False]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_headers_that_are_no_utf_8_can_be_written(face: Face, serve: Serve, status: int) -> None:
+    body = dumps(completion("a"))
+    head = b"HTTP/1.1 %d X\r\nx-request-id: r\xe9\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+    provider = face.provider(serve(Answer((head + body,))))
+    if status == 200:
+        assert face.generate(provider, include_usage=True).request_id == "r\ufffd"
+        return
+    with pytest.raises(BadRequestError) as wrong:
+        face.generate(provider)
+    assert (wrong.value.request_id, wrong.value.headers["x-request-id"]) == ("r\ufffd", "r\ufffd")
 
 
 def test_waiting_for_a_free_connection_is_no_silence_of_the_endpoint(serve: Serve) -> None:
