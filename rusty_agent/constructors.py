@@ -33,6 +33,8 @@ def keeps_secrets(constructor: F) -> F:
         except (TypeError, ValueError) as error:
             begun = error.__traceback__ is not None and error.__traceback__.tb_next is not None
             refusal: Exception = error.with_traceback(_past_ours(error.__traceback__))
+            if refusal.__suppress_context__:  # some show it all the same
+                refusal.__context__ = None
         if not begun:
             refusal = _refusal(constructor, given, options, refusal)
         del given, options
