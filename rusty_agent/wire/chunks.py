@@ -171,7 +171,6 @@ class ChunkDecoder:
             if reason is not None:
                 self._finish(0, reason, alone=True)
         if usage is not None:
-            self.counted = self.counted or usage.total_tokens > 0
             out.append(UsageUpdate(usage))
 
     def decode_document(self, document: Any, data: bytes, out: list[Delta]) -> bool:
@@ -263,7 +262,7 @@ class ChunkDecoder:
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
         self.in_full = True
-        if chunk.get("choices") is None and not failure.is_error(chunk):
+        if chunk.get("choices") is None:
             chunk = unwrapped(chunk)
         choices = chunk.get("choices")
         unknown = has_news(chunk, _CHUNK_KEYS)
@@ -291,7 +290,7 @@ class ChunkDecoder:
             out.append(RawChunk(chunk))
         usage = find_usage(chunk)
         if usage is not None:
-            self.counted = self.counted or usage.total_tokens > 0
+            self.counted = True
             out.append(UsageUpdate(usage))
         if chunk.get("type") not in _KEEP_ALIVES:
             self.strange = chunk if unknown and choices is None and usage is None else None

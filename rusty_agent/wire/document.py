@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ResponseError
 from .codec import loads_answer
+from .failure import is_error
 from .words import excerpt
 
 __all__ = [
@@ -94,9 +95,15 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
 
 
 def unwrapped(value: dict[str, Any]) -> dict[str, Any]:
-    """The answer, or chunk, that stands within another object, or that object itself where none does."""
+    """The answer, or chunk, that stands within another object without choices, or that object where none does.
+
+    What says that it is an event of some kind may offer choices to the user.
+    """
     inner = (within for within in map(value.get, _AROUND) if isinstance(within, dict))
-    return next((within for within in inner if isinstance(within.get("choices"), list)), value)
+    found = next((within for within in inner if isinstance(within.get("choices"), list)), None)
+    if found is None or isinstance(value.get("type") or value.get("event"), str) or is_error(value):
+        return value
+    return {"usage": value.get("usage"), **found}
 
 
 def empty(said: str, body: bytes = b"", *, foreign: bool, counted: bool) -> ResponseError:

@@ -69,9 +69,9 @@ Google's (https://cloud.google.com/apis/design/errors), Databricks' (`TEMPORARIL
 Moonshot's `engine_overloaded_error` and `rate_limit_reached_error`, Volcengine's `ServerOverloaded`, sub2api's
 `upstream_error`, and the numbers of MiniMax and Z.ai (13…), which come with status 200. Names of classes, as vLLM,
 LiteLLM and AWS send them (`InternalServerError`, `ThrottlingException`), are the same words in another case; and some
-are several, of which the last that is known tells most (`com.amazon#ThrottlingException`; DashScope's
-`Throttling.RateQuota`, but `InternalError.Algo.DataInspectionFailed`). xAI's codes are sentences, those of gRPC in
-Rust (https://docs.rs/tonic/latest/tonic/enum.Code.html; vercel/ai#10533).
+are several, of which the last tells most, or else the first (`com.amazon#ThrottlingException`, DashScope's
+`InternalError.Algo.DataInspectionFailed`, but `Throttling.RateQuota`). xAI's codes are sentences, those of gRPC in Rust
+(https://docs.rs/tonic/latest/tonic/enum.Code.html; vercel/ai#10533).
 """
 
 _WORD_END = r"(?<=[a-z])(?=[A-Z])|(?<=\w) (?=\w)"
@@ -138,11 +138,12 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
     said = [_code(error), error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
     said += _code(first), first.get("status"), _code(outer), outer.get("status")  # watsonx has it beside its errors
     numbers = [int(value) for value in map(string_of, said) if re.fullmatch(_FAILED, value)]
-    said += fields["type"], *re.findall(_QUOTED_NAME, fields["message"])
+    start = fields["message"][:_MAX_NAME]
+    said += fields["type"], *re.findall(_QUOTED_NAME, start)
     spelt = [re.sub(_WORD_END, "_", string_of(value)[:_MAX_NAME]).lower() for value in said]
-    parts = [re.sub(_NO_NAME, "", part) for one in spelt for part in reversed(re.split("[.#]", one))]
-    names = [_NAMES[name] for name in parts if name in _NAMES]
-    spoken = re.findall(_QUOTED_STATUS, fields["message"])
+    ends = [parts[end] for parts in (re.split("[.#]", one) for one in spelt) for end in (-1, 0)]
+    names = [_NAMES[name] for end in ends if (name := re.sub(_NO_NAME, "", end)) in _NAMES]
+    spoken = re.findall(_QUOTED_STATUS, start)
     status = next(iter(numbers + names + [int(number) for number in spoken]), 500 if reason else 200)
     return _build(status, chunk, otherwise=f"finish_reason {reason!r}" if reason else "")
 

@@ -17,7 +17,7 @@ from .assemble import Assembler
 from .chunks import ChunkDecoder
 from .codec import ends_within, loads_answer, loads_strict
 from .delta import MEDIA_KEYS, Delta
-from .document import CHECK_URL, empty, is_bare, is_lines, is_page, is_piece, is_whole, unreadable
+from .document import CHECK_URL, empty, is_bare, is_lines, is_page, is_piece, is_whole, unreadable, unwrapped
 from .frame import NO_FRAME, Frame
 from .sse import MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
@@ -259,6 +259,8 @@ class ReplyDecoder:
                 return self._feed(body) + self.close()
             self._fail(unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
             return self._deliver(out)
+        if isinstance(value, dict) and value.get("choices") is None:
+            value = unwrapped(value)
         chunks = self._chunks
         if chunks.decode_document(value, body, out) and self._thinking is None:
             self.assembler.add(out)

@@ -291,6 +291,7 @@ def test_in_band_codes_that_are_statuses(code: Any, status: int, kind: type[erro
         ({"code": "InternalError.Algo"}, 500, errors.ServerError),
         ({"code": "InternalError.Algo.DataInspectionFailed"}, 400, errors.BadRequestError),  # qwen-code#3145
         ({"code": "InternalError.Timeout"}, 504, errors.ServerError),
+        ({"type": "org.springframework.web.server.ResponseStatusException"}, 200, errors.APIStatusError),
         ({"code": "InvalidParameter"}, 400, errors.BadRequestError),
         ({"code": "com.amazon.coral.service#ThrottlingException"}, 429, errors.RateLimitError),
         ({"code": "ServerOverloaded"}, 529, errors.ServerError),

@@ -96,7 +96,22 @@ def test_a_document_where_a_stream_was_asked_for(body: bytes) -> None:
 def test_an_answer_within_an_object(wrapped: dict[str, Any]) -> None:
     outcome = replay_every_way(json.dumps(wrapped).encode())
     assert outcome.deltas == ["Hi", UsageUpdate(COUNTED), Finish("stop")]
-    assert (outcome.error, outcome.meta) == (None, wrapped)
+    assert (outcome.error, outcome.meta) == (None, DOCUMENT)
+
+
+def test_tokens_that_are_told_beside_an_answer_within_an_object() -> None:
+    within = {name: value for name, value in DOCUMENT.items() if name != "usage"}
+    assert replay_every_way(json.dumps({"data": within, "usage": USAGE}).encode()).usage == COUNTED
+    empty = replay_every_way(sse({"data": {"choices": []}, "usage": USAGE}))
+    assert (type(empty.error), empty.error and empty.error.retryable) == (errors.ResponseError, False)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"type": "ask", "data": {"choices": [{"text": "Yes"}]}}, {"event": "x", "result": DOCUMENT}]
+)
+def test_what_an_event_of_another_kind_lets_the_user_choose_is_no_answer(asked: dict[str, Any]) -> None:
+    outcome = replay_every_way(sse(chunk("Hi"), asked, chunk(finish="stop")))
+    assert (outcome.text, outcome.error) == ("Hi", None)
 
 
 def test_chunks_within_objects() -> None:

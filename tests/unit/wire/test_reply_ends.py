@@ -26,6 +26,8 @@ def test_an_end_mark_alone_is_a_finish() -> None:  # Ollama sends `finish_reason
         (sse({"choices": [], "id": "a"}).rstrip(), True, False),
         (sse({"choices": []}), True, False),
         (sse({"data": {"choices": []}}), True, False),
+        (b'{"data":{"choices":[]}}', True, False),
+        (b'{"result":{"choices":[{"index":0}]}}', True, False),
         (sse({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}), True, False),
         (sse({"choices": None, "usage": USAGE}), False, False),  # litellm#40252
         (sse({"response": "Hi"}, {"response": "", "usage": USAGE}), False, True),
@@ -177,6 +179,12 @@ def test_junk_after_the_finish_is_an_end_mark(junk: bytes) -> None:
     assert type(replay([sse(*early, junk, done=False)]).error) is errors.ResponseError
     wrong = {"error": {"message": "m"}}
     assert type(replay([sse(chunk("a"), chunk(finish="stop"), wrong, done=False)]).error) is errors.APIStatusError
+
+
+def test_a_piece_of_a_stream_within_an_object_is_no_whole_answer() -> None:
+    piece = {"data": {"object": "chat.completion.chunk", **chunk("Hel")}}
+    outcome = replay_every_way(json.dumps(piece).encode())
+    assert (type(outcome.error), outcome.text) == (errors.StreamInterruptedError, "Hel")
 
 
 STRANGE = {"text": "boom", "odd": 7}
