@@ -112,7 +112,7 @@ class StopRule:
             asked = error.retry_after if error.status_code in OVERLOADED else None
             if asked is not None and asked > self._max_retry_after:
                 return self.error("quota", f"the endpoint asks for too long a wait. {error}")
-        if self._away:
+        if self._away and isinstance(error, RustyAgentError):
             minutes = f"for {_AWAY_SECONDS / 60:.0f} min. {error}"
             if isinstance(error, RateLimitError):
                 return self.error("quota", f"the endpoint has turned all requests away {minutes}")

@@ -124,6 +124,8 @@ class Job:
         self._common = common
         self._files = Files.of(settings.files.output.absolute())  # the working folder may change meanwhile
         self._provider = provider
+        url = str(provider._requests.config.url.with_query(None))
+        self._served_by = {"model": provider.model, "base_url": url.removesuffix("/chat/completions")}
         self._rule = rule
         self._run = Run(
             self._answer,
@@ -160,7 +162,10 @@ class Job:
             self._results = self._open(self._files.output, closing)
             self._errors = self._open(self._files.errors, closing)
             task = self._task = asyncio.ensure_future(self._work_off())
-            await outlast(task, on_cancel=self._cancel)  # what is done is kept
+            try:
+                await outlast(task, on_cancel=self._cancel)  # what is done is kept
+            finally:
+                del self._provider  # a job holds itself
             if not task.cancelled():
                 task.result()
             elif self._run.stopped is None:  # by neither us nor the caller: not all of it was done
@@ -185,8 +190,7 @@ class Job:
         stopped = self._count_all()
         told = summary(
             tally,
-            model=self._provider.model,
-            base_url=str(self._provider._requests.config.url.with_query(None)).removesuffix("/chat/completions"),
+            **self._served_by,
             started=started,
             ended=time.time(),
             stopped=None if stopped is None else stopped.reason,

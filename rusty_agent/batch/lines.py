@@ -55,7 +55,7 @@ def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | No
     try:
         return _line_of(run_id, row, response, None, facts)
     except ValueError:  # the body can be read, but is nested too deeply to be written
-        response["body"] = _completion(attrs.evolve(result, raw={}))
+        response["body"] = _completion(_bare(result))
         return _line_of(run_id, row, response, None, facts)
 
 
@@ -145,6 +145,16 @@ def _completion(result: GenerateResult) -> dict[str, Any]:
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": result.finish_reason}
     usage = None if result.usage is None else result.usage.raw
     return {**result.raw, "object": "chat.completion", "model": result.model, "choices": [choice], "usage": usage}
+
+
+def _bare(result: GenerateResult) -> GenerateResult:
+    """The result without objects of the endpoint's own."""
+    usage = result.usage
+    if usage is not None:
+        counts = ("prompt_tokens", "completion_tokens", "total_tokens")
+        usage = attrs.evolve(usage, raw={name: getattr(usage, name) for name in counts})
+    calls = [attrs.evolve(call, extra={}) for call in result.tool_calls]
+    return attrs.evolve(result, raw={}, usage=usage, tool_calls=calls)
 
 
 def _code(error: Exception) -> str:

@@ -187,7 +187,8 @@ class _Crew:
                         await self._wait_for_room()
                     given = _END if self._exhausted else next(self._inputs, _END)
                 if given is PAUSE:
-                    await asyncio.sleep(0)
+                    async with self._taking:  # one at a time, or each goes on for as long until the next
+                        await asyncio.sleep(0)
                     continue
                 if given is _END:
                     return

@@ -3,8 +3,9 @@
 In: calls that want to send, and how their attempts ended. Out: permits, one for each attempt. Never touched: requests
 and answers themselves, whether to retry.
 
-Four things hold the door: a gate that an endpoint's `Retry-After` closes for everybody, a pace for requests and one
-for tokens (`rates.py`), and the number in flight. Who must wait stands in `line.py`.
+Five things hold the door: a gate that an endpoint's `Retry-After` closes for everybody, a pace for requests and one
+for tokens (`rates.py`), the number in flight, and steps that spread over a round trip what is found out by trying. Who
+must wait stands in `line.py`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from rusty_agent import (
     Provider,
     RetryPolicy,
     RunStoppedError,
+    run_batch,
 )
 from rusty_agent.testing import Answer, FaultServer, Received, error
 
@@ -332,6 +334,22 @@ async def test_a_provider_that_is_dropped_after_a_run_goes_without_the_garbage_c
             async for _ in llm.map(["a", "b"], progress=fail if end == "progress fails" else False):
                 if end == "left":
                     break
+        del llm
+        async with asyncio.timeout(10):
+            while gone() is not None:
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
+
+
+async def test_a_provider_that_is_dropped_after_a_batch_goes_without_the_garbage_collector(
+    serve: Serve, tmp_path: Path
+) -> None:
+    llm = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url)
+    gone = weakref.ref(llm)
+    gc.disable()
+    try:
+        await run_batch(["a", "b"], tmp_path / "out.jsonl", llm)
         del llm
         async with asyncio.timeout(10):
             while gone() is not None:

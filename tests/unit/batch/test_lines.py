@@ -59,10 +59,13 @@ def test_an_answer_is_kept_though_the_rest_of_its_body_cannot_be_written() -> No
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    line = decoded(result_line("r", ROW, result(raw=completion("yes", x=deep)), None))
-    (choice,) = line["response"]["body"]["choices"]
+    usage, call = Usage(3, 5, 8, raw={"x": deep}), ToolCall("c", "f", "{}", {"x": deep})
+    answered = result(raw=completion("yes", x=deep), usage=usage, tool_calls=[call])
+    body = decoded(result_line("r", ROW, answered, None))["response"]["body"]
+    (choice,) = body["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("yes", "stop")
-    assert line["response"]["body"]["usage"] == {"prompt_tokens": 3, "completion_tokens": 5}
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
 
 
 def test_what_more_is_known_of_a_result() -> None:

@@ -105,6 +105,28 @@ async def test_a_pause_among_the_inputs_is_none(ordered: bool) -> None:
     assert [(item.index, item.result) for item in items] == [(0, 1), (1, 2)]
 
 
+async def test_of_many_workers_one_goes_on_after_each_pause() -> None:
+    """Between two pauses an iterator may take its time: the loop must not stand still once for each worker."""
+    turns, asked = 0, []
+
+    def inputs() -> Iterator[Any]:
+        yield from range(8)
+        for _ in range(100):
+            asked.append(turns)
+            yield PAUSE
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    await work_off(inputs(), Worker(), concurrency=8)
+    counting.cancel()
+    assert asked[-1] - asked[0] > 80
+
+
 async def test_without_an_order_items_come_as_they_finish() -> None:
     items = await all_of([30, 1, 20, 5], Worker(lambda given: given), ordered=False)
     assert [item.input for item in items] == [1, 5, 20, 30]
