@@ -40,7 +40,7 @@ class Copied:
         if not isinstance(attributes, dict):
             return state
         attributes = {name: value for name, value in attributes.items() if name not in self._own}
-        return attributes if slots is None else (attributes, slots)
+        return (attributes, slots) if isinstance(state, tuple) else attributes
 
     def _put(self, state: Any) -> None:
         """Take such a state, as `copy` and `pickle` let an object do."""

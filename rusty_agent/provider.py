@@ -328,15 +328,17 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             settings = Settings.from_env()
         except ValueError as error:
             settings, refusal = Settings(), error.with_traceback(None)  # whose frame holds the key
+        said = ""
         try:
             provider._set_up(settings, model, key, options)
-        except ValueError as error:  # there is none, or none that can be sent; an option's is raised again
+        except ValueError as error:  # there is none, or none that can be sent; an option's is raised again, without it
+            said = str(error).removesuffix(".")
+        del key
+        if said:
             provider._set_up(settings, model, "none", options)
             requests = provider._requests
             requests.config = evolve(requests.config, key=None)
-            refusal = refusal or MissingAPIKeyError(
-                f"{str(error).removesuffix('.')}. Pickles carry the key only with pickle_key=True."
-            )
+            refusal = refusal or MissingAPIKeyError(f"{said}. Pickles carry the key only with pickle_key=True.")
         provider._requests.refusal = refusal
         return provider
 

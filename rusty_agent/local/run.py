@@ -106,8 +106,7 @@ class ServerRun:
             self._process.terminate()
 
     def stop(self) -> None:
-        """The same, but returns when it is gone, at the latest after a few seconds."""
-        self.ask_to_end()
+        """Return when the child, which was asked to end, is gone; at the latest after a few seconds."""
         if not self._owned or self._thread is threading.current_thread():  # the garbage collector chose this one
             return
         self._thread.join(_STOP_SECONDS)

@@ -14,7 +14,9 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 
+from ..errors import APIConnectionError
 from .loop import new_loop
 
 __all__ = ["LoopThread", "loop_thread"]
@@ -62,14 +64,17 @@ class LoopThread:
         Ctrl-C may end this when the thread has begun already. Then it is begun again, and the second one ends at once.
 
         Raises:
-            OSError: There can be no loop, as where too many files are open.
+            APIConnectionError: There can be no loop, as where too many files are open.
         """
         if not self.started:
             threading.Thread(target=self._run, name="rusty-agent", daemon=True).start()
         while not self.started and self.is_of_use:
             self._ready.acquire(timeout=_READY_SECONDS)
+        if isinstance(self._failure, OSError):
+            said = f"There can be no event loop for blocking calls: {self._failure}."
+            raise APIConnectionError(f"{said} Close files, or allow more (ulimit -n).") from self._failure
         if self._failure is not None:
-            raise self._failure
+            raise copy(self._failure)  # or its traceback would keep, for as long as this is here, whoever has called
 
     def refuse_own_thread(self) -> None:
         """Raise instead of deadlocking."""
@@ -130,7 +135,7 @@ class LoopThread:
             loop = self.loop = new_loop()
             self.started = True
         except BaseException as error:
-            self._failure = error
+            self._failure = error.with_traceback(None)
             return
         finally:
             self._ready.release()
@@ -166,6 +171,7 @@ def loop_thread() -> LoopThread:
     """The process's loop thread, started if there is none yet, or none any more.
 
     Raises:
+        APIConnectionError: There can be no loop, as where too many files are open.
         RuntimeError: Python shuts down, or this is that thread, which is not ready yet.
     """
     global _current
@@ -182,8 +188,9 @@ def loop_thread() -> LoopThread:
                 made = LoopThread()
                 if _current is known:  # else such a call has made another one meanwhile
                     _current = made
-            if (current := _current) is not None:  # else it has forked
-                current.start_thread()
+        # Not while the lock is held: the new thread may want it, for a `__del__` that is run there before it begins.
+        if (current := _current) is not None:  # else it has forked
+            current.start_thread()
 
 
 def _stop_at_exit() -> None:

@@ -239,6 +239,27 @@ class AsyncPaired(Paired, AsyncProvider):
     pass
 
 
+class HalfEmpty(AsyncProvider):
+    """Its state is a pair of attributes and of nothing."""
+
+    tag = ""
+
+    def __getstate__(self) -> tuple[dict[str, Any], None]:
+        return {"tag": self.tag}, None
+
+    def __setstate__(self, state: tuple[dict[str, Any], None]) -> None:
+        attributes, nothing = state
+        assert nothing is None
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize("copied", COPIES)
+def test_copies_hand_on_a_pair_whose_second_part_is_none(copied: Callable[[Any], Any]) -> None:
+    original = HalfEmpty("m", api_key=KEY)
+    original.tag = "mine"
+    assert copied(original).tag == "mine"
+
+
 @pytest.mark.parametrize("kind", [BlockingPaired, AsyncPaired])
 @pytest.mark.parametrize("copied", COPIES)
 def test_copies_hand_on_whatever_state_a_class_has(kind: Any, copied: Callable[[Any], Any]) -> None:

@@ -220,6 +220,15 @@ def test_no_captured_local_shows_the_key_that_a_constructor_was_given(
     assert KEY not in captured(raised.value)
 
 
+def test_no_captured_local_shows_the_key_of_a_pickle_that_does_not_fit() -> None:
+    _, (model, key, options), *_ = AsyncProvider("m", api_key=KEY, pickle_key=True).__reduce__()
+    assert key == KEY
+    with pytest.raises(ValueError, match="preset") as raised:
+        AsyncProvider._made(model, key, {**options, "preset": "of a later version"})
+    del key
+    assert KEY not in captured(raised.value)
+
+
 @pytest.mark.parametrize("kind", [Provider, AsyncProvider])
 def test_a_key_without_its_name_is_told_so_and_not_shown(kind: Any) -> None:
     for make, name in ((kind, ""), (kind.openai, ".openai"), (partial(kind.from_preset, "groq"), ".from_preset")):
