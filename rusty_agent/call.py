@@ -89,9 +89,9 @@ class Call:
                 self.close()
         if self._adaptation is not None:
             self._adaptation.worked()
-        # Nothing is sent again, and a stream may live long, its prompt be large.
-        self._adaptation = None
-        self._exchange.fields, self._exchange.body = {}, b""
+        if not whole:  # nothing is sent again, and a stream may live long, its prompt be large
+            self._adaptation = None
+            self._exchange.fields, self._exchange.body = {}, b""
         return deltas
 
     def _adapts_to(self, error: BadRequestError) -> bool:
