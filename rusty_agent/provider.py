@@ -328,13 +328,13 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             settings = Settings.from_env()
         except ValueError as error:
             settings, refusal = Settings(), error.with_traceback(None)  # whose frame holds the key
-        said = ""
+        said: str | None = None
         try:
             provider._set_up(settings, model, key, options)
         except ValueError as error:  # there is none, or none that can be sent; an option's is raised again, without it
             said = str(error).removesuffix(".")
         del key
-        if said:
+        if said is not None:
             provider._set_up(settings, model, "none", options)
             requests = provider._requests
             requests.config = evolve(requests.config, key=None)
