@@ -11,7 +11,7 @@ import traceback
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from rusty_agent import (
 )
 from rusty_agent.testing import Answer, FaultServer, Received, error
 
+from ..events import soon
 from .faces import KEY, AsyncFace, Face
 from .prompts import echo, gather, items
 
@@ -317,6 +318,18 @@ def test_whoever_exits_while_progress_is_told_ends_the_blocking_run(serve: Serve
     assert provider.generate_text("on") == "on"
 
 
+@contextmanager
+def let_go(llm: AsyncProvider) -> Iterator[Callable[[], bool]]:
+    """Without the garbage collector: tells whether the provider is gone."""
+    kept = weakref.ref(llm)
+    del llm
+    gc.disable()
+    try:
+        yield lambda: kept() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("end", ["whole", "left", "progress fails"])
 async def test_a_provider_that_is_dropped_after_a_run_goes_without_the_garbage_collector(
     serve: Serve, end: str
@@ -327,35 +340,23 @@ async def test_a_provider_that_is_dropped_after_a_run_goes_without_the_garbage_c
         raise ZeroDivisionError
 
     llm = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url)
-    gone = weakref.ref(llm)
-    gc.disable()
-    try:
+    with let_go(llm) as gone:
         with suppress(ZeroDivisionError):
             async for _ in llm.map(["a", "b"], progress=fail if end == "progress fails" else False):
                 if end == "left":
                     break
         del llm
-        async with asyncio.timeout(10):
-            while gone() is not None:
-                await asyncio.sleep(0.01)
-    finally:
-        gc.enable()
+        await soon(gone)
 
 
 async def test_a_provider_that_is_dropped_after_a_batch_goes_without_the_garbage_collector(
     serve: Serve, tmp_path: Path
 ) -> None:
     llm = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url)
-    gone = weakref.ref(llm)
-    gc.disable()
-    try:
+    with let_go(llm) as gone:
         await run_batch(["a", "b"], tmp_path / "out.jsonl", llm)
         del llm
-        async with asyncio.timeout(10):
-            while gone() is not None:
-                await asyncio.sleep(0.01)
-    finally:
-        gc.enable()
+        await soon(gone)
 
 
 async def test_a_provider_that_is_dropped_after_a_cancelled_run_goes_without_the_garbage_collector(
@@ -363,9 +364,7 @@ async def test_a_provider_that_is_dropped_after_a_cancelled_run_goes_without_the
 ) -> None:
     server = serve(echo)
     llm = AsyncProvider("m", api_key=KEY, base_url=server.url)
-    gone = weakref.ref(llm)
-    gc.disable()
-    try:
+    with let_go(llm) as gone:
         run = asyncio.create_task(llm.gather(["hang", "hang"]))
         del llm
         await asyncio.to_thread(server.wait_for, 2)
@@ -373,8 +372,4 @@ async def test_a_provider_that_is_dropped_after_a_cancelled_run_goes_without_the
         await asyncio.wait([run])
         assert run.cancelled()
         del run
-        async with asyncio.timeout(10):
-            while gone() is not None:
-                await asyncio.sleep(0.01)
-    finally:
-        gc.enable()
+        await soon(gone)
