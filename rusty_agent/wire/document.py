@@ -101,7 +101,8 @@ def unwrapped(value: dict[str, Any]) -> dict[str, Any]:
     """
     inner = (within for within in map(value.get, _AROUND) if isinstance(within, dict))
     found = next((within for within in inner if isinstance(within.get("choices"), list)), None)
-    if found is None or isinstance(value.get("type") or value.get("event"), str) or is_error(value):
+    kind = value.get("type") or value.get("event")
+    if found is None or (kind and isinstance(kind, str)) or is_error(value):
         return value
     return {"usage": value.get("usage"), **found}
 

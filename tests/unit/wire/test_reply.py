@@ -91,7 +91,12 @@ def test_a_document_where_a_stream_was_asked_for(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrapped", [{"result": DOCUMENT, "success": True, "errors": []}, {"data": DOCUMENT, "code": 0}]
+    "wrapped",
+    [
+        {"result": DOCUMENT, "success": True, "errors": []},
+        {"data": DOCUMENT, "code": 0},
+        {"type": "", "event": "", "data": DOCUMENT},
+    ],
 )
 def test_an_answer_within_an_object(wrapped: dict[str, Any]) -> None:
     outcome = replay_every_way(json.dumps(wrapped).encode())
