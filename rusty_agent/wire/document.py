@@ -104,7 +104,7 @@ def unwrapped(value: dict[str, Any]) -> dict[str, Any]:
     kind = value.get("type") or value.get("event")
     if found is None or (kind and isinstance(kind, str)) or is_error(value):
         return value
-    return {"usage": value.get("usage"), **found}
+    return {**found, "usage": found.get("usage") or value.get("usage")}
 
 
 def empty(said: str, body: bytes = b"", *, foreign: bool, counted: bool) -> ResponseError:

@@ -106,7 +106,8 @@ def test_an_answer_within_an_object(wrapped: dict[str, Any]) -> None:
 
 def test_tokens_that_are_told_beside_an_answer_within_an_object() -> None:
     within = {name: value for name, value in DOCUMENT.items() if name != "usage"}
-    assert replay_every_way(json.dumps({"data": within, "usage": USAGE}).encode()).usage == COUNTED
+    for inner in (within, {**within, "usage": None}):
+        assert replay_every_way(json.dumps({"data": inner, "usage": USAGE}).encode()).usage == COUNTED
     empty = replay_every_way(sse({"data": {"choices": []}, "usage": USAGE}))
     assert (type(empty.error), empty.error and empty.error.retryable) == (errors.ResponseError, False)
 
