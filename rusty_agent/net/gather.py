@@ -105,6 +105,7 @@ class _Crew:
         self._taken = 0  # inputs
         self._given = 0  # items
         self._exhausted = stop.requested  # no further input is taken
+        self._pausing = False  # nobody takes one in this turn of the loop
         self._broken: BaseException | None = None  # what taking an input raised
         self._workers: set[asyncio.Task[None]] = set()
         self._taking = asyncio.Lock()
@@ -185,10 +186,14 @@ class _Crew:
                 else:
                     if self._taken - self._given >= self._bound:
                         await self._wait_for_room()
+                    if self._pausing and not self._exhausted:
+                        await asyncio.sleep(0)
+                        continue
                     given = _END if self._exhausted else next(self._inputs, _END)
                 if given is PAUSE:
-                    async with self._taking:  # one at a time, or each goes on for as long until the next
-                        await asyncio.sleep(0)
+                    self._pausing = True  # for all, or each worker that is free goes on for as long until the next
+                    await asyncio.sleep(0)
+                    self._pausing = False
                     continue
                 if given is _END:
                     return

@@ -124,7 +124,7 @@ async def test_of_many_workers_one_goes_on_after_each_pause() -> None:
     counting = asyncio.create_task(count())
     await work_off(inputs(), Worker(), concurrency=8)
     counting.cancel()
-    assert asked[-1] - asked[0] > 80
+    assert len(set(asked)) == len(asked) == 100
 
 
 async def test_without_an_order_items_come_as_they_finish() -> None:
