@@ -197,7 +197,7 @@ class ServerRun:
     def _give_up(self) -> None:
         if self.port is None:
             self._failure = f"it was not ready within {self._options.start_timeout:g} s (start_timeout)"
-            self._stopping = True  # as in `stop`: Popen may take its time
+            self._stopping = True  # as in `ask_to_end`: Popen may take its time
             if self._process is not None:
                 self._process.kill()
 

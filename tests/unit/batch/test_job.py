@@ -147,28 +147,34 @@ async def test_abandoned_it_counts_the_rows_whose_lines_were_on_their_way_to_the
     assert told.done == len(files.output.read_bytes().splitlines()) == provider.asked
 
 
-async def cleans_up(begun: asyncio.Event, clean_up: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
-    """A source of one row, then a long wait, and an end that does something."""
-    try:
-        yield "x"
-        begun.set()
-        await asyncio.sleep(60)
-    finally:
-        await clean_up()
+async def under_way(folder: Path, clean_up: Callable[[], Awaitable[None]]) -> tuple[Job, asyncio.Task[None]]:
+    """A job whose one row is asked for, and whose source waits long for another, and does something at its end."""
+    begun = asyncio.Event()
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "x"
+            begun.set()
+            await asyncio.sleep(60)
+        finally:
+            await clean_up()
+
+    one = job(batch(folder), Answering(60))
+    running = asyncio.create_task(one.run(source(), plan()))
+    await begun.wait()
+    return one, running
 
 
 async def test_cancelled_twice_it_closes_no_file_before_its_rows_have_ended(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    go_on = asyncio.Event()
 
     async def clean_up() -> None:
         await go_on.wait()
         raise LookupError("nobody hears of this")
 
-    one = job(batch(tmp_path), Answering(60))
-    running = asyncio.create_task(one.run(cleans_up(begun, clean_up), plan()))
-    await begun.wait()
+    one, running = await under_way(tmp_path, clean_up)
     for _ in range(3):
         running.cancel()
         await asyncio.sleep(0.01)
@@ -183,16 +189,14 @@ async def test_cancelled_twice_it_closes_no_file_before_its_rows_have_ended(
 
 
 async def test_abandoned_more_than_once_it_waits_for_a_source_that_takes_its_time_to_end(tmp_path: Path) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    go_on = asyncio.Event()
 
     async def clean_up() -> None:
         while not go_on.is_set():
             with suppress(asyncio.CancelledError):
                 await go_on.wait()
 
-    one = job(batch(tmp_path), Answering(60))
-    running = asyncio.create_task(one.run(cleans_up(begun, clean_up), plan()))
-    await begun.wait()
+    one, running = await under_way(tmp_path, clean_up)
     for _ in range(3):
         one.abandon()
         await asyncio.sleep(0.01)
