@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import ResponseError, RustyAgentError
 from ..types import RawChunk, ReasoningDelta, TextDelta, ToolCallDelta, UsageUpdate
 from . import failure
-from .codec import as_text, index_of, join_surrogates, loads_loose, loads_strict, mend
+from .codec import as_text, ends_within, index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
 from .document import begun_anew, is_calls_alone, unwrapped
 from .frame import NO_FRAME, Frame, Kind, frame_of
@@ -210,13 +210,14 @@ class ChunkDecoder:
                 return
         try:
             chunk = loads_loose(text)
-        except ValueError:
+        except ValueError as error:
+            anew = begun_anew(text)
             if type_ == "error":
-                self.error = failure.in_band(data.decode("utf-8", "replace"))
-            elif (anew := begun_anew(text)) and not any(self.choices.values()):
-                self.decode(anew, out)
+                self.error = failure.in_band(anew or data.decode("utf-8", "replace"))
+            elif failure.is_error(anew) or (anew and not any(self.choices.values())):
+                self.decode_value(anew, text, out)
             elif not type_ or text[:1] in b"{[":  # mere words of an event of another kind are not for us
-                self._refuse(data, "not JSON")
+                self._refuse(data, "not JSON", cut=text.startswith(b"{") and ends_within(error))
                 if text[:1] not in b'{["':  # but words of an error, it may be (mistral.rs#1874, oh-my-pi#11344)
                     self.error = failure.named(text.decode("utf-8", "replace")) or self.error
             return
@@ -255,10 +256,11 @@ class ChunkDecoder:
             if more is not None:
                 self._frame, self._sample = None, (data, piece.arguments, "arguments", more, False)
 
-    def _refuse(self, data: bytes, what: str) -> None:
+    def _refuse(self, data: bytes, what: str, *, cut: bool = False) -> None:
         self.junk = True
         said = f"The stream holds an event that is {what}: {excerpt(data)}"
-        self.error = ResponseError(said, body=bytes(data[:2048]))
+        self.error = ResponseError(f"{said}. It was cut off before its end." if cut else said, body=bytes(data[:2048]))
+        self.error.retryable = cut  # it may be whole the next time, as a document that was cut
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
         self.in_full = True

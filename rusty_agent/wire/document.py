@@ -5,6 +5,8 @@ In: its bytes, or its decoded value. Out: what it is, or the error that it is no
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import Any
 
 from ..errors import ResponseError
@@ -32,6 +34,7 @@ CHECK_URL = "Check that base_url names the API itself."
 # What answers stand in: OpenRouter's (pydantic-ai#3994), Cloudflare's (litellm#29833), gateways'. Other objects may
 # hold choices of other kinds.
 _AROUND = ("provider", "result", "data")
+_ANEW = re.compile(rb"(?:data: |\n)(?=\{)")
 _PAGES = (b"<!doctype", b"<html")
 _PAGE_START = 2048  # comments may stand in front
 
@@ -75,14 +78,17 @@ def is_lines(body: bytes | bytearray) -> bool:
     return b"\n" not in first and is_whole(first)
 
 
-def begun_anew(event: bytes) -> bytes:
-    """The chunk behind one that was cut, in the same line; empty where there is none.
+def begun_anew(event: bytes) -> Any:
+    """The chunk behind one that was cut, in the same line or the next; None where there is none.
 
-    Z.ai's gateway goes on so where its own connection broke, with an answer that it begins anew (opencode#8282).
+    Gateways go on so where their own connection broke: Z.ai's with an answer that it begins anew (opencode#8282),
+    others with the error (sub2api#1471, talon#393).
     """
-    cut, found, anew = event.partition(b"data: {")
-    whole = not cut.startswith(b"{") or b"data: {" in anew or is_whole(cut)
-    return b"{" + anew if found and not whole else b""
+    cut, *anew = _ANEW.split(event, 2)
+    if len(anew) == 1 and cut.startswith(b"{") and not is_whole(cut):
+        with suppress(ValueError):
+            return loads_answer(*anew)
+    return None
 
 
 def unreadable(body: bytes, *, cut: bool) -> ResponseError:

@@ -66,6 +66,7 @@ class SSEDecoder:
         self._data: bytes | bytearray | None = None
         self._size = 0  # its bytes
         self._type = ""
+        self._type_before = ""  # the same when its data began
         self._sprawls = False  # a JSON text without its fields is under way
         self._over = False  # an odd line has come behind the end mark
         self.error: ResponseError | None = None
@@ -184,7 +185,7 @@ class SSEDecoder:
         value = line.rstrip() if bare else line[start:]  # cut out once: it may be as long as the cap
         if bare or name == b"data":
             if self._data is not None and self._data.endswith((b"}", b"]")) and value.startswith((b"{", b"[DONE]")):
-                type_ = self._type
+                type_, self._type = self._type, self._type_before
                 self._dispatch(events)
                 self._type = type_
             self._sprawls = self._data is None and value in _OPENINGS
@@ -214,6 +215,7 @@ class SSEDecoder:
             raise self._too_long()
         if self._data is None:
             self._data = value
+            self._type_before = self._type
             return
         if isinstance(self._data, bytes):
             self._data = bytearray(self._data)

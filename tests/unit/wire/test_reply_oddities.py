@@ -212,6 +212,45 @@ def test_an_answer_that_a_gateway_begins_anew_within_a_chunk(
         assert isinstance(replay([several]).error, errors.ResponseError)
 
 
+BROKE = b'{"error":{"message":"stream_read_error","type":"upstream_error"}}'
+
+
+@pytest.mark.parametrize("between", [b"data: ", b"\ndata: ", b"\nevent: error\ndata: ", b"\n"])
+@pytest.mark.parametrize("told", [[], [chunk("Oh")]], ids=["before-content", "after-content"])
+def test_an_error_that_a_gateway_tells_within_a_chunk(told: list[dict[str, Any]], between: bytes) -> None:
+    """The chunk was cut: sub2api#1471, talon#393."""
+    before = sse(*told, done=False)
+    cut = sse(chunk("Oh no"), done=False)
+    for length in range(len(b"data: {"), len(cut) - 2):
+        if cut[:length].endswith((b"}", b"]")):  # it looks whole: the error is an event of its own, and nobody looks on
+            continue
+        outcome = replay([before + cut[:length] + between + BROKE + b"\n\n"])
+        assert isinstance(outcome.error, errors.ServerError)
+        assert (outcome.error.status_code, outcome.text) == (502, "Oh" if told else "")
+        assert "stream_read_error" in outcome.error.message
+    replay_every_way(before + cut[:20] + between + BROKE + b"\n\n")
+
+
+def test_an_error_behind_a_whole_chunk_without_its_blank_line_costs_no_text() -> None:
+    outcome = replay_every_way(sse(chunk("Hi"), done=False)[:-1] + b"event: error\ndata: " + BROKE + b"\n\n")
+    assert (outcome.text, type(outcome.error)) == ("Hi", errors.ServerError)
+
+
+def test_a_chunk_that_was_cut_is_worth_another_try() -> None:
+    """As a document is: gateways end the event all the same, and tell the error in the next one (talon#396)."""
+    cut = json.dumps(chunk("Oh no")).encode()
+    for length in range(1, len(cut)):
+        error = replay([sse(cut[:length], BROKE)]).error
+        assert error is not None
+        assert (type(error), error.retryable) == (errors.ResponseError, True)
+        assert "cut off before its end" in error.message
+    replay_every_way(sse(cut[:20], BROKE))
+    for junk in (b"{malformed}", cut[:-2] + b"x", cut + b"}", b"text"):
+        error = replay([sse(junk)]).error
+        assert error is not None
+        assert not error.retryable
+
+
 def test_only_the_first_line_of_an_events_data_has_its_field() -> None:
     told = json.dumps(chunk("Hi"), indent=1).encode()
     outcome = replay_every_way(b"data: " + told + b"\n: a comment\n\n" + sse(chunk("!"), chunk(finish="stop")))

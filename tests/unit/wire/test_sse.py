@@ -56,6 +56,16 @@ def test_lines_that_are_events_of_their_own_are_of_the_type_told() -> None:
     assert first.type == second.type == "error"
 
 
+def test_a_type_that_is_told_between_two_events_is_the_latters() -> None:
+    for body in (b"data: {}\nevent: error\ndata: {}\n\n", b"data: {}\n\ndata: {}\nevent: error\n\n"):
+        first, second = SSEDecoder().feed(body)
+        assert type(first) is bytes
+        assert isinstance(second, Event)
+        assert second.type == "error"
+    types = [event.type for event in SSEDecoder().feed(b"event: a\ndata: {}\nevent: b\ndata: {}\n\n")]  # type: ignore[attr-defined]
+    assert types == ["a", "b"]
+
+
 def test_of_a_type_no_more_than_a_name_is_kept() -> None:
     (event,) = SSEDecoder().feed(b"event: %b\ndata: 1\n\n" % (b"x" * 2**20))
     assert isinstance(event, Event)
