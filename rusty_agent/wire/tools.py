@@ -64,8 +64,9 @@ class _Call:
     def _new_of(self, arguments: str) -> str:
         """What is new in a piece that may tell all of the arguments so far (Qianfan: hermes-agent#35718).
 
-        Or all of them once more at the end (opencodex#361), perhaps with other blanks (elizaOS#16973). One that goes on
-        with an equal beginning is no JSON, but where a value may begin: `{"and":[1,` within `{"and":[1,`.
+        Or all of them once more at the end (opencodex#361), perhaps with other blanks (elizaOS#16973), or in a string
+        (litellm#20480). One that goes on with an equal beginning is no JSON, but where a value may begin: `{"and":[1,`
+        within `{"and":[1,`.
         """
         told = "".join(self.pieces)
         if self.whole() and _are_equal(told, arguments):
@@ -223,9 +224,12 @@ def _begins(index: int | str | None, id_: str, name: str, arguments: str, last: 
 
 
 def _are_equal(one: str, other: str) -> bool:
-    """Whether two texts are the same JSON."""
+    """Whether two texts are the same JSON, be the other one in a string."""
+    if one == other:
+        return True
     with suppress(ValueError, RecursionError):  # the latter of comparing what is nested too deeply
-        return one == other or bool(loads_strict(one.encode()) == loads_strict(other.encode()))
+        value, again = loads_strict(one.encode()), loads_strict(other.encode())
+        return bool(value == again or (isinstance(again, str) and value == loads_strict(again.encode())))
     return False
 
 

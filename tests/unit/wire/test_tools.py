@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -50,6 +51,14 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
             _delta("", name="w", index=0, id="a"),
             *[_delta(piece, index=0) for piece in ('{"city":', ' "Ro', 'me"', "}")],
             _delta(ROME, name="w", index=0, id="a"),
+        ],
+        [("a", "w", '{"city": "Rome"}')],
+    ),
+    "told-once-more-in-a-string": (  # litellm#20480
+        [
+            _delta("", name="w", index=0, id="a"),
+            *[_delta(piece, index=0, id="a") for piece in ('{"city":', ' "Ro', 'me"', "}")],
+            _delta(json.dumps(ROME), name="w", index=0, id="a"),
         ],
         [("a", "w", '{"city": "Rome"}')],
     ),
