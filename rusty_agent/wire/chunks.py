@@ -18,7 +18,7 @@ from .delta import Delta, DeltaDecoder, has_news
 from .document import begun_anew, is_calls_alone, unwrapped
 from .frame import NO_FRAME, Frame, Kind, frame_of
 from .plain import FAILURES, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
-from .sse import Event, bared
+from .sse import KEEP_ALIVES, bared, says_nothing
 from .usage import find_usage
 from .words import excerpt
 
@@ -35,7 +35,6 @@ _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in 
 _MAX_META_KEYS = 128
 _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that meta stays below 8 MiB in all
 _MAX_SHORT = 2**10
-_KEEP_ALIVES = ("ping", "heartbeat", "keepalive", "keep-alive", "keep_alive")  # no set: anything may be looked up
 
 
 class ChunkDecoder:
@@ -56,7 +55,7 @@ class ChunkDecoder:
         resumed: The choices that went on after their finish reason, and have got no other since.
         early: A choice went on after its finish reason: this endpoint's reasons do not tell that the answer is whole.
         choices: The choices seen, by index: whether a delta has brought something of it.
-        in_full: A chunk that is not plain came, be there anything in it or not.
+        in_full: Something that is no plain chunk came, be there anything in it or not.
         counted: One of these has told of tokens.
         strange: The last chunk, if it is of no kind that is known: no answer, no counts, no sign of life.
         foreign: There was one like that.
@@ -204,24 +203,29 @@ class ChunkDecoder:
             if text == _DONE:
                 self.done = True
                 return
-            if not text or text.startswith(b":"):  # gateways re-wrap comments as data (mnfst/llm-gateway#2053)
+            if says_nothing(text) or type_ in KEEP_ALIVES:
                 return
-            if type_ in _KEEP_ALIVES or text[:_MAX_SHORT].lower().decode("utf-8", "replace") in _KEEP_ALIVES:
+            if type_ and text[:1] not in b"{[":  # mere words of an event of another kind are not for us
+                self.in_full = self.foreign = True
+                return
+            if type_:  # of a server that names all its events (LocalAI#340)
+                self.decode(text, out)
                 return
         try:
             chunk = loads_loose(text)
         except ValueError as error:
-            anew = begun_anew(text)
+            chunk = begun_anew(text)
             if type_ == "error":
-                self.error = failure.in_band(anew or data.decode("utf-8", "replace"))
-            elif failure.is_error(anew) or (anew and not any(self.choices.values())):
-                self.decode_value(anew, text, out)
-            elif not type_ or text[:1] in b"{[":  # mere words of an event of another kind are not for us
+                chunk = chunk or data.decode("utf-8", "replace")
+            elif not failure.is_error(chunk) and (not chunk or any(self.choices.values())):
                 self._refuse(data, "not JSON", cut=text.startswith(b"{") and ends_within(error))
                 if text[:1] not in b'{["':  # but words of an error, it may be (mistral.rs#1874, oh-my-pi#11344)
                     self.error = failure.named(text.decode("utf-8", "replace")) or self.error
-            return
-        self.decode_value(chunk, data, out, loose=True)
+                return
+        if type_ == "error":
+            self.error = failure.in_band(chunk)
+        else:
+            self.decode_value(chunk, data, out, loose=True)
 
     def decode_value(self, chunk: Any, data: bytes, out: list[Delta], *, loose: bool = False) -> None:
         """Decode one chunk that is parsed already.
@@ -235,9 +239,7 @@ class ChunkDecoder:
         self._frame = NO_FRAME
         if isinstance(chunk, list) and chunk and (len(chunk) == 1 or failure.is_error(chunk[0])):
             chunk = chunk[0]  # Gemini wraps its errors in a list
-        if isinstance(data, Event) and data.type == "error":
-            self.error = failure.in_band(chunk)
-        elif isinstance(chunk, dict):
+        if isinstance(chunk, dict):
             before = len(out)
             try:
                 self._decode_chunk(chunk, out, loose, small=len(data) <= _MAX_META_BYTES)
@@ -250,7 +252,7 @@ class ChunkDecoder:
 
     def _sample_call(self, data: bytes, piece: Delta) -> None:
         """Arguments of a call come in chunks that differ in no more, too: these take 2.1 µs where decoding takes 29."""
-        fit = type(data) is bytes and b'"message"' not in data and b'"text"' not in data  # no summary
+        fit = b'"message"' not in data and b'"text"' not in data  # no summary
         if fit and isinstance(piece, ToolCallDelta) and not self.reasons and self.error is None:
             more = self.deltas.more_of(piece)
             if more is not None:
@@ -294,7 +296,7 @@ class ChunkDecoder:
         if usage is not None:
             self.counted = True
             out.append(UsageUpdate(usage))
-        if chunk.get("type") not in _KEEP_ALIVES:
+        if chunk.get("type") not in KEEP_ALIVES:
             self.strange = chunk if unknown and choices is None and usage is None else None
             self.foreign = self.foreign or self.strange is not None
 

@@ -19,7 +19,7 @@ from codecs import BOM_UTF8
 
 from ..errors import ResponseError
 
-__all__ = ["MAX_EVENT_BYTES", "Event", "SSEDecoder", "bared"]
+__all__ = ["KEEP_ALIVES", "MAX_EVENT_BYTES", "Event", "SSEDecoder", "bared", "says_nothing"]
 
 MAX_EVENT_BYTES = 16 * 2**20
 """The default cap of one event in bytes: well above any answer seen in one line (an image, a reasoning trace).
@@ -28,6 +28,9 @@ It bounds what is held until an event is whole. Decoded it may take more: four b
 as much for nothing but `[],[],…`.
 """
 
+KEEP_ALIVES = ("ping", "heartbeat", "keepalive", "keep-alive", "keep_alive")  # no set: anything may be looked up
+
+_MAX_WORD = 2**5
 _MAX_NAME_BYTES = 2**12  # of an event's type more is not decoded
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 _LITTER = b" \t\0" + BOM_UTF8
@@ -45,6 +48,11 @@ class Event(bytes):
 def bared(data: bytes) -> bytes:
     """An event's data without what surrounds it where it was made twice: blanks, NULs, a BOM, one more `data:`."""
     return data.strip(_AROUND).removeprefix(b"data:").strip(_AROUND)
+
+
+def says_nothing(data: bytes) -> bool:
+    """Whether bare data is a comment, as gateways re-wrap them (mnfst/llm-gateway#2053), or but a sign of life."""
+    return not data or data.startswith(b":") or data[:_MAX_WORD].lower().decode("utf-8", "replace") in KEEP_ALIVES
 
 
 class SSEDecoder:

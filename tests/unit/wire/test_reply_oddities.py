@@ -259,11 +259,22 @@ def test_only_the_first_line_of_an_events_data_has_its_field() -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [b"event: status\ndata: ok\n\n", b"event: keep_alive\ndata: ok\n\n", b"data: ping\n\n", b"data: Keep-Alive\n\n"],
+    [
+        *(b"event: status\ndata: %b\n\n" % words for words in (b"ok", b'"ok"', b"null", b"5")),
+        b"event: keep_alive\ndata: ok\n\n",
+        b"data: ping\n\n",
+        b"data: Keep-Alive\n\n",
+    ],
 )
 def test_words_that_are_signs_of_life(event: bytes) -> None:
     outcome = replay_every_way(sse(chunk("Hi"), done=False) + event + sse(chunk("!"), chunk(finish="stop")))
     assert (outcome.text, outcome.error) == ("Hi!", None)
+
+
+def test_words_of_other_events_alone_are_no_answer() -> None:
+    error = replay_every_way(b"event: token\ndata: Hi\n\n" + sse()).error
+    assert isinstance(error, errors.ResponseError)
+    assert (error.retryable, "no choices" in error.message) == (False, True)
 
 
 def test_plain_text_is_no_answer() -> None:

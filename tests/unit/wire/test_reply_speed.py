@@ -10,7 +10,7 @@ import pytest
 
 from rusty_agent.errors import ResponseError
 from rusty_agent.types import Finish, ReasoningDelta, ToolCallDelta
-from rusty_agent.wire.chunks import Delta
+from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from rusty_agent.wire.frame import frame_of
 from rusty_agent.wire.plain import plain_answer
 from rusty_agent.wire.reply import ReplyDecoder
@@ -120,3 +120,10 @@ def test_an_answer_that_names_all_there_is_not_is_plain() -> None:
         assert plain_answer({"choices": [{**choice, "message": said}]}) is None
     for other in ({**choice, "index": 1}, {**choice, "stop_reason": 7}):
         assert plain_answer({"choices": [other]}) is None
+
+
+def test_events_that_are_all_named_are_plain_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As older LocalAI's: a chunk of such a stream takes a third of what decoding it in full would take."""
+    monkeypatch.setattr(ChunkDecoder, "decode_value", None)
+    events = [b"event: data\n" + sse(chunk(text), done=False) for text in "abc"]
+    assert replay([*events, sse(chunk(finish="stop"))]).text == "abc"
