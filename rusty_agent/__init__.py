@@ -43,28 +43,8 @@ _HOME = {
     ),
     **dict.fromkeys(("BatchParameters", "Parameters", "RunParameters"), "parameters"),
     **dict.fromkeys(("PRESETS", "Preset"), "presets"),
-    **dict.fromkeys(
-        (
-            "APIConnectionError",
-            "APIStatusError",
-            "APITimeoutError",
-            "AuthenticationError",
-            "BadRequestError",
-            "BatchError",
-            "LocalModelError",
-            "MissingAPIKeyError",
-            "NotFoundError",
-            "PermissionDeniedError",
-            "RateLimitError",
-            "ResponseError",
-            "RunStoppedError",
-            "RustyAgentError",
-            "ServerError",
-            "StreamInterruptedError",
-        ),
-        "errors",
-    ),
 }
+"""The module of each public name that is not in `errors`."""
 
 __all__ = [
     "PRESETS",
@@ -159,12 +139,11 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".{home}", __name__), name)
+    value = getattr(import_module(f".{_HOME.get(name, 'errors')}", __name__), name)
     globals()[name] = value
     return value
 

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import rusty_agent
+from rusty_agent import errors
 from rusty_agent.local import attach
 
 
@@ -23,7 +24,7 @@ def test_every_name_resolves_to_the_same_thing_each_time(name: str) -> None:
 def test_the_lists_agree() -> None:
     assert dir(rusty_agent) == sorted(rusty_agent.__all__)
     assert len(set(rusty_agent.__all__)) == len(rusty_agent.__all__)
-    assert set(rusty_agent._HOME) | {"__version__"} == set(rusty_agent.__all__)
+    assert {*rusty_agent._HOME, *errors.__all__, "__version__"} == set(rusty_agent.__all__)
 
 
 def test_an_unknown_name() -> None:
