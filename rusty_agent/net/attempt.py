@@ -28,6 +28,7 @@ from ..wire.delta import Delta
 from ..wire.encoding import Inflater, inflater_for
 from ..wire.mask import Mask
 from ..wire.reply import ReplyDecoder, has_content
+from .guard import release
 from .http.direct import Headers, Response
 from .http.failures import NETWORK_ERRORS, network_error, salvage
 from .http.transport import Transport
@@ -207,7 +208,7 @@ class Attempt:
         self._watchdog.release()
         self._scope.interrupt()
         if self._response is not None:
-            self._transport.release(self._response, self._loop)
+            release(self._response, self._loop)
 
     def stop_waiting(self) -> None:
         """End whatever `open` or `read` waits for. For the watchdog."""
@@ -220,7 +221,7 @@ class Attempt:
         self._watchdog.release()
         self.ended = monotonic()
         error = self.decoder.error
-        self._transport.release(response, self._loop, linger=error is None)
+        release(response, self._loop, linger=error is None)
         if error is not None:
             error.request_id = self.request_id
             error.attempts = self.number

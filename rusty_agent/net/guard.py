@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .http.direct import Response
 
-__all__ = ["Guard", "close_later", "dismiss_all", "drop_closed", "find_guard", "guard_of"]
+__all__ = ["Guard", "close_later", "dismiss_all", "drop_closed", "guard_of", "release"]
 
 _LINGER_SECONDS = 0.25
 _FOREVER_SECONDS = 10 * 365 * 86400.0
@@ -53,7 +53,7 @@ class Guard:
 
     async def _close_all(self) -> None:
         for response in list(self.responses):
-            self.release(response, linger=False)
+            release(response, self._loop)
         if self.sessions:
             await asyncio.wait([asyncio.ensure_future(self.close(session)) for session in list(self.sessions)])
 
@@ -68,16 +68,6 @@ class Guard:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def release(self, response: Response, *, linger: bool) -> None:
-        """Be done with a response: close it now, or after a moment in which its body may end by itself."""
-        if response.closed:
-            self.responses.discard(response)
-        elif linger:
-            self._loop.call_later(_LINGER_SECONDS, lambda: self.release(response, linger=False))
-        else:
-            self.responses.discard(response)
-            response.close()
-
     def dismiss(self) -> None:
         """End without closing anything."""
         self._dismissed = True
@@ -89,9 +79,22 @@ _guards: dict[asyncio.AbstractEventLoop, Guard] = {}
 _T = TypeVar("_T")
 
 
-def find_guard(loop: asyncio.AbstractEventLoop) -> Guard | None:
-    """A loop's guard; None when the loop is shutting down."""
-    return _guards.get(loop)
+def release(response: Response, loop: asyncio.AbstractEventLoop, *, linger: bool = False) -> None:
+    """Be done with a response. Its connection closes now, unless its body has ended.
+
+    Args:
+        response: What `Transport.post` returned.
+        loop: The running loop, on which it did.
+        linger: Give the body a moment to end, so that the connection can be kept.
+    """
+    guard = _guards.get(loop)  # None when the loop is shutting down
+    if linger and guard is not None and not response.closed:
+        loop.call_later(_LINGER_SECONDS, release, response, loop)
+        return
+    if guard is not None:
+        guard.responses.discard(response)
+    if not response.closed:
+        response.close()
 
 
 def drop_closed(by_loop: dict[asyncio.AbstractEventLoop, _T]) -> list[_T]:

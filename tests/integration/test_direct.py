@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 
 from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError
+from rusty_agent.net.guard import release
 from rusty_agent.net.http.direct import PARSING, Outbox
 from rusty_agent.net.http.pool import _PROBES, Connector, _Protocol
 from rusty_agent.net.http.transport import Transport
@@ -151,7 +152,7 @@ async def test_few_targets_are_remembered(serve: Serve) -> None:
         for number in range(100):
             url = llm._requests.config.url.with_query(n=str(number))
             response = await transport.post(url, llm._requests.headers, b"{}", loop, connect=1, sending=lambda: None)
-            transport.release(response, loop)
+            release(response, loop)
         connector: Any = transport._session(loop).connector
         assert len(connector._targets) <= 16
 

@@ -27,7 +27,7 @@ from yarl import URL
 from ... import errors
 from ...checks import checked_count, checked_kind
 from ...config import checked_proxy
-from ..guard import close_later, drop_closed, find_guard, guard_of
+from ..guard import close_later, drop_closed, guard_of
 from .direct import MAX_HEADER_BYTES, READ_BUFFER, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
 from .pool import BoundedConnector, Connector, Dialing
@@ -177,20 +177,6 @@ class Transport:
             timeout=timeout,
             proxy=proxy,
         )
-
-    def release(self, response: Response, loop: asyncio.AbstractEventLoop, *, linger: bool = False) -> None:
-        """Be done with a response. Its connection closes now, unless its body has ended.
-
-        Args:
-            response: What `post` returned.
-            loop: The running loop, on which it did.
-            linger: Give the body a moment to end, so that the connection can be kept.
-        """
-        guard = find_guard(loop)
-        if guard is None:  # the loop is shutting down
-            response.close()
-        else:
-            guard.release(response, linger=linger)
 
     async def ready(self) -> None:
         """Wait until there is an endpoint. A hook: transports that start their own override it."""
