@@ -18,7 +18,7 @@ from .net.gather import Stop, spread, work_off
 from .net.limits import Limiter
 from .parameters import Concurrency, Inputs
 from .progress.price import Price
-from .progress.show import ProgressOption, make_display
+from .progress.show import Display, ProgressOption
 from .progress.tally import Tally
 from .stop_rule import StopRule
 from .types import GenerateResult, MapItem
@@ -44,7 +44,7 @@ class Run:
         total: How many inputs there are, or None while unknown.
         streamed: The answers are streamed underneath, so their first token has a time of its own.
         drain: When stopped, take the inputs that are left all the same, and give each the error that says so.
-        progress: How to show it, see `make_display`.
+        progress: How to show it, see `Display`.
         closed: Tells whether nothing can be sent any more.
 
     Attributes:
@@ -85,7 +85,7 @@ class Run:
         self._stop = Stop()
         self._open = AsyncExitStack()
         self.tally = Tally(total=total, price=price, gauges=self._gauges, reason=self._reason)
-        self._display = make_display(progress, self.tally, on_error=self._stop.request)
+        self._display = Display(progress, self.tally, on_error=self._stop.request)
         self.stopped: RunStoppedError | None = None
 
     def items(self, inputs: Inputs, *, ordered: bool) -> AsyncGenerator[MapItem, None]:

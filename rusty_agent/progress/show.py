@@ -24,7 +24,7 @@ import attrs
 from .figures import line
 from .tally import Progress, Tally
 
-__all__ = ["Display", "ProgressOption", "make_display", "say"]
+__all__ = ["Display", "ProgressOption", "say"]
 
 ProgressOption: TypeAlias = bool | Literal["auto", "plain", "json", "off"] | Callable[[Progress], object]
 """What `progress=` takes wherever many calls run: True is `"auto"`, False is `"off"`."""
@@ -159,13 +159,24 @@ class _Bar:
 class Display:
     """Shows a tally while the body of `async with` runs, and samples it once a second; closes it at the end.
 
+    Args:
+        progress: `"auto"` or True: in place on a terminal (with a bar where tqdm is installed), else `"plain"`.
+            `"plain"`: a line every ten seconds and one at the end. `"json"`: a JSON object a second and one at the
+            end. `"off"` or False: nothing. A function: called with a `Progress` once a second at most, and at the
+            end, on the event loop: it must not block.
+        tally: What is shown.
+        on_error: Called when the function has raised, so that a run need not go on to its end.
+
     Raises:
+        ValueError: `progress` is none of these, or a coroutine function.
         Exception: What the caller's function raised, on leaving, unless the body failed itself.
     """
 
-    def __init__(self, tally: Tally, view: _View | None, on_error: Callable[[], object]) -> None:
+    def __init__(
+        self, progress: ProgressOption, tally: Tally, *, on_error: Callable[[], object] = lambda: None
+    ) -> None:
         self._tally = tally
-        self._view = view
+        self._view = _view(progress)
         self._on_error = on_error
         self._task: asyncio.Task[None] | None = None
 
@@ -205,23 +216,6 @@ class Display:
     def _show(self, last: bool) -> None:
         if self._view is not None:
             self._view[1](self._tally.snapshot(), last)
-
-
-def make_display(progress: ProgressOption, tally: Tally, *, on_error: Callable[[], object] = lambda: None) -> Display:
-    """A display of a run.
-
-    Args:
-        progress: `"auto"` or True: in place on a terminal (with a bar where tqdm is installed), else `"plain"`.
-            `"plain"`: a line every ten seconds and one at the end. `"json"`: a JSON object a second and one at the
-            end. `"off"` or False: nothing. A function: called with a `Progress` once a second at most, and at the
-            end, on the event loop: it must not block.
-        tally: What is shown.
-        on_error: Called when the function has raised, so that a run need not go on to its end.
-
-    Raises:
-        ValueError: `progress` is none of these, or a coroutine function.
-    """
-    return Display(tally, _view(progress), on_error)
 
 
 def _view(progress: ProgressOption) -> _View | None:

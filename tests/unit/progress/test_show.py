@@ -24,7 +24,7 @@ import pytest
 from rusty_agent.progress import show
 from rusty_agent.progress.figures import clock, dollars, line, quantity, seconds
 from rusty_agent.progress.price import Price
-from rusty_agent.progress.show import Display, make_display, say
+from rusty_agent.progress.show import Display, say
 from rusty_agent.progress.tally import Progress, Tally
 from rusty_agent.types import Usage
 from tests.simulation import virtual
@@ -175,7 +175,7 @@ class Terminal:
     def display(self, tally: Tally) -> Display:
         """A display of a run that has this terminal for its standard error."""
         with contextlib.redirect_stderr(self.stream):
-            return make_display(True, tally)
+            return Display(True, tally)
 
     def said(self) -> str:
         """What it was told, to the newline that must be its end."""
@@ -339,7 +339,7 @@ async def test_a_total_that_is_not_known_needs_no_percentage(terminal: Terminal,
 def test_a_log_gets_lines(mode: Mode, capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
         tally = Tally(total=4)
-        async with make_display(mode, tally):
+        async with Display(mode, tally):
             rows(tally, 2)
             await asyncio.sleep(25)
             rows(tally, 2)
@@ -354,7 +354,7 @@ def test_a_log_gets_lines(mode: Mode, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 async def test_a_short_run_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    async with make_display(True, Tally(total=0)):
+    async with Display(True, Tally(total=0)):
         pass
     assert capsys.readouterr().err == "0/0 done\n"
 
@@ -362,7 +362,7 @@ async def test_a_short_run_gets_one_line(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_program_gets_json(capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
         tally = Tally(total=4)
-        async with make_display("json", tally):
+        async with Display("json", tally):
             await asyncio.sleep(2.5)
             rows(tally, 4)
 
@@ -381,7 +381,7 @@ async def test_off_says_nothing_and_samples_all_the_same(
     monkeypatch.setattr(show, "_SAMPLE_SECONDS", 0.02)
     now = 0.0
     tally = Tally(clock=lambda: now)
-    async with make_display(mode, tally):
+    async with Display(mode, tally):
         for _ in range(3):
             now += 1
             await asyncio.sleep(0.05)
@@ -412,7 +412,7 @@ async def test_a_broken_error_stream_ends_the_display_and_not_the_run(
     for name in ("_LINE_SECONDS", "_REPORT_SECONDS", "_REDRAW_SECONDS"):
         monkeypatch.setattr(show, name, 0.01)
     tally = Tally(total=1)
-    async with make_display(mode, tally):
+    async with Display(mode, tally):
         await asyncio.sleep(0.03)
         rows(tally, 1)
     assert tally.snapshot().done == 1
@@ -434,7 +434,7 @@ from rusty_agent.progress.tally import Tally
 show._LINE_SECONDS = 0.01
 async def main():
     tally = Tally(total=100)
-    async with show.make_display("plain", tally):
+    async with show.Display("plain", tally):
         for _ in range(5):
             tally.succeeded(latency=1, ttft=None, usage=None, attempts=1)
             await asyncio.sleep(0.02)
@@ -464,7 +464,7 @@ async def test_a_full_pipe_does_not_hold_up_the_run(monkeypatch: pytest.MonkeyPa
             os.set_blocking(write, True)
         monkeypatch.setattr(sys, "stderr", stream)
         began = time.perf_counter()
-        async with make_display("json", Tally()):
+        async with Display("json", Tally()):
             await asyncio.sleep(0.1)
         assert time.perf_counter() - began < 10
 
@@ -477,7 +477,7 @@ def test_a_function_is_called_now_and_then_and_at_the_end() -> None:
 
     async def main() -> None:
         tally = Tally(total=2)
-        async with make_display(told.append, tally):
+        async with Display(told.append, tally):
             rows(tally, 1)
             await asyncio.sleep(2.5)
             rows(tally, 1)
@@ -501,7 +501,7 @@ async def test_what_a_function_raises_is_found_before_the_end_and_at_the_end(mon
 
     heard = asyncio.Event()
     with pytest.raises(LookupError, match="enough"):
-        async with make_display(refuse_once, Tally(), on_error=heard.set):
+        async with Display(refuse_once, Tally(), on_error=heard.set):
             assert not heard.is_set()
             await asyncio.wait_for(heard.wait(), 5)
             await asyncio.sleep(0.05)
@@ -510,13 +510,13 @@ async def test_what_a_function_raises_is_found_before_the_end_and_at_the_end(mon
 
 async def test_what_a_function_raises_at_the_end_is_raised() -> None:
     with pytest.raises(LookupError, match="enough"):
-        async with make_display(refuse, Tally()):
+        async with Display(refuse, Tally()):
             pass
 
 
 async def test_what_a_function_raises_does_not_hide_why_the_run_failed() -> None:
     with pytest.raises(RuntimeError, match="the run failed"):
-        async with make_display(refuse, Tally()):
+        async with Display(refuse, Tally()):
             raise RuntimeError("the run failed")
 
 
@@ -535,4 +535,4 @@ async def coroutine_function(progress: Progress) -> None: ...
 )
 def test_what_cannot_be_shown_to_is_refused(progress: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_display(progress, Tally())
+        Display(progress, Tally())
