@@ -47,12 +47,6 @@ class Secret:
     def __repr__(self) -> str:
         return "'***'"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
 
 class Hidden:
     """What was given as `extra_headers`, in a form that shows nothing."""
