@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..checks import checked_flag
@@ -113,14 +114,6 @@ def _number(name: str, value: Any, low: float = -math.inf, high: float = math.in
         raise ValueError(f"{name} must be {bounds}, not {value!r}")
 
 
-def _not_negative(name: str, value: Any) -> None:
-    _number(name, value, 0)
-
-
-def _share(name: str, value: Any) -> None:
-    _number(name, value, 0, 1)
-
-
 def _whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{name} must be a whole number, not {value!r}")
@@ -144,10 +137,10 @@ def _mapping(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a mapping such as {{'type': 'json_object'}}, not {value!r}")
 
 
-_CHECKS = {
-    "temperature": _not_negative,
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "temperature": partial(_number, low=0),
     "max_tokens": _positive,
-    "top_p": _share,
+    "top_p": partial(_number, low=0, high=1),
     "stop": _stop,
     "frequency_penalty": _number,
     "presence_penalty": _number,
