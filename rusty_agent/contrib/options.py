@@ -16,7 +16,7 @@ from ..policy import Limits
 from ..provider import AsyncProvider
 from ..wire.request import checked_headers
 
-__all__ = ["make_provider", "refuse_secrets", "try_provider"]
+__all__ = ["make_provider", "provider_of", "refuse_secrets"]
 
 _LONG_NAME = 24  # characters
 _RESERVED = ("session", "limits", "pickle_key")
@@ -62,15 +62,6 @@ def _looks_like_a_key(name: str) -> bool:
     return len(name) >= _LONG_NAME and not name.isupper() and any(map(str.isdigit, name))
 
 
-def try_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
-    """A provider that sends nothing: the key is where the workers are.
-
-    Raises:
-        ValueError: The arguments cannot be right.
-    """
-    return _made(options, limits, "none")
-
-
 def make_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
     """The provider, with the key that the environment holds here.
 
@@ -84,7 +75,7 @@ def make_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
             "Set it before Ray is started there."
         )
     try:
-        return _made(options, limits, key)  # without a name: from the preset's variable
+        return provider_of(options, limits, key)  # without a name: from the preset's variable
     except MissingAPIKeyError:
         raise MissingAPIKeyError(
             "No API key: the preset's environment variable is not set where this worker of Ray runs. Set it before "
@@ -93,7 +84,12 @@ def make_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
         ) from None
 
 
-def _made(options: Mapping[str, Any], limits: Limits, key: str | None) -> AsyncProvider:
+def provider_of(options: Mapping[str, Any], limits: Limits, key: str | None) -> AsyncProvider:
+    """A provider of these arguments.
+
+    Raises:
+        ValueError: They cannot be right.
+    """
     given = {name: value for name, value in options.items() if name != "api_key_env"}
     try:
         return AsyncProvider(**given, api_key=key, limits=limits)

@@ -26,7 +26,7 @@ from ..policy import Limits
 from ..requests import Common
 from ..stop_rule import StopRule
 from .driver import Driver
-from .options import make_provider, refuse_secrets, try_provider
+from .options import make_provider, provider_of, refuse_secrets
 from .table import Columns, Place, RowFunction, RowOutcome
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Generate:
         check_names(parameters, _ARGUMENTS, "Generate")
         refuse_secrets(provider, parameters)
         self._options = dict(provider)
-        trial = Common(try_provider(self._options, self._limits)._requests, self._given)
+        trial = Common(provider_of(self._options, self._limits, "none")._requests, self._given)  # which sends nothing
         self._rule = StopRule(None, max_error_rate, trial.policy.max_retry_after, hopeless=True)
         self._caller = Caller(self._rule.serves_nobody)
 
