@@ -48,10 +48,6 @@ class Told(NamedTuple):
     failed: bool
 
 
-def _starts() -> array[int]:
-    return array("Q")
-
-
 @define
 class Index:
     """What a batch finds when it begins.
@@ -70,9 +66,9 @@ class Index:
     done: set[str] = field(factory=set)
     permanent: set[str] = field(factory=set)
     failed: int = 0
-    useless_results: array[int] = field(factory=_starts)
-    useless_errors: array[int] = field(factory=_starts)
-    bad_lines: array[int] = field(factory=_starts)
+    useless_results: array[int] = field(factory=lambda: array("Q"))
+    useless_errors: array[int] = field(factory=lambda: array("Q"))
+    bad_lines: array[int] = field(factory=lambda: array("Q"))
 
 
 def scan(files: Files, marks: dict[str, str] | None = None, given_up: Callable[[], bool] = lambda: False) -> Index:
