@@ -66,37 +66,23 @@ def test_two_readers_do_not_disturb_each_other(tmp_path: Path) -> None:
     assert next(first) == next(second)
 
 
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"", []),
-        (b"\n", []),
-        (b"\n\n  \n", []),
-        (BOM, []),
-        (BOM + b'"a"\n', [(1, "a")]),
-        (BOM + b'\n"a"\n', [(2, "a")]),
-        (b'"a"\n' + BOM + b'"b"\n', [(1, "a"), (2, None)]),
-        (b'"a"\r\n\r\n"b"\r\n', [(1, "a"), (3, "b")]),
-        (b'"a\xff"\n"b"\n', [(1, None), (2, "b")]),
-        (b'"a"\n\0\0\0\0\n"b"\n', [(1, "a"), (2, None), (3, "b")]),
-        (gzip.compress(b'"a"\n') + gzip.compress(b'"b"\n'), [(1, "a"), (2, "b")]),
-        (gzip.compress(b""), []),
-    ],
-    ids=[
-        "empty",
-        "blank",
-        "blanks",
-        "only-a-bom",
-        "bom",
-        "bom-and-blank",
-        "late-bom",
-        "windows",
-        "not-utf-8",
-        "nul",
-        "two-members",
-        "empty-gzip",
-    ],
-)
+ODD_LINES = {
+    "empty": (b"", []),
+    "blank": (b"\n", []),
+    "blanks": (b"\n\n  \n", []),
+    "only-a-bom": (BOM, []),
+    "bom": (BOM + b'"a"\n', [(1, "a")]),
+    "bom-and-blank": (BOM + b'\n"a"\n', [(2, "a")]),
+    "late-bom": (b'"a"\n' + BOM + b'"b"\n', [(1, "a"), (2, None)]),
+    "windows": (b'"a"\r\n\r\n"b"\r\n', [(1, "a"), (3, "b")]),
+    "not-utf-8": (b'"a\xff"\n"b"\n', [(1, None), (2, "b")]),
+    "nul": (b'"a"\n\0\0\0\0\n"b"\n', [(1, "a"), (2, None), (3, "b")]),
+    "two-members": (gzip.compress(b'"a"\n') + gzip.compress(b'"b"\n'), [(1, "a"), (2, "b")]),
+    "empty-gzip": (gzip.compress(b""), []),
+}
+
+
+@pytest.mark.parametrize(("data", "expected"), ODD_LINES.values(), ids=ODD_LINES)
 def test_odd_lines(tmp_path: Path, data: bytes, expected: list[tuple[int, Any]]) -> None:
     assert _prompts(_source(tmp_path, data).rows(check=True)) == expected
 

@@ -13,64 +13,57 @@ from tests.replies import chunk
 
 from .decoding import Data, choice_of, decode, named_event
 
+TEXTS = {
+    "text": ([chunk("a"), chunk("b"), chunk("c"), chunk("d")], ["a", "b", "c", "d"]),
+    "empty": ([chunk(""), chunk(None), chunk("a")], ["a"]),
+    "role-first": ([choice_of(delta={"role": "assistant", "content": None}), chunk("a")], ["a"]),
+    "role-repeated": (
+        [choice_of(delta={"role": "", "content": "a"}), choice_of(delta={"role": "assistant", "content": "b"})],
+        ["a", "b"],
+    ),
+    "nothing": ([choice_of(delta=None), choice_of(), choice_of(delta={}), {"choices": None}, {"choices": []}, {}], []),
+    "empty-choices": ([{"choices": {}}, {"choices": [None, "", 0, []]}, {"choices": ""}], []),
+    "message": ([choice_of(message={"role": "assistant", "content": "a"})], ["a"]),
+    "message-behind-empty-delta": ([choice_of(delta={}, message={"content": "a"})], ["a"]),
+    "older-completions": ([choice_of(text="a")], ["a"]),
+    "index-missing": (
+        [{"choices": [{"delta": {"content": "a"}}]}, choice_of(index=None, delta={"content": "b"})],
+        ["a", "b"],
+    ),
+    "index-nonsense": ([{"choices": [{"index": "1", "delta": {"content": "a"}}]}], ["a"]),
+    "two-choices-in-one-chunk": (
+        [{"choices": [{"delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}]}],
+        ["a", TextDelta("b", 1)],
+    ),
+    "nested-in-provider": ([{"provider": {"choices": [{"delta": {"content": "a"}}], "model": "m"}}], ["a"]),
+    "nested-beside-null": ([{"choices": None, "provider": {"choices": [{"delta": {"content": "a"}}]}}], ["a"]),
+    "nested-in-data": (
+        [{"code": 0, "msg": "ok", "data": chunk("a")}, {"code": 0, "data": {"choices": []}}, chunk("b")],
+        ["a", "b"],
+    ),
+    "not-nested": ([{**chunk("a"), "provider": {"choices": [{"delta": {"content": "b"}}]}}], ["a"]),
+    "choices-of-a-question": (
+        [{"question": {"choices": [{"text": "a"}]}}],
+        [RawChunk({"question": {"choices": [{"text": "a"}]}})],
+    ),
+    "refusal": ([choice_of(delta={"refusal": "no"}), choice_of(delta={"refusal": None})], [RefusalDelta("no")]),
+    "number": (
+        [chunk("["), chunk(6), chunk("] $"), chunk(0), chunk(0.5), chunk(" ")],
+        ["[", "6", "] $", "0", "0.5", " "],
+    ),
+    "number-beside-role": (
+        [choice_of(delta={"role": "assistant", "content": 0}), chunk(False), chunk(True)],
+        ["0", "false", "true"],
+    ),
+    "number-of-older-completions": ([choice_of(text="a"), choice_of(text=0), choice_of(text=6)], ["a", "0", "6"]),
+    "number-beside-counts": (
+        [{**chunk(6), "usage": {"total_tokens": 1}}],
+        ["6", UsageUpdate(Usage(0, 0, 1, raw={"total_tokens": 1}))],
+    ),
+}
 
-@pytest.mark.parametrize(
-    ("chunks", "deltas"),
-    [
-        ([chunk("a"), chunk("b"), chunk("c"), chunk("d")], ["a", "b", "c", "d"]),
-        ([chunk(""), chunk(None), chunk("a")], ["a"]),
-        ([choice_of(delta={"role": "assistant", "content": None}), chunk("a")], ["a"]),
-        (
-            [choice_of(delta={"role": "", "content": "a"}), choice_of(delta={"role": "assistant", "content": "b"})],
-            ["a", "b"],
-        ),
-        ([choice_of(delta=None), choice_of(), choice_of(delta={}), {"choices": None}, {"choices": []}, {}], []),
-        ([{"choices": {}}, {"choices": [None, "", 0, []]}, {"choices": ""}], []),
-        ([choice_of(message={"role": "assistant", "content": "a"})], ["a"]),
-        ([choice_of(delta={}, message={"content": "a"})], ["a"]),
-        ([choice_of(text="a")], ["a"]),
-        ([{"choices": [{"delta": {"content": "a"}}]}, choice_of(index=None, delta={"content": "b"})], ["a", "b"]),
-        ([{"choices": [{"index": "1", "delta": {"content": "a"}}]}], ["a"]),
-        (
-            [{"choices": [{"delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}]}],
-            ["a", TextDelta("b", 1)],
-        ),
-        ([{"provider": {"choices": [{"delta": {"content": "a"}}], "model": "m"}}], ["a"]),
-        ([{"choices": None, "provider": {"choices": [{"delta": {"content": "a"}}]}}], ["a"]),
-        ([{"code": 0, "msg": "ok", "data": chunk("a")}, {"code": 0, "data": {"choices": []}}, chunk("b")], ["a", "b"]),
-        ([{**chunk("a"), "provider": {"choices": [{"delta": {"content": "b"}}]}}], ["a"]),
-        ([{"question": {"choices": [{"text": "a"}]}}], [RawChunk({"question": {"choices": [{"text": "a"}]}})]),
-        ([choice_of(delta={"refusal": "no"}), choice_of(delta={"refusal": None})], [RefusalDelta("no")]),
-        ([chunk("["), chunk(6), chunk("] $"), chunk(0), chunk(0.5), chunk(" ")], ["[", "6", "] $", "0", "0.5", " "]),
-        ([choice_of(delta={"role": "assistant", "content": 0}), chunk(False), chunk(True)], ["0", "false", "true"]),
-        ([choice_of(text="a"), choice_of(text=0), choice_of(text=6)], ["a", "0", "6"]),
-        ([{**chunk(6), "usage": {"total_tokens": 1}}], ["6", UsageUpdate(Usage(0, 0, 1, raw={"total_tokens": 1}))]),
-    ],
-    ids=[
-        "text",
-        "empty",
-        "role-first",
-        "role-repeated",
-        "nothing",
-        "empty-choices",
-        "message",
-        "message-behind-empty-delta",
-        "older-completions",
-        "index-missing",
-        "index-nonsense",
-        "two-choices-in-one-chunk",
-        "nested-in-provider",
-        "nested-beside-null",
-        "nested-in-data",
-        "not-nested",
-        "choices-of-a-question",
-        "refusal",
-        "number",
-        "number-beside-role",
-        "number-of-older-completions",
-        "number-beside-counts",
-    ],
-)
+
+@pytest.mark.parametrize(("chunks", "deltas"), TEXTS.values(), ids=TEXTS)
 def test_text(chunks: list[Data], deltas: list[Delta]) -> None:
     out, decoder = decode(*chunks)
     assert out == deltas
@@ -129,37 +122,26 @@ def test_messages_may_be_the_pieces() -> None:
     assert decode(*(choice_of(message={"content": text}) for text in ("a\ud83d", "\ude00b")))[0] == ["a", "😀b"]
 
 
-@pytest.mark.parametrize(
-    ("content", "deltas"),
-    [
-        ([{"type": "text", "text": "a"}], ["a"]),
-        (["a", {"text": "b"}], ["a", "b"]),
-        ([{"type": "thinking", "thinking": "hm"}], [ReasoningDelta("hm")]),
-        (
-            [{"type": "thinking", "thinking": [{"type": "text", "text": "h"}, "m"]}],
-            [ReasoningDelta("h"), ReasoningDelta("m")],
-        ),
-        (
-            [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, {"type": "text", "text": "a"}],
-            [ReasoningDelta("hm"), "a"],
-        ),
-        ([{"type": "refusal", "refusal": "no"}], [RefusalDelta("no")]),
-        ({"type": "text", "text": "a"}, ["a"]),
-        ([None, [], {}, "", {"text": ""}, {"type": "thinking", "thinking": [None, ""]}], []),
-        ([], []),
-    ],
-    ids=[
-        "text",
-        "strings",
-        "thinking",
-        "thinking-parts",
-        "reasoning-summary",
-        "refusal",
-        "object",
-        "empty-parts",
-        "empty",
-    ],
-)
+PARTS = {
+    "text": ([{"type": "text", "text": "a"}], ["a"]),
+    "strings": (["a", {"text": "b"}], ["a", "b"]),
+    "thinking": ([{"type": "thinking", "thinking": "hm"}], [ReasoningDelta("hm")]),
+    "thinking-parts": (
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "h"}, "m"]}],
+        [ReasoningDelta("h"), ReasoningDelta("m")],
+    ),
+    "reasoning-summary": (
+        [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, {"type": "text", "text": "a"}],
+        [ReasoningDelta("hm"), "a"],
+    ),
+    "refusal": ([{"type": "refusal", "refusal": "no"}], [RefusalDelta("no")]),
+    "object": ({"type": "text", "text": "a"}, ["a"]),
+    "empty-parts": ([None, [], {}, "", {"text": ""}, {"type": "thinking", "thinking": [None, ""]}], []),
+    "empty": ([], []),
+}
+
+
+@pytest.mark.parametrize(("content", "deltas"), PARTS.values(), ids=PARTS)
 def test_content_in_parts(content: Any, deltas: list[Delta]) -> None:
     assert decode(chunk(content))[0] == deltas
     assert decode(chunk("x"), chunk(content), chunk("y"))[0] == ["x", *deltas, "y"]
@@ -217,43 +199,29 @@ def test_content_nested_without_end_is_no_recursion() -> None:
     assert [type(delta) for delta in decode(chunk(content))[0]] == [RawChunk]
 
 
-@pytest.mark.parametrize(
-    ("delta", "texts"),
-    [
-        ({"reasoning_content": "a"}, ["a"]),
-        ({"reasoning": "a"}, ["a"]),
-        ({"thinking": "a"}, ["a"]),
-        ({"reasoning_text": "a"}, ["a"]),
-        ({"reasoning_details": [{"text": "a"}, {"summary": "b"}, {}, None]}, ["a", "b"]),
-        ({"reasoning_details": [{"text": None, "summary": "b"}, {"text": "", "signature": None}]}, ["b"]),
-        ({"reasoning": {"content": "a"}}, ["a"]),
-        ({"reasoning_content": 6}, ["6"]),
-        ({"content": "", "reasoning": 0}, ["0"]),
-        ({"reasoning": {"text": "a"}}, ["a"]),
-        ({"reasoning_content": "a", "reasoning": "a"}, ["a"]),
-        ({"reasoning": "a", "reasoning_details": [{"text": "a"}]}, ["a"]),
-        ({"reasoning_content": "", "reasoning": "a"}, ["a"]),
-        ({"reasoning_content": None, "reasoning": None, "reasoning_details": None}, []),
-        ({"reasoning": {}, "thinking": [], "reasoning_details": ""}, []),
-    ],
-    ids=[
-        "reasoning_content",
-        "reasoning",
-        "thinking",
-        "reasoning_text",
-        "reasoning_details",
-        "details-with-all-fields",
-        "object-content",
-        "number",
-        "zero",
-        "object-text",
-        "two-spellings",
-        "details-beside-text",
-        "first-is-empty",
-        "null",
-        "empty",
-    ],
-)
+REASONINGS = {
+    "reasoning_content": ({"reasoning_content": "a"}, ["a"]),
+    "reasoning": ({"reasoning": "a"}, ["a"]),
+    "thinking": ({"thinking": "a"}, ["a"]),
+    "reasoning_text": ({"reasoning_text": "a"}, ["a"]),
+    "reasoning_details": ({"reasoning_details": [{"text": "a"}, {"summary": "b"}, {}, None]}, ["a", "b"]),
+    "details-with-all-fields": (
+        {"reasoning_details": [{"text": None, "summary": "b"}, {"text": "", "signature": None}]},
+        ["b"],
+    ),
+    "object-content": ({"reasoning": {"content": "a"}}, ["a"]),
+    "number": ({"reasoning_content": 6}, ["6"]),
+    "zero": ({"content": "", "reasoning": 0}, ["0"]),
+    "object-text": ({"reasoning": {"text": "a"}}, ["a"]),
+    "two-spellings": ({"reasoning_content": "a", "reasoning": "a"}, ["a"]),
+    "details-beside-text": ({"reasoning": "a", "reasoning_details": [{"text": "a"}]}, ["a"]),
+    "first-is-empty": ({"reasoning_content": "", "reasoning": "a"}, ["a"]),
+    "null": ({"reasoning_content": None, "reasoning": None, "reasoning_details": None}, []),
+    "empty": ({"reasoning": {}, "thinking": [], "reasoning_details": ""}, []),
+}
+
+
+@pytest.mark.parametrize(("delta", "texts"), REASONINGS.values(), ids=REASONINGS)
 def test_reasoning(delta: dict[str, Any], texts: list[str]) -> None:
     assert decode(choice_of(delta=delta))[0] == [ReasoningDelta(text) for text in texts]
     spoken = decode({"choices": [{"index": 3, "delta": {**delta, "content": "x"}}]}, expected=4)[0]

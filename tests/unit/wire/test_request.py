@@ -28,31 +28,26 @@ def _body(prompt: Any = "Hi", **given: Any) -> dict[str, Any]:
     return build_body("m", prompt, system_prompt, messages, parameters, **options)
 
 
-@pytest.mark.parametrize(
-    ("given", "messages"),
-    [
-        ({}, [USER]),
-        ({"prompt": ""}, [{"role": "user", "content": ""}]),
-        ({"messages": [{"role": "assistant", "content": None}, USER]}, [{"role": "assistant", "content": None}, USER]),
-        ({"messages": []}, [USER]),
-        ({"messages": ()}, [USER]),
-        ({"system_prompt": "S"}, [{"role": "system", "content": "S"}, USER]),
-        ({"system_prompt": ""}, [{"role": "system", "content": ""}, USER]),
-        ({"prompt": None, "system_prompt": "S", "messages": [USER]}, [{"role": "system", "content": "S"}, USER]),
-        ({"messages": (MappingProxyType(USER),)}, [USER]),
-    ],
-    ids=[
-        "prompt",
-        "empty-prompt",
-        "messages-win",
-        "empty-messages",
-        "empty-tuple",
-        "system-prompt",
-        "empty-system-prompt",
-        "system-prompt-and-messages",
-        "any-mapping",
-    ],
-)
+MESSAGES = {
+    "prompt": ({}, [USER]),
+    "empty-prompt": ({"prompt": ""}, [{"role": "user", "content": ""}]),
+    "messages-win": (
+        {"messages": [{"role": "assistant", "content": None}, USER]},
+        [{"role": "assistant", "content": None}, USER],
+    ),
+    "empty-messages": ({"messages": []}, [USER]),
+    "empty-tuple": ({"messages": ()}, [USER]),
+    "system-prompt": ({"system_prompt": "S"}, [{"role": "system", "content": "S"}, USER]),
+    "empty-system-prompt": ({"system_prompt": ""}, [{"role": "system", "content": ""}, USER]),
+    "system-prompt-and-messages": (
+        {"prompt": None, "system_prompt": "S", "messages": [USER]},
+        [{"role": "system", "content": "S"}, USER],
+    ),
+    "any-mapping": ({"messages": (MappingProxyType(USER),)}, [USER]),
+}
+
+
+@pytest.mark.parametrize(("given", "messages"), MESSAGES.values(), ids=MESSAGES)
 def test_messages(given: dict[str, Any], messages: list[dict[str, Any]]) -> None:
     body = _body(**given)
     assert body == {"model": "m", "messages": messages}

@@ -85,43 +85,26 @@ def _outcome(pieces: list[bytes], cap: int) -> tuple[list[bytes], str | None]:
     return events, None if decoder.error is None else decoder.error.message
 
 
-@pytest.mark.parametrize(
-    ("data", "events", "too_long"),
-    [
-        (b"data: " + b"x" * 31 + b"\n\n", [b"x" * 31], False),
-        (b"data: " + b"x" * 32 + b"\n\n", [], True),
-        (b"data: " + b"x" * 32, [], True),
-        (b"data: 1\n\ndata: " + b"x" * 100 + b"\n\ndata: 2\n\n", [b"1"], True),
-        (b"data: 1\n\ndata: " + b"x" * 100, [b"1"], True),
-        (b"data: aaaaaaaaaaaaaaaaaa\n" * 2 + b"\n", [], True),
-        (b"data: aaaaaaaaaaaaaa\n" * 2 + b"\n", [b"aaaaaaaaaaaaaa\naaaaaaaaaaaaaa"], False),
-        (b"error: aaaaaaaaaaaaaaaaaa\n" * 2 + b"\n", [], True),
-        (b"data: 1\n\n" * 20, [b"1"] * 20, False),
-        (b"event: " + b"x" * 42 + b"\ndata: 1\n\n", [], True),
-        (b"event: " + b"x" * 41 + b"\ndata: 1\n\n", [b"1"], False),
-        (b"data: 1\nid: " + b"x" * 60 + b"\n\n", [], True),
-        (b"unknown" + b"x" * 60 + b"\n\n", [], True),
-        (b": " + b"x" * 60 + b"\n\ndata: 1\n\n", [b"1"], False),
-        (b"data: 1\n: " + b"x" * 60 + b"\n\n", [b"1"], False),
-    ],
-    ids=[
-        "fits",
-        "a-byte-more",
-        "unfinished",
-        "the-events-before-it-count",
-        "before-an-unfinished-one",
-        "in-two-lines",
-        "two-lines-fit",
-        "error-lines-count",
-        "small-ones-never-add-up",
-        "type",
-        "type-fits",
-        "id",
-        "unknown-field",
-        "comment",
-        "comment-in-an-event",
-    ],
-)
+CAPPED = {
+    "fits": (b"data: " + b"x" * 31 + b"\n\n", [b"x" * 31], False),
+    "a-byte-more": (b"data: " + b"x" * 32 + b"\n\n", [], True),
+    "unfinished": (b"data: " + b"x" * 32, [], True),
+    "the-events-before-it-count": (b"data: 1\n\ndata: " + b"x" * 100 + b"\n\ndata: 2\n\n", [b"1"], True),
+    "before-an-unfinished-one": (b"data: 1\n\ndata: " + b"x" * 100, [b"1"], True),
+    "in-two-lines": (b"data: aaaaaaaaaaaaaaaaaa\n" * 2 + b"\n", [], True),
+    "two-lines-fit": (b"data: aaaaaaaaaaaaaa\n" * 2 + b"\n", [b"aaaaaaaaaaaaaa\naaaaaaaaaaaaaa"], False),
+    "error-lines-count": (b"error: aaaaaaaaaaaaaaaaaa\n" * 2 + b"\n", [], True),
+    "small-ones-never-add-up": (b"data: 1\n\n" * 20, [b"1"] * 20, False),
+    "type": (b"event: " + b"x" * 42 + b"\ndata: 1\n\n", [], True),
+    "type-fits": (b"event: " + b"x" * 41 + b"\ndata: 1\n\n", [b"1"], False),
+    "id": (b"data: 1\nid: " + b"x" * 60 + b"\n\n", [], True),
+    "unknown-field": (b"unknown" + b"x" * 60 + b"\n\n", [], True),
+    "comment": (b": " + b"x" * 60 + b"\n\ndata: 1\n\n", [b"1"], False),
+    "comment-in-an-event": (b"data: 1\n: " + b"x" * 60 + b"\n\n", [b"1"], False),
+}
+
+
+@pytest.mark.parametrize(("data", "events", "too_long"), CAPPED.values(), ids=CAPPED)
 def test_cap(data: bytes, events: list[bytes], too_long: bool) -> None:
     expected = events, "An event of the stream is longer than 32 bytes. Raise max_event_bytes if that is expected."
     for pieces in [[data], in_bytes(data), *map(list, in_two(data))]:

@@ -80,86 +80,74 @@ def test_plain_chunks_with_usage_elsewhere_are_read_too() -> None:
     assert replay([sse(first, second, third)]).usage == Usage(4, 5, 9, raw=TWO)
 
 
-@pytest.mark.parametrize(
-    ("raw", "counts"),
-    [
-        ({"prompt_tokens": 3, "completion_tokens": 4}, (3, 4, 7, 0, 0)),
-        ({"input_tokens": 3, "output_tokens": 4}, (3, 4, 7, 0, 0)),
-        ({"prompt_tokens": 3, "input_tokens": 8, "total_tokens": 3}, (3, 0, 3, 0, 0)),
-        ({"total_tokens": 5}, (0, 0, 5, 0, 0)),
-        ({"prompt_tokens": 3.0, "completion_tokens": None}, (3, 0, 3, 0, 0)),
-        ({"prompt_tokens": 3, "completion_tokens": -4}, (3, 0, 3, 0, 0)),
-        ({"prompt_tokens": 3, "completion_tokens": "4"}, (3, 0, 3, 0, 0)),
-        ({"prompt_tokens": 3, "completion_tokens": float("nan"), "total_tokens": float("inf")}, (3, 0, 3, 0, 0)),
-        ({"prompt_tokens": 3, "total_tokens": 2**63}, (3, 0, 3, 0, 0)),
-        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, (9, 0, 9, 4, 0)),
-        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 40}}, (9, 0, 9, 9, 0)),
-        ({"prompt_tokens": 9, "prompt_tokens_details": None, "cached_tokens": 4}, (9, 0, 9, 4, 0)),
-        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}, (0, 9, 9, 0, 4)),
-        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 40}}, (0, 9, 9, 0, 9)),
-        ({"completion_tokens": 9, "reasoning_tokens": 4}, (0, 9, 9, 0, 4)),
-        (
-            {
-                "prompt_tokens": 32,
-                "completion_tokens": 9,
-                "total_tokens": 135,
-                "completion_tokens_details": {"reasoning_tokens": 94},
-            },
-            (32, 103, 135, 0, 94),
-        ),
-        ({"prompt_tokens": 16, "completion_tokens": 9, "total_tokens": 627}, (16, 611, 627, 0, 602)),
-        ({"prompt_tokens": 16, "completion_tokens": 0, "total_tokens": 116}, (16, 100, 116, 0, 100)),
-        ({"prompt_tokens": 16, "total_tokens": 116}, (16, 100, 116, 0, 100)),
-        (
-            {"prompt_tokens": 16, "completion_tokens": 9, "total_tokens": 30, "reasoning_tokens": 4},
-            (16, 9, 30, 0, 4),
-        ),
-        (
-            {
-                "prompt_tokens": 368,
-                "completion_tokens": 19,
-                "total_tokens": 10_923,
-                "cache_read_input_tokens": 10_536,
-                "cache_creation_input_tokens": 0,
-            },
-            (10_904, 19, 10_923, 10_536, 0),
-        ),
-        (
-            {
-                "prompt_tokens": 3,
-                "completion_tokens": 4,
-                "total_tokens": 107,
-                "prompt_tokens_details": {"cached_tokens": 60},
-                "cache_creation_input_tokens": 40,
-            },
-            (103, 4, 107, 60, 0),
-        ),
-    ],
-    ids=[
-        "no-total",
-        "other-names",
-        "first-name-wins",
-        "total-only",
-        "float",
-        "negative",
-        "string",
-        "not-finite",
-        "absurd",
-        "cached",
-        "cached-clamped",
-        "cached-flat",
-        "reasoning",
-        "reasoning-clamped",
-        "reasoning-flat",
-        "reasoning-apart",
-        "reasoning-in-the-total-alone",
-        "nothing-but-reasoning",
-        "nothing-but-reasoning-null",
-        "apart-but-not-reasoning",
-        "cache-apart",
-        "cache-apart-and-written",
-    ],
-)
+COUNTS = {
+    "no-total": ({"prompt_tokens": 3, "completion_tokens": 4}, (3, 4, 7, 0, 0)),
+    "other-names": ({"input_tokens": 3, "output_tokens": 4}, (3, 4, 7, 0, 0)),
+    "first-name-wins": ({"prompt_tokens": 3, "input_tokens": 8, "total_tokens": 3}, (3, 0, 3, 0, 0)),
+    "total-only": ({"total_tokens": 5}, (0, 0, 5, 0, 0)),
+    "float": ({"prompt_tokens": 3.0, "completion_tokens": None}, (3, 0, 3, 0, 0)),
+    "negative": ({"prompt_tokens": 3, "completion_tokens": -4}, (3, 0, 3, 0, 0)),
+    "string": ({"prompt_tokens": 3, "completion_tokens": "4"}, (3, 0, 3, 0, 0)),
+    "not-finite": (
+        {"prompt_tokens": 3, "completion_tokens": float("nan"), "total_tokens": float("inf")},
+        (3, 0, 3, 0, 0),
+    ),
+    "absurd": ({"prompt_tokens": 3, "total_tokens": 2**63}, (3, 0, 3, 0, 0)),
+    "cached": ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, (9, 0, 9, 4, 0)),
+    "cached-clamped": ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 40}}, (9, 0, 9, 9, 0)),
+    "cached-flat": ({"prompt_tokens": 9, "prompt_tokens_details": None, "cached_tokens": 4}, (9, 0, 9, 4, 0)),
+    "reasoning": ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}, (0, 9, 9, 0, 4)),
+    "reasoning-clamped": (
+        {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 40}},
+        (0, 9, 9, 0, 9),
+    ),
+    "reasoning-flat": ({"completion_tokens": 9, "reasoning_tokens": 4}, (0, 9, 9, 0, 4)),
+    "reasoning-apart": (
+        {
+            "prompt_tokens": 32,
+            "completion_tokens": 9,
+            "total_tokens": 135,
+            "completion_tokens_details": {"reasoning_tokens": 94},
+        },
+        (32, 103, 135, 0, 94),
+    ),
+    "reasoning-in-the-total-alone": (
+        {"prompt_tokens": 16, "completion_tokens": 9, "total_tokens": 627},
+        (16, 611, 627, 0, 602),
+    ),
+    "nothing-but-reasoning": (
+        {"prompt_tokens": 16, "completion_tokens": 0, "total_tokens": 116},
+        (16, 100, 116, 0, 100),
+    ),
+    "nothing-but-reasoning-null": ({"prompt_tokens": 16, "total_tokens": 116}, (16, 100, 116, 0, 100)),
+    "apart-but-not-reasoning": (
+        {"prompt_tokens": 16, "completion_tokens": 9, "total_tokens": 30, "reasoning_tokens": 4},
+        (16, 9, 30, 0, 4),
+    ),
+    "cache-apart": (
+        {
+            "prompt_tokens": 368,
+            "completion_tokens": 19,
+            "total_tokens": 10_923,
+            "cache_read_input_tokens": 10_536,
+            "cache_creation_input_tokens": 0,
+        },
+        (10_904, 19, 10_923, 10_536, 0),
+    ),
+    "cache-apart-and-written": (
+        {
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "total_tokens": 107,
+            "prompt_tokens_details": {"cached_tokens": 60},
+            "cache_creation_input_tokens": 40,
+        },
+        (103, 4, 107, 60, 0),
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "counts"), COUNTS.values(), ids=COUNTS)
 def test_counts(raw: dict[str, Any], counts: tuple[int, ...]) -> None:
     usage = parse_usage(raw)
     assert usage is not None
