@@ -35,12 +35,27 @@ class Outcome:
         return self.error
 
 
-class SyncFace:
-    name = "sync"
+class _Face:
+    kind: type[Any]
 
     def provider(self, server: FaultServer | str, **options: Any) -> Any:
         url = server if isinstance(server, str) else server.url
-        return Provider("m", api_key=options.pop("api_key", KEY), base_url=url, **options)
+        return self.kind("m", api_key=options.pop("api_key", KEY), base_url=url, **options)
+
+    def stream(self, provider: Any, prompt: str | None = "hi", *, limit: int = -1, **parameters: Any) -> Outcome:
+        """Read a stream to its end, or stop after `limit` pieces."""
+        return self._read(provider, prompt, limit, False, parameters)
+
+    def events(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Outcome:
+        return self._read(provider, prompt, -1, True, parameters)
+
+    def _read(self, provider: Any, prompt: str | None, limit: int, typed: bool, parameters: dict[str, Any]) -> Outcome:
+        raise NotImplementedError
+
+
+class SyncFace(_Face):
+    name = "sync"
+    kind = Provider
 
     def generate(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Any:
         return provider.generate_text(prompt, **parameters)
@@ -50,24 +65,15 @@ class SyncFace:
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(provider.generate_text, ["hi"] * count))
 
-    def stream(self, provider: Any, prompt: str | None = "hi", *, limit: int = -1, **parameters: Any) -> Outcome:
-        """Read a stream to its end, or stop after `limit` pieces."""
+    def _read(self, provider: Any, prompt: str | None, limit: int, typed: bool, parameters: dict[str, Any]) -> Outcome:
         outcome = Outcome([], None, None)
+        seen: list[Any] = outcome.events if typed else outcome.pieces
         try:
             outcome.stream = provider.stream_text(prompt, **parameters)
-            for piece in outcome.stream:
-                outcome.pieces.append(piece)
-                if len(outcome.pieces) == limit:
+            for item in outcome.stream.events() if typed else outcome.stream:
+                seen.append(item)
+                if len(seen) == limit:
                     break
-        except Exception as error:
-            outcome.error = error
-        return outcome
-
-    def events(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Outcome:
-        outcome = Outcome([], None, None)
-        try:
-            outcome.stream = provider.stream_text(prompt, **parameters)
-            outcome.events.extend(outcome.stream.events())
         except Exception as error:
             outcome.error = error
         return outcome
@@ -83,18 +89,15 @@ class SyncFace:
         """Nothing to end: the background loop belongs to the process."""
 
 
-class AsyncFace:
+class AsyncFace(_Face):
     name = "async"
+    kind = AsyncProvider
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
 
     def run(self, main: Callable[[], Any]) -> Any:
         return self._runner.run(main())
-
-    def provider(self, server: FaultServer | str, **options: Any) -> Any:
-        url = server if isinstance(server, str) else server.url
-        return AsyncProvider("m", api_key=options.pop("api_key", KEY), base_url=url, **options)
 
     def generate(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Any:
         return self._runner.run(provider.generate_text(prompt, **parameters))
@@ -106,32 +109,19 @@ class AsyncFace:
         texts: list[str] = self.run(main)
         return texts
 
-    def stream(self, provider: Any, prompt: str | None = "hi", *, limit: int = -1, **parameters: Any) -> Outcome:
+    def _read(self, provider: Any, prompt: str | None, limit: int, typed: bool, parameters: dict[str, Any]) -> Outcome:
         async def main() -> Outcome:
             outcome = Outcome([], None, None)
+            seen: list[Any] = outcome.events if typed else outcome.pieces
             try:
                 outcome.stream = provider.stream_text(prompt, **parameters)
-                async for piece in outcome.stream:
-                    outcome.pieces.append(piece)
-                    if len(outcome.pieces) == limit:
+                async for item in outcome.stream.events() if typed else outcome.stream:
+                    seen.append(item)
+                    if len(seen) == limit:
                         break
             except Exception as error:
                 outcome.error = error
             await asyncio.sleep(0)  # the loop closes what a `break` left
-            return outcome
-
-        outcome: Outcome = self.run(main)
-        return outcome
-
-    def events(self, provider: Any, prompt: str | None = "hi", **parameters: Any) -> Outcome:
-        async def main() -> Outcome:
-            outcome = Outcome([], None, None)
-            try:
-                outcome.stream = provider.stream_text(prompt, **parameters)
-                async for event in outcome.stream.events():
-                    outcome.events.append(event)
-            except Exception as error:
-                outcome.error = error
             return outcome
 
         outcome: Outcome = self.run(main)
