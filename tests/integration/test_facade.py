@@ -157,8 +157,6 @@ def test_uvloop_is_left_out_where_it_is_missing_or_threads_are_greenlets(serve: 
 def test_a_forked_child_uses_the_parents_provider(serve: Serve, how: str, flags: tuple[str, ...]) -> None:
     program = (
         """
-        import warnings
-        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
         provider = Provider("m", base_url=URL)
         print(provider.generate_text("hi"), flush=True)
         opened = provider.stream_text("slow")  # open while the child is made
@@ -215,8 +213,7 @@ def test_forks_while_other_threads_call(serve: Serve) -> None:
     ended = run(
         serve().url,
         """
-        import threading, warnings
-        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        import threading
         provider = Provider("m", base_url=URL)
         stop = False
         def work():
@@ -480,8 +477,6 @@ def test_a_forked_child_that_ends_normally(serve: Serve, loop: str) -> None:
     ended = run(
         serve().url.replace("127.0.0.1", "localhost"),
         """
-        import warnings
-        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
         provider = Provider("m", base_url=URL)
         print(provider.generate_text("hi"), flush=True)
         codes = []

@@ -255,8 +255,6 @@ def test_a_fork_before_the_first_call() -> None:
     ended = run(
         "",
         """
-        import warnings
-        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
         from rusty_agent.sync.thread import loop_thread
         child = os.fork()
         print(loop_thread().started, flush=True)
@@ -290,11 +288,7 @@ def test_the_loop_stands_still_while_a_fork_is_made() -> None:
             os._exit(0)
         print(os.waitpid(child, 0)[1], moves(5), thread._held)
         """,
-        before="""
-import warnings
-warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-os.register_at_fork(before=lambda: before())  # such a hook that is older runs later
-""",
+        before="os.register_at_fork(before=lambda: before())",  # such a hook that is older runs later
     )
     assert (ended.out, ended.err) == ("False\n{}\n0 True {}\n", "")
 
@@ -313,8 +307,7 @@ def test_a_fork_in_a_signal_handler_while_the_first_call_begins_leaves_the_paren
     ended = run(
         "",
         f"""
-        import asyncio, gc, {module}, warnings
-        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        import asyncio, gc, {module}
         from contextlib import suppress
         from itertools import count
         from rusty_agent.sync import thread
