@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -22,6 +21,7 @@ from rusty_agent.batch import journal as module
 from rusty_agent.batch.journal import Journal, Sync
 from rusty_agent.errors import BatchError
 
+from ...events import soon
 from .lines import HOLE, unsynced
 
 EVERY_SYNC: tuple[Sync, ...] = ("row", "group", "off")
@@ -53,12 +53,6 @@ class Syncs:
 @pytest.fixture
 def syncs(monkeypatch: pytest.MonkeyPatch) -> Syncs:
     return Syncs(monkeypatch)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("sync", EVERY_SYNC)
@@ -159,7 +153,7 @@ async def test_commits_share_syncs(path: Path, syncs: Syncs) -> None:
 
     async with asyncio.TaskGroup() as rows:
         rows.create_task(row(0))
-        await until(lambda: len(syncs.sizes) == 1)
+        await soon(lambda: len(syncs.sizes) == 1)
         for number in range(1, 100):
             rows.create_task(row(number))
         await asyncio.sleep(0.01)
@@ -175,7 +169,7 @@ async def test_a_cancelled_commit_disturbs_nobody(path: Path, syncs: Syncs) -> N
     syncs.go.clear()
     journal.append(b"a")
     one, other = asyncio.ensure_future(journal.commit()), asyncio.ensure_future(journal.commit())
-    await until(lambda: bool(syncs.sizes))
+    await soon(lambda: bool(syncs.sizes))
     one.cancel()
     await asyncio.wait([one])
     assert one.cancelled()
@@ -204,13 +198,13 @@ async def test_a_group_becomes_durable_by_itself(path: Path, syncs: Syncs, monke
     journal.append(b"a")
     await asyncio.sleep(0)
     journal.append(b"b")
-    await until(lambda: bool(syncs.sizes))
+    await soon(lambda: bool(syncs.sizes))
     assert time.monotonic() - began >= 0.099
     assert syncs.sizes == [4]
-    await until(lambda: journal._syncing is None)
+    await soon(lambda: journal._syncing is None)
     assert journal._timer is None  # nothing new, nothing to do
     journal.append(b"c")
-    await until(lambda: len(syncs.sizes) == 2)
+    await soon(lambda: len(syncs.sizes) == 2)
     await journal.aclose()
     assert syncs.sizes == [4, 6]
 
@@ -221,14 +215,14 @@ async def test_a_large_group_does_not_wait(path: Path, syncs: Syncs, monkeypatch
     syncs.go.clear()
     for _ in range(1000):
         journal.append(b"a")
-    await until(lambda: syncs.sizes == [2000])
+    await soon(lambda: syncs.sizes == [2000])
     for _ in range(1000):
         journal.append(b"b")
     await asyncio.sleep(0.005)
     assert syncs.sizes == [2000]
     syncs.go.set()
-    await until(lambda: syncs.sizes == [2000, 4000])
-    await until(lambda: journal._syncing is None)
+    await soon(lambda: syncs.sizes == [2000, 4000])
+    await soon(lambda: journal._syncing is None)
     journal.append(b"c")
     await asyncio.sleep(0)
     assert journal._syncing is None  # one line is no large group again
@@ -256,13 +250,13 @@ async def test_a_cancelled_close_leaves_the_file_open_for_the_thread_that_uses_i
     journal.append(b"a")
     syncs.go.clear()
     closing = asyncio.ensure_future(journal.aclose())
-    await until(lambda: bool(syncs.sizes))
+    await soon(lambda: bool(syncs.sizes))
     closing.cancel()
     await asyncio.wait([closing])
     number = journal._number
     os.fstat(number)
     syncs.go.set()
-    await until(lambda: journal._number < 0)
+    await soon(lambda: journal._number < 0)
     with pytest.raises(OSError):
         os.fstat(number)
     await journal.aclose()
@@ -280,7 +274,7 @@ async def test_no_timer_strikes_after_a_cancelled_close(
     journal.append(b"a")
     syncs.go.clear()
     committing = asyncio.ensure_future(journal.commit() if asked else asyncio.sleep(0))
-    await until(lambda: bool(syncs.sizes))
+    await soon(lambda: bool(syncs.sizes))
     journal.append(b"b")  # which that sync does not cover
     closing = asyncio.ensure_future(journal.aclose())
     await asyncio.sleep(0)
@@ -289,7 +283,7 @@ async def test_no_timer_strikes_after_a_cancelled_close(
     await asyncio.wait([closing, committing])
     assert journal._syncing is not None
     syncs.go.set()
-    await until(lambda: journal._number < 0)
+    await soon(lambda: journal._number < 0)
     await asyncio.sleep(0.06)
     complain.assert_not_called()
 
@@ -320,7 +314,7 @@ async def test_a_file_that_is_not_there_any_more_ends_the_journal_early(
     journal = Journal(path, "group", on_error=errors.append)
     path.unlink()
     journal.append(b"one")
-    await until(lambda: bool(errors))
+    await soon(lambda: bool(errors))
     with pytest.raises(BatchError, match="was removed"):
         journal.append(b"two")
     with pytest.raises(BatchError, match="was removed"):
@@ -408,7 +402,7 @@ async def test_a_failed_sync_is_never_tried_again(
         with pytest.raises(BatchError, match="Input/output error"):
             await journal.commit()
     else:
-        await until(lambda: bool(told))
+        await soon(lambda: bool(told))
     syncs.error = None
     await asyncio.sleep(0.01)
     with pytest.raises(BatchError, match="Input/output error"):
@@ -438,7 +432,7 @@ async def test_lines_written_after_a_failed_sync_begin_none(path: Path, syncs: S
     syncs.go.clear()
     for _ in range(1000):
         journal.append(b"a")
-    await until(lambda: bool(syncs.sizes))
+    await soon(lambda: bool(syncs.sizes))
     syncs.go.set()
     while not told:  # the last time round, the failure comes between taking the lines and writing them
         for _ in range(1000):

@@ -19,6 +19,7 @@ from rusty_agent.sync import bridge
 from rusty_agent.sync.bridge import Crossing, Handover, read_alone
 from rusty_agent.sync.thread import LoopThread, loop_thread
 
+from ...events import until
 from ...tracing import interrupted
 
 Outcomes = SimpleQueue[tuple[Any, BaseException | None]]
@@ -106,13 +107,6 @@ def put_all(handover: Handover[int], items: list[int], size: int) -> list[int]:
 
     asyncio.run_coroutine_threadsafe(work(), loop_thread().loop)
     return put
-
-
-def until(condition: Callable[[], bool]) -> None:
-    enough = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < enough
-        time.sleep(0.001)
 
 
 def test_what_is_handed_over_waits_for_room_between_two_marks() -> None:
