@@ -20,6 +20,8 @@ from rusty_agent.errors import (
 )
 from rusty_agent.stop_rule import StopRule
 
+from .net.door import unreached
+
 FAILURE = ServerError("broken", status_code=500)
 
 
@@ -153,12 +155,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return move
 
 
-def not_sent() -> APIConnectionError:
-    error = APIConnectionError("refused")
-    error.sent = False
-    return error
-
-
 def keeps_failing(
     rule: Rule, error: Exception, clock: Callable[[float], None], seconds: float
 ) -> RunStoppedError | None:
@@ -169,7 +165,7 @@ def keeps_failing(
     return stopped
 
 
-@pytest.mark.parametrize("error", [not_sent(), ServerError("HTTP 502", status_code=502)], ids=["refused", "502"])
+@pytest.mark.parametrize("error", [unreached(), ServerError("HTTP 502", status_code=502)], ids=["refused", "502"])
 def test_an_endpoint_that_stays_away_stops_a_run(error: Exception, clock: Callable[[float], None]) -> None:
     rule = Rule()
     rule.answers()
@@ -197,7 +193,7 @@ def test_an_endpoint_that_turns_all_away_stops_a_run(headers: dict[str, str], cl
     assert "turned all requests away for 10 min. HTTP 429: no more" in str(stopped)
 
 
-@pytest.mark.parametrize("error", [not_sent(), RateLimitError("HTTP 429", status_code=429)], ids=repr)
+@pytest.mark.parametrize("error", [unreached(), RateLimitError("HTTP 429", status_code=429)], ids=repr)
 def test_the_time_in_which_nobody_asked_stops_no_run(error: Exception, clock: Callable[[float], None]) -> None:
     """Prompts may come once in an hour, and each meet a moment of trouble."""
     rule, now = Rule(), 1000.0
@@ -208,7 +204,7 @@ def test_the_time_in_which_nobody_asked_stops_no_run(error: Exception, clock: Ca
     assert keeps_failing(rule, error, clock, 700) is not None
 
 
-@pytest.mark.parametrize("error", [not_sent(), RateLimitError("HTTP 429", status_code=429)], ids=repr)
+@pytest.mark.parametrize("error", [unreached(), RateLimitError("HTTP 429", status_code=429)], ids=repr)
 def test_of_a_long_silence_two_minutes_count(error: Exception, clock: Callable[[float], None]) -> None:
     """A long `Retry-After` was obeyed, a low pace kept, or the whole program stood still."""
     rule = Rule()
@@ -238,17 +234,17 @@ def test_what_tells_nothing_of_the_endpoint_is_no_sign_of_life(
     rule = Rule()
     rule.answers()
     for _ in range(7):
-        assert rule.fails(not_sent()) is None
+        assert rule.fails(unreached()) is None
         clock(99)
         assert rule.fails(silent) is None
-    assert rule.fails(not_sent()) is not None
+    assert rule.fails(unreached()) is not None
 
 
 @pytest.mark.parametrize("sign", [None, APIConnectionError("broke"), FAILURE, ServerError("HTTP 500", status_code=500)])
 def test_a_sign_of_life_lets_a_run_go_on(sign: Exception | None, clock: Callable[[float], None]) -> None:
     rule = Rule()
     for _ in range(10):
-        assert rule.fails(not_sent()) is None
+        assert rule.fails(unreached()) is None
         clock(100)
         if sign is None:
             rule.answers()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from rusty_agent.errors import RateLimitError
+from rusty_agent.errors import APIConnectionError, RateLimitError
 from rusty_agent.net.limits import Limiter
 from rusty_agent.policy import Limits
 from tests.simulation.virtual import run
@@ -29,6 +29,12 @@ def now() -> float:
 
 def too_many(retry_after: float | None = None, headers: dict[str, str] | None = None) -> RateLimitError:
     return RateLimitError("429", status_code=429, retry_after=retry_after, headers=headers or {"x": "y"})
+
+
+def unreached() -> APIConnectionError:
+    error = APIConnectionError("refused")
+    error.sent = False
+    return error
 
 
 def limit(door: Limiter) -> int | None:

@@ -7,11 +7,7 @@ import pytest
 from rusty_agent.errors import APIConnectionError, APIStatusError, RateLimitError, RustyAgentError, ServerError
 from rusty_agent.net.absence import Absence
 
-
-def unreached() -> APIConnectionError:
-    error = APIConnectionError("refused")
-    error.sent = False
-    return error
+from .door import unreached
 
 
 def status(code: int) -> APIStatusError:

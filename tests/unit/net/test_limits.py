@@ -11,7 +11,7 @@ from rusty_agent.errors import APIConnectionError, BadRequestError, RateLimitErr
 from rusty_agent.net.caller import Caller
 from rusty_agent.net.limits import CEILING, Limiter
 
-from .door import limit, now, on, settle, too_many
+from .door import limit, now, on, settle, too_many, unreached
 
 
 def test_without_limits_everybody_goes_in_at_once() -> None:
@@ -271,12 +271,6 @@ def test_the_users_own_limit_bounds_what_is_found_out() -> None:
             assert limit(door) == 5
 
     on(main, in_flight=5)
-
-
-def unreached() -> APIConnectionError:
-    error = APIConnectionError("refused")
-    error.sent = False
-    return error
 
 
 def test_a_gateway_without_its_server_lowers_the_limit_as_a_refusal_does() -> None:
