@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import BadRequestError, Progress, Provider, RunStoppedError
-from rusty_agent.testing import Answer, FaultServer, Received, answer, completion
+from rusty_agent.testing import FaultServer, answer, completion
 
 from .faces import KEY, Face
 from .prompts import echo, gather, items
@@ -63,12 +63,6 @@ def test_errors_in_their_places(face: Face, serve: Serve) -> None:
 
 
 def test_map_yields_in_order_or_as_they_finish(face: Face, serve: Serve) -> None:
-    def slow_first(request: Received) -> Answer:
-        text = request.json["messages"][-1]["content"]
-        if text == "p0":
-            time.sleep(0.1)  # the server has one thread: the others wait too, but are read before
-        return answer(completion(text))
-
     provider = face.provider(serve(echo))
     found = items(face, provider, (f"p{number}" for number in range(100)), concurrency=16)
     assert [item.index for item in found] == list(range(100))

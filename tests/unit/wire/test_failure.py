@@ -465,11 +465,6 @@ def test_names_are_capped() -> None:  # every pattern of the verdict looks throu
     assert error.code == error.type == error.param == "x" * 200
 
 
-def test_an_error_in_the_form_of_an_event() -> None:
-    error = _error(429, b'data: {"error": {"message": "m", "code": "insufficient_quota"}}\n\n')
-    assert (error.message, error.retryable) == ("HTTP 429: m. The account has no credit or quota left.", False)
-
-
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
