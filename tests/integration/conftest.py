@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from rusty_agent.testing import FaultServer
 from rusty_agent.testing.server import Script
 
-from .faces import AsyncFace, Face, SyncFace
+from .faces import AsyncFace, Face, Serve, SyncFace
 
 
 @pytest.fixture(params=["async", "sync"])
@@ -21,7 +21,7 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., FaultServer]]:
+def serve() -> Iterator[Serve]:
     """Start a server with these answers; it ends with the test."""
     with ExitStack() as stack:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import define, field
 
@@ -143,3 +143,6 @@ class AsyncFace(_Face):
 
 
 Face = SyncFace | AsyncFace
+
+Serve: TypeAlias = Callable[..., FaultServer]
+"""Starts a server with these answers, which ends with the test; see `conftest.py`."""

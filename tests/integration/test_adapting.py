@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 
 from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Preset, Provider, RetryPolicy
-from rusty_agent.testing import Answer, FaultServer, Received, answer, completion, error, stream
+from rusty_agent.testing import Answer, Received, answer, completion, error, stream
 
 from ..events import held
-from .faces import KEY, Face
+from .faces import KEY, Face, Serve
 
-Serve = Callable[..., FaultServer]
 COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda llm: pickle.loads(pickle.dumps(llm))]
 
 

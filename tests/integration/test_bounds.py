@@ -6,20 +6,18 @@ import asyncio
 import gzip
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic
 
 import pytest
 
 from rusty_agent import APITimeoutError, AsyncProvider, RetryPolicy, StreamInterruptedError, Timeout
-from rusty_agent.testing import Answer, FaultServer, answer
+from rusty_agent.testing import Answer, answer
 from rusty_agent.testing.answers import chunk, event
 from rusty_agent.wire.sse import MAX_EVENT_BYTES
 
-from .faces import Face
+from .faces import Face, Serve
 from .scripts import run
-
-Serve = Callable[..., FaultServer]
 
 CAP = 4 * 2**20
 BLOCK = b"x" * 2**18

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,12 +24,10 @@ from rusty_agent import (
     UsageUpdate,
 )
 from rusty_agent.net.attempt import Attempt
-from rusty_agent.testing import Answer, FaultServer, Hang, answer, completion, error, stream
+from rusty_agent.testing import Answer, Hang, answer, completion, error, stream
 from rusty_agent.testing.answers import chunk, event, events
 
-from .faces import KEY, Face
-
-Serve = Callable[..., FaultServer]
+from .faces import KEY, Face, Serve
 
 
 def whole(text: str = "Hello world", **fields: Any) -> Answer:

@@ -23,8 +23,7 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, error,
 from rusty_agent.testing.answers import events
 
 from ..events import until
-
-Serve = Callable[..., FaultServer]
+from .faces import Serve
 
 SILENT = Answer((Hang(),))
 STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")

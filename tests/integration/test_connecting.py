@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,13 +16,11 @@ from yarl import URL
 
 from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, StreamInterruptedError, Timeout
 from rusty_agent.net.http.failures import network_error
-from rusty_agent.testing import FaultServer, Pause, Reset, answer, completion
+from rusty_agent.testing import Pause, Reset, answer, completion
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
-from .faces import KEY, Face
-
-Serve = Callable[..., FaultServer]
+from .faces import KEY, Face, Serve
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])

@@ -28,10 +28,8 @@ from rusty_agent.testing.answers import Step
 from rusty_agent.wire.codec import dumps
 
 from ..events import soon
-from .faces import KEY
+from .faces import KEY, Serve
 from .faults import ALL, Fault
-
-Serve = Callable[..., FaultServer]
 
 
 def session() -> aiohttp.ClientSession:

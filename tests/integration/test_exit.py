@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from rusty_agent.testing import FaultServer, Hang, answer, completion, stream
+from rusty_agent.testing import Hang, answer, completion, stream
 from rusty_agent.testing.answers import events
 
 from ..processes import STRICT
+from .faces import Serve
 from .scripts import run
 
-Serve = Callable[..., FaultServer]
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
 ENDLESS = stream(*"abcdefghij" * 1000, gap=0.01)

@@ -28,9 +28,9 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answ
 from rusty_agent.testing.answers import Step, chunk, event, events
 
 from ..processes import STRICT, finish
+from .faces import Serve
 from .scripts import run, start
 
-Serve = Callable[..., FaultServer]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and fork")
 
 

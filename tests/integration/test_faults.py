@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from rusty_agent import AttemptReport, RetryPolicy, RustyAgentError
-from rusty_agent.testing import FaultServer
 
 from ..events import until
-from .faces import Face
+from .faces import Face, Serve
 from .faults import ALL, Fault
-
-Serve = Callable[..., FaultServer]
 
 
 @pytest.mark.parametrize("fault", ALL, ids=[fault.name for fault in ALL])

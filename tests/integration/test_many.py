@@ -8,18 +8,16 @@ import gc
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from rusty_agent import BadRequestError, Progress, Provider, RunStoppedError
-from rusty_agent.testing import FaultServer, answer, completion
+from rusty_agent.testing import answer, completion
 
-from .faces import KEY, Face
+from .faces import KEY, Face, Serve
 from .prompts import echo, gather, items
-
-Serve = Callable[..., FaultServer]
 
 
 def test_gather_keeps_the_order(face: Face, serve: Serve) -> None:

@@ -31,13 +31,11 @@ from rusty_agent import (
     RunStoppedError,
     run_batch,
 )
-from rusty_agent.testing import Answer, FaultServer, Received, error
+from rusty_agent.testing import Answer, Received, error
 
 from ..events import soon
-from .faces import KEY, AsyncFace, Face
+from .faces import KEY, AsyncFace, Face, Serve
 from .prompts import echo, gather, items
-
-Serve = Callable[..., FaultServer]
 
 
 def test_the_first_error_ends_gather_and_what_is_under_way(face: Face, serve: Serve) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from contextlib import aclosing
 
 import pytest
@@ -24,10 +23,8 @@ from rusty_agent import (
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error
 from rusty_agent.testing.answers import events
 
-from .faces import KEY, Face
+from .faces import KEY, Face, Serve
 from .prompts import echo, gather
-
-Serve = Callable[..., FaultServer]
 
 
 def test_limits_hold_for_all_calls_of_a_provider(face: Face, serve: Serve) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from rusty_agent.requests import Prepared, Requests
 from rusty_agent.testing import Answer, FaultServer, Received, answer, completion, error, stream
 from rusty_agent.wire.codec import dumps
 
-from .faces import KEY
-
-Serve = Callable[..., FaultServer]
+from .faces import KEY, Serve
 
 HELLO = [{"role": "user", "content": "hello"}]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}

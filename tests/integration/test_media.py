@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from rusty_agent import RawChunk, Timeout
-from rusty_agent.testing import FaultServer, Pause, answer
+from rusty_agent.testing import Pause, answer
 from rusty_agent.testing.answers import chunk, event
 
-from .faces import Face
-
-Serve = Callable[..., FaultServer]
+from .faces import Face, Serve
 
 
 def test_audio_is_handed_out_as_it_comes_and_keeps_a_stream_alive(face: Face, serve: Serve) -> None:

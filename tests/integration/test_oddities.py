@@ -7,7 +7,6 @@ import contextvars
 import copy
 import pickle
 import time
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -29,10 +28,8 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answ
 from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
-from .faces import KEY, Face
+from .faces import KEY, Face, Serve
 from .scripts import run
-
-Serve = Callable[..., FaultServer]
 
 
 def llm_for(server: FaultServer, **options: Any) -> AsyncProvider:

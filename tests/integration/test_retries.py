@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -22,12 +21,11 @@ from rusty_agent import (
     StreamInterruptedError,
     Timeout,
 )
-from rusty_agent.testing import Answer, FaultServer, Received, Reset, answer, completion, error, stream
+from rusty_agent.testing import Answer, Received, Reset, answer, completion, error, stream
 from rusty_agent.testing.answers import chunk, event
 
-from .faces import Face
+from .faces import Face, Serve
 
-Serve = Callable[..., FaultServer]
 QUICK = RetryPolicy(max_retries=2, base_delay=0.001)
 GOOD = answer(completion("good"))
 

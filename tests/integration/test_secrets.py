@@ -8,7 +8,7 @@ import logging
 import ssl
 import traceback
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,13 @@ from rusty_agent import (
     Timeout,
     run_batch,
 )
-from rusty_agent.testing import Answer, FaultServer, Hang, Received, answer, completion, error
+from rusty_agent.testing import Answer, Hang, Received, answer, completion, error
 from rusty_agent.testing.answers import chunk, event, events
 from rusty_agent.wire.codec import dumps
 
-from .faces import KEY, Face
+from .faces import KEY, Face, Serve
 from .prompts import gather
 
-Serve = Callable[..., FaultServer]
 STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
 TLS = Path(__file__).parents[1] / "data" / "tls"  # a CA of the tests' own, and a certificate for «localhost»
 

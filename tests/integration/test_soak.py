@@ -9,18 +9,16 @@ import asyncio
 import gc
 import os
 import random
-from collections.abc import Callable
 
 import pytest
 
 from rusty_agent import AsyncProvider, RetryPolicy, RustyAgentError, Timeout
-from rusty_agent.testing import FaultServer, Received, stream
+from rusty_agent.testing import Received, stream
 from rusty_agent.testing.answers import Answer
 
 from ..events import soon
+from .faces import Serve
 from .faults import ALL
-
-Serve = Callable[..., FaultServer]
 
 STREAMS = int(os.environ.get("SOAK_STREAMS", "200"))
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "3"))

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from rusty_agent import APITimeoutError, AsyncProvider, RetryPolicy, ServerError, Timeout
-from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion, error, stream
+from rusty_agent.testing import Answer, Hang, Pause, answer, completion, error, stream
 from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
-from .faces import KEY, Face
+from .faces import KEY, Face, Serve
 
-Serve = Callable[..., FaultServer]
 ONCE = RetryPolicy(max_retries=0)
 
 

@@ -10,7 +10,7 @@ import select
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -29,14 +29,12 @@ from rusty_agent import (
     StreamInterruptedError,
     Timeout,
 )
-from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, Reset, answer, completion, stream
+from rusty_agent.testing import Answer, Hang, Pause, Received, Reset, answer, completion, stream
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
 from ..events import held, until
-from .faces import KEY, Face
-
-Serve = Callable[..., FaultServer]
+from .faces import KEY, Face, Serve
 
 
 async def test_no_more_connections_than_allowed(serve: Serve) -> None:

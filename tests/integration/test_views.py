@@ -32,8 +32,8 @@ from rusty_agent.testing import FaultServer
 from rusty_agent.testing.answers import Answer, Hang, Pause, answer, chunk, event, events, stream
 
 from ..events import until
+from .faces import Serve
 
-Serve = Callable[..., FaultServer]
 KEY = "k" * 8
 OWN_END = "closed before its end"
 
