@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -10,7 +11,7 @@ import pytest
 from rusty_agent.testing import FaultServer
 from rusty_agent.testing.server import Script
 
-from .faces import AsyncFace, Face, Serve, SyncFace
+from .faces import AsyncFace, Face, NewLoop, Serve, SyncFace
 
 
 @pytest.fixture(params=["async", "sync"])
@@ -29,6 +30,15 @@ def serve() -> Iterator[Serve]:
             return stack.enter_context(FaultServer(*answers))
 
         yield start
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def new_loop(request: pytest.FixtureRequest) -> NewLoop:
+    """Makes a loop of asyncio's, then one of uvloop's."""
+    if request.param == "uvloop":
+        make: NewLoop = pytest.importorskip("uvloop").new_event_loop
+        return make
+    return asyncio.new_event_loop
 
 
 @pytest.fixture(autouse=True)

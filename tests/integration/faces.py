@@ -144,5 +144,7 @@ class AsyncFace(_Face):
 
 Face = SyncFace | AsyncFace
 
+NewLoop: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+
 Serve: TypeAlias = Callable[..., FaultServer]
 """Starts a server with these answers, which ends with the test; see `conftest.py`."""

@@ -28,7 +28,7 @@ from rusty_agent.testing.answers import Step
 from rusty_agent.wire.codec import dumps
 
 from ..events import soon
-from .faces import KEY, Serve
+from .faces import KEY, NewLoop, Serve
 from .faults import ALL, Fault
 
 
@@ -426,9 +426,8 @@ async def test_a_call_over_tls_is_cancelled_as_its_connection_breaks() -> None:
     await asyncio.sleep(0.05)  # the server's side of the connection ends too
 
 
-@pytest.mark.parametrize("loop_factory", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-def test_a_connection_is_probed_while_it_is_silent(tls: bool, loop_factory: str) -> None:
+def test_a_connection_is_probed_while_it_is_silent(tls: bool, new_loop: NewLoop) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
             await reader.readuntil(b"}")
@@ -457,7 +456,6 @@ def test_a_connection_is_probed_while_it_is_silent(tls: bool, loop_factory: str)
         await asyncio.sleep(0.05)  # the server's side of the connection ends too
         return values
 
-    new_loop = pytest.importorskip("uvloop").new_event_loop if loop_factory == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=new_loop) as runner:
         on, *times = runner.run(main())
     assert on

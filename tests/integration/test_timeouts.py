@@ -14,7 +14,7 @@ from rusty_agent.testing import Answer, Hang, Pause, answer, completion, error, 
 from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
-from .faces import KEY, Face, Serve
+from .faces import KEY, Face, NewLoop, Serve
 
 ONCE = RetryPolicy(max_retries=0)
 
@@ -93,8 +93,7 @@ def test_a_slow_reader_is_no_silent_server(serve: Serve) -> None:
     assert pieces == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("loop_factory", ["asyncio", "uvloop"])
-def test_a_loop_that_stood_still_is_no_silent_server(serve: Serve, loop_factory: str) -> None:
+def test_a_loop_that_stood_still_is_no_silent_server(serve: Serve, new_loop: NewLoop) -> None:
     """What came while something else kept the loop busy has come."""
     server = serve(stream(*"abcdefghijklmnopqrst", gap=0.05))
 
@@ -103,12 +102,11 @@ def test_a_loop_that_stood_still_is_no_silent_server(serve: Serve, loop_factory:
         asyncio.get_running_loop().call_later(0.2, time.sleep, 0.6)
         return (await llm.stream_text("hi").result()).text
 
-    with runner(loop_factory) as running:
+    with asyncio.Runner(loop_factory=new_loop) as running:
         assert running.run(main()) == "abcdefghijklmnopqrst"
 
 
-@pytest.mark.parametrize("loop_factory", ["asyncio", "uvloop"])
-def test_a_silence_ends_on_a_loop_that_is_always_late(serve: Serve, loop_factory: str) -> None:
+def test_a_silence_ends_on_a_loop_that_is_always_late(serve: Serve, new_loop: NewLoop) -> None:
     server = serve(answer([events("a")[1], Hang()], framing="cut"))
 
     async def keep_busy() -> None:
@@ -123,15 +121,10 @@ def test_a_silence_ends_on_a_loop_that_is_always_late(serve: Serve, loop_factory
             await llm.stream_text("hi").result()
         busy.cancel()
 
-    with runner(loop_factory) as running:
+    with asyncio.Runner(loop_factory=new_loop) as running:
         began = time.monotonic()
         running.run(main())
         assert time.monotonic() - began < 10
-
-
-def runner(loop_factory: str) -> asyncio.Runner:
-    fast = loop_factory == "uvloop"
-    return asyncio.Runner(loop_factory=pytest.importorskip("uvloop").new_event_loop if fast else None)
 
 
 PING = event({"type": "ping"})

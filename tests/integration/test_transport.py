@@ -34,7 +34,7 @@ from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
 from ..events import held, until
-from .faces import KEY, Face, Serve
+from .faces import KEY, Face, NewLoop, Serve
 
 
 async def test_no_more_connections_than_allowed(serve: Serve) -> None:
@@ -237,13 +237,11 @@ def address(server: socket.socket) -> str:
 LONG = "x" * 8_000_000  # more than the system buffers
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("how", ["cancel", "total", "first_token", "provider"])
 def test_a_stalled_upload_is_closed_at_once(
-    deaf: socket.socket, monkeypatch: pytest.MonkeyPatch, how: str, streamed: bool, loop: str
+    deaf: socket.socket, monkeypatch: pytest.MonkeyPatch, how: str, streamed: bool, new_loop: NewLoop
 ) -> None:
-    loop_factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else asyncio.new_event_loop
     monkeypatch.setattr("rusty_agent.net.guard._LINGER_SECONDS", 60)
 
     async def main() -> None:
@@ -265,7 +263,7 @@ def test_a_stalled_upload_is_closed_at_once(
             assert await asyncio.to_thread(gone.poll, 10_000)
         await asyncio.wait_for(llm.aclose(), 10)
 
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
 
 
@@ -406,12 +404,10 @@ def test_loops_that_are_over_are_let_go(serve: Serve) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-@pytest.mark.parametrize("loop_factory", ["asyncio", "uvloop"])
 def test_a_loop_that_is_closed_under_a_call_is_let_go(
-    serve: Serve, caplog: pytest.LogCaptureFixture, loop_factory: str
+    serve: Serve, caplog: pytest.LogCaptureFixture, new_loop: NewLoop
 ) -> None:
     server = serve(Answer((Hang(),)))
-    new_loop = pytest.importorskip("uvloop").new_event_loop if loop_factory == "uvloop" else asyncio.new_event_loop
     loop = new_loop()
     call = loop.create_task(AsyncProvider("m", api_key=KEY, base_url=server.url).generate_text("hi"))
     while not server.requests:
