@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import wraps
+from inspect import signature
 from typing import Any
 
 from rusty_agent.errors import APIConnectionError, RateLimitError
@@ -11,16 +13,23 @@ from rusty_agent.net.limits import Limiter
 from rusty_agent.policy import Limits
 from tests.simulation.virtual import run
 
-Main = Callable[[Limiter], Awaitable[Any]]
 
+def on(**limits: Any) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
+    """Run a test in virtual time, with a limiter for its first argument; the others are its fixtures."""
 
-def on(main: Main, **limits: Any) -> Any:
-    """Run a test's body with a limiter, in virtual time."""
+    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+        @wraps(test)
+        def timed(**fixtures: Any) -> None:
+            async def whole() -> None:
+                await test(Limiter(Limits(**limits), asyncio.get_running_loop()), **fixtures)
 
-    async def whole() -> Any:
-        return await main(Limiter(Limits(**limits), asyncio.get_running_loop()))
+            run(whole())
 
-    return run(whole())
+        shown = signature(test)
+        timed.__signature__ = shown.replace(parameters=[*shown.parameters.values()][1:])  # type: ignore[attr-defined]
+        return timed
+
+    return decorate
 
 
 def now() -> float:
