@@ -21,7 +21,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import ip_address
 from types import BuiltinFunctionType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["new_loop"]
 
@@ -29,13 +29,8 @@ T = TypeVar("T")
 
 _PIPES = 4  # with as many ends as a loop opens files: libuv's 7, the first time
 
-if TYPE_CHECKING:
-    _Base = asyncio.BaseEventLoop
-else:
-    _Base = object
 
-
-class _Resolving(_Base):
+class _Resolving:
     """A loop's two look-ups."""
 
     async def getaddrinfo(
