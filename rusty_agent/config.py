@@ -18,14 +18,7 @@ from .keys import Secret, header_secrets
 from .policy import UNSET, RetryPolicy, Timeout
 from .presets import Preset
 
-__all__ = [
-    "ProviderConfig",
-    "Settings",
-    "TimeLimits",
-    "chat_url",
-    "checked_proxy",
-    "time_limits",
-]
+__all__ = ["ProviderConfig", "Settings", "TimeLimits", "chat_url", "checked_proxy", "time_limits"]
 
 
 @define

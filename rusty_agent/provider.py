@@ -26,13 +26,7 @@ from .keys import hide_secrets, is_secret, resolve_key, url_secrets, without_sec
 from .many import ManyPrompts
 from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
 from .outcome import Outcome
-from .parameters import (
-    AsyncOptions,
-    LocalOptions,
-    Parameters,
-    check_names,
-    shows,
-)
+from .parameters import AsyncOptions, LocalOptions, Parameters, check_names, shows
 from .policy import Limits, RetryPolicy, Timeout
 from .presets import Preset, find_preset
 from .requests import Requests

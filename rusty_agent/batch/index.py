@@ -22,17 +22,7 @@ from ..wire.codec import loads
 from .files import BLOCK_BYTES, LOOK_EVERY, Files, given_up_error, replace_atomically
 from .lines import BAD_LINE, ID_PREFIX
 
-__all__ = [
-    "MAX_RESULT_BYTES",
-    "Index",
-    "Told",
-    "drop_lines",
-    "identify",
-    "read_lines",
-    "repair",
-    "scan",
-    "scan_errors",
-]
+__all__ = ["MAX_RESULT_BYTES", "Index", "Told", "drop_lines", "identify", "read_lines", "repair", "scan", "scan_errors"]
 
 MAX_RESULT_BYTES = 256 * 2**20
 """A longer line of a batch's files counts as damaged, and is not held in memory: it can only be a hole."""

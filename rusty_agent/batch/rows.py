@@ -26,14 +26,7 @@ from ..wire.request import PARAMETERS, build_body, encode_body
 from ..wire.words import printable
 from .template import Template
 
-__all__ = [
-    "BadLine",
-    "Row",
-    "as_bytes",
-    "parse_line",
-    "parse_row",
-    "repeats",
-]
+__all__ = ["BadLine", "Row", "as_bytes", "parse_line", "parse_row", "repeats"]
 
 _MAX_REASON = 300  # characters; many bad lines must fit on a screen
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}

@@ -16,13 +16,7 @@ from typing import Any, Literal, Self, Unpack, overload
 from ..constructors import FromPreset, keeps_secrets
 from ..copies import Copied
 from ..keys import hide_secrets
-from ..parameters import (
-    LocalOptions,
-    Parameters,
-    ProviderOptions,
-    check_names,
-    shows,
-)
+from ..parameters import LocalOptions, Parameters, ProviderOptions, check_names, shows
 from ..presets import Preset
 from ..provider import AsyncProvider
 from ..types import GenerateResult
