@@ -58,9 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except Exception as error:
         out.end_line()
-        if "--debug" in words:
-            _show_traceback()
-        code = _report(error, "rusty-agent batch" if batch else "rusty-agent")
+        code = _report(error, "rusty-agent batch" if batch else "rusty-agent", debug="--debug" in words)
         return 1 if batch else code
     finally:
         out.close()
@@ -89,11 +87,15 @@ def _batch(words: list[str], out: Output) -> int:
     return batch(parse_batch(words), out)
 
 
-def _report(error: Exception, program: str) -> int:
+def _report(error: Exception, program: str, *, debug: bool) -> int:
     """Say what went wrong, in one line unless it lists lines of an input; return the exit code."""
     from ..errors import BatchError, RustyAgentError
     from .output import UsageError, complain, one_line
 
+    if debug:
+        import traceback
+
+        complain(traceback.format_exc().rstrip())
     said = "\n  ".join(map(one_line, str(error).splitlines() if isinstance(error, BatchError) else [str(error)]))
     for words, ours in _IN_OUR_WORDS.items():
         said = said.replace(words, ours)
@@ -109,14 +111,6 @@ _IN_OUR_WORDS = {  # what the library says to programs
     "what arrived is in partial_text": "what arrived is above",
     "goes into extra_body": "goes into --option",
 }
-
-
-def _show_traceback() -> None:
-    import traceback
-
-    from .output import complain
-
-    complain(traceback.format_exc().rstrip())
 
 
 @contextmanager
