@@ -15,7 +15,6 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ..errors import BatchError
@@ -114,9 +113,7 @@ class Lock:
         self._number = number
         return True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             if _has_name(self._number, self._place):
                 self._place.unlink()
