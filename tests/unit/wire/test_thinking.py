@@ -157,10 +157,3 @@ def test_reasoning_of_another_choice_does_not_matter() -> None:
     decoder.feed(b'data: {"choices":[{"index":1,"delta":{"reasoning":"Hm"}}]}\n\n')
     decoder.feed(b'data: {"choices":[{"delta":{"content":"<think>a</think>b"}}]}\n\ndata: [DONE]\n\n')
     assert (decoder.assembler.reasoning, decoder.assembler.text) == ("a", "b")
-
-
-def test_a_thought_cut_off_is_reasoning() -> None:
-    decoder = ReplyDecoder(split_thinking=True)
-    decoder.feed(b'data: {"choices":[{"index":0,"delta":{"content":"<think>Hm </th"}}]}\n\n')
-    decoder.close()
-    assert (decoder.assembler.reasoning, decoder.assembler.text) == ("Hm </th", "")
