@@ -11,9 +11,10 @@ from contextlib import aclosing
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
+from .checks import checked_flag
 from .keys import hide_secrets
 from .outcome import Outcome
-from .parameters import Concurrency, Inputs, RunParameters, check_names, count_of, is_table, shows
+from .parameters import Concurrency, Inputs, RunParameters, check_names, count_of, is_many, is_table, shows
 from .requests import Common
 from .types import GenerateResult, MapItem
 
@@ -73,7 +74,7 @@ class ManyPrompts:
                 under way.
         """
         hide_secrets(parameters)
-        return self._map(prompts, concurrency, ordered, False, **parameters)
+        return self._map(prompts, concurrency, checked_flag(ordered, "ordered"), False, **parameters)
 
     @overload
     async def gather(
@@ -157,6 +158,8 @@ class ManyPrompts:
             Exception: What taking a prompt, or the progress function, has raised.
         """
         hide_secrets(parameters)
+        checked_flag(return_exceptions, "return_exceptions")
+        checked_flag(include_usage, "include_usage")
         results: list[Any] = []
         items = self._map(prompts, concurrency, False, True, **parameters)
         async with aclosing(items):
@@ -183,7 +186,7 @@ class ManyPrompts:
         price: tuple[float, float] | None = None,
         **given: Any,
     ) -> AsyncGenerator[MapItem, None]:
-        if isinstance(prompts, str | bytes | Mapping):
+        if not is_many(prompts):
             raise ValueError(f"prompts must be many, such as a list, not one {type(prompts).__name__}")
         if is_table(prompts):
             raise ValueError('a DataFrame gives the names of its columns: take one of them, such as frame["prompt"]')

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextlib import aclosing
 from functools import partial
 from time import monotonic
@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeGuard, Unpack, overload
 
 from ..keys import hide_secrets
 from ..many import CUT_SHORT, RunItems
-from ..parameters import Concurrency, Inputs, RunParameters, is_table, shows
+from ..parameters import Concurrency, Inputs, RunParameters, is_many, is_table, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
 from .bridge import Crossing, Handover, read_alone, run
@@ -213,7 +213,7 @@ class ManyPrompts:
 
 def _is_taken_here(prompts: Inputs) -> TypeGuard[Iterable[Any]]:
     """Whether code of the caller's may run when they are taken; what is no prompts at all the core refuses."""
-    return not (isinstance(prompts, AsyncIterable | list | tuple | str | bytes | Mapping) or is_table(prompts))
+    return is_many(prompts) and not (isinstance(prompts, AsyncIterable | list | tuple) or is_table(prompts))
 
 
 class MapItems(RunItems, Generator[MapItem, None, None]):

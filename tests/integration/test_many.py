@@ -80,13 +80,22 @@ def test_an_asynchronous_iterator(face: Face, serve: Serve) -> None:
     assert gather(face, provider, prompts()) == [f"p{number}" for number in range(20)]
 
 
-@pytest.mark.parametrize("prompts", ["one", b"one", {"prompt": "one"}])
+@pytest.mark.parametrize("prompts", ["one", b"one", {"prompt": "one"}, None, 1])
 def test_one_prompt_is_not_many(face: Face, serve: Serve, prompts: Any) -> None:
     provider = face.provider(serve(echo))
     with pytest.raises(ValueError, match="prompts must be many"):
         gather(face, provider, prompts)
     with pytest.raises(ValueError, match="prompts must be many"):
         items(face, provider, prompts)
+
+
+def test_prompts_that_are_only_counted_through(face: Face, serve: Serve) -> None:
+    class DataSet:  # as torch's
+        def __getitem__(self, index: int) -> str:
+            return ["p0", "p1"][index]
+
+    prompts: Any = DataSet()
+    assert gather(face, face.provider(serve(echo)), prompts) == ["p0", "p1"]
 
 
 class DataFrame:
@@ -137,6 +146,17 @@ def test_wrong_options_are_told_before_anything_is_sent(
         provider.map(["a"], **options)  # already here, not when it is iterated over
     with pytest.raises(ValueError, match=word):
         gather(face, provider, ["a"], **options)
+    assert server.requests == []
+
+
+def test_a_word_is_no_flag(face: Face, serve: Serve) -> None:
+    server = serve(echo)
+    provider = face.provider(server)
+    with pytest.raises(ValueError, match="ordered must be True or False"):
+        provider.map(["a"], ordered="no")
+    for flag in ("return_exceptions", "include_usage"):
+        with pytest.raises(ValueError, match=f"{flag} must be True or False"):
+            gather(face, provider, ["a"], **{flag: "no"})
     assert server.requests == []
 
 
