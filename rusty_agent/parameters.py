@@ -44,6 +44,7 @@ Messages: TypeAlias = Sequence[Message]
 Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 Concurrency: TypeAlias = int | Literal["auto"]
 
+_LIMITS = {"rpm": "requests_per_minute", "tpm": "tokens_per_minute", "max_in_flight": "in_flight"}  # by their options
 _RUNS = {"ordered": "map does", "return_exceptions": "gather does", "stream": "generate_text, map and gather do"}
 
 
@@ -230,6 +231,7 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
 
             near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
             near = near or [whole for whole in known if whole.startswith(f"{name}_")]  # but `system` means its prompt
+            near = near or [part for part in known if name.endswith(f"_{part}")]  # and `default_headers` are headers
             hint = f": did you mean {near[0]!r}?" if near else _taker_of(name, of_a_call="extra_body" in known)
             raise TypeError(f"{taker} takes no argument {name!r}{hint}")
 
@@ -239,6 +241,8 @@ def _taker_of(name: str, *, of_a_call: bool) -> str:
     for kind in (RetryPolicy, Timeout, Limits):
         if name in kind.__match_args__:
             return f": it is a field of {kind.__name__}"
+    if name in _LIMITS:
+        return f": it is {_LIMITS[name]} of Limits, which a provider takes"
     if of_a_call and name in ("api_key", *AsyncOptions.__annotations__):
         return ": a provider does, when it is made"
     if name in Parameters.__annotations__:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from inspect import signature
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
@@ -124,7 +125,7 @@ async def run_batch(
         stream=stream,
         progress=progress,
     )
-    check_common(parameters)
+    check_common(parameters, signature(run_batch).parameters)
     if provider._calls.transport.ended:
         raise ValueError("the provider, or the session that it was given, is closed: make another one")
     common = Common(provider._requests, {"stream": stream, **parameters})

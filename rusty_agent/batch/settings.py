@@ -16,7 +16,7 @@ from attrs import define, field
 from attrs.converters import optional
 
 from ..checks import checked_count, checked_flag, checked_path, is_number
-from ..parameters import Concurrency, Parameters, check_names, is_table
+from ..parameters import Concurrency, check_names, is_table
 from ..progress.price import Price
 from ..progress.show import ProgressOption
 from .files import Files
@@ -68,8 +68,8 @@ class JobSettings:
                 raise ValueError(f"budget_usd must be a positive number of USD, not {self.budget_usd!r}")
 
 
-def check_common(parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters that cannot hold for all rows.
+def check_common(parameters: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse parameters that cannot hold for all rows, and names that are none of the `known` ones.
 
     Raises:
         ValueError: One belongs to the rows.
@@ -78,7 +78,7 @@ def check_common(parameters: Mapping[str, Any]) -> None:
     for name in ("prompt", "messages"):
         if parameters.get(name) is not None:
             raise ValueError(f"{name} belongs to the rows: what is given here holds for all of them")
-    check_names(parameters, Parameters.__annotations__, "run_batch")
+    check_names(parameters, (*known, "messages"), "run_batch")
 
 
 def check_source(source: Source) -> None:

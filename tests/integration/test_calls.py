@@ -243,7 +243,9 @@ def test_unknown_options_are_told_in_the_name_of_what_was_called(kind: Any) -> N
 
 
 @pytest.mark.parametrize("make", [Provider, Provider.openai, AsyncProvider, AsyncProvider.openai])
-@pytest.mark.parametrize(("name", "near"), [("apikey", "api_key"), ("base_uri", "base_url"), ("headrs", "headers")])
+@pytest.mark.parametrize(
+    ("name", "near"), [("apikey", "api_key"), ("base_uri", "base_url"), ("default_headers", "headers")]
+)
 def test_slips_of_the_pen_in_the_names_of_options(make: Any, name: str, near: str) -> None:
     with pytest.raises(TypeError, match=f"^(Async)?Provider takes no argument '{name}': did you mean '{near}'"):
         make("m", **{name: KEY})
@@ -274,6 +276,7 @@ def test_unknown_parameters_are_type_errors(face: Face, serve: Serve) -> None:
         ("max_failures", "map and gather do"),
         ("return_exceptions", "gather does"),
         ("limits", "a provider does, when it is made"),
+        ("rpm", "it is requests_per_minute of Limits, which a provider takes"),
         ("max_retries", "it is a field of RetryPolicy"),
         ("requests_per_minute", "it is a field of Limits"),
         ("idle", "it is a field of Timeout"),

@@ -166,6 +166,7 @@ def test_a_word_is_no_flag(face: Face, serve: Serve) -> None:
         ("ordered", ": map does"),
         ("drain", ""),
         ("concurency", "concurrency"),
+        ("max_concurrency", "did you mean 'concurrency'"),
         ("return_exception", "return_exceptions"),
         ("prompt", "prompts"),
         ("temprature", "temperature"),

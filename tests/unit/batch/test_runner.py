@@ -98,9 +98,18 @@ async def test_what_would_give_other_things_than_its_rows(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["temprature", "whole", "include_usage"])
-async def test_an_argument_that_there_is_not(provider: AsyncProvider, tmp_path: Path, name: str) -> None:
-    with pytest.raises(TypeError, match=f"run_batch takes no argument '{name}'"):
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("temprature", ": did you mean 'temperature'"),
+        ("on_bad_lines", ": did you mean 'on_bad_line'"),
+        ("whole", ""),
+        ("include_usage", ""),
+        ("rpm", ": it is requests_per_minute of Limits"),
+    ],
+)
+async def test_an_argument_that_there_is_not(provider: AsyncProvider, tmp_path: Path, name: str, hint: str) -> None:
+    with pytest.raises(TypeError, match=f"run_batch takes no argument '{name}'{hint}"):
         await run_batch(["a"], tmp_path / "out.jsonl", provider, **{name: 1})  # type: ignore[arg-type]
 
 
