@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import aiohttp
 
     from .progress.show import ProgressOption
+else:  # for `get_type_hints`: the true one would load what shows progress
+    ProgressOption = Any
 
 __all__ = [
     "AsyncOptions",

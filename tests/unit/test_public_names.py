@@ -106,6 +106,11 @@ def test_the_types_of_parameters_can_be_looked_up(face: Any, name: str) -> None:
     assert "return" in get_type_hints(getattr(face, name))
 
 
+@pytest.mark.parametrize("kind", [rusty_agent.Parameters, rusty_agent.RunParameters, rusty_agent.BatchParameters])
+def test_the_types_of_what_is_passed_on_can_be_looked_up(kind: Any) -> None:
+    assert "temperature" in get_type_hints(kind)
+
+
 def test_a_parameter_shows_the_default_that_it_has() -> None:
     shown = inspect.signature(rusty_agent.AsyncProvider.map).parameters
     assert {name for name, parameter in shown.items() if parameter.default is False} == {"stream", "progress"}
