@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Set
 
 from attrs import Factory, define
 
-from .rows import BadLine, Row, repeats
+from .rows import NOT_JSON, BadLine, Row, repeats
 
 __all__ = ["KEPT_BAD", "Checked", "Input"]
 
@@ -48,6 +48,8 @@ class Checked:
         more = f"\n  … and {left:,} more" if left else ""
         are = "line of the input is not a request" if self.bad_count == 1 else "lines of the input are not requests"
         advice = 'Correct them, or skip them with on_bad_line="skip" (--on-bad-line skip).'
+        if self.bad[0].line == 1 and self.bad[0].reason.startswith(NOT_JSON):
+            advice = f"Plain text becomes such lines with `jq -R .`, an array with `jq -c '.[]'`.\n{advice}"
         return f"{self.bad_count:,} {are}; nothing was sent.\n{shown}{more}" + f"\n{advice}" * (not skips)
 
 

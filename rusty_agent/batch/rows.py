@@ -26,7 +26,10 @@ from ..wire.request import PARAMETERS, build_body, encode_body
 from ..wire.words import printable
 from .template import Template
 
-__all__ = ["BadLine", "Row", "as_bytes", "parse_line", "parse_row", "repeats"]
+__all__ = ["NOT_JSON", "BadLine", "Row", "as_bytes", "parse_line", "parse_row", "repeats"]
+
+NOT_JSON = "not JSON (one value a line)"
+"""How the reason of a line begins that holds something else."""
 
 _MAX_REASON = 300  # characters; many bad lines must fit on a screen
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
@@ -115,9 +118,9 @@ def parse_line(
             return BadLine(line, f"not UTF-8 at byte {error.start + 1}: save it as UTF-8")
         except JSONDecodeError as error:
             said = error.msg.removesuffix(" at")  # "Unterminated string starting at"
-            return BadLine(line, f"not JSON (one value a line): {said} at character {error.pos + 1}")
+            return BadLine(line, f"{NOT_JSON}: {said} at character {error.pos + 1}")
         except ValueError as error:
-            return BadLine(line, f"not JSON (one value a line): {error}")
+            return BadLine(line, f"{NOT_JSON}: {error}")
     return parse_row(with_long_numbers(value, data), line, template=template, check=check, done=done)
 
 
@@ -157,7 +160,9 @@ def _row(value: Any, line: int) -> Row:
         if "body" in value and (not simple or ("method" in value and "url" in value)):
             return _openai(value, line)
         if not simple:
-            raise ValueError("the object has neither prompt nor messages, nor is it an OpenAI Batch line with a body")
+            raise ValueError(
+                "the object has neither prompt nor messages nor body; a template makes a prompt of other columns"
+            )
         return _simple(value, line)
     if isinstance(value, str):
         return Row(line, str(line), {"prompt": value}, {})

@@ -64,6 +64,14 @@ def test_an_input_without_rows_is_told(command: Command, server: FaultServer) ->
     assert ended == (0, "", "rusty-agent batch: the input has no rows, so nothing was sent\n")
 
 
+@pytest.mark.parametrize("text", ["Hi there\nHello\n", '[\n  {"prompt": "Hi"}\n]\n'])
+def test_an_input_of_another_form_is_told_how_to_become_lines(command: Command, text: str) -> None:
+    command.input.write_text(text)
+    assert "\n  Plain text becomes such lines with `jq -R .`, an array with `jq -c '.[]'`.\n" in command.run().err
+    command.input.write_text('"Hi"\n' + text)  # where other lines are right, this one is only damaged
+    assert "jq" not in command.run().err
+
+
 @pytest.mark.usefixtures("unmeasured")
 def test_exit_1_on_bad_lines_which_are_listed(command: Command, server: FaultServer) -> None:
     write_rows(command.input, ["a", 7, {"prompt": "x\x1b[2J", "stop": 3}])
