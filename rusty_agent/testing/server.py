@@ -146,6 +146,8 @@ class FaultServer:
     def wait_for(self, count: int, seconds: float = 5) -> list[Received]:
         """Wait until this many requests have arrived, and return them.
 
+        It blocks: in a coroutine `await asyncio.to_thread(server.wait_for, count)`, or nobody can send any meanwhile.
+
         Raises:
             TimeoutError: They have not.
         """
