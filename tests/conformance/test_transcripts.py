@@ -193,7 +193,7 @@ def test_every_answer_has_an_expected_end() -> None:
 
 
 TRY = "The endpoint failed; trying again later may help."
-PATH = "Check the model's name and base_url."
+PATH = "Check the model's name and base_url, which often ends in /v1."
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ PATH = "Check the model's name and base_url."
         (
             "llama-cpp-python/err_get_on_chat",
             errors.APIStatusError,
-            "HTTP 405: Method Not Allowed. Check base_url.",
+            "HTTP 405: Method Not Allowed. Check base_url, which often ends in /v1.",
             None,
             None,
             None,
