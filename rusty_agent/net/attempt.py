@@ -324,10 +324,10 @@ def _inflated(inflater: Inflater, data: bytes) -> bytes:
 
 
 def given_up() -> StreamInterruptedError:
-    """The error of whoever still reads an answer when its stream, its provider or its session has been closed."""
+    """The error of whoever still reads an answer when it was left, or its provider or session closed."""
     error = StreamInterruptedError(
-        "The answer was given up: its stream, its provider or the provider's session was closed before its end, or "
-        "a task that read it was cancelled, as by asyncio.wait_for."
+        "The answer was given up: a loop over it was left, its stream, its provider or the provider's session was "
+        "closed before its end, or a task that read it was cancelled, as by asyncio.wait_for."
     )
     error.retryable = False
     return error
