@@ -82,6 +82,7 @@ class ChunkDecoder:
         # Of the last chunk that was decoded in full, if it was plain; None: not made yet of this sample.
         self._frame: Frame | None = NO_FRAME
         self._sample: tuple[bytes, str, str, Kind, bool] = (b"", "", "", str, False)
+        self._made = NO_FRAME  # the last that was
         self._lessons = _LESSONS
 
     def decode_all(self, events: list[bytes], out: list[Delta]) -> None:
@@ -119,7 +120,7 @@ class ChunkDecoder:
             known = len(texts)
             out += texts if frame.kind is str else map(frame.kind, texts)
         if known:
-            self._lessons = _LESSONS  # what was learned is of use
+            frame.useful = True
         return known
 
     @property
@@ -127,15 +128,11 @@ class ChunkDecoder:
         """In which the next chunk stands if it differs from the last in its text only; else `NO_FRAME`."""
         return self._frame or self._make_frame()
 
-    def follow(self) -> None:
-        """A chunk stood in `frame`: what was learned is of use."""
-        self._lessons = _LESSONS
-
     def _make_frame(self) -> Frame:
         """Learn what stands around the text of a plain chunk; give up on a server whose chunks differ in more."""
-        self._lessons -= 1
-        self._frame = frame_of(*self._sample) if self._lessons > 0 else NO_FRAME
-        return self._frame
+        self._lessons = (_LESSONS if self._made.useful else self._lessons) - 1
+        self._made = self._frame = frame_of(*self._sample) if self._lessons > 0 else NO_FRAME
+        return self._made
 
     def decode(self, data: bytes, out: list[Delta]) -> None:
         """Decode one event's data, append its deltas to `out`."""

@@ -36,13 +36,14 @@ class Frame:
     Attributes:
         kind: Likewise.
         counted: Likewise.
+        useful: Whether a chunk stood in it; for whoever finds one to say.
         lead: The bytes before the text of an event with such a chunk.
         trail: The bytes after it.
         span: Where the text stands between the two.
         least_of_two: What is shorter than this is one event; 0 where more than a text stands between.
     """
 
-    __slots__ = ("_after", "_before", "_padding", "counted", "kind", "lead", "least_of_two", "span", "trail")
+    __slots__ = ("_after", "_before", "_padding", "counted", "kind", "lead", "least_of_two", "span", "trail", "useful")
 
     def __init__(
         self, before: bytes, after: bytes, padding: bytes = b"", kind: Kind = str, *, counted: bool = False
@@ -52,6 +53,7 @@ class Frame:
         self._padding = padding
         self.kind = kind
         self.counted = counted
+        self.useful = False
         self.lead, self.trail = b"data: " + before, after + b"\n\n"
         self.span = slice(len(self.lead), -len(self.trail))
         self.least_of_two = 0 if padding or not before else 2 * len(self.lead + self.trail)

@@ -53,6 +53,7 @@ class ReplyDecoder:
         self, max_bytes: int = MAX_EVENT_BYTES, *, choices: int | None = 1, split_thinking: bool = False
     ) -> None:
         self.assembler = Assembler()
+        self._pieces = self.assembler.pieces  # asked for with each token that comes alone
         self.ended = False
         self.error: RustyAgentError | None = None
         self.tail = 0.0
@@ -79,9 +80,9 @@ class ReplyDecoder:
             except ValueError:
                 text = None
             if type(text) is str and text and not self.ended:
-                self._chunks.follow()
+                frame.useful = True
                 if frame.kind is str:
-                    self.assembler.pieces.write(text)
+                    self._pieces.write(text)
                     return [text]
                 deltas = [frame.kind(text)]
                 self.assembler.add(deltas)
