@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeAlias
 
+from ..errors import RustyAgentError
 from ..parameters import Inputs
 from ..types import MapItem
 
@@ -207,6 +208,8 @@ class _Crew:
                     result = await self._work(given)
                 except Exception as raised:
                     error = raised
+                    if isinstance(error, RustyAgentError):  # it may be kept for long, and its frames hold all of a call
+                        error.__traceback__ = None
                 if self._ordered is None:
                     self._given += 1
                 else:

@@ -347,6 +347,16 @@ async def test_a_provider_that_is_dropped_after_a_run_goes_without_the_garbage_c
         await soon(gone)
 
 
+async def test_a_provider_that_is_dropped_goes_while_the_errors_of_its_run_are_kept(serve: Serve) -> None:
+    """Their frames would hold it, and all of each call: 25 KB a prompt, and what was sent twice."""
+    llm = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url)
+    with let_go(llm) as gone:
+        answers = await llm.gather(["bad", "b"], return_exceptions=True)
+        del llm
+        await soon(gone)
+        assert isinstance(answers[0], BadRequestError)
+
+
 async def test_a_provider_that_is_dropped_after_a_batch_goes_without_the_garbage_collector(
     serve: Serve, tmp_path: Path
 ) -> None:
