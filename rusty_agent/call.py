@@ -189,6 +189,7 @@ class Call:
             self._give_back(error)
             if not (isinstance(error, BadRequestError) and self._adapts_to(error)):
                 raise
+            error.__traceback__ = None  # as of what is retried, see `retrying`
             return await self.make_attempt(number)  # ends: each round leaves one parameter out
         if decoder.ended:
             self._give_back(decoder.error)

@@ -170,7 +170,7 @@ class Attempt:
             try:
                 data = content.read_nowait() if whole else await content.readany()
             except (*NETWORK_ERRORS, RuntimeError) as error:  # the latter where the caller has closed the session
-                data = salvage(response)
+                data = salvage(response, error)
                 if not data:
                     deltas = decoder.close(await self._broken(error, response))
                 else:
@@ -239,8 +239,8 @@ class Attempt:
             async with asyncio.timeout_at(until):
                 while len(body) < failure.MAX_ERROR_BYTES and (data := await response.content.readany()):
                     body += data
-        except (*NETWORK_ERRORS, RuntimeError):  # a timeout is one of them; the last is of a connection that is gone
-            body += salvage(response)
+        except (*NETWORK_ERRORS, RuntimeError) as broken:  # a timeout is one; the last is of a connection that is gone
+            body += salvage(response, broken)
         if self._inflater is not None:
             body = _inflated(self._inflater, body)
         body = self._exchange.mask(body)[: failure.MAX_ERROR_BYTES]

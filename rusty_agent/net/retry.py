@@ -102,6 +102,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             if delay is None:
                 raise
             wait = delay
+            error.__traceback__ = None  # its frames hold the call, and who decoded it, or a hook, may keep the error
         else:
             budget.earn(number)
             if policy.on_attempt is not None:

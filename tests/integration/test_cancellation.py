@@ -13,6 +13,7 @@ import pytest
 from rusty_agent import (
     APIConnectionError,
     AsyncProvider,
+    AttemptReport,
     Provider,
     RetryPolicy,
     RustyAgentError,
@@ -156,6 +157,28 @@ async def test_leaving_in_mid_stream(
     llm = provider(server)
     await leave(llm)
     await saw_close(server)
+
+
+SAYS_BUSY = answer(b'{"error": {"message": "try again", "code": 503}}')
+REFUSES = answer(b'{"error": {"message": "unsupported parameter", "param": "temperature", "code": 400}}')
+BREAKS = Answer((b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",), close=True)
+
+
+@pytest.mark.parametrize("first", [SAYS_BUSY, REFUSES, BREAKS], ids=["busy", "refuses", "breaks"])
+async def test_dropping_a_stream_that_has_failed_before_needs_no_garbage_collector(serve: Serve, first: Answer) -> None:
+    """The frames of what had failed, which from Python 3.12 on hold all that waited for it, are held by nobody."""
+    server = serve(first, STARTED)
+    reports: list[AttemptReport] = []
+    llm = AsyncProvider("m", api_key="k" * 8, base_url=server.url, retry=RetryPolicy(1, 0, on_attempt=reports.append))
+    gc.disable()
+    try:
+        opened = llm.stream_text("hi", temperature=0.5)
+        await opened.open()
+        del opened
+        await saw_close(server)
+    finally:
+        gc.enable()
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("streamed", [False, True])

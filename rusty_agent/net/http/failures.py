@@ -121,8 +121,12 @@ def final_error(message: str) -> errors.APIConnectionError:
     return error
 
 
-def salvage(response: Response) -> bytes:
-    """Take what had arrived when the connection broke: aiohttp raises before it hands its buffer out."""
+def salvage(response: Response, error: BaseException) -> bytes:
+    """Take what had arrived when the connection broke: aiohttp raises before it hands its buffer out.
+
+    The error's frames are forgotten: they hold the answer, which holds the error, and whoever reads it.
+    """
+    error.__traceback__ = None
     buffer = getattr(response.content, "_buffer", None) or []
     data = b"".join(buffer)
     buffer.clear()
