@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,14 @@ from rusty_agent import (
     APIConnectionError,
     AsyncProvider,
     AttemptReport,
+    Limits,
     Provider,
     RetryPolicy,
     RustyAgentError,
     StreamInterruptedError,
     TextStream,
 )
+from rusty_agent.net.limits import Limiter, Permit
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, error, stream
 from rusty_agent.testing.answers import events
 
@@ -446,6 +449,39 @@ def test_closing_a_blocking_stream_before_its_first_step(serve: Serve) -> None:
     threading.Timer(0.1, go_on).start()
     with pytest.raises(StreamInterruptedError, match="given up"):
         next(opened)
+
+
+async def test_a_stream_that_the_garbage_collector_closes_disturbs_no_step_of_others(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that which gives a place to the next: its place would be counted as free while it is being given."""
+    llm = AsyncProvider("m", api_key="k" * 8, base_url=serve(STARTED).url, limits=Limits(in_flight=2))
+    dropped, closed, *waiting = (llm.stream_text("hi") for _ in range(5))
+    await dropped.open()
+    await closed.open()
+    cycle: list[Any] = [dropped]
+    cycle.append(cycle)
+    opening = [asyncio.ensure_future(opened.open()) for opened in waiting]
+    await asyncio.sleep(0)
+    admit = Limiter.admit
+
+    def collect_and_admit(*given: Any) -> Permit:
+        gc.collect()
+        return admit(*given)
+
+    monkeypatch.setattr(Limiter, "admit", collect_and_admit)
+    gc.disable()
+    del dropped, cycle
+    try:
+        await closed.aclose()
+        await asyncio.gather(*opening[:2])
+    finally:
+        gc.enable()
+    assert llm._calls.limiter().in_flight == 2
+    assert not opening[2].done()
+    await llm.aclose()
+    with pytest.raises(StreamInterruptedError):
+        await opening[2]
 
 
 def test_a_stream_that_outlives_its_loop_is_forgotten(serve: Serve) -> None:
