@@ -25,7 +25,7 @@ from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from ..errors import BatchError
 from ..wire.words import printable
@@ -48,6 +48,8 @@ _WIDE_BOMS = (BOM_UTF16_LE, BOM_UTF16_BE)  # as by `>` of Windows PowerShell; UT
 _ASK_SECONDS = 0.1
 _GZIP = b"\x1f\x8b"
 _PROMPT_COLUMN = Template("{prompt}")
+
+_Stamp: TypeAlias = tuple[int, int, int, int]
 
 
 def open_source(
@@ -82,9 +84,9 @@ def open_source(
         return FileSource(path, template, copy, given_up)
 
 
-def _open(path: Path) -> io.BufferedReader:
+def _open(path: Path, kind: Callable[[Path], io.FileIO] = io.FileIO) -> io.BufferedReader:
     try:
-        return io.BufferedReader(io.FileIO(path), _BLOCK)
+        return io.BufferedReader(kind(path), _BLOCK)
     except OSError as error:
         raise BatchError(
             f"{path} cannot be read: {error.strerror or error}. Check the name and who may read it."
@@ -120,12 +122,31 @@ def _next_block(file: io.BufferedReader, name: str, given_up: Callable[[], bool]
     return file.read1(_BLOCK)
 
 
-class _SpoolReader(io.RawIOBase):
-    """A spool from its beginning; each reader has a position of its own."""
+class _FileReader(io.FileIO):
+    """A file, with a look at it after each block that is read: its rows are made of nothing that was not looked at."""
 
-    def __init__(self, spool: BinaryIO, lock: threading.Lock) -> None:
+    def __init__(self, path: Path, look: Callable[[_Stamp | None], object]) -> None:
+        super().__init__(path)
+        self._look = look
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        count = super().readinto(buffer)
+        self._look(self.stamp())
+        return count
+
+    def stamp(self) -> _Stamp:
+        """What changes when somebody writes to the file, or another has its name."""
+        status = os.fstat(self.fileno())
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class _SpoolReader(io.RawIOBase):
+    """A spool from its beginning; each reader has a position of its own. Nobody else can change it."""
+
+    def __init__(self, spool: BinaryIO, lock: threading.Lock, look: Callable[[_Stamp | None], object]) -> None:
         self._spool = spool
         self._lock = lock
+        self._look = look
         self._position = 0
 
     def readable(self) -> bool:
@@ -138,6 +159,7 @@ class _SpoolReader(io.RawIOBase):
             data = self._spool.read(len(view))
         view[: len(data)] = data
         self._position += len(data)
+        self._look(None)
         return len(data)
 
 
@@ -185,7 +207,7 @@ class FileSource(Input):
         self._spool = spool
         self._given_up = given_up
         self._lock = threading.Lock()
-        self._stamp: tuple[int, ...] | None = None  # of the file that was digested
+        self._stamp: _Stamp | None = None  # of the file that was digested
         if spool is not None:
             weakref.finalize(self, spool.close)
 
@@ -193,9 +215,8 @@ class FileSource(Input):
         digest, size = hashlib.sha256(), 0
         view = memoryview(bytearray(_BLOCK))
         with self._raw() as file:
-            self._stamp = _stamp(file)
+            self._stamp = file.raw.stamp() if isinstance(file.raw, _FileReader) else None
             while count := file.readinto(view):
-                self._look(file)
                 digest.update(view[:count])
                 size += count
         return digest.hexdigest(), size
@@ -208,22 +229,19 @@ class FileSource(Input):
             with self._raw() as raw, _unpacked(raw) as file:
                 if file.peek(2).startswith(_WIDE_BOMS):
                     raise BatchError(f"{self.name} is UTF-16, and cannot be read: save it as UTF-8.")
-                for count, row in enumerate(islice(read(file, check, done), limit), 1):
+                for row in islice(read(file, check, done), limit):
                     line = row.line
-                    if isinstance(row, BadLine) or count % LOOK_EVERY == 0:  # all may begin in odd lines
-                        self._look(raw)
                     yield row
-                self._look(raw)
         except (EOFError, zlib.error, OSError) as error:
             raise BatchError(
                 f"{self.name} cannot be read on after line {line}: {error}. It may be damaged or cut: make it again."
             ) from error
 
-    def _look(self, file: io.BufferedReader) -> None:
+    def _look(self, stamp: _Stamp | None) -> None:
         """See whether the file is still what was digested, and wanted: what is sent is to be what was checked."""
         if self._given_up():
             raise given_up_error(self.name)
-        if self._stamp is not None and _stamp(file) != self._stamp:
+        if self._stamp is not None and stamp != self._stamp:
             raise BatchError(
                 f"{self.name} changed while it was read. Begin again when whatever writes it is done; if rows of it "
                 "were sent, with allow_changed=True (--allow-changed): their answers are kept."
@@ -231,8 +249,8 @@ class FileSource(Input):
 
     def _raw(self) -> io.BufferedReader:
         if self._spool is None:
-            return _open(self._path)
-        return io.BufferedReader(_SpoolReader(self._spool, self._lock), _BLOCK)
+            return _open(self._path, partial(_FileReader, look=self._look))
+        return io.BufferedReader(_SpoolReader(self._spool, self._lock, self._look), _BLOCK)
 
     def _lines(self, file: Readable, check: bool, done: Set[str]) -> Iterator[Row | BadLine]:
         template = self._template
@@ -269,14 +287,6 @@ class FileSource(Input):
             if len(header) == 1 and any(other in header[0] for other in ",;\t"):
                 said += "; columns are separated by commas in a .csv, by tabs in a .tsv"
             raise BatchError(printable(f"{self.name}: {said}")) from None
-
-
-def _stamp(file: io.BufferedReader) -> tuple[int, ...] | None:
-    """What changes when somebody writes to a file, or another has its name; None of a copy that nobody else knows."""
-    if isinstance(file.raw, _SpoolReader):
-        return None
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextmanager

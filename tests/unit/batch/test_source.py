@@ -461,6 +461,25 @@ def test_reading_ends_soon_when_it_is_given_up(tmp_path: Path, name: str, conten
         list(islice(rows, 1000))
 
 
+@pytest.mark.parametrize("how", ["written over", "replaced"])
+def test_no_row_is_made_of_what_was_not_digested(tmp_path: Path, how: str) -> None:
+    long = b'"%s"\n' % (b"x" * 1000)
+    source = _source(tmp_path, long * 900)
+    source.digest()
+    rows = source.rows()
+    seen = len(list(islice(rows, 500 if how == "written over" else 0)))
+    other = tmp_path / ("in.jsonl" if how == "written over" else "other")
+    with other.open("r+b" if other.exists() else "wb") as file:
+        file.write(long.replace(b"x", b"y") * 901)
+    other.replace(tmp_path / "in.jsonl")
+    with pytest.raises(BatchError, match=r"in\.jsonl changed while it was read"):
+        for row in rows:
+            assert isinstance(row, Row)
+            assert row.parameters["prompt"][0] == "x"
+            seen += 1
+    assert (seen > 500) is (how == "written over")
+
+
 def test_so_does_the_digest_of_a_file(tmp_path: Path) -> None:
     source = _source(tmp_path, b'"Hi"\n', given_up=lambda: True)
     with pytest.raises(BatchError, match=r"in\.jsonl was given up before its end"):
