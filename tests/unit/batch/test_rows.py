@@ -174,6 +174,7 @@ def test_bad_lines(value: Any, says: str) -> None:
 
 def test_fields_that_may_be_data_are_carried_through() -> None:
     assert _row({"prompt": "Hi", "n": 2, "user": "me", "tools": None}).fields == {"n": 2, "user": "me", "tools": None}
+    assert _row({"prompt": "Hi", "tools": [], "tool_choice": None}).fields == {"tools": [], "tool_choice": None}
     columns = {"word": "cat", "tools": "a hammer"}
     assert _row(columns, template=Template("Say {word}.")).fields == columns
 
