@@ -149,18 +149,22 @@ def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[
     from ..progress.figures import dollars
 
     prompt, answers = estimate.prompt_tokens, estimate.max_tokens
+    bounded = bool(estimate.rows_with_max_tokens)
     unbounded = estimate.rows - estimate.rows_with_max_tokens
+    tokens = [f"at most {answers:,}"] * bounded
+    if unbounded:
+        tokens.append(f"those of {unbounded:,} row{'s' * (unbounded != 1)} without max_tokens")
     lines = [
         f"rows: {estimate.rows:,}",
         f"bad lines: {bad_lines:,}",
         f"prompt tokens: about {prompt:,} (a token for four characters)",
-        f"answer tokens: at most {answers:,}"
-        + (f", plus those of {unbounded:,} row{'s' * (unbounded != 1)} without max_tokens" * bool(unbounded)),
+        f"answer tokens: {', plus '.join(tokens) or 0}",
     ]
     if price is not None:
         least, most = price.cost(prompt, 0), price.cost(prompt, answers)
-        more = ", plus the rows without max_tokens" * bool(unbounded)
-        lines.append(f"cost: {dollars(least)} for the prompts, {dollars(most)} at most with the answers{more}")
+        known = f", {dollars(most)} at most with the answers" * bounded
+        more = ", plus the answers of rows without max_tokens" * bool(unbounded)
+        lines.append(f"cost: {dollars(least)} for the prompts{known}{more}")
     return lines
 
 

@@ -304,12 +304,19 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     write_rows(command.input, [{"prompt": "a"}, 7])
     ended = command.run("--dry-run", "--price", "1,1")
     assert ended.code == 1
-    assert "answer tokens: at most 0, plus those of 1 row without max_tokens" in ended.out
+    assert "answer tokens: those of 1 row without max_tokens\n" in ended.out
+    assert ended.out.endswith(" for the prompts, plus the answers of rows without max_tokens\n")
     assert ended.err.startswith("1 line of the input is not a request; nothing was sent.\n  line 2: ")
     assert ended.err.endswith('or skip them with on_bad_line="skip" (--on-bad-line skip).\n')
     ended = command.run("--dry-run", "--on-bad-line", "skip")
     assert ended.code == 0
     assert "Correct them" not in ended.err
+    write_rows(command.input, [{"prompt": "a"}, {"prompt": "b", "max_tokens": 3}, {"prompt": "c"}])
+    ended = command.run("--dry-run", "--price", "1,1000000")
+    assert "answer tokens: at most 3, plus those of 2 rows without max_tokens\n" in ended.out
+    assert ended.out.endswith(", $3.00 at most with the answers, plus the answers of rows without max_tokens\n")
+    write_rows(command.input, [])
+    assert "answer tokens: 0\n" in command.run("--dry-run").out
     assert os.listdir(command.input.parent) == ["in.jsonl"]
     assert not server.requests
 
