@@ -13,7 +13,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +45,8 @@ from .summary import covers, summary
 __all__ = ["BatchResult", "Job", "to_its_end"]
 
 T = TypeVar("T")
+
+_INTERRUPTED = "it was interrupted; the same call, without fresh, goes on from here."
 
 
 async def outlast(running: asyncio.Future[T], *, on_cancel: Callable[[], object] = lambda: None) -> None:
@@ -177,7 +179,7 @@ class Job:
         if sent and self._run.stopped is None and self._settings.progress != "json":  # which a program reads
             said = f"interrupted: waiting for {sent:,} row{'s' * (sent != 1)} under way, {DRAIN_SECONDS:.0f} s at most"
             say(f"{said}; once more stops at once")
-        self._stop("interrupt", "it was interrupted; the same call, without fresh, goes on from here.")
+        self._stop("interrupt", _INTERRUPTED)
 
     def abandon(self) -> None:
         """Wait no longer."""
@@ -286,8 +288,10 @@ class Job:
         The row counts all the same: its line is written, and its answer is paid for.
         """
         if self._settings.sync == "row":
-            with suppress(asyncio.CancelledError):
+            try:
                 await journal.commit()
+            except asyncio.CancelledError:
+                self._stop("interrupt", _INTERRUPTED)  # or its worker would begin another, if it hears of it first
 
     def _spend(self, usage: Usage | None, caller: Caller) -> None:
         """Stop if the next row, and what is under way, would take more than what is left of the budget."""
