@@ -180,7 +180,7 @@ def _simple(value: dict[str, Any], line: int) -> Row:
         if name in _USED:
             if item is not None:
                 parameters[name] = item
-        elif name in _OF_EXTRA_BODY and item is not None and item != []:
+        elif name in _OF_EXTRA_BODY and as_bytes(item) not in (b"null", b"[]"):
             raise ValueError(f"{name!r} is sent only if it stands in extra_body; rename it to have it carried through")
         elif name not in _RENAMED:
             fields[name] = item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -175,6 +176,7 @@ def test_bad_lines(value: Any, says: str) -> None:
 def test_fields_that_may_be_data_are_carried_through() -> None:
     assert _row({"prompt": "Hi", "n": 2, "user": "me", "tools": None}).fields == {"n": 2, "user": "me", "tools": None}
     assert _row({"prompt": "Hi", "tools": [], "tool_choice": None}).fields == {"tools": [], "tool_choice": None}
+    assert "tools" in _row({"prompt": "Hi", "tools": math.nan}).fields  # as data frames have what is missing
     columns = {"word": "cat", "tools": "a hammer"}
     assert _row(columns, template=Template("Say {word}.")).fields == columns
 
