@@ -7,7 +7,7 @@ files; whoever asked writes it. Whatever comes from outside is escaped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Any
@@ -89,9 +89,9 @@ def report_html(summary: dict[str, Any], tally: Tally) -> str:
     name = str(summary["output"])
     head = [f"<h1>{escape(name)}</h1>", f'<p class="soft" style="margin:0">{escape(_subtitle(summary))}</p>']
     head += [f'<p class="note">{escape(note)}</p>' for note in _notes(summary)]
-    figures = "".join(_figure(*figure) for figure in _figures(summary))
-    plots = [*_timelines(tally), *_histograms(tally), *_tables(summary)]
-    body = [*head, f'<div class="figures">{figures}</div>', f'<div class="plots">{"".join(plots)}</div>']
+    figures = "".join(_figures(summary))
+    plots = "".join([*_timelines(tally), *_histograms(tally), *_tables(summary)])
+    body = [*head, f'<div class="figures">{figures}</div>', f'<div class="plots">{plots}</div>']
     return _PAGE.format(title=escape(f"{name}{_TITLE_END}"), body="\n".join(body))
 
 
@@ -117,30 +117,29 @@ def _notes(summary: dict[str, Any]) -> Iterable[str]:
         yield f"Lines of the input that are no rows and were left out: {summary['rows']['bad_lines']:,}."
 
 
-def _figures(summary: dict[str, Any]) -> Iterable[tuple[str, str, bool]]:
-    """Value, caption, and whether it is bad news."""
+def _figures(summary: dict[str, Any]) -> Iterable[str]:
     rows, tokens, rates = summary["rows"], summary["tokens"], summary["tokens_per_second"]
     total = "" if rows["total"] is None else f" of {rows['total']:,}"
     earlier = f", {rows['skipped']:,} by an earlier run" if rows["skipped"] else ""
-    yield f"{rows['done'] + rows['skipped']:,}", f"rows done{total}{earlier}", False
+    yield _figure(f"{rows['done'] + rows['skipped']:,}", f"rows done{total}{earlier}")
     failed = rows["failed"] + rows["failed_earlier"]
     earlier = f", {rows['failed_earlier']:,} in an earlier run" if rows["failed_earlier"] else ""
-    yield f"{failed:,}", f"rows failed{earlier}", failed > 0
+    yield _figure(f"{failed:,}", f"rows failed{earlier}", bad=failed > 0)
     duration = summary["duration_s"]
-    yield clock(duration) if duration >= 60 else seconds(duration), "duration", False
-    yield quantity(summary["rows_per_second"]), "rows per second", False
+    yield _figure(clock(duration) if duration >= 60 else seconds(duration), "duration")
+    yield _figure(quantity(summary["rows_per_second"]), "rows per second")
     if tokens["prompt"] or tokens["completion"]:
-        yield quantity(tokens["prompt"]), f"prompt tokens, {quantity(rates['prompt'])}/s", False
-        yield quantity(tokens["completion"]), f"completion tokens, {quantity(rates['completion'])}/s", False
+        yield _figure(quantity(tokens["prompt"]), f"prompt tokens, {quantity(rates['prompt'])}/s")
+        yield _figure(quantity(tokens["completion"]), f"completion tokens, {quantity(rates['completion'])}/s")
     if summary["cost_usd"] is not None:
-        yield dollars(summary["cost_usd"]), "cost", False
+        yield _figure(dollars(summary["cost_usd"]), "cost")
     for name, caption in (("latency_s", "latency"), ("ttft_s", "to the first token")):
         if summary[name]:
-            yield seconds(summary[name]["p50"]), f"median {caption}, p99 {seconds(summary[name]['p99'])}", False
-    yield f"{summary['retries']:,}", f"retries, {summary['rate_limited']:,} answers with 429", False
+            yield _figure(seconds(summary[name]["p50"]), f"median {caption}, p99 {seconds(summary[name]['p99'])}")
+    yield _figure(f"{summary['retries']:,}", f"retries, {summary['rate_limited']:,} answers with 429")
 
 
-def _figure(value: str, caption: str, bad: bool) -> str:
+def _figure(value: str, caption: str, *, bad: bool = False) -> str:
     return f'<div class="card figure{" bad" if bad else ""}"><b>{escape(value)}</b><span>{escape(caption)}</span></div>'
 
 
@@ -251,7 +250,9 @@ def _curve(x: _Axis, y: _Axis, points: Sequence[tuple[float, float]], colour: st
     yield f'<path class="line {look}" style="stroke:var(--{colour})" d="M{line}"/>'
 
 
-def _bars(x: _Axis, y: _Axis, bars: Iterable[tuple[float, float, int]], colour: str, text: Any) -> Iterable[str]:
+def _bars(
+    x: _Axis, y: _Axis, bars: Iterable[tuple[float, float, int]], colour: str, text: Callable[[float], str]
+) -> Iterable[str]:
     for low, high, number in bars:
         if number:
             left, width = x.x(low), max(1, x.x(high) - x.x(low) - 1)
