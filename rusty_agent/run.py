@@ -101,7 +101,11 @@ class Run:
     async def work_off(self, inputs: Inputs) -> None:
         """Work the inputs off and keep nothing of what comes of it; otherwise as `items`."""
         async with self as concurrency:
-            await work_off(inputs, self._work, concurrency=concurrency, stop=self._stop)
+            await work_off(inputs, self._work, concurrency=concurrency, stop=self._stop, enough=self._enough)
+
+    def _enough(self) -> bool:
+        """Whether further inputs, which may be megabytes each, would only wait."""
+        return self._limiter is not None and self._limiter.crowded(self._caller)
 
     async def __aenter__(self) -> int:
         """Begin the time in which inputs are worked on; tells how many may be at once.

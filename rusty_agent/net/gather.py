@@ -77,9 +77,20 @@ async def spread(
             await crew.dismiss()
 
 
-async def work_off(inputs: Inputs, work: Work, *, concurrency: int, stop: Stop | None = None) -> None:
-    """Run `work` over the inputs, and keep nothing of what comes of it; arguments and errors as those of `spread`."""
-    crew = _Crew(inputs, work, concurrency, None, stop or Stop())
+async def work_off(
+    inputs: Inputs,
+    work: Work,
+    *,
+    concurrency: int,
+    stop: Stop | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run `work` over the inputs, and keep nothing of what comes of it; other arguments and errors as `spread`'s.
+
+    Args:
+        enough: Asked when an input was taken: whether another would only wait, so that no worker is hired for it.
+    """
+    crew = _Crew(inputs, work, concurrency, None, stop or Stop(), enough)
     try:
         await crew.has_more()
     finally:
@@ -93,11 +104,20 @@ class _Crew:
         ready: Items that may be taken.
     """
 
-    def __init__(self, inputs: Inputs, work: Work, concurrency: int, ordered: bool | None, stop: Stop) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        work: Work,
+        concurrency: int,
+        ordered: bool | None,
+        stop: Stop,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._asynchronous: AsyncIterator[Any] | None = aiter(inputs) if isinstance(inputs, AsyncIterable) else None
         self._inputs: Iterator[Any] = iter(()) if isinstance(inputs, AsyncIterable) else iter(inputs)
         self._work = work
         self._concurrency = concurrency
+        self._enough = enough
         self._bound = concurrency * (1 + (_WINDOW if ordered else 1))
         self.ready: deque[MapItem] = deque()
         self._early: dict[int, MapItem] = {}  # finished before their turn
@@ -109,6 +129,7 @@ class _Crew:
         self._pausing = False  # nobody takes one in this turn of the loop
         self._broken: BaseException | None = None  # what taking an input raised
         self._workers: set[asyncio.Task[None]] = set()
+        self._spare = False  # the worker that was hired last has taken no input yet: there are no more than needed
         self._taking = asyncio.Lock()
         self._taker: asyncio.Task[Any] | None = None  # who waits for an input
         self._recalled = False
@@ -160,6 +181,7 @@ class _Crew:
             worker.cancel()
 
     def _hire(self) -> None:
+        self._spare = True
         worker = asyncio.ensure_future(self._run())
         self._workers.add(worker)
         worker.add_done_callback(self._leave)
@@ -179,7 +201,7 @@ class _Crew:
     async def _run(self) -> None:
         if asyncio.current_task() not in self._workers:  # an eager loop runs a task before whoever makes it has it
             await asyncio.sleep(0)
-        hired = False  # the next one: each worker that finds work hires one, so that there are no more than needed
+        spare = True
         try:
             while True:
                 if self._asynchronous is not None:
@@ -200,8 +222,9 @@ class _Crew:
                     return
                 index = self._taken
                 self._taken += 1
-                if not hired and len(self._workers) < self._concurrency:
-                    hired = True
+                if spare:
+                    spare = self._spare = False
+                if not self._spare and len(self._workers) < self._concurrency and not self._enough():
                     self._hire()
                 result = error = None
                 try:

@@ -212,6 +212,11 @@ class Limiter:
         """Whether a call of this caller's waits for its turn, or between two attempts."""
         return caller in self._line.waiting or bool(caller.asleep)
 
+    def crowded(self, caller: Caller) -> bool:
+        """Whether as many calls of this caller's wait for their turn as may be under way: no more can be let in."""
+        limit = self.limit
+        return limit is not None and len(self._line.waiting.get(caller, ())) >= limit
+
     def held(self, caller: Caller) -> str | None:
         """Why this caller, if it waits, is let in no sooner than in a second or more; None: it is not so."""
         opens, why = self.reason()

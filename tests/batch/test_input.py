@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rusty_agent import Limits
 from rusty_agent.batch import finish
 from rusty_agent.errors import BatchError
 from rusty_agent.progress.tally import Progress
@@ -112,6 +114,27 @@ async def test_bad_lines_beyond_the_limit_are_found_when_the_limit_goes(place: P
     with pytest.raises(BatchError, match="line 4: prompt must be a string"):
         await place.run()
     assert len(place.server.requests) == 2
+
+
+async def test_few_rows_wait_for_their_turn_where_few_may_be_sent(place: Place) -> None:
+    """They may be megabytes each."""
+    taken = 0
+
+    def rows() -> Iterator[str]:
+        nonlocal taken
+        while taken < 1000:
+            taken += 1
+            yield "x"
+
+    provider = place.provider(limits=Limits(requests_per_minute=60))
+    running = asyncio.ensure_future(place.run(rows(), provider=provider, concurrency="auto"))
+    while not place.server.requests:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert 16 <= taken < 64
 
 
 async def test_rows_may_come_from_what_has_no_length_after_all(place: Place) -> None:

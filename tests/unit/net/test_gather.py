@@ -86,6 +86,23 @@ async def test_working_off_keeps_nothing(kind: str) -> None:
     assert sorted(finished) == list(range(50))
 
 
+async def test_working_off_takes_no_more_than_is_enough() -> None:
+    go, taken = asyncio.Event(), 0
+
+    async def work(_: int) -> None:
+        nonlocal taken
+        taken += 1
+        await go.wait()
+
+    running = asyncio.ensure_future(work_off(range(40), work, concurrency=20, enough=lambda: 3 <= taken < 6))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert taken == 4  # one worker was hired by then
+    go.set()
+    await asyncio.wait_for(running, 5)
+    assert taken == 40
+
+
 async def test_working_off_raises_what_taking_an_input_raised_and_can_be_cancelled() -> None:
     def inputs() -> Iterator[int]:
         yield from range(10)
