@@ -17,10 +17,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ClientRequest
+from yarl import URL
 
 from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError
 from rusty_agent.net.guard import release
-from rusty_agent.net.http.direct import PARSING, Outbox
+from rusty_agent.net.http.direct import PARSING, Outbox, Target
 from rusty_agent.net.http.pool import _PROBES, Connector, _Protocol
 from rusty_agent.net.http.transport import Transport
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion
@@ -461,3 +463,37 @@ def test_a_connection_is_probed_while_it_is_silent(tls: bool, new_loop: NewLoop)
     assert on
     assert times == [value for _, value in _PROBES]
     assert os.name != "posix" or len(times) == 3
+
+
+def test_no_loop_waits_for_the_target_that_another_one_prepares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is forked meanwhile would wait for ever: the other thread does not exist there."""
+    key_of: Any = vars(ClientRequest)["connection_key"].fget
+    preparing, go_on = threading.Event(), threading.Event()
+
+    def slow_there(request: ClientRequest) -> Any:
+        if threading.current_thread() is other:
+            preparing.set()
+            go_on.wait(10)
+        return key_of(request)
+
+    async def prepared() -> Any:
+        async with session() as client:
+            return Target(
+                client, URL("http://127.0.0.1/v1"), Outbox(asyncio.get_running_loop())
+            )._request.connection_key
+
+    def prepare() -> None:
+        assert asyncio.run(prepared()).host == "127.0.0.1"
+        done.set()
+
+    monkeypatch.setattr(ClientRequest, "connection_key", property(slow_there))
+    done = threading.Event()
+    other = threading.Thread(target=lambda: asyncio.run(prepared()), daemon=True)
+    other.start()
+    try:
+        assert preparing.wait(10)
+        threading.Thread(target=prepare, daemon=True).start()
+        assert done.wait(5)
+    finally:
+        go_on.set()
+        other.join(10)

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import aiohttp
-from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+from aiohttp.client_reqrep import ClientRequest
 from aiohttp.helpers import TimerNoop
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -166,11 +165,16 @@ def _send_now(link: Link, request: bytes) -> None:
 
 
 class _Asked(ClientRequest):
-    """For the pool, which asks it what connection it needs each time; aiohttp's would make the key anew."""
+    """For the pool, which asks it what connection it needs each time; aiohttp's would make the key anew.
 
-    @cached_property
-    def connection_key(self) -> ConnectionKey:
-        return super().connection_key
+    No `cached_property`: before Python 3.12 all threads share its lock, and a forked child may find it held for ever.
+    """
+
+    connection_key: Any = None  # a plain attribute in the place of aiohttp's property
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection_key = super().connection_key
 
 
 class Target:
