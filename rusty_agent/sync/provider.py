@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, Unpack, overload
 
 from ..constructors import FromPreset, keeps_secrets
 from ..copies import Copied
+from ..errors import APIConnectionError
 from ..keys import hide_secrets
 from ..parameters import LocalOptions, Parameters, ProviderOptions, check_names, shows
 from ..presets import Preset
@@ -85,7 +86,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         try:
             run(provider._core.__aenter__)
         except BaseException:  # Ctrl-C: a shell keeps its traceback, so the provider, and so the model
-            with suppress(RuntimeError):
+            with suppress(RuntimeError, APIConnectionError):
                 provider.close()
             raise
         return provider

@@ -64,15 +64,17 @@ class LoopThread:
         Ctrl-C may end this when the thread has begun already. Then it is begun again, and the second one ends at once.
 
         Raises:
-            APIConnectionError: There can be no loop, as where too many files are open.
+            APIConnectionError: There can be no loop, as where too many files are open, or too many threads run.
         """
         if not self.started:
-            threading.Thread(target=self._run, name="rusty-agent", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="rusty-agent", daemon=True).start()
+            except RuntimeError as error:
+                raise _no_loop(error, "Too many threads run already, or Python is shutting down.") from error
         while not self.started and self.is_of_use:
             self._ready.acquire(timeout=_READY_SECONDS)
         if isinstance(self._failure, OSError):
-            said = f"There can be no event loop for blocking calls: {self._failure}."
-            raise APIConnectionError(f"{said} Close files, or allow more (ulimit -n).") from self._failure
+            raise _no_loop(self._failure, "Close files, or allow more (ulimit -n).") from self._failure
         if self._failure is not None:
             raise copy(self._failure)  # or its traceback would keep, for as long as this is here, whoever has called
 
@@ -153,6 +155,10 @@ class LoopThread:
             loop.close()
 
 
+def _no_loop(cause: Exception, advice: str) -> APIConnectionError:
+    return APIConnectionError(f"There can be no event loop for blocking calls: {cause}. {advice}")
+
+
 def _refuse_when_finalizing() -> None:
     """Raise instead of waiting for a thread that will never run again: no daemon thread does once Python shuts down.
 
@@ -171,7 +177,7 @@ def loop_thread() -> LoopThread:
     """The process's loop thread, started if there is none yet, or none any more.
 
     Raises:
-        APIConnectionError: There can be no loop, as where too many files are open.
+        APIConnectionError: There can be no loop, as where too many files are open, or too many threads run.
         RuntimeError: Python shuts down, or this is that thread, which is not ready yet.
     """
     global _current

@@ -123,6 +123,21 @@ def test_what_keeps_a_loop_from_being_made_is_told_and_the_next_call_tries_again
     thread.stop()
 
 
+def test_a_thread_that_cannot_be_started_is_told_and_the_next_call_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers limit threads, too."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(thread_module, "_current", None)
+    with monkeypatch.context() as patch, pytest.raises(APIConnectionError, match="can't start new thread"):
+        patch.setattr(threading.Thread, "start", refuse)
+        loop_thread()
+    thread = loop_thread()
+    assert thread.started
+    thread.stop()
+
+
 def test_nobody_is_kept_from_starting_it_by_whoever_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own thread may be: a `__del__` that is run there makes a call."""
     free = []
