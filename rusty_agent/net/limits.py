@@ -285,6 +285,7 @@ class Limiter:
             self._came_back()
         elif self._refused(permit, error):
             self._hold(permit, now)
+            self._line.look()  # it has given back its tokens, if not its place
         else:
             self._came_back()
 

@@ -92,6 +92,21 @@ async def test_a_refusal_holds_its_place_for_a_round_trip(door: Limiter) -> None
     assert now() == pytest.approx(0.4)
 
 
+@on(tokens_per_minute=60_000)
+async def test_the_tokens_of_what_was_refused_are_there_for_the_next_at_once(door: Limiter) -> None:
+    """They do not wait, as its place does, until a round trip is over."""
+    first = await door.acquire(Caller(), 0)
+    await asyncio.sleep(2)
+    first.succeeded({}, None)
+    large = await door.acquire(Caller(), 400_000)
+    waiting = asyncio.ensure_future(door.acquire(Caller(), 0))
+    await settle()
+    assert not waiting.done()
+    large.failed(too_many())
+    await settle()
+    assert waiting.done()
+
+
 @on(in_flight=1)
 async def test_how_long_places_were_held_in_a_run_that_was_refused_is_nothing_to_calls_after_it(door: Limiter) -> None:
     with door.adapting():
