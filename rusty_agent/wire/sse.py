@@ -201,8 +201,8 @@ class SSEDecoder:
         elif name == b"event":
             self._type = value[:_MAX_NAME_BYTES].decode("utf-8", "replace")
         elif name == b"error":  # older llama.cpp: `error: {…}` as a line of its own
-            self._add(value)
             self._type = "error"
+            self._add(value)
         elif name and name not in _FIELDS:  # what is for reconnecting, `id` and `retry`, is of no use here
             self._take_odd(line, events)
 

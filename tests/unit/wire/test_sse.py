@@ -50,10 +50,11 @@ def test_lines_that_are_events_of_their_own(data: bytes, events: list[bytes]) ->
 
 
 def test_lines_that_are_events_of_their_own_are_of_the_type_told() -> None:
-    first, second = SSEDecoder().feed(b"event: error\ndata: {}\ndata: {}\n\n")
-    assert isinstance(first, Event)
-    assert isinstance(second, Event)
-    assert first.type == second.type == "error"
+    for told in (b"event: error\ndata: {}\n", b"error: {}\n"):
+        first, second = SSEDecoder().feed(told + b"data: {}\n\n")
+        assert isinstance(first, Event)
+        assert isinstance(second, Event)
+        assert first.type == second.type == "error"
 
 
 def test_a_type_that_is_told_between_two_events_is_the_latters() -> None:
