@@ -174,6 +174,10 @@ _DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them aga
 }
 
 
+_SENT = {"prompt", "stream", *Parameters.__annotations__} - {"extra_body", "extra_headers", "timeout", "retry"}
+"""What endpoints have fields for, and others whose names end alike."""
+
+
 def _meanings(kind: type) -> str:
     """What a `TypedDict`'s docstring says of its names, as lines of another docstring."""
     return inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
@@ -231,9 +235,11 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
         if name not in known:
             from difflib import get_close_matches  # nobody whose names are right pays for it
 
-            near = get_close_matches(name, known, 1, 0.85)  # `top_k` is no slip of the pen
+            # `top_k` is no slip of the pen, and the `limits` of a provider are no `limit` of a batch.
+            near = [] if name in AsyncOptions.__annotations__ else get_close_matches(name, known, 1, 0.85)
             near = near or [whole for whole in known if whole.startswith(f"{name}_")]  # but `system` means its prompt
-            near = near or [part for part in known if name.endswith(f"_{part}")]  # and `default_headers` are headers
+            # And `default_headers` are headers; but `safe_prompt` and `random_seed` are Mistral's own fields.
+            near = near or [part for part in known if name.endswith(f"_{part}") and part not in _SENT]
             hint = f": did you mean {near[0]!r}?" if near else _taker_of(name, of_a_call="extra_body" in known)
             raise TypeError(f"{taker} takes no argument {name!r}{hint}")
 

@@ -264,8 +264,9 @@ def test_unknown_parameters_are_type_errors(face: Face, serve: Serve) -> None:
         face.generate(provider, temprature=1)
     with pytest.raises(TypeError, match=r"^generate_text takes no argument 'system': did you mean 'system_prompt'"):
         face.generate(provider, system="Be brief.")
-    with pytest.raises(TypeError, match=r"^stream_text takes no argument 'top_k'; .* goes into extra_body$"):
-        provider.stream_text("hi", top_k=1)
+    for name in ("top_k", "safe_prompt", "random_seed", "tool_stream"):  # fields of endpoints
+        with pytest.raises(TypeError, match=f"^stream_text takes no argument '{name}'; .* goes into extra_body$"):
+            provider.stream_text("hi", **{name: 1})
 
 
 @pytest.mark.parametrize(

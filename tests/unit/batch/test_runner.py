@@ -103,6 +103,8 @@ async def test_what_would_give_other_things_than_its_rows(
     [
         ("temprature", ": did you mean 'temperature'"),
         ("on_bad_lines", ": did you mean 'on_bad_line'"),
+        ("limits", ": a provider does"),
+        ("request_timeout", ": did you mean 'timeout'"),
         ("whole", ""),
         ("include_usage", ""),
         ("rpm", ": it is requests_per_minute of Limits"),
