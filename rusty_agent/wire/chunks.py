@@ -215,7 +215,7 @@ class ChunkDecoder:
             if type_ == "error":
                 chunk = chunk or data.decode("utf-8", "replace")
             elif not failure.is_error(chunk) and (not chunk or any(self.choices.values())):
-                self._refuse(data, "not JSON", cut=text.startswith(b"{") and ends_within(error))
+                self._refuse(data, "not JSON", cut=bool(chunk) or (text.startswith(b"{") and ends_within(error)))
                 if text[:1] not in b'{["':  # but words of an error, it may be (mistral.rs#1874, oh-my-pi#11344)
                     self.error = failure.named(text.decode("utf-8", "replace")) or self.error
                 return
