@@ -82,8 +82,8 @@ def answer(
         status: The HTTP status.
         headers: Further headers.
         content_type: The `Content-Type`; `""` for none.
-        framing: `"length"` sends a Content-Length, that of the bytes of all steps: before a `Hang` or `Reset` without
-            any behind it the body is whole. `"chunked"` makes each bytes step an HTTP chunk and ends the body
+        framing: `"length"` sends a Content-Length, that of the bytes of all steps: the client waits for no `Hang` or
+            `Reset` behind the last of them. `"chunked"` makes each bytes step an HTTP chunk and ends the body
             properly, `"cut"` does the same but for the end, `"close"` ends the body by closing the connection.
 
     Raises:
