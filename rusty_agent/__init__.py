@@ -137,15 +137,16 @@ if TYPE_CHECKING:
         UsageUpdate,
     )
 
+else:  # unseen by type checkers, to which any name would exist
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-    value = getattr(import_module(f".{_HOME.get(name, 'errors')}", __name__), name)
-    globals()[name] = value
-    return value
+        value = getattr(import_module(f".{_HOME.get(name, 'errors')}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
