@@ -277,9 +277,6 @@ class VirtualTransport(Transport):
         said = await self._endpoint.handle()
         return _Response(said, _GOOD if said.status == 200 else _BAD)
 
-    def release(self, response: Any, loop: asyncio.AbstractEventLoop, *, linger: bool = False) -> None:
-        pass
-
 
 def provider(endpoint: Endpoint, **options: Any) -> AsyncProvider:
     options.setdefault("retry", RetryPolicy())
