@@ -129,7 +129,7 @@ class _Crew:
         self._pausing = False  # nobody takes one in this turn of the loop
         self._broken: BaseException | None = None  # what taking an input raised
         self._workers: set[asyncio.Task[None]] = set()
-        self._spare = False  # the worker that was hired last has taken no input yet: there are no more than needed
+        self._free = 0  # of the workers; while one is, no other is needed
         self._taking = asyncio.Lock()
         self._taker: asyncio.Task[Any] | None = None  # who waits for an input
         self._recalled = False
@@ -181,7 +181,7 @@ class _Crew:
             worker.cancel()
 
     def _hire(self) -> None:
-        self._spare = True
+        self._free += 1
         worker = asyncio.ensure_future(self._run())
         self._workers.add(worker)
         worker.add_done_callback(self._leave)
@@ -201,7 +201,6 @@ class _Crew:
     async def _run(self) -> None:
         if asyncio.current_task() not in self._workers:  # an eager loop runs a task before whoever makes it has it
             await asyncio.sleep(0)
-        spare = True
         try:
             while True:
                 if self._asynchronous is not None:
@@ -222,9 +221,8 @@ class _Crew:
                     return
                 index = self._taken
                 self._taken += 1
-                if spare:
-                    spare = self._spare = False
-                if not self._spare and len(self._workers) < self._concurrency and not self._enough():
+                self._free -= 1
+                if not (self._free or len(self._workers) >= self._concurrency or self._enough()):
                     self._hire()
                 result = error = None
                 try:
@@ -237,6 +235,7 @@ class _Crew:
                     self._given += 1
                 else:
                     self._hand_out(MapItem(index, given, result, error))
+                self._free += 1
         finally:
             self._exhausted = True  # before whoever waits to take an input can ask for one: the iterator may be broken
 
