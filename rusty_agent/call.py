@@ -220,8 +220,15 @@ class Call:
         elif self.attempt is not None:
             self._give_back(self.attempt.decoder.error)
 
-    def close_soon(self) -> None:
-        """Give the call up from anywhere: the garbage collector runs on any thread, and within any step of ours."""
+    def close_from_anywhere(self) -> None:
+        """Give the call up from whatever thread the garbage collector runs on."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self.loop:
+            self.close()
+            return
         try:
             self.loop.call_soon_threadsafe(self.close)
         except RuntimeError:  # the loop is closed, and the connection with it

@@ -66,10 +66,6 @@ class Calls:
     async def aclose(self) -> None:
         """Give up those that are under way, and close all connections, for good."""
         self.transport.closed = True  # first: whatever another thread begins meanwhile is given up, or finds this
-        loop = asyncio.get_running_loop()
         for call in list(self.under_way):
-            if call.loop is loop:
-                call.close()
-            else:
-                call.close_soon()
+            call.close_from_anywhere()
         await self.transport.aclose()

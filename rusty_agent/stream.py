@@ -214,7 +214,7 @@ class AsyncTextStream(Outcome):
         """Close the connection now, from whatever thread the garbage collector runs on. For the views."""
         if not self._closed and self._call is not None:
             self._mark_closed()
-            self._call.close_soon()
+            self._call.close_from_anywhere()
 
     def _keep(self, deltas: list[Delta]) -> None:
         self._arrived = deltas

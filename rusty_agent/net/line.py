@@ -40,6 +40,7 @@ class Line:
         self._loop = loop
         # An ordered dict: of a plain one, to find the first is slow when many before it were taken out.
         self.waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[Permit], int]]] = OrderedDict()
+        self._looking = False
         self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
         self._looks_at = math.inf
 
@@ -75,6 +76,16 @@ class Line:
 
     def look(self) -> None:
         """Let in who may go in, and look again when time has passed."""
+        if self._looking:  # the garbage collector has come by, and closed what was dropped, within this very step
+            self._loop.call_soon(self.look)
+            return
+        self._looking = True
+        try:
+            self._let_in()
+        finally:
+            self._looking = False
+
+    def _let_in(self) -> None:
         waiting, door = self.waiting, self._door
         while waiting:
             caller, queue = next(iter(waiting.items()))

@@ -451,6 +451,14 @@ def test_closing_a_blocking_stream_before_its_first_step(serve: Serve) -> None:
         next(opened)
 
 
+def test_a_loop_that_was_left_closes_the_connection_although_its_event_loop_stands_still(serve: Serve) -> None:
+    """As between two inputs of a terminal that awaits, or two runs of an `asyncio.Runner`."""
+    server = serve(STARTED)
+    with asyncio.Runner() as runner:
+        runner.run(break_off(AsyncProvider("m", api_key="k" * 8, base_url=server.url)))
+        assert server.requests[0].gone.wait(5)
+
+
 async def test_a_stream_that_the_garbage_collector_closes_disturbs_no_step_of_others(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
