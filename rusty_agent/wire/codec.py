@@ -95,7 +95,7 @@ def loads_exact(data: bytes) -> Any:
 
 def with_long_numbers(value: Any, data: bytes) -> Any:
     """What a strict decoder has made of the data, with its whole numbers as they stand there: it rounds long ones."""
-    if _LONG_NUMBER in data.translate(_AS_ZEROS):
+    if data.translate(_AS_ZEROS).find(_LONG_NUMBER) >= 0:  # no `in`: it raises an error within
         with suppress(ValueError):  # nested too deeply for the decoder that has room
             return mend(loads_loose(data))
     return value
@@ -168,7 +168,7 @@ def dumps_exact(value: Any) -> bytes:
         ValueError: It holds something that JSON has no form for.
     """
     data = dumps(value)
-    if b"null" in data and _has_no_number(value):
+    if data.find(b"null") >= 0 and _has_no_number(value):
         raise ValueError("NaN and Infinity are no numbers of JSON")
     return data
 

@@ -44,7 +44,7 @@ class Mask:
             try:
                 text = dumps(value)
                 for form in self._bytes:  # no `any`: this runs for each answer, and it takes twice as long
-                    if form in text:
+                    if text.find(form) >= 0:
                         return loads(self(text))
                 return value
             except ValueError:  # nested too deeply to be written; this is slower
