@@ -113,7 +113,7 @@ class Limiter:
         self._adaptive = AdaptiveLimit(self.ceiling)
         self._absence = Absence()
         self._adapting = 0  # how many runs ask for it,
-        self._wanted = 0  # and for how many at once in all, where they say so
+        self._wanted = 0  # and for how many at once in all
         self.in_flight = 0
 
     @property
@@ -132,8 +132,9 @@ class Limiter:
             start: How many to begin with, unless it is known that they are too many. Default: few.
         """
         self._adapting += 1
+        wanted = self.ceiling if start is None else start
+        self._wanted += wanted
         if start is not None:
-            self._wanted += start
             self._adaptive.begin_with(start, self._wanted)
         if not self._adaptive.probing and self._latency > _STEPS_SECONDS:
             self._spread(self._latency)  # no burst: some were refused
@@ -141,7 +142,7 @@ class Limiter:
             yield
         finally:
             self._adapting -= 1
-            self._wanted -= start or 0
+            self._wanted -= wanted
             if not self._adapting:
                 self._steps.change(math.inf, self._loop.time())
                 self._adaptive.end()
@@ -258,7 +259,7 @@ class Limiter:
         strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
         adaptive = self._adaptive
         adaptive.succeeded(self.in_flight, strained=strained)
-        if adaptive.probing and adaptive.limit >= adaptive.ceiling:  # all that may be were let in, and none refused
+        if adaptive.probing and adaptive.limit >= self._wanted:  # all that may be were let in, and none refused
             if self._steps.rate != math.inf:
                 self._steps.change(math.inf, self._loop.time())
             return

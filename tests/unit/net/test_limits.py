@@ -217,6 +217,16 @@ async def test_the_steps_end_when_all_that_may_be_are_let_in(door: Limiter) -> N
 
 
 @on()
+async def test_a_run_that_says_how_many_takes_no_steps_while_none_is_refused(door: Limiter) -> None:
+    caller = Caller()
+    with door.adapting(16):
+        for permit in [await door.acquire(caller, 0) for _ in range(16)]:
+            await asyncio.sleep(0.01)
+            permit.succeeded({}, None)
+        assert all(door.try_acquire(caller, 0) for _ in range(16))
+
+
+@on()
 async def test_the_steps_of_a_run_end_with_it(door: Limiter) -> None:
     with door.adapting():
         for _ in range(3):
