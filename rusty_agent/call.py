@@ -10,11 +10,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from .errors import APIConnectionError, BadRequestError, RateLimitError, RustyAgentError
-from .net.attempt import Attempt, given_up
+from .net.attempt import Attempt, Exchange, given_up
 from .net.caller import Caller
 from .net.retry import RetryBudget, logger, retrying
 from .net.watchdog import Interrupted, Scope
-from .requests import Prepared
 from .wire.delta import Delta
 from .wire.refusal import Adaptation
 from .wire.request import encode_body
@@ -37,22 +36,22 @@ class Call:
         self,
         loop: asyncio.AbstractEventLoop,
         calls: Calls,
-        prepared: Prepared,
+        exchange: Exchange,
         limiter: Limiter | None,
         caller: Caller | None,
     ) -> None:
         self._transport = calls.transport
-        exchange = self._exchange = prepared.exchange
+        self._exchange = exchange
         refusals = self._refusals = calls.refusals
         self._adaptation: Adaptation | None = None  # made when there is something to adapt to
-        self._policy = prepared.policy
+        self._policy = exchange.policy
         self._budget = calls.budget if caller is None else _BUDGET_OF_RUNS
         self._scope = Scope(loop)
         self._closed = False
         self._anew = False  # whether the next attempt wants a new connection
         self._whole = False  # whether all of the answer is wanted before the call is over
         self.loop = loop  # handed on: to ask for the running one is a system call before Python 3.12
-        self.warnings = prepared.warnings
+        self.warnings = exchange.warnings
         now = loop.time()
         self.asked = self._began = monotonic()
         total = exchange.time_limits.total

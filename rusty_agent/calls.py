@@ -9,12 +9,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .call import Call
+from .net.attempt import Exchange
 from .net.caller import Caller
 from .net.guard import drop_closed
 from .net.http.transport import Transport
 from .net.retry import RetryBudget
 from .policy import Limits
-from .requests import Prepared
 from .wire.refusal import Refusals
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ class Calls:
         self.limiters: dict[asyncio.AbstractEventLoop, Limiter] = {}
         self._limits = limits
 
-    def start(self, prepared: Prepared, caller: Caller | None = None) -> Call:
+    def start(self, exchange: Exchange, caller: Caller | None = None) -> Call:
         """Begin a call: its clock runs from here. It stands in line if there are limits, or for a run."""
         limiter = None if caller is None and self._limits is None else self.limiter()
-        return Call(asyncio.get_running_loop(), self, prepared, limiter, caller)
+        return Call(asyncio.get_running_loop(), self, exchange, limiter, caller)
 
     def limiter(self) -> Limiter:
         """The door of the running loop."""

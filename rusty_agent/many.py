@@ -20,9 +20,10 @@ from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
     from .calls import Calls
+    from .net.attempt import Exchange
     from .net.caller import Caller
     from .progress.show import ProgressOption
-    from .requests import Prepared, Requests
+    from .requests import Requests
 
 __all__ = ["CUT_SHORT", "AsyncMapItems", "ManyPrompts", "RunItems"]
 
@@ -215,9 +216,9 @@ class ManyPrompts:
         )
         return AsyncMapItems(run.items(prompts, ordered=ordered))
 
-    async def _answer(self, caller: Caller, prepared: Prepared) -> GenerateResult:
+    async def _answer(self, caller: Caller, exchange: Exchange) -> GenerateResult:
         """The whole answer to one prompt of a run."""
-        call = self._calls.start(prepared, caller)
+        call = self._calls.start(exchange, caller)
         await call.begin(whole=True)
         return Outcome(call)._result()
 

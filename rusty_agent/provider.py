@@ -232,10 +232,10 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             ValueError: An argument is invalid; nothing was sent.
         """
         hide_secrets(parameters)
-        prepared = self._requests.prepare(
+        exchange = self._requests.prepare(
             prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
         )
-        call = self._calls.start(prepared)
+        call = self._calls.start(exchange)
         await call.begin(whole=True)
         outcome = Outcome(call)
         return outcome._result() if include_usage else outcome.partial_text
@@ -262,8 +262,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             ValueError: An argument is invalid; nothing was sent.
         """
         hide_secrets(parameters)
-        prepared = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
-        return AsyncTextStream(partial(self._calls.start, prepared))
+        exchange = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
+        return AsyncTextStream(partial(self._calls.start, exchange))
 
     async def aclose(self) -> None:
         """Close all connections now, for good; calls under way end with `APIConnectionError`."""

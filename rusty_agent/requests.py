@@ -1,7 +1,7 @@
 """A call's arguments → the request that all its attempts send.
 
-In: what a provider sends with every request, what a run of many has in common, then one call's arguments. Out: a
-`Prepared` request, all of it checked. Never touched: the loop, the network.
+In: what a provider sends with every request, what a run of many has in common, then one call's arguments. Out: an
+`Exchange`, all of it checked. Never touched: the loop, the network.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
-
-from attrs import define
 
 from . import __version__
 from .checks import checked_flag, checked_kind
@@ -23,18 +21,9 @@ from .policy import RetryPolicy, Timeout
 from .wire.mask import Mask
 from .wire.request import PARAMETERS, build_body, checked_headers, encode_body
 
-__all__ = ["Common", "Prepared", "Requests", "merged"]
+__all__ = ["Common", "Requests", "merged"]
 
 _NAMES = ("prompt", "include_usage", *Parameters.__annotations__)
-
-
-@define(eq=False, repr=False)
-class Prepared:
-    """A request that can be sent, how often to try, and what to tell the caller beside the answer."""
-
-    exchange: Exchange
-    policy: RetryPolicy
-    warnings: tuple[str, ...]
 
 
 class Requests:
@@ -82,7 +71,7 @@ class Requests:
         timeout: Timeout | float | None = None,
         retry: RetryPolicy | None = None,
         **sampling: Any,
-    ) -> Prepared:
+    ) -> Exchange:
         """Check the arguments of `generate_text` or `stream_text`, and make the request; see `Parameters`.
 
         Raises:
@@ -120,8 +109,7 @@ class Requests:
             headers = Headers(headers)
             headers.update(more)
             mask = self._mask(headers)
-        exchange = Exchange(config, headers, body, encoded, limits, mask, streamed)
-        return Prepared(exchange, policy, self._warnings(body))
+        return Exchange(config, headers, body, encoded, limits, mask, streamed, policy, self._warnings(body))
 
     def _mask(self, headers: Mapping[str, str]) -> Mask:
         """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
@@ -152,12 +140,12 @@ class Common:
     def __init__(self, requests: Requests, given: Mapping[str, Any]) -> None:
         self._requests = requests
         self._given = given
-        prepared = self._pattern = self._make({"prompt": ""})
-        self.policy = prepared.policy
+        pattern = self._pattern = self._make({"prompt": ""})
+        self.policy = pattern.policy
         fixed = given.get("messages") or "messages" in (given.get("extra_body") or ())
-        self._before = None if fixed else prepared.exchange.fields["messages"][:-1]  # the prompt, if that is all
+        self._before = None if fixed else pattern.fields["messages"][:-1]  # the prompt, if that is all
 
-    def prepare(self, own: Mapping[str, Any]) -> Prepared:
+    def prepare(self, own: Mapping[str, Any]) -> Exchange:
         """The request of a prompt, given as arguments of its own; errors are those of `Requests.prepare`."""
         before, prompt = self._before, own.get("prompt")
         if before is None or type(prompt) is not str or len(own) > 1:
@@ -167,13 +155,13 @@ class Common:
                     "messages that ends with it"
                 )
             return self._make(own)
-        was = self._pattern.exchange
+        was = self._pattern
         fields = {**was.fields, "messages": [*before, {"role": "user", "content": prompt}]}
         body = encode_body(fields)
-        exchange = Exchange(was.config, was.headers, fields, body, was.time_limits, was.mask, was.streamed)
-        return Prepared(exchange, self.policy, self._pattern.warnings)
+        limits, mask, policy = was.time_limits, was.mask, was.policy
+        return Exchange(was.config, was.headers, fields, body, limits, mask, was.streamed, policy, was.warnings)
 
-    def _make(self, own: Mapping[str, Any]) -> Prepared:
+    def _make(self, own: Mapping[str, Any]) -> Exchange:
         arguments = merged(self._given, own)
         streamed = arguments.pop("stream", False)
         arguments.setdefault("include_usage", streamed)

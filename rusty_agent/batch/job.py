@@ -256,10 +256,10 @@ class Job:
         """Answer a row, and write its line: what is counted is written, and what is cancelled was not answered."""
         settings = self._settings
         try:
-            prepared = self._common.prepare(row.parameters)
-            if settings.stream and _needs_whole(prepared.exchange.fields):
-                prepared = self._common.prepare({**row.parameters, "stream": False})
-            result = await self._provider._answer(caller, prepared)
+            exchange = self._common.prepare(row.parameters)
+            if settings.stream and _needs_whole(exchange.fields):
+                exchange = self._common.prepare({**row.parameters, "stream": False})
+            result = await self._provider._answer(caller, exchange)
             line = result_line(self._run_id, row, result, settings.price)
         except RunStoppedError:  # it was not sent
             raise

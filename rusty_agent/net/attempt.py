@@ -22,6 +22,7 @@ from ..errors import (
     RustyAgentError,
     StreamInterruptedError,
 )
+from ..policy import RetryPolicy
 from ..wire import failure
 from ..wire.codec import join_surrogates
 from ..wire.delta import Delta
@@ -45,7 +46,7 @@ NOTHING_YET = ReplyDecoder()
 
 @define(eq=False, repr=False)
 class Exchange:
-    """A prepared request: what every attempt of one call sends."""
+    """A request that can be sent: what every attempt of one call sends, how often to try, what to tell the caller."""
 
     config: ProviderConfig
     headers: Headers = field(repr=False)
@@ -54,6 +55,8 @@ class Exchange:
     time_limits: TimeLimits
     mask: Mask
     streamed: bool
+    policy: RetryPolicy
+    warnings: tuple[str, ...]
 
 
 class Attempt:
