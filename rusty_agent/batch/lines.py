@@ -53,10 +53,10 @@ def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | No
         facts["warnings"] = result.warnings
     response = {"status_code": 200, "request_id": result.request_id, "body": body}
     try:
-        return _line_of(run_id, row, response, None, facts)
+        return _line(run_id, row, response, None, facts)
     except ValueError:  # the body can be read, but is nested too deeply to be written
         response["body"] = _completion(_bare(result))
-        return _line_of(run_id, row, response, None, facts)
+        return _line(run_id, row, response, None, facts)
 
 
 def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> bytes:
@@ -78,17 +78,17 @@ def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> 
         said = None
         facts["message"] = error.message
     try:
-        return _line_of(run_id, row, response, said, facts)
+        return _line(run_id, row, response, said, facts)
     except ValueError:  # the body can be read, but is nested too deeply to be written
         response = response and {**response, "body": None}
-        return _line_of(run_id, row, response, said, facts)
+        return _line(run_id, row, response, said, facts)
 
 
 def refusal_line(run_id: str, bad: BadLine) -> bytes:
     """The line of a line of the input that is no request."""
     facts = {"line": bad.line, "attempts": 0, "permanent": True, "kind": BAD_LINE}
     said = {"code": "bad_line", "message": bad.reason}
-    return _line(run_id, bad.line, f"bad line {bad.line}", None, said, facts)
+    return _line(run_id, Row(bad.line, f"bad line {bad.line}", {}, {}, named=True), None, said, facts)
 
 
 def is_permanent(error: Exception) -> bool:
@@ -98,28 +98,17 @@ def is_permanent(error: Exception) -> bool:
     return isinstance(error, ValueError | TypeError) and not isinstance(error, RustyAgentError)
 
 
-def _line_of(
+def _line(
     run_id: str, row: Row, response: dict[str, Any] | None, error: dict[str, Any] | None, facts: dict[str, Any]
 ) -> bytes:
     if not row.named:
         facts["mark"] = row.mark
     if row.fields:
         facts["fields"] = row.fields
-    return _line(run_id, row.line, row.custom_id, response, error, facts)
-
-
-def _line(
-    run_id: str,
-    number: int,
-    custom_id: str,
-    response: dict[str, Any] | None,
-    error: dict[str, Any] | None,
-    facts: dict[str, Any],
-) -> bytes:
     return dumps(
         {
-            "id": f"{ID_PREFIX}{run_id}{number:08x}",
-            "custom_id": custom_id,
+            "id": f"{ID_PREFIX}{run_id}{row.line:08x}",
+            "custom_id": row.custom_id,
             "response": response,
             "error": error,
             "x_rusty": facts,

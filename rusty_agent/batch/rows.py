@@ -72,7 +72,7 @@ class Row:
         A template may put it into other words: what counts is what it takes from the row.
         """
         asked = self.parameters if self.columns is None else {name: self.fields[name] for name in self.columns}
-        return f"{crc32(as_bytes(asked)):08x}"
+        return crc32(as_bytes(asked)).to_bytes(4).hex()
 
 
 @define
