@@ -10,7 +10,6 @@ free and its result will have a place: results that nobody has taken yet are bou
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeAlias
@@ -71,8 +70,8 @@ async def spread(
         crew = _Crew(inputs, work, at_once, ordered, stop or Stop())
         try:
             while await crew.has_more():
-                while crew.ready:
-                    yield crew.hand_over()
+                while (item := crew.hand_over()) is not None:
+                    yield item
         finally:
             await crew.dismiss()
 
@@ -98,11 +97,7 @@ async def work_off(
 
 
 class _Crew:
-    """The workers of one run, their inputs, and the items that nobody has taken yet; none where `ordered` is None.
-
-    Attributes:
-        ready: Items that may be taken.
-    """
+    """The workers of one run, their inputs, and the items that nobody has taken yet; none where `ordered` is None."""
 
     def __init__(
         self,
@@ -119,12 +114,10 @@ class _Crew:
         self._concurrency = concurrency
         self._enough = enough
         self._bound = concurrency * (1 + (_WINDOW if ordered else 1))
-        self.ready: deque[MapItem] = deque()
-        self._early: dict[int, MapItem] = {}  # finished before their turn
+        self._done: dict[int, MapItem] = {}  # by the turn at which each is handed over
         self._ordered = ordered
-        self._due = 0  # the index whose turn it is
         self._taken = 0  # inputs
-        self._given = 0  # items
+        self._given = 0  # items, which is the turn of the next
         self._exhausted = stop.requested  # no further input is taken
         self._pausing = False  # nobody takes one in this turn of the loop
         self._broken: BaseException | None = None  # what taking an input raised
@@ -139,8 +132,8 @@ class _Crew:
         self._hire()
 
     async def has_more(self) -> bool:
-        """Wait until an item is `ready`; False after the last."""
-        while not self.ready:
+        """Wait until there is an item whose turn it is; False after the last."""
+        while self._given not in self._done:
             if not self._workers:
                 if self._broken is not None:
                     raise self._broken
@@ -149,11 +142,13 @@ class _Crew:
             await self._news.wait()
         return True
 
-    def hand_over(self) -> MapItem:
-        """The next of the items that are `ready`."""
-        self._given += 1
-        self._room.set()
-        return self.ready.popleft()
+    def hand_over(self) -> MapItem | None:
+        """The item whose turn it is, if it is there."""
+        item = self._done.pop(self._given, None)
+        if item is not None:
+            self._given += 1
+            self._room.set()
+        return item
 
     def wake(self) -> None:
         """There may be news for the workers that wait for room, and for whoever waits for an item."""
@@ -262,12 +257,6 @@ class _Crew:
             await self._room.wait()
 
     def _hand_out(self, item: MapItem) -> None:
-        if not self._ordered:
-            self.ready.append(item)
-        else:
-            self._early[item.index] = item
-            while (due := self._early.pop(self._due, None)) is not None:
-                self.ready.append(due)
-                self._due += 1
-        if self.ready:
+        self._done[item.index if self._ordered else self._given + len(self._done)] = item
+        if self._given in self._done:
             self._news.set()
