@@ -259,7 +259,8 @@ class Limiter:
         strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
         adaptive = self._adaptive
         adaptive.succeeded(self.in_flight, strained=strained)
-        if adaptive.probing and adaptive.limit >= self._wanted:  # all that may be were let in, and none refused
+        # All that may be were let in, and none was refused. Several runs may want more than what is ever let in.
+        if adaptive.probing and (adaptive.limit >= self._wanted or adaptive.limit >= adaptive.ceiling):
             if self._steps.rate != math.inf:
                 self._steps.change(math.inf, self._loop.time())
             return

@@ -226,6 +226,17 @@ async def test_a_run_that_says_how_many_takes_no_steps_while_none_is_refused(doo
         assert all(door.try_acquire(caller, 0) for _ in range(16))
 
 
+@on(in_flight=4)
+async def test_the_steps_end_also_where_two_runs_want_more_than_may_be(door: Limiter) -> None:
+    with door.adapting(), door.adapting():
+        permits = [await door.acquire(Caller(), 0) for _ in range(4)]
+        await asyncio.sleep(300)
+        for permit in permits:
+            permit.succeeded({}, None)
+            await door.acquire(Caller(), 0)
+        assert now() == 300
+
+
 @on()
 async def test_the_steps_of_a_run_end_with_it(door: Limiter) -> None:
     with door.adapting():
