@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import struct
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -20,7 +23,7 @@ from rusty_agent.testing import Pause, Reset, answer, completion
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
-from .faces import KEY, Face, Serve
+from .faces import KEY, Face, NewLoop, Serve
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
@@ -221,3 +224,30 @@ async def test_a_long_line_that_is_no_http_takes_no_time_to_tell_of() -> None:
             with pytest.raises(APIConnectionError, match="framing is wrong"):
                 await llm.generate_text("hi")
     assert time.perf_counter() - began < 3
+
+
+def test_what_a_reset_handshake_leaves_closes_no_other_connection(new_loop: NewLoop) -> None:
+    # The garbage collector warns of a socket before it closes what has its number: uvloop has closed its own.
+    def reset() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.close()
+
+    async def ask() -> None:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+        async with AsyncProvider("m", api_key=KEY, base_url=url, retry=RetryPolicy(max_retries=0)) as llm:
+            answers = await asyncio.gather(*(llm.generate_text("hi") for _ in range(8)), return_exceptions=True)
+        assert {type(answer) for answer in answers} == {APIConnectionError}
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        resetting = threading.Thread(target=reset)
+        resetting.start()
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(ask())
+        gc.collect()
+        listener.shutdown(socket.SHUT_RDWR)
+        resetting.join()
+    assert not [str(each.message) for each in told if "unclosed <socket" in str(each.message)]

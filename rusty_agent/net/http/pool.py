@@ -178,6 +178,17 @@ class _Protocol(ResponseHandler):
             body.set_exception(aiohttp.ClientPayloadError("its HTTP framing is wrong"))
 
 
+class _Lent(socket.socket):
+    """A socket for uvloop, whose file it closes, and not the garbage collector.
+
+    Where a peer resets a connection before the TLS handshake, uvloop closes the file, but the object still names it:
+    collected, that would close whatever connection has its number by then.
+    """
+
+    def __del__(self) -> None:
+        self.detach()
+
+
 class Connector(aiohttp.TCPConnector):
     """A pool that tells whether a request got a new connection, and that makes no noise when it is forgotten.
 
@@ -192,6 +203,8 @@ class Connector(aiohttp.TCPConnector):
         self._home = asyncio.get_running_loop()
         self._targets: dict[URL, Target] = {}
         self._outbox = Outbox(self._home)
+        if not isinstance(self._home, asyncio.BaseEventLoop):
+            options["socket_factory"] = lambda address: _Lent(*address[:3])
         super().__init__(**options)
         protocol: type[ResponseHandler] = _Protocol
         self._factory = partial(protocol, loop=self._home)
