@@ -51,8 +51,9 @@ class Line:
             RustyAgentError: The caller was stopped meanwhile.
         """
         turn: asyncio.Future[Permit] = self._loop.create_future()
-        others = self.waiting.setdefault(caller, deque())
+        others = self.waiting.get(caller) or deque()
         (others.appendleft if again else others.append)((turn, characters))
+        self.waiting[caller] = others  # last: the garbage collector, when it frees places, may drop an empty queue
         self.look()
         try:
             permit = await turn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 import pytest
@@ -205,6 +206,23 @@ async def test_a_timer_that_was_set_for_later_gives_way(door: Limiter) -> None:
     door._line.look()
     await waiting
     assert now() == 1
+
+
+@on(in_flight=1)
+async def test_who_comes_while_the_garbage_collector_gives_a_place_back_is_not_forgotten(
+    door: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come by before the queue of whoever comes holds anybody, and the line drops empty ones."""
+    first = await door.acquire(Caller(), 0)
+
+    class Queue(deque[Any]):
+        def append(self, item: Any) -> None:
+            first.release()  # as the end of a stream that was dropped does
+            super().append(item)
+
+    monkeypatch.setattr("rusty_agent.net.line.deque", Queue)
+    async with asyncio.timeout(1):
+        await door.acquire(Caller(), 0)
 
 
 @pytest.mark.parametrize(
