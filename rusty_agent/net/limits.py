@@ -113,7 +113,8 @@ class Limiter:
         self._adaptive = AdaptiveLimit(self.ceiling)
         self._absence = Absence()
         self._adapting = 0  # how many runs ask for it,
-        self._wanted = 0  # and for how many at once in all
+        self._wanted = 0  # for how many at once in all,
+        self._said = 0  # and for how many those that say so: for them the ceiling is raised
         self.in_flight = 0
 
     @property
@@ -135,7 +136,8 @@ class Limiter:
         wanted = self.ceiling if start is None else start
         self._wanted += wanted
         if start is not None:
-            self._adaptive.begin_with(start, self._wanted)
+            self._said += start
+            self._adaptive.begin_with(start, self._said)
         if not self._adaptive.probing and self._latency > _STEPS_SECONDS:
             self._spread(self._latency)  # no burst: some were refused
         try:
@@ -143,6 +145,7 @@ class Limiter:
         finally:
             self._adapting -= 1
             self._wanted -= wanted
+            self._said -= start or 0
             if not self._adapting:
                 self._steps.change(math.inf, self._loop.time())
                 self._adaptive.end()

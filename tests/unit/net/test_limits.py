@@ -238,6 +238,17 @@ async def test_the_steps_end_also_where_two_runs_want_more_than_may_be(door: Lim
 
 
 @on()
+async def test_a_run_that_says_how_many_raises_the_ceiling_of_others_by_nothing(door: Limiter) -> None:
+    """Whichever of them begins first."""
+    caller = Caller()
+    with door.adapting(), door.adapting(16):
+        for _ in range(12):
+            for permit in [await door.acquire(caller, 0) for _ in range(limit(door) or 0)]:
+                permit.succeeded({}, None)
+        assert limit(door) == CEILING
+
+
+@on()
 async def test_the_steps_of_a_run_end_with_it(door: Limiter) -> None:
     with door.adapting():
         for _ in range(3):
