@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
 from rusty_agent import (
@@ -490,6 +491,32 @@ async def test_a_stream_that_the_garbage_collector_closes_disturbs_no_step_of_ot
     await llm.aclose()
     with pytest.raises(StreamInterruptedError):
         await opening[2]
+
+
+async def test_a_connection_that_the_garbage_collector_frees_while_a_call_begins_to_wait_for_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(STARTED, answer({"choices": [{"message": {"content": "yes"}}]}))
+    llm = AsyncProvider("m", api_key="k" * 8, base_url=server.url, max_connections=1)
+    dropped = llm.stream_text("hi")
+    await dropped.open()
+    cycle: list[Any] = [dropped]
+    cycle.append(cycle)
+    available = aiohttp.BaseConnector._available_connections
+
+    def look_and_collect(*given: Any) -> int:
+        found = available(*given)
+        gc.collect()
+        return found
+
+    monkeypatch.setattr(aiohttp.BaseConnector, "_available_connections", look_and_collect)
+    gc.disable()
+    del dropped, cycle
+    try:
+        assert await asyncio.wait_for(llm.generate_text("hi"), 5) == "yes"
+    finally:
+        gc.enable()
+    await llm.aclose()
 
 
 def test_a_stream_that_outlives_its_loop_is_forgotten(serve: Serve) -> None:

@@ -266,6 +266,11 @@ class BoundedConnector(Connector):
         self._dialing().sending()
         return connection
 
+    async def _wait_for_available_connection(self, *args: Any) -> None:
+        # The garbage collector may free one between aiohttp's look for it and its wait, of which nobody would tell.
+        self._home.call_soon(self._release_waiter)
+        await super()._wait_for_available_connection(*args)
+
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
         async with asyncio.timeout(timeout.sock_connect):  # for names and proxies too, which aiohttp does not limit
             return await super()._create_connection(req, traces, timeout)
