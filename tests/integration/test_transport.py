@@ -52,6 +52,18 @@ async def test_many_connections_by_default(serve: Serve) -> None:
     assert server.connections > 100  # aiohttp's own limit
 
 
+@pytest.mark.parametrize("by_proxy", [False, True])
+def test_many_headers_and_long_ones(face: Face, serve: Serve, by_proxy: bool) -> None:
+    """A gateway adds those of its provider to its own, and once more under other names (litellm#25572)."""
+    headers = {f"llm_provider-{number}": "y" for number in range(300)} | {"content-security-policy": "z" * 20_000}
+    server = serve(answer(completion("a"), headers=headers))
+    if by_proxy:
+        provider = face.provider("http://api.example/v1", proxy=server.url.removesuffix("/v1"))
+    else:
+        provider = face.provider(server)
+    assert face.generate(provider) == "a"
+
+
 async def test_a_given_session_is_used_and_not_closed(serve: Serve) -> None:
     server = serve()
     async with aiohttp.ClientSession(headers={"x-own": "1"}) as session:

@@ -21,7 +21,14 @@ from aiohttp.helpers import TimerNoop
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-__all__ = ["MAX_HEADER_BYTES", "PARSING", "READ_BUFFER", "Headers", "Outbox", "Reply", "Response", "Target"]
+__all__ = [
+    *("MAX_HEADERS", "MAX_HEADER_BYTES", "PARSING", "READ_BUFFER"),
+    *("Headers", "Outbox", "Reply", "Response", "Target"),
+]
+
+MAX_HEADERS = 2**9
+"""How many headers an answer may have: gateways add those of their providers to their own, under further names
+(litellm#25572), and pass the 128 that are aiohttp's default."""
 
 MAX_HEADER_BYTES = 2**16
 """The longest header: gateways add policies and cookies beyond the 8,190 bytes that are aiohttp's default."""
@@ -36,6 +43,7 @@ PARSING: dict[str, Any] = {
     "read_bufsize": READ_BUFFER,
     "max_line_size": MAX_HEADER_BYTES,
     "max_field_size": MAX_HEADER_BYTES,
+    "max_headers": MAX_HEADERS,
 }
 """How aiohttp's parser is to read an answer."""
 

@@ -28,7 +28,7 @@ from ... import errors
 from ...checks import checked_count, checked_kind
 from ...config import checked_proxy
 from ..guard import close_later, drop_closed, guard_of
-from .direct import MAX_HEADER_BYTES, READ_BUFFER, Headers, Response
+from .direct import MAX_HEADER_BYTES, MAX_HEADERS, READ_BUFFER, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
 from .pool import BoundedConnector, Connector, Dialing
 
@@ -224,6 +224,7 @@ class Transport:
             read_bufsize=READ_BUFFER,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
             skip_auto_headers=("User-Agent",),
         )
         self._sessions[loop] = session
