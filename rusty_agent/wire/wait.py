@@ -26,6 +26,7 @@ _WORDS = (
     rf"((?:{DURATION})+|\d{{1,9}}(?:\.\d+)? [smhd](?:\b|ec|in|our|ay))"
 )
 _RESET = r"1[0-9]{9}(?:[0-9]{3})?"  # since 1970, in seconds or, as OpenRouter says it, in milliseconds
+_BY = ("", "llm_provider-")  # LiteLLM hands on what its provider has said under names of its own (litellm#21553)
 
 
 def clock(headers: Mapping[str, str], otherwise: float) -> float:
@@ -44,20 +45,27 @@ def clock(headers: Mapping[str, str], otherwise: float) -> float:
 def in_headers(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after` as seconds or as an HTTP date.
 
-    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. None for what is missing, negative or no number.
+    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. None for what is missing, negative or no time.
 
     Args:
         headers: With lower-case names.
         now: The wall clock in seconds since 1970, see `clock`.
     """
-    value = _positive(headers.get("retry-after-ms"))
+    waits = (_in_header(headers, by, now) for by in _BY)
+    return next((seconds for seconds in waits if seconds is not None), None)
+
+
+def _in_header(headers: Mapping[str, str], by: str, now: float) -> float | None:
+    value = _positive(headers.get(f"{by}retry-after-ms"))
     if value is not None:
         return value / 1000
-    text = headers.get("retry-after")
+    text = headers.get(f"{by}retry-after")
     if text is None:
         return None
     if re.fullmatch(_RESET, text):  # what some take the header for
         return _until_reset(text, now)
+    if re.fullmatch(f"({DURATION})+", text):  # `2m59.56s` (opencode#48185)
+        return in_seconds(text)
     value = _positive(text)
     if value is not None:
         return value

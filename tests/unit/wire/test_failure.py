@@ -642,6 +642,15 @@ def somewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ({"retry-after-ms": "-1", "retry-after": "9"}, 9.0),
         ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
         ({"retry-after-ms": "x"}, None),
+        ({"retry-after": "2m59.56s"}, pytest.approx(179.56)),
+        ({"retry-after": "370ms"}, 0.37),
+        ({"retry-after": "30s"}, 30.0),
+        ({"retry-after": "30s or so"}, None),
+        # what LiteLLM's provider has said, unless it says something itself
+        ({"llm_provider-retry-after": "7"}, 7.0),
+        ({"llm_provider-retry-after-ms": "700", "llm_provider-retry-after": "1"}, 0.7),
+        ({"llm_provider-retry-after": "7", "retry-after": "9"}, 9.0),
+        ({"llm_provider-retry-after": "7", "retry-after": "soon"}, 7.0),
     ],
     ids=repr,
 )
