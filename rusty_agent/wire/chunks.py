@@ -15,7 +15,7 @@ from ..types import RawChunk, ReasoningDelta, TextDelta, ToolCallDelta, UsageUpd
 from . import failure
 from .codec import as_text, ends_within, index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
-from .document import begun_anew, is_calls_alone, unwrapped
+from .document import begun_anew, is_calls_alone, is_whole, unwrapped
 from .frame import NO_FRAME, Frame, Kind, frame_of
 from .plain import FAILURES, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
 from .sse import KEEP_ALIVES, bared, says_nothing
@@ -197,7 +197,7 @@ class ChunkDecoder:
         text = bared(data)
         type_ = getattr(data, "type", "")
         if type_ != "error":
-            if text == _DONE:
+            if text.startswith(_DONE):  # what comes behind it does not matter
                 self.done = True
                 return
             if says_nothing(text) or type_ in KEEP_ALIVES:
@@ -211,6 +211,11 @@ class ChunkDecoder:
         try:
             chunk = loads_loose(text)
         except ValueError as error:
+            last = text.removesuffix(_DONE).rstrip().removesuffix(b"data:").rstrip()
+            if type_ != "error" and text.endswith(_DONE) and is_whole(last):  # its line had no end (ODS#5652)
+                self.decode(last, out)
+                self.done = self.error is None
+                return
             chunk = begun_anew(text)
             if type_ == "error":
                 chunk = chunk or data.decode("utf-8", "replace")

@@ -3,14 +3,14 @@
 In: the body as it arrives, any number of bytes at a time. Out: each event's data, undecoded. Never touched: what
 the data means.
 
-Departures from the rules, because servers depart from them: `close()` hands out a last event that lacks its blank
-line; blanks, NULs or a byte order mark in front of an event's first line are no part of it: what a heartbeat has left,
-or a writer that is made anew for each event; a field `error` is data of an event of that type (older llama.cpp), and an
+Departures from the rules, because servers depart from them: `close()` hands out a last event that lacks its blank line;
+blanks, NULs or a byte order mark in front of an event's first line are no part of it: what a heartbeat has left, or a
+writer that is made anew for each event; a field `error` is data of an event of that type (older llama.cpp), and an
 event of that type counts without data too; a line that begins with a brace is data without its field (errors of
-new-api, after its pings), and where no more than the opening of a JSON text stands in its first line, the lines that
-follow are the rest of it (errors of Gemini); and where one JSON text ends and the next line of data begins another, or
-the end mark, the blank line between them is missing (GLM and Kimi: eventsource-parser#31): in no JSON text does an
-object follow another like that.
+new-api, after its pings), and so is a bare end mark; where no more than the opening of a JSON text stands in its first
+line, the lines that follow are the rest of it (errors of Gemini); and where one JSON text ends and the next line of
+data begins another, or the end mark, the blank line between them is missing (GLM and Kimi: eventsource-parser#31): in
+no JSON text does an object follow another like that.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 _LITTER = b" \t\0" + BOM_UTF8
 _AROUND = _LITTER + b"\r\n"
 _OPENINGS = frozenset({b"{", b"[", b"[{"})
+_BEGINNINGS = (b"{", b"[DONE]")  # of a line that is data, with its field or without
 _FIELD_SLACK = 16  # a line still under way may hold this much beside its value: the field's name, colon and space
 
 
@@ -190,10 +191,10 @@ class SSEDecoder:
                 self._add(line)
                 return
         start = len(name) + (2 if line.startswith(b": ", colon) else 1)
-        bare = line.startswith(b"{") or line in _OPENINGS
+        bare = line.startswith(_BEGINNINGS) or line in _OPENINGS
         value = line.rstrip() if bare else line[start:]  # cut out once: it may be as long as the cap
         if bare or name == b"data":
-            if self._data is not None and self._data.endswith((b"}", b"]")) and value.startswith((b"{", b"[DONE]")):
+            if self._data is not None and self._data.endswith((b"}", b"]")) and value.startswith(_BEGINNINGS):
                 type_, self._type = self._type, self._type_before
                 self._dispatch(events)
                 self._type = type_

@@ -173,6 +173,8 @@ GOOD: Sequence[Fault] = (
         "foo bär",
     ),
     Fault("An end mark of its own after the finish", sse(A, STOP, event("DONE")), None, "foo "),
+    Fault("An end mark without its field", sse(A, b"[DONE]\n\n"), None, "foo "),
+    Fault("The end mark in the line of the last event", sse(A, STOP[:-2], DONE), None, "foo "),
     Fault("No blank lines between events", sse(A[:-1], B[:-1], STOP[:-1], DONE), None, "foo bär"),
     Fault("A stream without the end mark", sse(FIRST, A, STOP), None, "foo "),
     Fault("A stream without a finish reason", sse(FIRST, A, DONE), None, "foo "),

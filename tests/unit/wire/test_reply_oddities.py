@@ -212,6 +212,19 @@ def test_an_answer_that_a_gateway_begins_anew_within_a_chunk(
         assert isinstance(replay([several]).error, errors.ResponseError)
 
 
+@pytest.mark.parametrize("between", [b"data: ", b"data:", b"", b" data: ", b"\r"], ids=repr)
+@pytest.mark.parametrize("last", [chunk(finish="stop"), chunk("!"), b"[DONE]"], ids=["finish", "text", "end-mark"])
+def test_the_end_mark_in_the_line_of_the_last_event(last: Any, between: bytes) -> None:
+    """Relays add one to whatever lacks its end (ODS#5652)."""
+    body = sse(chunk("Hi"), last, done=False)[:-2] + between + b"[DONE]\n\n"
+    outcome = replay_every_way(body)
+    assert (outcome.text.rstrip("!"), outcome.error) == ("Hi", None)
+    cut = replay([sse(chunk("Hi"), done=False)[:-6] + between + b"[DONE]\n\n"])
+    assert (cut.text, type(cut.error)) == ("", errors.ResponseError)
+    broke = replay_every_way(sse(chunk("Hi"), BROKE, done=False)[:-2] + between + b"[DONE]\n\n")
+    assert (broke.text, type(broke.error)) == ("Hi", errors.ServerError)
+
+
 BROKE = b'{"error":{"message":"stream_read_error","type":"upstream_error"}}'
 
 

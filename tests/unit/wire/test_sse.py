@@ -40,6 +40,8 @@ def test_an_event_of_type_error_counts_without_data_too(data: bytes, ending: byt
         (b'data: [{"a":1},\ndata: {"b":2}]\n\n', [b'[{"a":1},\n{"b":2}]']),
         (b'data: {"a":\ndata: {"b":2}}\n\n', [b'{"a":\n{"b":2}}']),
         (b'data: {}\n{"error":1}\n\n{"error":2}\n\n', [b"{}", b'{"error":1}', b'{"error":2}']),
+        (b"data: {}\n\n[DONE]\n\n", [b"{}", b"[DONE]"]),  # api.lmm.best#420
+        (b"data: {}\n[DONE] \n\n", [b"{}", b"[DONE]"]),
     ],
 )
 def test_lines_that_are_events_of_their_own(data: bytes, events: list[bytes]) -> None:
