@@ -134,7 +134,7 @@ class Tally:
         *,
         total: int | None = None,
         price: Price | None = None,
-        gauges: Callable[[], tuple[int, int | None, int]] | None = None,
+        gauges: Callable[[], tuple[int, int | None, int]] = lambda: (0, None, 0),
         reason: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -250,7 +250,7 @@ class Tally:
     def snapshot(self) -> Progress:
         """How the run goes now; about 0.1 ms."""
         elapsed = self.elapsed
-        in_flight, limit, rate_limited = self._read_gauges()
+        in_flight, limit, rate_limited = self._gauges()
         finished = self._done + self._failed
         then, prompt_tokens_then = self._recent[0]
         span = max(elapsed - then.elapsed, 1e-9)  # a clock may stand still for a moment
@@ -298,11 +298,8 @@ class Tally:
         eta = left * (elapsed - then.elapsed) / (finished - then.finished)
         return max(eta, self._started + elapsed - self._finished_at) if left else 0.0  # the last may be the slowest
 
-    def _read_gauges(self) -> tuple[int, int | None, int]:
-        return (0, None, 0) if self._gauges is None else self._gauges()
-
     def _now(self) -> Sample:
-        in_flight, limit, _ = self._read_gauges()
+        in_flight, limit, _ = self._gauges()
         finished = self._done + self._failed
         return Sample(self.elapsed, finished, self._failed, in_flight, limit, self._completion_tokens)
 
