@@ -44,8 +44,7 @@ class Signals:
         self._abandon = abandon
         self._wanted = wanted
         self._before: dict[signal.Signals, Any] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._received = 0
+        self._timer: asyncio.TimerHandle | None = None  # set by the first signal
 
     def __enter__(self) -> Self:
         if self._wanted:
@@ -80,8 +79,7 @@ class Signals:
             signal.signal(number, before)
 
     def _received_one(self) -> None:
-        self._received += 1
-        if self._received == 1:
+        if self._timer is None:
             self._timer = self._loop.call_later(DRAIN_SECONDS, self._abandon)
             self._stop()
         else:
