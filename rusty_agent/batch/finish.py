@@ -39,7 +39,7 @@ def drop_superseded(files: Files, done: set[str]) -> None:
     if not index.failed and not index.bad_lines:
         remove(files.errors)
     elif index.useless_errors:
-        drop_lines(files.errors, frozenset(index.useless_errors))
+        drop_lines(files.errors, index.useless_errors)
 
 
 def sort_output(files: Files, moved: Mapping[str, int] | None = None) -> None:

@@ -10,7 +10,7 @@ crash has left without its end is no line here; opening a `Journal` cuts it off.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,17 +159,18 @@ def repair(files: Files, index: Index) -> None:
     """
     for path, useless in ((files.output, index.useless_results), (files.errors, index.useless_errors)):
         if useless:
-            drop_lines(path, frozenset(useless))
+            drop_lines(path, useless)
             del useless[:]  # those places mean something else now
 
 
-def drop_lines(path: Path, starts: Container[int]) -> None:
+def drop_lines(path: Path, starts: Iterable[int]) -> None:
     """Replace a file by itself without the lines that start at those places.
 
     Raises:
         BatchError: It cannot be replaced, and is as it was.
     """
-    replace_atomically(path, (line for start, _, line in read_lines(path) if start not in starts))
+    dropped = frozenset(starts)
+    replace_atomically(path, (line for start, _, line in read_lines(path) if start not in dropped))
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
