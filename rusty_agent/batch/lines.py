@@ -61,16 +61,14 @@ def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | No
 
 def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> bytes:
     """The line of a row that failed; it may have cost something all the same."""
-    facts: dict[str, Any] = {
-        "line": row.line,
-        "attempts": error.attempts if isinstance(error, RustyAgentError) else 0,
-        "permanent": is_permanent(error),
-        "kind": type(error).__name__,
-    }
-    if isinstance(error, RustyAgentError) and error.partial_text:
-        facts["partial_text"] = error.partial_text
-    if price is not None and isinstance(error, RustyAgentError) and error.usage is not None:
-        facts["cost_usd"] = price.cost(error.usage.prompt_tokens, error.usage.completion_tokens)
+    facts: dict[str, Any] = {"line": row.line, "attempts": 0, "permanent": is_permanent(error)}
+    facts["kind"] = type(error).__name__
+    if isinstance(error, RustyAgentError):
+        facts["attempts"] = error.attempts
+        if error.partial_text:
+            facts["partial_text"] = error.partial_text
+        if price is not None and error.usage is not None:
+            facts["cost_usd"] = price.cost(error.usage.prompt_tokens, error.usage.completion_tokens)
     response = None
     said: dict[str, Any] | None = {"code": _code(error), "message": str(error)}
     if isinstance(error, APIStatusError) and error.headers:  # without headers it stood inside an answer
