@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -139,7 +140,7 @@ class Job:
             progress=settings.progress,
         )
         self._run_id = secrets.token_hex(8)
-        self._finish_reasons: dict[str | None, int] = {}
+        self._finish_reasons: Counter[str | None] = Counter()
         self._spent = 0.0  # USD; an answer that tells no tokens is taken to cost as much as the others
         self._paid = 0  # answers that it was spent on
         self._task: asyncio.Task[None] | None = None
@@ -273,8 +274,7 @@ class Job:
             self._errors.append(error_line(self._run_id, row, error, settings.price))
             await self._commit(self._errors)
             raise
-        reason = result.finish_reason
-        self._finish_reasons[reason] = self._finish_reasons.get(reason, 0) + 1
+        self._finish_reasons[result.finish_reason] += 1
         self._spend(result.usage, caller)
         self._results.append(line)
         if self._plan.index.failed:  # only then can it have an error line from before

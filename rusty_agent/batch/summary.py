@@ -56,7 +56,7 @@ def summary(
     """
     now = tally.snapshot()
     reasons = finish_reasons or {}
-    failures = dict(sorted(tally.failures.items(), key=lambda item: -item[1]))
+    failures = dict(tally.failures.most_common())
     return {
         "version": __version__,
         "model": model,

@@ -7,7 +7,7 @@ touched: prompts and answers, the loop, the network.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from attrs import define
@@ -151,7 +151,7 @@ class Tally:
         self.skipped = 0
         self.failed_earlier = 0
         self.price = price
-        self.failures: dict[str, int] = {}
+        self.failures: Counter[str] = Counter()
         self.failure_messages: dict[str, str] = {}
         self.latency = Histogram()
         self.failure_latency = Histogram()
@@ -209,7 +209,7 @@ class Tally:
         kind = type(error).__name__
         if isinstance(error, APIStatusError):
             kind = f"{kind} {error.status_code}"
-        self.failures[kind] = self.failures.get(kind, 0) + 1
+        self.failures[kind] += 1
         self.failure_messages[kind] = str(error)
         if latency is not None:
             self.failure_latency.add(latency)
