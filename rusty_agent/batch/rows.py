@@ -39,6 +39,8 @@ _OF_THE_RUN = frozenset({"stream", "stream_options"})  # how an answer travels i
 _NOT_EXTRA = _OF_THE_RUN | {"messages"}
 # No data that somebody carries through, but what they believe to be sent: the answers would be paid for, and useless.
 _OF_EXTRA_BODY = frozenset({"tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens", "reasoning_effort"})
+_KINDS = {str: "a string", list: "a list", dict: "an object", int: "a number", float: "a number"}
+_KINDS |= {bool: "true or false", type(None): "null"}
 
 
 def _shown(reason: str) -> str:
@@ -250,7 +252,4 @@ def _body(
 
 def _kind(value: Any) -> str:
     """What JSON calls a value."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else "true or false"
-    kinds = {str: "a string", list: "a list", dict: "an object", int: "a number", float: "a number"}
-    return kinds.get(type(value), type(value).__name__)
+    return _KINDS.get(type(value), type(value).__name__)
