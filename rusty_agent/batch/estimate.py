@@ -58,7 +58,7 @@ class Estimate:
 def prompt_characters(parameters: Mapping[str, Any]) -> int:
     """How many characters of text a checked row sends, to estimate its tokens; images and the like count nothing."""
     sent = {**(parameters.get("extra_body") or {}), **parameters}
-    count = len(parameters.get("system_prompt") or "") + sum(_as_json(sent.get(name)) for name in _READ_TOO)
+    count = len(parameters.get("system_prompt") or "") + sum(_json_length(sent.get(name)) for name in _READ_TOO)
     messages = parameters.get("messages")
     if not messages:
         return count + len(parameters["prompt"])
@@ -69,11 +69,11 @@ def prompt_characters(parameters: Mapping[str, Any]) -> int:
         elif isinstance(content, list):
             texts = (part.get("text") for part in content if isinstance(part, dict))
             count += sum(len(text) for text in texts if isinstance(text, str))
-        count += _as_json(message.get("tool_calls"))
+        count += _json_length(message.get("tool_calls"))
     return count
 
 
-def _as_json(value: Any) -> int:
+def _json_length(value: Any) -> int:
     return len(dumps(value)) if value else 0
 
 
@@ -82,6 +82,6 @@ def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
     extra = parameters.get("extra_body") or {}
     choices = extra.get("n")
     for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):
-        if isinstance(given, int) and not isinstance(given, bool):
+        if type(given) is int:  # which true is not
             return given * max(choices, 1) if isinstance(choices, int) else given
     return None
