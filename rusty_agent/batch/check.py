@@ -43,14 +43,16 @@ class Checked:
 
     def complaint(self, *, skips: bool = False) -> str:
         """What is wrong with the input, in words, and what to do, unless bad lines are skipped already."""
-        shown = "\n".join(f"  line {bad.line}: {bad.reason}" for bad in self.bad)
-        left = self.bad_count - len(self.bad)
-        more = f"\n  … and {left:,} more" if left else ""
         are = "line of the input is not a request" if self.bad_count == 1 else "lines of the input are not requests"
-        advice = 'Correct them, or skip them with on_bad_line="skip" (--on-bad-line skip).'
-        if self.bad[0].line == 1 and self.bad[0].reason.startswith(NOT_JSON):
-            advice = f"Plain text becomes such lines with `jq -R .`, an array with `jq -c '.[]'`.\n{advice}"
-        return f"{self.bad_count:,} {are}; nothing was sent.\n{shown}{more}" + f"\n{advice}" * (not skips)
+        lines = [f"{self.bad_count:,} {are}; nothing was sent."]
+        lines += [f"  line {bad.line}: {bad.reason}" for bad in self.bad]
+        if left := self.bad_count - len(self.bad):
+            lines.append(f"  … and {left:,} more")
+        if not skips:
+            if self.bad[0].line == 1 and self.bad[0].reason.startswith(NOT_JSON):
+                lines.append("Plain text becomes such lines with `jq -R .`, an array with `jq -c '.[]'`.")
+            lines.append('Correct them, or skip them with on_bad_line="skip" (--on-bad-line skip).')
+        return "\n".join(lines)
 
 
 class Input(ABC):
