@@ -98,7 +98,7 @@ class FaultServer:
         self._port = self._socket.getsockname()[1]
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fault-server", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="fault-server", daemon=True)
         self._thread.start()
         self._ready.wait()
         return self
@@ -171,9 +171,6 @@ class FaultServer:
             raise broken
 
     # On the server's own thread.
-
-    def _run(self) -> None:
-        asyncio.run(self._main())
 
     async def _main(self) -> None:
         loop = self._loop = asyncio.get_running_loop()
