@@ -96,7 +96,7 @@ _View: TypeAlias = tuple[float, Callable[[Progress, bool], object]]
 """One way to show: every so many seconds, and a last time at the end, which the function is told."""
 
 
-def _columns(text: str) -> int:
+def _width(text: str) -> int:
     """How many a terminal needs for it: errors may be in Chinese, and what is wider than a line flows over."""
     return len(text) if text.isascii() else sum(1 + (east_asian_width(each) in "FW") for each in text)
 
@@ -104,7 +104,7 @@ def _columns(text: str) -> int:
 def _cut(text: str, width: int) -> str:
     """As much of it as a terminal has columns for."""
     text = text[:width]
-    while _columns(text) > width:
+    while _width(text) > width:
         text = text[:-1]
     return text
 
@@ -123,7 +123,7 @@ class _InPlace:
             text = _cut(text, width)
             if text == self._shown:
                 return
-        padding = " " * (min(_columns(self._shown), width) - _columns(text))
+        padding = " " * (min(_width(self._shown), width) - _width(text))
         self._stderr.write(f"\r{text}{padding}" + "\n" * last)
         self._shown = text
 
@@ -178,7 +178,7 @@ class Display:
         self._tally = tally
         self._view = _view(progress)
         self._on_error = on_error
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None]  # while the body runs
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(), name="rusty_agent progress")
@@ -187,13 +187,11 @@ class Display:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        task = self._task
-        assert task is not None
-        task.cancel()  # no more of it, from here on
+        self._task.cancel()  # no more of it, from here on
         self._tally.close()
         try:
-            if task.done() and not task.cancelled():  # by itself, so it failed
-                task.result()
+            if self._task.done() and not self._task.cancelled():  # by itself, so it failed
+                self._task.result()
             self._show(last=True)
         except Exception:
             if error is None:
