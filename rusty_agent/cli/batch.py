@@ -113,20 +113,15 @@ def _model_of_rows(arguments: argparse.Namespace) -> str:
     from ..batch.rows import Row
     from ..batch.source import open_source
 
-    first = None
     once = arguments.input == "-" or (os.path.exists(arguments.input) and not os.path.isfile(arguments.input))
     if not once and arguments.template is None:
-        for row in open_source(arguments.input).rows(limit=arguments.limit):
-            if not isinstance(row, Row):  # the batch itself tells of bad lines
-                continue
-            model = row.parameters.get("extra_body", {}).get("model")
-            if not model:
-                first = None
-                break
-            first = first or model
-    if not isinstance(first, str):
-        raise UsageError("no model: name one with -m, such as OpenRouter's openai/gpt-4o-mini, or in every line's body")
-    return first
+        given = open_source(arguments.input).rows(limit=arguments.limit)
+        rows = (row for row in given if isinstance(row, Row))  # the batch itself tells of bad lines
+        models = (row.parameters.get("extra_body", {}).get("model") for row in rows)
+        first = next(models, None)
+        if isinstance(first, str) and first and all(models):
+            return first
+    raise UsageError("no model: name one with -m, such as OpenRouter's openai/gpt-4o-mini, or in every line's body")
 
 
 def _dry_run(arguments: argparse.Namespace, out: Output) -> int:
