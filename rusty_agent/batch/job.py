@@ -189,10 +189,9 @@ class Job:
 
     def sum_up(self, started: float, report: Path | None) -> BatchResult:
         """Count what counts; write the summary, and the report if there is to be one; sort."""
-        source, tally = self._plan.input, self._run.tally
-        stopped = self._count_all()
+        source, stopped = self._plan.input, self._count_all()
         told = summary(
-            tally,
+            self._run.tally,
             **self._served_by,
             started=started,
             ended=time.time(),
@@ -202,16 +201,10 @@ class Job:
             input=None if source is None else source.name,
             output=str(self._settings.files.output),
         )
-        now = tally.snapshot()
-        path = self._files.summary
-        nothing_new = stopped is None and not now.finished and path.exists()
-        kept = nothing_new and covers(path.read_bytes(), told, self._plan.index.failed)
-        if report is not None and not (kept and report.exists()):
-            replace_atomically(report, [report_html(told, tally).encode("utf-8", "replace")])
-        if not kept:  # after the report: a kill before it leaves that of an earlier run, which does not cover this one
-            replace_atomically(path, [dumps(told), b"\n"])
+        self._write_summary(told, report)
         if stopped is None and self._settings.sort:  # last: there may be no room for a second copy
             sort_output(self._files, self._feed.lines)
+        now = self._run.tally.snapshot()
         return BatchResult(
             total=now.total,
             done=now.done,
@@ -219,11 +212,21 @@ class Job:
             skipped=now.skipped,
             failed_earlier=now.failed_earlier,
             bad_lines=self._feed.bad_lines,
-            stopped=None if stopped is None else stopped.reason,
+            stopped=told["stopped"],
             message=None if stopped is None else stopped.message,
             cost=now.cost,
             summary=told,
         )
+
+    def _write_summary(self, told: dict[str, Any], report: Path | None) -> None:
+        """Write the summary, and the report if there is to be one, unless those of an earlier run tell as much."""
+        path, tally = self._files.summary, self._run.tally
+        nothing_new = told["stopped"] is None and not tally.snapshot().finished and path.exists()
+        kept = nothing_new and covers(path.read_bytes(), told, self._plan.index.failed)
+        if report is not None and not (kept and report.exists()):
+            replace_atomically(report, [report_html(told, tally).encode("utf-8", "replace")])
+        if not kept:  # after the report: a kill before it leaves that of an earlier run, which does not cover this one
+            replace_atomically(path, [dumps(told), b"\n"])
 
     def _count_all(self) -> RunStoppedError | None:
         """Count the rows of all runs; what stopped this one, if it was stopped before its end."""
