@@ -84,9 +84,11 @@ class ServerRun:
 
     def gone_within(self, seconds: float) -> bool:
         """Whether the child ends within this time; blocks. Its connections break a moment before it is gone."""
-        if not self._owned and not self._listens(seconds):
+        if self._owned:
+            return self._ended.wait(seconds)
+        if not self._listens(seconds):
             self._ended.set()
-        return self._ended.wait(seconds if self._owned else 0)
+        return self.gone
 
     def error(self) -> LocalModelError:
         """Why there is no child any more, in words."""
