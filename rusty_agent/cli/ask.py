@@ -100,7 +100,7 @@ def check_endpoint(name: str | None, base_url: str | None) -> None:
         raise UsageError(f"no API key: set {preset.key_variable}{hint}, or use --local, which needs none") from None
 
 
-def request_parameters(arguments: Arguments | Namespace) -> BatchParameters:
+def request_parameters(arguments: Namespace) -> BatchParameters:
     """The parameters of `generate_text` that were asked for.
 
     Raises:

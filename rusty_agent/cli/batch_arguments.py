@@ -51,7 +51,7 @@ class _Output(argparse.Action):
     """A file, named once: `-o` is `--option` in the other command."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        if getattr(namespace, self.dest) is not None:
+        if namespace.output is not None:
             parser.error(f"the output is named twice, {namespace.output!r} and {values!r}; other fields: --option")
         if values == "-":
             parser.error("-o -: a batch goes on from its output, so that must be a file")
