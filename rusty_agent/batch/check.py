@@ -27,7 +27,7 @@ class Checked:
         rows: Good rows.
         bad: The first bad lines, `KEPT_BAD` at most.
         bad_count: All of them.
-        repeated: Lines of rows whose `custom_id` an earlier row has; bad ones, too.
+        repeated: Lines whose `custom_id` an earlier row has; they count as bad, too.
     """
 
     rows: int = 0
@@ -60,7 +60,7 @@ class Input(ABC):
 
     Attributes:
         name: What it is called, for messages; None where it has no name.
-        delimiter: What stands between the columns of a table; None of what is none.
+        delimiter: What stands between the columns of a table; None where it is no table.
     """
 
     name: str | None = None
@@ -86,7 +86,7 @@ class Input(ABC):
             done: As `parse_line`'s.
 
         Raises:
-            BatchError: It cannot be read on, or is not what was digested any more.
+            BatchError: It cannot be read on, or has changed since it was digested.
         """
 
     def check(self, *, limit: int | None = None, good: Callable[[Row], object] = lambda row: None) -> Checked:

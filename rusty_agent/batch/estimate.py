@@ -18,7 +18,7 @@ from .rows import Row
 
 __all__ = ["Estimate", "prompt_characters"]
 
-_READ_TOO = ("tools", "functions", "response_format")  # which the model is shown as text, often more than is asked
+_READ_TOO = ("tools", "functions", "response_format")  # the model reads them as text, often more than the prompt
 
 
 @define
@@ -41,7 +41,7 @@ class Estimate:
 
     @property
     def prompt_tokens(self) -> int:
-        """What they are about in tokens."""
+        """About how many tokens their prompts are."""
         return int(self.prompt_characters * TOKENS_PER_CHARACTER)
 
     def add(self, row: Row) -> None:
@@ -78,7 +78,7 @@ def _json_length(value: Any) -> int:
 
 
 def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
-    """The most tokens that a row lets its answer, or all of several, have; None where it does not say."""
+    """The most tokens that all answers of a row may have; None where it does not say."""
     extra = parameters.get("extra_body") or {}
     choices = extra.get("n")
     for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):

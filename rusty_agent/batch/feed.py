@@ -1,7 +1,7 @@
 """The rows that are left to do, one by one.
 
-In: the source and the plan. Out: rows that earlier runs have not finished; what is no row goes to whoever writes it
-down. Never touched: requests.
+In: the source and the plan. Out: rows that earlier runs have not finished; bad lines go to `refuse`. Never touched:
+requests.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _PAUSE_AFTER = 0.01  # seconds: an event loop must not stand still while a milli
 
 
 class Feed:
-    """Gives what is left, and counts the rest.
+    """Gives the rows that are left to do, and counts the others.
 
     Args:
         source: What the caller gave; iterated over if the plan has no input that can be read again.
         plan: What is to be done.
-        settings: What the batch was told: where the plan has such an input it has decided about bad lines.
-        refuse: Called with what is no row.
-        passed: Called when a row was passed over; not where that is `foreseen`.
+        settings: What the batch was told; about bad lines of an input that can be read again the plan has decided.
+        refuse: Called with each bad line.
+        passed: Called when a row was passed over, unless that was `foreseen`.
 
     Attributes:
         skipped: Rows passed over so far, because earlier runs have answered them.
         failed_earlier: Rows passed over so far, because they failed for good in earlier runs.
         bad_lines: Lines so far that are no rows.
         lines: The lines of the rows so far, by `custom_id`; None where no sorting needs them.
-        foreseen: Whether all that the index knows will be passed over. It need not be among a limit's rows, in an input
-            that has changed, or among rows that come one by one.
+        foreseen: Whether each row that the index knows is sure to be passed over: not under a limit, in an input that
+            has changed, or among rows that come one by one.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Feed:
 
     @asynccontextmanager
     async def rows(self) -> AsyncIterator[Inputs]:
-        """The rows that are left; once only. An iterator where that will do: it costs a tenth of an asynchronous one.
+        """The rows that are left; once only. Asynchronous only if the source is: a plain iterator costs a tenth of it.
 
         Raises:
-            BatchError: In the iteration: the source cannot be read on, or holds what is no row and must not.
+            BatchError: In the iteration: the source cannot be read on, or holds a bad line that is not to be skipped.
         """
         if self._plan.input is None and isinstance(self._source, AsyncIterable):
             async with aclosing(self._left_of_asynchronous(self._source)) as later:

@@ -33,13 +33,13 @@ BLOCK_BYTES = 2**20
 """How much is read or written at a time, in bytes: large enough that a call costs nothing beside its bytes."""
 
 LOOK_EVERY = 1000
-"""After how many lines, or rows, whoever reads many asks whether anybody still wants them."""
+"""After how many lines, or rows, whoever reads them looks whether the batch was given up."""
 
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # the folder is unreadable, or the filesystem has no way
 
 
 def given_up_error(name: str | Path) -> BatchError:
-    """The error of whoever reads what nobody wants any more."""
+    """The error of whoever reads for a batch that was given up."""
     return BatchError(f"{name} was given up before its end.")
 
 
@@ -95,7 +95,7 @@ class Files:
         )
 
     def remove_halves(self) -> None:
-        """Remove what a kill has left of files that were being replaced, some of which may not be replaced again."""
+        """Remove the temporary files that a killed run has left."""
         for half in map(beside, (self.output, self.errors, self.manifest, self.summary)):
             if half.exists():
                 remove(half)
@@ -134,7 +134,7 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, durably; that it is missing is right, too.
+    """Remove a file, durably, if there is one.
 
     Raises:
         BatchError: It cannot be removed.
@@ -150,7 +150,7 @@ def remove(path: Path) -> None:
 
 
 def beside(path: Path) -> Path:
-    """Where a file is written before it takes its name: nobody else calls one so, or it would be overwritten."""
+    """The temporary file that is to become this one. Its name is ours alone: what has it is overwritten."""
     return path.with_name(f"{path.name}.rusty-agent.tmp")
 
 

@@ -78,7 +78,7 @@ def _sort(path: Path, moved: Mapping[str, int] | None) -> None:
 
 def _number(told: Told, moved: Mapping[str, int] | None) -> Any:
     """The number of the input's line."""
-    if moved is None or told.facts.get("kind") == BAD_LINE:  # of these each run tells anew
+    if moved is None or told.facts.get("kind") == BAD_LINE:  # each run writes its own of these
         return told.facts.get("line")
     return moved.get(told.custom_id)
 

@@ -22,7 +22,7 @@ _TITLE_BYTES = 2**16  # a page's title lies within these
 
 
 def refuse_overwriting(files: Files, source: str | os.PathLike[str] | None, report: Path | None) -> None:
-    """Refuse what could not be written, or would write over the input, or a report over anything but a report.
+    """Refuse files that cannot be written or are the input, and a report in place of anything but a report.
 
     Args:
         files: What the batch writes.
@@ -60,7 +60,7 @@ def refuse_foreign(files: Files) -> None:
 
 
 def _of_batch(files: Files) -> list[Path]:
-    """What the batch writes, all of which can be written."""
+    """The files that the batch writes; refused where one cannot be written."""
     ours = [files.output, files.errors, files.manifest, files.lock, files.summary]
     for path in ours:
         if os.path.exists(path) and not path.is_file():  # a folder; or a pipe, which would be read for ever
@@ -69,7 +69,7 @@ def _of_batch(files: Files) -> list[Path]:
 
 
 def _of_report(report: Path, batch: list[Path]) -> list[Path]:
-    """What the report writes: it can be written, and the batch writes none of it."""
+    """The files that the report writes; refused where one cannot be written, or is the batch's."""
     if os.path.exists(report) and not report.is_file():
         raise BatchError(f"{report}, where the report is to be written, is no regular file: name another one.")
     if not os.access(report.parent, os.W_OK | os.X_OK):

@@ -46,11 +46,11 @@ class Index:
         done: Every `custom_id` with a result in the output.
         permanent: Every other one whose last error is permanent.
         failed: How many rows have errors and no result.
-        useless_results: Where the lines of the output start that are no results of a batch, or have an earlier one of
-            the same row.
+        useless_results: Where the lines of the output start that are no results of a batch, or repeat an earlier one's
+            row.
         useless_errors: Where the lines of the errors file start that are damaged, or overtaken by a result or a later
             error of the same row.
-        bad_lines: Where those start that tell of bad lines of the input: no rows, whatever they are called.
+        bad_lines: Where the lines of the errors file start that tell of bad lines of the input.
     """
 
     done: set[str] = field(factory=set)
@@ -66,8 +66,8 @@ def scan(files: Files, marks: dict[str, str] | None = None, given_up: Callable[[
 
     Args:
         files: The batch's files, whose lock is held.
-        marks: Takes what rows without a name have asked, by `custom_id`, see `Row.mark`.
-        given_up: Asked while they are read: whether nobody wants to know any more.
+        marks: Filled with the marks of rows without a name, by `custom_id`; see `Row.mark`.
+        given_up: Asked while they are read: whether the batch was given up.
 
     Raises:
         BatchError: A file cannot be read, or holds something else: it would be damaged by going on. Or it was given up.
@@ -82,7 +82,7 @@ def scan(files: Files, marks: dict[str, str] | None = None, given_up: Callable[[
         done.add(told.custom_id)
         _keep_mark(told, marks)
     scan_errors(files.errors, index, marks, given_up, begun=begun)
-    index.useless_errors += index.bad_lines  # each run looks for those anew, and writes down what it finds
+    index.useless_errors += index.bad_lines  # each run writes its own of these
     return index
 
 

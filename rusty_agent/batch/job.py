@@ -51,7 +51,7 @@ _INTERRUPTED = "it was interrupted; the same call, without fresh, goes on from h
 
 
 async def outlast(running: asyncio.Future[T], *, on_cancel: Callable[[], object] = lambda: None) -> None:
-    """Wait until it is done, however often the waiting is cancelled: what it uses must not be given up before.
+    """Wait until it is done, also if the waiting is cancelled meanwhile: what it uses is closed after it.
 
     Args:
         running: What is under way.
@@ -92,8 +92,8 @@ class BatchResult:
         total: How many rows there are, those of earlier runs included, or None where nobody knows yet.
         done: Rows answered by this run.
         failed: Rows that failed in this run; the next one tries those again that are not permanent.
-        skipped: Rows that earlier runs have answered; of a run that was stopped under a limit, or after a change of the
-            input, those that it came by.
+        skipped: Rows that earlier runs have answered. If this one was stopped, and has a limit or another input than
+            they had: only those that it came to.
         failed_earlier: Rows that failed for good in earlier runs and were not tried again.
         bad_lines: Lines of the input that are not requests and were left out.
         stopped: Why the run ended early (`"budget"`, `"error_rate"`, `"failures"`, `"authentication"`, `"quota"`,
@@ -168,10 +168,10 @@ class Job:
             try:
                 await outlast(task, on_cancel=self._cancel)  # what is done is kept
             finally:
-                del self._provider  # a job holds itself
+                del self._provider  # or it would stay until the garbage collector finds the job, a circle
             if not task.cancelled():
                 task.result()
-            elif self._run.stopped is None:  # by neither us nor the caller: not all of it was done
+            elif self._run.stopped is None:  # somebody else has cancelled the task: not all of it was done
                 raise asyncio.CancelledError
 
     def interrupt(self) -> None:
@@ -188,7 +188,7 @@ class Job:
         self._cancel()
 
     def sum_up(self, started: float, report: Path | None) -> BatchResult:
-        """Count what counts; write the summary, and the report if there is to be one; sort."""
+        """Count the rows of all runs; write the summary, and the report if there is to be one; sort."""
         source, stopped = self._plan.input, self._count_all()
         told = summary(
             self._run.tally,
@@ -240,7 +240,7 @@ class Job:
         return None  # also where there was nothing left to be stopped
 
     async def _drop_superseded(self, _: object, error: BaseException | None, __: object) -> None:
-        """However a run ends, what it has answered is no failure any more."""
+        """Drop the error lines of rows that are answered by now, however the run has ended."""
         if self._broken:  # the next run sees what was written
             return
         try:
@@ -286,7 +286,7 @@ class Job:
         return result
 
     async def _commit(self, journal: Journal) -> None:
-        """Wait for the disk, where each row does; but not in vain when the run is given up, whose end waits for it.
+        """With `sync="row"`, wait until the line is durable, or the run is given up: its end waits for that, too.
 
         The row counts all the same: its line is written, and its answer is paid for.
         """
@@ -336,7 +336,7 @@ class Job:
         self._cancel()
 
     def _cancel(self) -> None:
-        """End what is under way. Once: a second time would end the waiting for its end."""
+        """Cancel what is under way. Once: a second time would cut its clean-up short."""
         if self._task is not None and not self._task.cancelling():
             self._task.cancel()
 

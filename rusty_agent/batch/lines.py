@@ -35,7 +35,7 @@ ID_PREFIX = "batch_req_"
 """How the ids of OpenAI's lines begin, and ours."""
 
 _PERMANENT = frozenset({400, 404, 413, 422})
-"""Statuses that the same request will meet again, unless they are said of the key or the account: those get mended."""
+"""Statuses that the same request will meet again, unless the key or the account is at fault: that gets mended."""
 
 
 def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | None) -> bytes:
@@ -83,7 +83,7 @@ def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> 
 
 
 def refusal_line(run_id: str, bad: BadLine) -> bytes:
-    """The line of a line of the input that is no request."""
+    """The line that tells of a bad line of the input."""
     facts = {"line": bad.line, "attempts": 0, "permanent": True, "kind": BAD_LINE}
     said = {"code": "bad_line", "message": bad.reason}
     return _line(run_id, Row(bad.line, f"bad line {bad.line}", {}, {}, named=True), None, said, facts)

@@ -4,8 +4,8 @@ In: the path of the lock file. Out: the certainty of being alone, or an error th
 the files it protects.
 
 The system holds the lock for the process and drops it when the process ends, however it ends: nothing has to be
-cleaned up after a crash. The file goes while it is still held, so whoever has opened it by then looks whether it is
-still there once the lock is theirs. On Windows, which removes no open file, it stays.
+cleaned up after a crash. The file is removed before the lock is dropped. So whoever has opened it by then, and gets
+the lock, looks whether it is still there. On Windows, which removes no open file, it stays.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Lock:
         return self
 
     def _hold(self) -> bool:
-        """Lock the file that has the name; whether it still has it then."""
+        """Open the file and lock it; False if its name is another file's by then."""
         number = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _take(number):

@@ -1,8 +1,7 @@
 """What a batch runs, so that another run can tell whether it is the same batch.
 
 In: the input's digest and the settings. Out: a small JSON file, and sentences about what has changed. Never touched:
-the input; the files of results. What is given as a parameter is written down: it is the caller's duty that no key
-is among it.
+the input; the files of results. All parameters that are given are written down: there must be no key among them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _UNSET = object()
 
 
 def _canonical(value: dict[str, Any]) -> dict[str, Any]:
-    """The value as it is when it comes back from the file, but for what is empty: it asks for what nothing asks for."""
+    """The parameters as they come back from the file, without empty objects: those change no request."""
     given = {name: item for name, item in value.items() if item != {}}
     canonical: dict[str, Any] = loads_strict(dumps(_ordered(given)))
     return canonical
@@ -38,7 +37,7 @@ def _ordered(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _ordered(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
-        return int(value)  # 0.0 asks for what 0 asks for
+        return int(value)  # 0.0 and 0 ask for the same
     return [_ordered(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -53,7 +52,7 @@ class Manifest:
         parameters: What all rows share and what the answers depend on: model, URL, sampling, template, …; without keys.
         version: The library's version, for people: a newer one may go on with the batch.
         moved: Whether the input has changed since the batch began: what was answered before may stand elsewhere now.
-        others: How many answers are of other models or addresses: they say nothing of this one.
+        others: How many answers came from another model or address: they do not show that this one answers.
         parameters_digest: The SHA-256 of the parameters as JSON with sorted keys, in hexadecimal.
 
     Raises:

@@ -25,8 +25,8 @@ from .source import ListSource, open_source
 
 __all__ = ["Plan", "make_plan", "refuse_another"]
 
-_READ_BY = ("template", "delimiter")  # parameters by which the same bytes are other rows
-_SERVED_BY = ("model", "url")  # … and by which the same answers are somebody else's
+_READ_BY = ("template", "delimiter")  # parameters that decide what rows the input has
+_SERVED_BY = ("model", "url")  # … and who answers them
 
 
 @define
@@ -36,15 +36,15 @@ class Plan:
     Attributes:
         input: The rows as a file or a list, or None where the caller gives rows one by one.
         index: What earlier runs have left.
-        total: How many rows there are, or None while that is unknown; where rows come one by one, with those that turn
-            out to be none.
-        bad_lines: How many lines are no requests, so that each must be checked when it is read again; 0 where rows come
+        total: How many rows there are, or None while that is unknown; where they come one by one, bad ones are counted
+            until they come.
+        bad_lines: How many lines are no requests: if any, each must be checked when it is read again. 0 where rows come
             one by one.
-        repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that a single line does not show.
+        repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that look good by themselves.
         served: Whether earlier runs had answers of this model at this address.
         moved: Whether rows may stand elsewhere in the input than they did when they were answered.
-        marks: Of rows that come one by one and have no name: what those asked that were answered, by `custom_id`; None
-            where it was looked at beforehand, or cannot be told.
+        marks: The marks of rows without a name that were answered, by `custom_id`, where rows come one by one and so
+            must be compared as they come; else None.
     """
 
     input: Input | None
@@ -117,7 +117,7 @@ def make_plan(
 def _look(
     input: Input, before: Manifest | None, parameters: dict[str, Any], limit: int | None
 ) -> tuple[Manifest, Checked]:
-    """What an input is, and what its rows are; not looked at if an earlier run, reading alike, has found all good."""
+    """What an input is, and what its rows are; taken from an earlier run that has found the same rows all good."""
     if input.delimiter is not None:
         parameters = {**parameters, "delimiter": input.delimiter}
     now = Manifest(*input.digest(), None, parameters)
@@ -144,7 +144,7 @@ def _take_up(
     changes: list[str],
     marks: Mapping[str, str] | None,
 ) -> Index:
-    """What of an earlier run's this one goes on from. Files change last, once all is found right.
+    """What this run goes on from; the rest of what earlier ones left is dropped, last, once all is found right.
 
     Args:
         index: What earlier runs have left.
@@ -178,9 +178,9 @@ def _take_up(
 
 
 def _refuse_others(input: Input, index: Index, marks: Mapping[str, str]) -> None:
-    """Rows without a name are known by their line: where another row stands there now, none is known any more.
+    """Refuse an input where another row stands in the line of one without a name, which is known by that alone.
 
-    So is a name that is the number of a line which was answered when it had none.
+    And one where a row's name is the number of such a line.
     """
     answered = index.done | index.permanent
     for row in input.rows() if answered else ():

@@ -29,7 +29,7 @@ from .template import Template
 __all__ = ["NOT_JSON", "BadLine", "Row", "as_bytes", "parse_line", "parse_row", "repeats"]
 
 NOT_JSON = "not JSON (one value a line)"
-"""How the reason of a line begins that holds something else."""
+"""How the reason begins where a line is not JSON."""
 
 _MAX_REASON = 300  # characters; many bad lines must fit on a screen
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
@@ -37,7 +37,7 @@ _RENAMED = frozenset({"custom_id", "model"})  # used too, but under other names
 _ENVELOPE = frozenset({"custom_id", "method", "url", "body"})
 _OF_THE_RUN = frozenset({"stream", "stream_options"})  # how an answer travels is not the row's to decide
 _NOT_EXTRA = _OF_THE_RUN | {"messages"}
-# No data that somebody carries through, but what they believe to be sent: the answers would be paid for, and useless.
+# Whoever gives these believes that they are sent: if they were carried through, useless answers would be paid for.
 _OF_EXTRA_BODY = frozenset({"tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens", "reasoning_effort"})
 _KINDS = {str: "a string", list: "a list", dict: "an object", int: "a number", float: "a number"}
 _KINDS |= {bool: "true or false", type(None): "null"}
@@ -69,9 +69,9 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """What it asks, in eight characters: by these a row without a name is known again, or found to be another.
+        """A checksum of what it asks, by which a row without a name is known again, or found to be another.
 
-        A template may put it into other words: what counts is what it takes from the row.
+        Where there is a template it is of the columns that it takes, and stays the same when its words change.
         """
         asked = self.parameters if self.columns is None else {name: self.fields[name] for name in self.columns}
         return crc32(as_bytes(asked)).to_bytes(4).hex()
@@ -91,7 +91,7 @@ class BadLine:
 
 
 def as_bytes(value: Any) -> bytes:
-    """A value as JSON, to know it again; what has no such form, and so is no good row, is nothing."""
+    """A value as JSON, to know it again; nothing if it cannot be written so, which makes its row a bad one."""
     try:
         return dumps(value)
     except ValueError:
@@ -108,7 +108,7 @@ def parse_line(
         line: The line's number.
         template: Makes the prompt from the columns of the line, which must be an object.
         check: Make the checks that the request would meet. They take most of the time, and need be made only once.
-        done: Names of good rows of which nothing is wanted any more but their name and line.
+        done: Names of rows that are answered: of these only name and line are told, which is quicker.
     """
     try:
         value = loads_strict(data)

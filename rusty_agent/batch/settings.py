@@ -1,7 +1,7 @@
 """What `run_batch` is told, checked: one value that planning, feeding and running share.
 
 In: the arguments as the caller gave them. Out: `JobSettings`, or an error that says which of them is wrong. Never
-touched: any file. A batch must find out here, or each of its rows would have to say it.
+touched: any file. What is not refused here would fail each row by itself.
 """
 
 from __future__ import annotations

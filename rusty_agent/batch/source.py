@@ -66,8 +66,8 @@ def open_source(
             else is lines of JSON. Gzip is recognised by its first bytes.
         template: Makes the prompts from the columns. A table without one needs a column `prompt`.
         spool_folder: Where to put what cannot be read twice. Default: the system's folder for temporary files.
-        given_up: Asked while that is waited for, which may be for ever, and while rows are read: whether nobody wants
-            them any more.
+        given_up: Asked while that is waited for, which may be for ever, and while rows are read: whether the batch was
+            given up.
 
     Raises:
         BatchError: It cannot be read, or was given up.
@@ -123,7 +123,7 @@ def _next_block(file: io.BufferedReader, name: str, given_up: Callable[[], bool]
 
 
 class _FileReader(io.FileIO):
-    """A file, with a look at it after each block that is read: its rows are made of nothing that was not looked at."""
+    """A file that calls `look` after each block that is read, before any row is made of it."""
 
     def __init__(self, path: Path, look: Callable[[_Stamp | None], object]) -> None:
         super().__init__(path)
@@ -238,7 +238,7 @@ class FileSource(Input):
             ) from error
 
     def _look(self, stamp: _Stamp | None) -> None:
-        """See whether the file is still what was digested, and wanted: what is sent is to be what was checked."""
+        """Raise if the file is not what was digested any more, and so not what was checked; or if it was given up."""
         if self._given_up():
             raise given_up_error(self.name)
         if self._stamp is not None and stamp != self._stamp:

@@ -101,15 +101,14 @@ def is_summary(data: bytes) -> bool:
 
 
 def covers(data: bytes, later: dict[str, Any], failed: int) -> bool:
-    """Whether a file's summary has all that a later one tells: a run that came to its end, every row, every bad line.
+    """Whether a file's summary tells all that a later one would: the same bad lines, no fewer rows, a run to its end.
 
-    And no failure that is gone: a run between them that was killed may have answered it, or it was taken out of the
-    input.
+    And no failure that is gone meanwhile: answered by a run that was killed, or taken out of the input.
 
     Args:
         data: The file's bytes.
-        later: A summary.
-        failed: How many rows have failed by now, those that it passes over included.
+        later: The summary of a run that has finished no row.
+        failed: How many rows have failed by now, in all runs.
     """
     try:
         earlier, now = loads(data), later["rows"]
