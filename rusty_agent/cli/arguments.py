@@ -132,11 +132,11 @@ def settle_endpoint(arguments: argparse.Namespace, parser: Parser) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong.
+    """A parser that says in one line what is wrong.
 
     Attributes:
-        usage_code: The exit code then.
-        hint: What to say behind every error.
+        usage_code: The exit code of wrong usage.
+        hint: What to add to every error.
     """
 
     usage_code = 2

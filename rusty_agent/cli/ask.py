@@ -81,7 +81,7 @@ def ask(arguments: Arguments, request: Request, out: Output) -> int:
 
 
 def check_endpoint(name: str | None, base_url: str | None) -> None:
-    """Say kindly what is missing.
+    """Refuse a preset that does not exist, or has no key.
 
     Raises:
         UsageError: There is no such preset, or no key.

@@ -1,4 +1,4 @@
-"""The process that a job is for → a word when it is gone.
+"""The process that a job is for → a call when it has ended.
 
 In: a process on the same machine. Out: one call, the moment it ends. Never touched: what is done then.
 

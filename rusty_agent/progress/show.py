@@ -38,7 +38,7 @@ _COLUMNS = 80  # of a terminal that does not tell
 
 
 class _Stderr:
-    """The error stream as it was when the run began; a stand-in that may be written to without care.
+    """The error stream as it was when the run began; writing to it never raises.
 
     Where a write would have to wait (a full pipe, a terminal stopped with Ctrl-S) it is left out, so that the loop
     is not held up. The first error is the last write.
@@ -97,12 +97,12 @@ _View: TypeAlias = tuple[float, Callable[[Progress, bool], object]]
 
 
 def _width(text: str) -> int:
-    """How many a terminal needs for it: errors may be in Chinese, and what is wider than a line flows over."""
+    """How many columns of a terminal a text takes: errors may be in Chinese, and a longer line would be wrapped."""
     return len(text) if text.isascii() else sum(1 + (east_asian_width(each) in "FW") for each in text)
 
 
 def _cut(text: str, width: int) -> str:
-    """As much of it as a terminal has columns for."""
+    """As much of a text as fits into so many columns."""
     text = text[:width]
     while _width(text) > width:
         text = text[:-1]

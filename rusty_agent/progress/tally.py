@@ -19,11 +19,11 @@ from .price import Price
 
 __all__ = ["Progress", "Sample", "Tally"]
 
-_RECENT_SECONDS = 10.0  # what rates are measured over
+_RECENT_SECONDS = 10.0  # that rates are measured over
 _FEW = 10  # rows in that time: with fewer the time left is judged by the whole run
 _MAX_SAMPLES = 600
 _SAMPLE_SECONDS = 1.0
-_STILL_SECONDS = 5.0  # without a row's end: then it is told why nothing moves
+_STILL_SECONDS = 5.0  # without a row that ends: then `stalled` tells why
 _SLACK = 0.1  # seconds: timers are never exact, and a sample left out would leave a gap of two
 
 
