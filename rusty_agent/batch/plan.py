@@ -79,27 +79,19 @@ def make_plan(
     """
     files, template, limit = settings.files, settings.template, settings.limit
     before = None if settings.fresh else Manifest.load(files.manifest)
-    input: Input | None = None
-    if isinstance(source, str | PathLike):
-        input = open_source(source, template=template, spool_folder=files.output.parent, given_up=given_up)
-    elif isinstance(source, Sequence):
-        input = ListSource(source, template, given_up)
+    input = _opened(source, settings, given_up)
     parameters = {**parameters, "template": None if template is None else template.text}
-    if input is None:
-        now, found = Manifest(None, None, None, parameters), Checked()
-        total = count_of(source)
-    else:
-        now, found = _look(input, before, parameters, limit)
-        total = found.rows
+    now, found = _look(input, before, parameters, limit)
+    total = count_of(source) if input is None else found.rows
     refuse_foreign(files)
     unlike = input is None or before is None or before.input_sha256 != now.input_sha256
     marks: dict[str, str] | None = {} if unlike and not settings.fresh else None
     index = scan(files, marks, given_up)
     index = _take_up(index, settings, input, found, [] if before is None else before.changes(now), marks)
     moved = bool(index.done or index.failed) and (unlike or (before is not None and before.moved))
-    others = 0 if before is None else before.others
-    if before is not None and not _alike(before, parameters, _SERVED_BY):
-        others = len(index.done)
+    others = 0
+    if before is not None:
+        others = before.others if _alike(before, parameters, _SERVED_BY) else len(index.done)
     now = evolve(now, moved=moved, others=min(others, len(index.done)))  # the output may have been cut
     now.save(files.manifest)
     return Plan(
@@ -114,10 +106,20 @@ def make_plan(
     )
 
 
+def _opened(source: Source, settings: JobSettings, given_up: Callable[[], bool]) -> Input | None:
+    """The rows, if they can be read again; None where they come one by one."""
+    if isinstance(source, str | PathLike):
+        folder = settings.files.output.parent
+        return open_source(source, template=settings.template, spool_folder=folder, given_up=given_up)
+    return ListSource(source, settings.template, given_up) if isinstance(source, Sequence) else None
+
+
 def _look(
-    input: Input, before: Manifest | None, parameters: dict[str, Any], limit: int | None
+    input: Input | None, before: Manifest | None, parameters: dict[str, Any], limit: int | None
 ) -> tuple[Manifest, Checked]:
     """What an input is, and what its rows are; taken from an earlier run that has found the same rows all good."""
+    if input is None:
+        return Manifest(None, None, None, parameters), Checked()
     if input.delimiter is not None:
         parameters = {**parameters, "delimiter": input.delimiter}
     now = Manifest(*input.digest(), None, parameters)
