@@ -61,8 +61,9 @@ def line(progress: Progress) -> str:
     if progress.eta:
         parts.append(f"ETA {clock(progress.eta)}")
     if progress.cost is not None:
-        more = progress.projected_cost is not None and progress.projected_cost > progress.cost
-        parts.append(dollars(progress.cost) + (f" of ~{dollars(progress.projected_cost or 0)}" if more else ""))
+        projected = progress.projected_cost or 0.0
+        more = f" of ~{dollars(projected)}" if projected > progress.cost else ""
+        parts.append(dollars(progress.cost) + more)
     if progress.rate_limited:
         parts.append(f"{progress.rate_limited:,} × 429")
     if progress.prompt_tokens or progress.completion_tokens:
