@@ -94,7 +94,7 @@ def _text(column: str, value: Any) -> str:
         return value
     try:
         missing = value is None or bool(value != value)  # NaN is how some writers of JSON spell a missing value
-    except TypeError:  # of NA of pandas it cannot be told
+    except TypeError:  # NA of pandas is neither true nor false
         missing = True
     if missing:
         raise ValueError(f"the column {column!r}, which the template needs, has no value in this row")

@@ -1,4 +1,4 @@
-"""The arguments of a provider, as they travel → the provider, where they have arrived.
+"""A provider's arguments, as Ray pickles them → the provider, in the process that answers.
 
 In: a dict without a key, and the name of the variable that holds it. Out: a provider, with the key that this machine
 has. Never touched: Ray, which pickles the dict and may write it into its logs.

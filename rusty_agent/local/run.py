@@ -109,7 +109,7 @@ class ServerRun:
 
     def stop(self) -> None:
         """Return when the child, which was asked to end, is gone; at the latest after a few seconds."""
-        if not self._owned or self._thread is threading.current_thread():  # the garbage collector chose this one
+        if not self._owned or self._thread is threading.current_thread():  # where the garbage collector may run this
             return
         self._thread.join(_STOP_SECONDS)
         if self._process is not None and not self._ended.is_set():
@@ -117,7 +117,7 @@ class ServerRun:
             self._thread.join(_STOP_SECONDS)
 
     def _disown(self) -> None:
-        """This is a fork of the process that the child belongs to."""
+        """Let go of the child in a fork of the process that it belongs to."""
         self._owned = False
         gone, self._ended = self.gone, threading.Event()  # the old one's lock may have been held
         if gone:
@@ -219,7 +219,7 @@ class ServerRun:
 
 
 _runs: weakref.WeakSet[ServerRun] = weakref.WeakSet()
-_spawning = threading.RLock()  # held while there are pipes that no run knows of yet; reentrant: then its owner is known
+_spawning = threading.RLock()  # held while there are pipes that no run knows of yet; only its owner can release it
 
 
 def _before_fork() -> None:
@@ -228,7 +228,7 @@ def _before_fork() -> None:
 
 
 def _in_parent() -> None:
-    with suppress(RuntimeError):  # in vain: another thread's child still was being started
+    with suppress(RuntimeError):  # it was not acquired: another thread was still starting a child
         _spawning.release()
 
 

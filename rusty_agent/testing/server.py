@@ -54,7 +54,7 @@ class Received:
         return loads(self.body)
 
 
-_ACCEPTING_STEPS = 5  # steps of the loop in which it has done with a connection that it is just accepting
+_ACCEPTING_STEPS = 5  # steps of the loop within which it is done with a connection that it is just accepting
 
 Script: TypeAlias = Answer | Callable[[Received], Answer]
 
