@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable
 from itertools import count
-from types import TracebackType
 from typing import Any, Literal, Self, TextIO, TypeAlias
 from unicodedata import east_asian_width
 
@@ -184,9 +183,7 @@ class Display:
         self._task = asyncio.create_task(self._run(), name="rusty_agent progress")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._task.cancel()  # no more of it, from here on
         self._tally.close()
         try:
