@@ -23,7 +23,7 @@ __all__ = [
     "Files",
     "beside",
     "given_up_error",
-    "not_regular",
+    "not_regular_error",
     "remove",
     "replace_atomically",
     "sync_folder",
@@ -43,7 +43,7 @@ def given_up_error(name: str | Path) -> BatchError:
     return BatchError(f"{name} was given up before its end.")
 
 
-def not_regular(path: Path) -> BatchError:
+def not_regular_error(path: Path) -> BatchError:
     """The error for an output that is a folder, a pipe, a device or the like."""
     if path.is_dir():
         return BatchError(f"{path} is a folder, and a batch writes files. Name another output, such as one in it.")

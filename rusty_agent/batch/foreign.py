@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from ..errors import BatchError
-from .files import Files, beside, not_regular
+from .files import Files, beside, not_regular_error
 from .manifest import is_manifest
 from .report import is_report
 from .summary import is_summary
@@ -64,7 +64,7 @@ def _of_batch(files: Files) -> list[Path]:
     ours = [files.output, files.errors, files.manifest, files.lock, files.summary]
     for path in ours:
         if os.path.exists(path) and not path.is_file():  # a folder; or a pipe, which would be read for ever
-            raise not_regular(path)
+            raise not_regular_error(path)
     return _with_temporary(files.output, ours)
 
 

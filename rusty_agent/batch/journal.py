@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from ..errors import BatchError
-from .files import BLOCK_BYTES, not_regular, sync_folder
+from .files import BLOCK_BYTES, not_regular_error, sync_folder
 
 __all__ = ["Journal", "Sync"]
 
@@ -245,7 +245,7 @@ def _open(path: Path) -> tuple[int, int]:
     try:
         status = os.fstat(number)
         if not stat.S_ISREG(status.st_mode):
-            raise not_regular(path)
+            raise not_regular_error(path)
         size = _end_of_last_line(number, status.st_size)
         if size < status.st_size:
             os.ftruncate(number, size)

@@ -162,7 +162,7 @@ def _take_up(
     files = settings.files
     anew = settings.fresh or (bool(changes) and not index.done)  # nothing was answered, as with a mistyped model
     if changes and not anew and not settings.allow_changed:
-        raise _changed(files, changes)
+        raise _changed_error(files, changes)
     if settings.on_bad_line == "fail" and found.bad_count:
         raise BatchError(found.complaint())
     if settings.retry_permanent or changes:  # what failed for good was asked otherwise
@@ -225,7 +225,7 @@ def _forget_failures(files: Files, index: Index) -> None:
     del index.useless_errors[:]  # or an empty file would be written in its place
 
 
-def _changed(files: Files, changes: list[str]) -> BatchError:
+def _changed_error(files: Files, changes: list[str]) -> BatchError:
     said = "\n".join(f"  {change}" for change in changes)
     return BatchError(
         f"{files.output} was begun with something else, and its results would not belong together:\n{said}\n"

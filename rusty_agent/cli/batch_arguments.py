@@ -47,7 +47,7 @@ exit codes:
 """
 
 
-class _Output(argparse.Action):
+class _OutputFile(argparse.Action):
     """A file, named once: `-o` is `--option` in the other command."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
@@ -97,7 +97,7 @@ def _parser() -> Parser:
         "-o",
         "--output",
         required=True,
-        action=_Output,
+        action=_OutputFile,
         help="where answers go; what is there already is kept and not asked again",
     )
     add("--template", metavar="TEXT", help="makes prompts from columns: 'Translate: {text}'")

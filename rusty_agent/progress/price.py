@@ -17,7 +17,7 @@ _MILLION = 1_000_000
 _MAX_PRICE = 1e9  # USD per million tokens: what it comes to must stay a number
 
 
-def _dollars(_: Any, attribute: Any, value: Any) -> None:
+def _check_price(_: Any, attribute: Any, value: Any) -> None:
     if not (is_number(value) and 0 <= value <= _MAX_PRICE):
         raise ValueError(
             f"{attribute.name} must be a number of USD per million tokens, at least 0 and at most {_MAX_PRICE:,.0f}, "
@@ -37,8 +37,8 @@ class Price:
         ValueError: A number is negative, or beyond a thousand dollars a token.
     """
 
-    input: float = field(validator=_dollars)
-    output: float = field(validator=_dollars)
+    input: float = field(validator=_check_price)
+    output: float = field(validator=_check_price)
 
     @classmethod
     def of(cls, pair: tuple[float, float]) -> Price:
