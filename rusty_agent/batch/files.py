@@ -23,6 +23,7 @@ __all__ = [
     "Files",
     "beside",
     "given_up_error",
+    "not_ours_error",
     "not_regular_error",
     "remove",
     "replace_atomically",
@@ -41,6 +42,12 @@ _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # the folder is u
 def given_up_error(name: str | Path) -> BatchError:
     """The error of whoever reads for a batch that was given up."""
     return BatchError(f"{name} was given up before its end.")
+
+
+def not_ours_error(path: Path) -> BatchError:
+    """The error for a file in the way that no batch has written."""
+    said = f"{path} exists and was not written by a batch, so it is left alone"
+    return BatchError(f"{said}. Name another output, or move it away.")
 
 
 def not_regular_error(path: Path) -> BatchError:

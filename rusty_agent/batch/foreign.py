@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from ..errors import BatchError
-from .files import Files, beside, not_regular_error
+from .files import Files, beside, not_ours_error, not_regular_error
 from .manifest import is_manifest
 from .report import is_report
 from .summary import is_summary
@@ -53,10 +53,7 @@ def refuse_foreign(files: Files) -> None:
     for path, is_ours in ((files.manifest, is_manifest), (files.summary, is_summary)):
         data = _read(path)
         if data.strip(b"\0") and not is_ours(data):  # zeros are what a loss of power may leave
-            raise BatchError(
-                f"{path} exists and was not written by a batch, so it is left alone. Name another output, or move it "
-                "away."
-            )
+            raise not_ours_error(path)
 
 
 def _of_batch(files: Files) -> list[Path]:

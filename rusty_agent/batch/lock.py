@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from ..errors import BatchError
+from .files import not_ours_error
 
 __all__ = ["Lock"]
 
@@ -100,10 +101,7 @@ class Lock:
                 os.close(number)
                 return False
             if not _is_ours(number):
-                raise BatchError(
-                    f"{self._path} exists and was not written by a batch, so it is left alone. Name another "
-                    "output, or move it away."
-                )
+                raise not_ours_error(self._path)
             os.ftruncate(number, 0)
             os.lseek(number, 0, os.SEEK_SET)
             os.write(number, b"%d\n" % os.getpid())
