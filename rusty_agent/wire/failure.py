@@ -117,7 +117,7 @@ def status_error(
         decoded: Any = loads_answer(bare) if bare else None
     except ValueError:
         decoded = body.decode("utf-8", "replace")
-    error = _build(status, decoded, headers, key_origin=key_origin)
+    error = _build(status, decoded, *_said(decoded), headers, key_origin)
     heed(error, headers, wait.clock(headers, now))
     return error
 
@@ -132,20 +132,26 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
         reason: A finish reason beside it that says that the endpoint has failed. It speaks where the object says
             nothing: as an error that may pass, since no request is to blame for it.
     """
-    fields = _fields(chunk)
-    outer, error = _objects(chunk)
+    chunk = mend(chunk)
+    message, names = _said(chunk)
+    status = _status_named(chunk, message, names) or (500 if reason else 200)
+    return _build(status, chunk, message or (f"finish_reason {reason!r}" if reason else ""), names)
+
+
+def _status_named(body: Any, message: str, names: dict[str, Any]) -> int | None:
+    """The status that a body names, as a number or by a name that is known; the others are what `_said` says of it."""
+    outer, error = _objects(body)
     first = _first(error)
     said = [_code(error), error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
     said += _code(first), first.get("status"), _code(outer), outer.get("status")  # watsonx has it beside its errors
     numbers = [int(value) for value in map(string_of, said) if re.fullmatch(_FAILED, value)]
-    start = fields["message"][:_MAX_NAME]
-    said += fields["type"], *re.findall(_QUOTED_NAME, start)
+    start = message[:_MAX_NAME]
+    said += names["type"], *re.findall(_QUOTED_NAME, start)
     spelt = [re.sub(_WORD_END, "_", string_of(value)[:_MAX_NAME]).lower() for value in said]
     ends = [parts[end] for parts in (re.split("[.#]", one) for one in spelt) for end in (-1, 0)]
-    names = [_NAMES[name] for end in ends if (name := re.sub(_NO_NAME, "", end)) in _NAMES]
+    known = [_NAMES[name] for end in ends if (name := re.sub(_NO_NAME, "", end)) in _NAMES]
     spoken = re.findall(_QUOTED_STATUS, start)
-    status = next(iter(numbers + names + [int(number) for number in spoken]), 500 if reason else 200)
-    return _build(status, chunk, otherwise=f"finish_reason {reason!r}" if reason else "")
+    return next(iter(numbers + known + [int(number) for number in spoken]), None)
 
 
 def named(body: Any) -> errors.APIStatusError | None:
@@ -154,8 +160,10 @@ def named(body: Any) -> errors.APIStatusError | None:
     It does where it has a status as its code, or words, and names a status; or where its words ask to try again, and
     are all there is, or have a code, or an object for the error: others may be an answer's, or tell what a server does.
     """
-    error = in_band(body)
-    clear = _fields(body)["message"] or re.fullmatch(_FAILED, string_of(error.code))
+    body = mend(body)
+    message, names = _said(body)
+    error = _build(_status_named(body, message, names) or 200, body, message, names)
+    clear = message or re.fullmatch(_FAILED, string_of(error.code))
     asks = error.retryable and (error.code or _objects(body)[1] is not body)
     return error if clear and (error.status_code != 200 or asks) else None
 
@@ -223,17 +231,15 @@ def _is_fine(value: Any) -> bool:
 def _build(
     status: int,
     decoded: Any,
+    message: str,
+    names: dict[str, Any],
     headers: Mapping[str, str] | None = None,
-    otherwise: str = "",
     key_origin: str = "",
 ) -> errors.APIStatusError:
-    decoded = mend(decoded)
-    fields = _fields(decoded)
-    message = fields.pop("message") or otherwise
-    said = printable(message) if message or any(fields.values()) else as_it_is(decoded)
+    said = printable(message) if message or any(names.values()) else as_it_is(decoded)
     where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
-    error = kind(said, status_code=status, body=decoded, headers=headers, **fields)  # judged by what was said alone
+    error = kind(said, status_code=status, body=decoded, headers=headers, **names)  # judged by what was said alone
     parts = (f"{where}: {said}" if said else where, "" if headers is None else _hint(error, key_origin))
     error._reword(" ".join(part if part.endswith(_ENDS) else f"{part}." for part in parts if part))
     return error
@@ -256,8 +262,8 @@ def _hint(error: errors.APIStatusError, key_origin: str) -> str:
     return f"{hint} {key_origin}".strip() if status == 401 else hint
 
 
-def _fields(body: Any) -> dict[str, Any]:
-    """message, code, type and param, wherever this body has them."""
+def _said(body: Any) -> tuple[str, dict[str, Any]]:
+    """The words of an error, and its code, type and param, wherever this body has them."""
     outer, error = _objects(body)
     message, cause = words(error) or words(outer or body), _cause(error)
     if (said := words(cause)) not in message:
@@ -266,8 +272,7 @@ def _fields(body: Any) -> dict[str, Any]:
     code = _code(outer) if code is None else code
     names = [name for name in (_code(first), first.get("type")) if not string_of(name).isdigit()]
     names += error.get("type"), outer.get("error_type")  # a gateway's say less
-    return {
-        "message": message,
+    return message, {
         "code": code if isinstance(code, int) and not isinstance(code, bool) else _name(code),
         "type": next(filter(None, map(_name, names)), None),
         "param": _name(error.get("param")),
