@@ -293,13 +293,13 @@ def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     detail = quoted(outer.get("detail"))
     if isinstance(detail, dict) and detail.get("error"):
         outer = detail
-    around = _unwrapped(outer)
+    around = _describing(outer)
     inner = (_object(quoted(around.get(name))) for name in _INNER)
     own = next(filter(None, inner), around)
     return outer, own if "message" in own else _object(own.get("error")) or own
 
 
-def _unwrapped(body: dict[str, Any], depth: int = _MAX_WRAPS) -> dict[str, Any]:
+def _describing(body: dict[str, Any], depth: int = _MAX_WRAPS) -> dict[str, Any]:
     """The first object within one that says nothing itself that describes an error; that one where none does.
 
     Tencent's errors stand so in `Response`, those of OpenAI's other API in `response`, gateways' in `data`. Words alone
@@ -308,7 +308,7 @@ def _unwrapped(body: dict[str, Any], depth: int = _MAX_WRAPS) -> dict[str, Any]:
     if not depth or _has_inner(body) or words(body):
         return body
     inner = islice((value for value in body.values() if isinstance(value, dict)), _MOST_WRAPPED)
-    return next(filter(_describes, (_unwrapped(value, depth - 1) for value in inner)), body)
+    return next(filter(_describes, (_describing(value, depth - 1) for value in inner)), body)
 
 
 def _describes(body: dict[str, Any]) -> bool:
