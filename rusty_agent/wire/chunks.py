@@ -194,40 +194,40 @@ class ChunkDecoder:
 
     def _decode_odd(self, data: bytes, out: list[Delta]) -> None:
         """Data that is not strict JSON: the end mark, a comment in the wrong place, an escape of half a character."""
-        text = bared(data)
-        type_ = getattr(data, "type", "")
-        if type_ != "error":
-            if text.startswith(_DONE):  # what comes behind it does not matter
-                self.done = True
-                return
-            if says_nothing(text) or type_ in KEEP_ALIVES:
-                return
-            if type_ and text[:1] not in b"{[":  # mere words of an event of another kind are not for us
-                self.in_full = self.foreign = True
-                return
-            if type_:  # of a server that names all its events (LocalAI#340)
-                self.decode(text, out)
-                return
+        text, type_ = bared(data), getattr(data, "type", "")
+        if type_ == "error":
+            try:
+                told = loads_loose(text)
+            except ValueError:
+                told = begun_anew(text) or data.decode("utf-8", "replace")
+            self.error = failure.in_band(told)
+        elif text.startswith(_DONE):  # what comes behind it does not matter
+            self.done = True
+        elif says_nothing(text) or type_ in KEEP_ALIVES:
+            pass
+        elif not type_:
+            self._decode_loose(text, data, out)
+        elif text[:1] in b"{[":  # of a server that names all its events (LocalAI#340)
+            self.decode(text, out)
+        else:  # mere words of an event of another kind are not for us
+            self.in_full = self.foreign = True
+
+    def _decode_loose(self, text: bytes, data: bytes, out: list[Delta]) -> None:
         try:
             chunk = loads_loose(text)
         except ValueError as error:
             last = text.removesuffix(_DONE).rstrip().removesuffix(b"data:").rstrip()
-            if type_ != "error" and text.endswith(_DONE) and is_whole(last):  # its line had no end (ODS#5652)
+            if text.endswith(_DONE) and is_whole(last):  # its line had no end (ODS#5652)
                 self.decode(last, out)
                 self.done = self.error is None
                 return
             chunk = begun_anew(text)
-            if type_ == "error":
-                chunk = chunk or data.decode("utf-8", "replace")
-            elif not failure.is_error(chunk) and (not chunk or any(self.choices.values())):
+            if not failure.is_error(chunk) and (not chunk or any(self.choices.values())):
                 self._refuse(data, "not JSON", cut=bool(chunk) or (text.startswith(b"{") and ends_within(error)))
                 if text[:1] not in b'{["':  # but words of an error, it may be (mistral.rs#1874, oh-my-pi#11344)
                     self.error = failure.named(text.decode("utf-8", "replace")) or self.error
                 return
-        if type_ == "error":
-            self.error = failure.in_band(chunk)
-        else:
-            self.decode_value(chunk, data, out, loose=True)
+        self.decode_value(chunk, data, out, loose=True)
 
     def decode_value(self, chunk: Any, data: bytes, out: list[Delta], *, loose: bool = False) -> None:
         """Decode one chunk that is parsed already.
@@ -263,7 +263,7 @@ class ChunkDecoder:
     def _refuse(self, data: bytes, what: str, *, cut: bool = False) -> None:
         self.junk = True
         said = f"The stream holds an event that is {what}: {excerpt(data)}"
-        self.error = ResponseError(f"{said}. It was cut off before its end." if cut else said, body=bytes(data[:2048]))
+        self.error = ResponseError(f"{said}. It was cut off before its end." if cut else said, body=data[:2048])
         self.error.retryable = cut  # it may be whole the next time, as a document that was cut
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
