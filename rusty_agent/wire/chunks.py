@@ -17,7 +17,7 @@ from .codec import as_text, ends_within, index_of, join_surrogates, loads_loose,
 from .delta import Delta, DeltaDecoder, has_news
 from .document import begun_anew, is_calls_alone, is_whole, unwrapped
 from .frame import NO_FRAME, Frame, Kind, frame_of
-from .plain import FAILURES, META_KEYS, NO_REASONS, PADDING_KEYS, plain_answer, plain_chunk
+from .plain import FAILURES, META_KEYS, NO_REASONS, keep_meta, plain_answer, plain_chunk
 from .sse import KEEP_ALIVES, bared, says_nothing
 from .usage import find_usage
 from .words import excerpt
@@ -32,9 +32,7 @@ _CHOICE_KEYS = frozenset(
 _DONE = b"[DONE]"
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
-_MAX_META_KEYS = 128
 _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that meta stays below 8 MiB in all
-_MAX_SHORT = 2**10
 
 
 class ChunkDecoder:
@@ -288,7 +286,7 @@ class ChunkDecoder:
             unknown |= bool(choices)
         if loose:  # from here on no string waits for its other half
             chunk = mend(chunk)
-        self._keep_meta(chunk, small)
+        keep_meta(self.meta, chunk, small)
         if choice_error or self._failed or failure.is_error(chunk):
             told = {"error": choice_error} if choice_error and not _error_within(chunk) else chunk
             self.error = failure.in_band(told, self._failed)
@@ -301,19 +299,6 @@ class ChunkDecoder:
         if chunk.get("type") not in KEEP_ALIVES:
             self.strange = chunk if unknown and choices is None and usage is None else None
             self.foreign = self.foreign or self.strange is not None
-
-    def _keep_meta(self, chunk: dict[str, Any], small: bool) -> None:
-        meta = self.meta
-        for key, value in chunk.items():
-            if (
-                value
-                and key != "choices"
-                and key != "usage"
-                and not (key in PADDING_KEYS and type(value) is str)
-                and (key in meta or len(meta) < _MAX_META_KEYS)
-                and (small or type(value) is int or (type(value) is str and len(value) <= _MAX_SHORT))
-            ):
-                meta[key] = value
 
     def _decode_choice(self, choice: dict[str, Any], index: int, out: list[Delta]) -> bool:
         """Decode one choice; True where it holds something that no event carries."""

@@ -1,7 +1,7 @@
 """Nearly all chunks, and nearly all answers, are text and nothing else: what to know such ones by.
 
-In: a decoded chunk or answer. Out: its text, and what it says of itself. Never touched: anything that is out of the
-ordinary, which takes the long way.
+In: a decoded chunk or answer. Out: its text; what it says of itself, and so of any chunk. Never touched: content that
+is out of the ordinary, which takes the long way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .delta import has_news
 from .parts import REASONING_KEYS, REASONING_TEXTS, reasoning_pieces
 from .usage import parse_usage
 
-__all__ = ["FAILURES", "META_KEYS", "NO_REASONS", "PADDING_KEYS", "plain_answer", "plain_chunk"]
+__all__ = ["FAILURES", "META_KEYS", "NO_REASONS", "PADDING_KEYS", "keep_meta", "plain_answer", "plain_chunk"]
 
 PADDING_KEYS = ("obfuscation", "p")
 """Letters at random, so that the length of what is encrypted does not tell the text: OpenAI's `obfuscation`, and `p`
@@ -38,6 +38,8 @@ NO_REASONS = frozenset({"null", "None", "none", "not_finished", "FINISH_REASON_U
 
 PlainChunk: TypeAlias = tuple[str, str, str | None, Usage | None, dict[str, Any]]
 
+_MAX_META_KEYS = 128
+_MAX_SHORT = 2**10
 _TEXT_KEYS = frozenset({"content", *REASONING_TEXTS})
 _ODD_REASONS = FAILURES | NO_REASONS
 _DOCUMENT_KEYS = META_KEYS | {"choices", "usage"}
@@ -103,3 +105,17 @@ def plain_answer(document: Any) -> tuple[str, str] | None:
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return (text, reason) if plain else None
+
+
+def keep_meta(meta: dict[str, Any], chunk: dict[str, Any], small: bool) -> None:
+    """Put a chunk's fields that are no content into `meta`; only short ones, unless the chunk is `small`."""
+    for key, value in chunk.items():
+        if (
+            value
+            and key != "choices"
+            and key != "usage"
+            and not (key in PADDING_KEYS and type(value) is str)
+            and (key in meta or len(meta) < _MAX_META_KEYS)
+            and (small or type(value) is int or (type(value) is str and len(value) <= _MAX_SHORT))
+        ):
+            meta[key] = value
