@@ -60,7 +60,7 @@ class ChunkDecoder:
     """
 
     def __init__(self, expected: int = 1) -> None:
-        self._single = expected == 1
+        self._expected = expected
         self.meta: dict[str, Any] = {}
         self.done = False
         self.error: RustyAgentError | None = None
@@ -82,6 +82,11 @@ class ChunkDecoder:
         self._sample: tuple[bytes, str, str, Kind, bool] = (b"", "", "", str, False)
         self._made = NO_FRAME  # the last that was
         self._lessons = _LESSONS
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has its finish reason, those that have not begun included."""
+        return len(self.reasons) - len(self.resumed) >= max(len(self.choices), self._expected)
 
     def decode_all(self, events: list[bytes], out: list[Delta]) -> None:
         """Decode the data of events in order, append their deltas to `out`; stop at the end mark or an error.
@@ -272,12 +277,13 @@ class ChunkDecoder:
         unknown = has_news(chunk, _CHUNK_KEYS)
         choice_error = _error_within(chunk.get("x_groq"))  # why it stopped a stream early
         if isinstance(choices, list):
-            alone = self._single and len(choices) == 1 and len(self.choices) <= 1
+            single = self._expected == 1
+            alone = single and len(choices) == 1 and len(self.choices) <= 1
             for place, choice in enumerate(choices):
                 if isinstance(choice, dict):
                     index = index_of(choice.get("index"))
-                    if alone or index is None or (self._single and self.deltas.whole and is_calls_alone(choice)):
-                        index = 0 if self._single else place  # of several that were asked for, the place tells
+                    if alone or index is None or (single and self.deltas.whole and is_calls_alone(choice)):
+                        index = 0 if single else place  # of several that were asked for, the place tells
                     unknown |= self._decode_choice(choice, index, out)
                     choice_error = choice_error or _error_within(choice) or _error_within(choice.get("delta"))
                 else:

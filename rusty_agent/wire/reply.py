@@ -60,8 +60,7 @@ class ReplyDecoder:
         self.has_content = False
         self._thinking = ThinkingSplitter() if split_thinking else None
         self._cap = max_bytes
-        self._expected = max(choices, 1) if isinstance(choices, int) else 1
-        self._chunks = ChunkDecoder(self._expected)
+        self._chunks = ChunkDecoder(max(choices, 1) if isinstance(choices, int) else 1)
         self._head = b""  # what arrived before it was clear what this is
         self._sse: SSEDecoder | None = None
         # What stands around the text where the next events differ from the last in no more; None: to be found out.
@@ -147,7 +146,7 @@ class ReplyDecoder:
             return self._decode_document(body)
         if not self.ended:
             begun = self.has_content or has_content(out)
-            if self._finished() and (broken is None or (begun and not self._chunks.early)):
+            if self._chunks.finished and (broken is None or (begun and not self._chunks.early)):
                 self._end(out)
             else:
                 self._fail(broken or self._interruption(), out)
@@ -209,7 +208,7 @@ class ReplyDecoder:
         if chunks.done:
             self._end_as_said(out)
         elif chunks.error is not None:
-            if chunks.junk and self._finished() and not chunks.early:  # `data: DONE`, and whatever else is meant by it
+            if chunks.junk and chunks.finished and not chunks.early:  # `data: DONE`, and whatever else is meant by it
                 self._end(out)
             else:
                 self._fail(chunks.error, out)
@@ -219,7 +218,7 @@ class ReplyDecoder:
     def _wait_for_more(self, begun: bool) -> float:
         """The `tail`, now that there is a finish reason; one before any content may be of a model still to think."""
         chunks = self._chunks
-        if chunks.early or not begun or not self._finished():
+        if chunks.early or not begun or not chunks.finished:
             return 0.0
         sure = chunks.reason_alone and _CALLS.isdisjoint(chunks.reasons.values())
         return TAIL_SECONDS if sure else DOUBTFUL_TAIL_SECONDS
@@ -283,11 +282,6 @@ class ReplyDecoder:
         else:
             self._end(out)
         return self._deliver(out)
-
-    def _finished(self) -> bool:
-        """Whether every choice has its finish reason, those that have not begun included."""
-        chunks = self._chunks
-        return len(chunks.reasons) - len(chunks.resumed) >= max(len(chunks.choices), self._expected)
 
     def _end(self, out: list[Delta]) -> None:
         self._chunks.deltas.flush(out)
