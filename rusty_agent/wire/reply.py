@@ -139,7 +139,9 @@ class ReplyDecoder:
         if self.ended:
             return out
         if self._sse is not None:
-            self._close_stream(self._sse, out)
+            self._decode(self._sse.close(), out)
+            if self._chunks.junk and isinstance(self.error, ResponseError):  # not wrong but cut: its end never came
+                self.ended, self.error = False, None
         elif self._document is not None and (broken is None or is_whole(self._document)):
             body = bytes(self._document)
             self._document.clear()
@@ -242,11 +244,6 @@ class ReplyDecoder:
             self._fail(empty(said, foreign=chunks.foreign, counted=chunks.counted), out)
         else:
             self._end(out)
-
-    def _close_stream(self, sse: SSEDecoder, out: list[Delta]) -> None:
-        self._decode(sse.close(), out)
-        if self._chunks.junk and isinstance(self.error, ResponseError):  # not wrong but cut: its end never came
-            self.ended, self.error = False, None
 
     def _decode_document(self, body: bytes) -> list[Delta]:
         out: list[Delta] = []
