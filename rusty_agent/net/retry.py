@@ -75,7 +75,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
         RustyAgentError: The last attempt's error; `attempts` says how many there were.
     """
     number = 1
-    turns = failed = 0
+    turns = 0  # of its failures, those after which it was sent back
     while True:
         try:
             result = await call.make_attempt(number)
@@ -89,8 +89,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
                 if delay is not None and not call.of_a_run and _too_late(delay, call):
                     delay = None
             else:
-                failed += 1
-                delay = _delay(error, failed, policy.max_retries, policy)
+                delay = _delay(error, number - turns, policy.max_retries, policy)
                 if delay is not None and (_too_late(delay, call) or not _affordable(error, budget)):
                     delay = None
             if call.gives_up(error):
@@ -101,14 +100,13 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             _report(policy, call, number, error, delay)
             if delay is None:
                 raise
-            wait = delay
             error.__traceback__ = None  # its frames hold the call, and who decoded it, or a hook, may keep the error
         else:
             budget.earn(number)
             if policy.on_attempt is not None:
                 _report(policy, call, number, None, None)
             return result
-        await call.nap(wait)
+        await call.nap(delay)
         number += 1
 
 
