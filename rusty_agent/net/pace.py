@@ -25,13 +25,14 @@ class Pace:
         tolerance: Seconds' worth that may be spent ahead.
 
     Attributes:
-        rate: As given, see `change`.
+        given: The rate that it was made with.
+        rate: The rate that is kept now, see `change`.
         longest: How far in the future it may open at most, in seconds; further, if the given rate says so.
         opens: The moment from which the next amount may be spent.
     """
 
     def __init__(self, rate: float = math.inf, tolerance: float = TOLERANCE_SECONDS) -> None:
-        self.rate = self._own = rate
+        self.rate = self.given = rate
         self.longest = math.inf
         self._tolerance = tolerance
         self.opens = -math.inf  # what was spent is paid for up to a tolerance later
@@ -48,7 +49,7 @@ class Pace:
     def spend(self, amount: float, now: float) -> None:
         """Spend an amount; a negative one is given back."""
         paid = now - self._tolerance
-        least = self._least = (self._least if self._least > paid else paid) + amount / self._own
+        least = self._least = (self._least if self._least > paid else paid) + amount / self.given
         opens = (self.opens if self.opens > paid else paid) + amount / self.rate
         if opens - now > self.longest:
             opens = now + self.longest

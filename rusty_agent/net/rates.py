@@ -33,7 +33,6 @@ class Rates:
     def __init__(self, limits: Limits) -> None:
         self.requests = Pace(_per_second(limits.requests_per_minute))
         self.tokens = Pace(_per_second(limits.tokens_per_minute))
-        self._limits = limits
         self._estimate = TokenEstimate()
         self._said = RateLimits()
         self._read_next = -math.inf
@@ -77,14 +76,10 @@ class Rates:
     def read(self, headers: Mapping[str, str], now: float) -> None:
         """Headers may lower the pace, never raise it above the user's own."""
         self._read_next = now + _READ_SECONDS
-        own, said = self._limits, self._said
+        said = self._said
         said.read(headers, now)
-        for pace, most, told in (
-            (self.requests, own.requests_per_minute, said.requests),
-            (self.tokens, own.tokens_per_minute, said.tokens),
-        ):
-            rate = _per_second(most)
-            pace.change(min(rate, told), now, _DOUBTED_SECONDS if told < rate else math.inf)
+        for pace, told in ((self.requests, said.requests), (self.tokens, said.tokens)):
+            pace.change(min(pace.given, told), now, _DOUBTED_SECONDS if told < pace.given else math.inf)
 
 
 def _per_second(per_minute: float | None) -> float:
