@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import islice
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -192,10 +193,7 @@ def _turn_delay(error: RustyAgentError, turns: int, policy: RetryPolicy) -> floa
 def backoff_delay(number: int, policy: RetryPolicy) -> float:
     """A random wait after the number-th failure, in seconds: exponential with full jitter."""
     waits = backoff.expo(base=2, factor=policy.base_delay, max_value=policy.max_delay)
-    next(waits)  # backoff's generators yield nothing first
-    ceiling = 0.0
-    for _ in range(min(number, _MOST_DOUBLINGS)):
-        ceiling = next(waits)
+    ceiling = next(islice(waits, min(number, _MOST_DOUBLINGS), None))  # what backoff's generators yield first is None
     return float(backoff.full_jitter(ceiling))
 
 
