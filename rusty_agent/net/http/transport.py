@@ -112,22 +112,22 @@ class Transport:
         """
         session = self._session(loop)
         timeout = _client_timeout(connect, self._bounded)
-        redirects = resent = 0
+        redirects = 0
         task = asyncio.current_task(loop)
         pool = session.connector if isinstance(session.connector, Connector) else None  # a session's own tells nothing
         dialing = {} if pool is None else pool.dialing
         if not self.queues:
             sending()
         while True:
-            dialed = dialing[task] = Dialing(sending, anew=anew or resent > 0, made=pool is None)
+            dialed = dialing[task] = Dialing(sending, anew=anew, made=pool is None)
             failure: errors.RustyAgentError | None = None
             try:
                 response = await self._send(session, pool, url, headers, body, timeout)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 fresh = dialed.made or isinstance(error, aiohttp.ClientConnectorError)
                 worked_on = loop.time() - dialed.taken > _DYING_SECONDS
-                if not (fresh or worked_on or resent or self.closed):
-                    resent = 1
+                if not (fresh or worked_on or self.closed):
+                    anew = True  # so only once: a connection that was made for it is fresh
                     logger.debug("a kept connection was dead: the request is sent again")
                     continue
                 failure = self._error(error, url, connect, dialed)
