@@ -233,10 +233,9 @@ class Transport:
 
     def _proxy(self, url: URL) -> str | None:
         """The proxy to use. Not aiohttp's `trust_env`: it would read netrc too and refuse to mix that with a key."""
-        if not self._options.trust_env:
-            return self._options.proxy
-        if self._options.proxy or proxy_bypass_environment(f"{url.host}:{url.port}"):
-            return self._options.proxy
+        options = self._options
+        if not options.trust_env or options.proxy or proxy_bypass_environment(f"{url.host}:{url.port}"):
+            return options.proxy
         proxies = getproxies_environment()
         kind = url.scheme if proxies.get(url.scheme) else "all"
         proxy = proxies.get(kind)
