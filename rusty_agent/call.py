@@ -44,7 +44,6 @@ class Call:
         self._exchange = exchange
         refusals = self._refusals = calls.refusals
         self._adaptation: Adaptation | None = None  # made when there is something to adapt to
-        self._policy = exchange.policy
         self._budget = calls.budget if caller is None else _BUDGET_OF_RUNS
         self._scope = Scope(loop)
         self._closed = False
@@ -79,7 +78,7 @@ class Call:
         """
         self._whole = whole
         try:
-            deltas = await retrying(self, self._policy, self._budget)
+            deltas = await retrying(self, self._exchange.policy, self._budget)
         except RustyAgentError as error:
             error.duration = monotonic() - self.asked
             raise
@@ -204,7 +203,7 @@ class Call:
         if error is None:
             permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._exchange.time_limits.total)
         elif isinstance(error, RustyAgentError):
-            permit.failed(error, self._policy.max_retry_after)
+            permit.failed(error, self._exchange.policy.max_retry_after)
         else:
             permit.release()
 
