@@ -168,12 +168,12 @@ def dumps_exact(value: Any) -> bytes:
         ValueError: It holds something that JSON has no form for.
     """
     data = dumps(value)
-    if data.find(b"null") >= 0 and _has_no_number(value):
+    if data.find(b"null") >= 0 and _holds_nan(value):
         raise ValueError("NaN and Infinity are no numbers of JSON")
     return data
 
 
-def _has_no_number(value: Any) -> bool:
+def _holds_nan(value: Any) -> bool:
     """Whether a float somewhere in it is not finite."""
     todo = [value]
     while todo:

@@ -56,7 +56,7 @@ def in_headers(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _in_header(headers: Mapping[str, str], by: str, now: float) -> float | None:
-    value = _positive(headers.get(f"{by}retry-after-ms"))
+    value = _number(headers.get(f"{by}retry-after-ms"))
     if value is not None:
         return value / 1000
     text = headers.get(f"{by}retry-after")
@@ -66,7 +66,7 @@ def _in_header(headers: Mapping[str, str], by: str, now: float) -> float | None:
         return _until_reset(text, now)
     if re.fullmatch(f"({DURATION})+", text):  # `2m59.56s` (opencode#48185)
         return in_seconds(text)
-    value = _positive(text)
+    value = _number(text)
     if value is not None:
         return value
     until = _moment(text)
@@ -83,7 +83,7 @@ def in_object(error: Mapping[str, Any], now: float) -> float | None:
     for detail in details if isinstance(details, list) else []:
         delay = detail.get("retryDelay") if isinstance(detail, dict) else None
         if isinstance(delay, str) and delay.endswith("s"):
-            return _positive(delay[:-1])
+            return _number(delay[:-1])
     metadata = error.get("metadata")
     if not isinstance(metadata, dict):
         return None
@@ -91,7 +91,7 @@ def in_object(error: Mapping[str, Any], now: float) -> float | None:
     reset = string_of(headers.get("X-RateLimit-Reset")) if isinstance(headers, dict) else ""
     if re.fullmatch(_RESET, reset):
         return _until_reset(reset, now)
-    return _positive(string_of(metadata.get("retry_after_seconds")))
+    return _number(string_of(metadata.get("retry_after_seconds")))
 
 
 def in_words(message: str) -> float | None:
@@ -124,5 +124,6 @@ def _moment(text: str | None) -> float | None:
         return None
 
 
-def _positive(text: str | None) -> float | None:
+def _number(text: str | None) -> float | None:
+    """A number of at least 0; None of anything else."""
     return float(text) if text is not None and re.fullmatch(_NUMBER, text) else None
