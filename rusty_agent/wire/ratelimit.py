@@ -27,7 +27,6 @@ from .wait import DURATION, in_seconds
 __all__ = ["RateLimits"]
 
 _UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0, "month": 2592000.0}
-_PERIODS = tuple(_UNITS.values())
 _TOKENS = frozenset({"token", "tokens"})
 _PERIOD = "renewalperiod"
 _WORDS = _UNITS.keys() | _TOKENS | {"limit", "remaining", "reset", "policy", _PERIOD, "req", "request", "requests"}
@@ -107,7 +106,7 @@ class RateLimits:
         window = self._agreeing(said)
         if window is None:
             # A reset is never longer than its window. Where none was sent: by the minute, as OpenAI documents.
-            fits = (unit for unit in _PERIODS if unit * 1.05 >= longest)
+            fits = (unit for unit in _UNITS.values() if unit * 1.05 >= longest)
             ends_now = said.reset == 0 and said.remaining is not None and said.remaining < limit
             window = next(fits, math.inf) if longest or ends_now else _UNITS["minute"]
         return window
@@ -120,7 +119,7 @@ class RateLimits:
         if said.reset < _ROUGH and said.reset.is_integer():
             return None
         refill = (said.limit - said.remaining) / said.reset
-        close = (unit for unit in _PERIODS if abs(refill * unit / said.limit - 1) <= _AGREES)
+        close = (unit for unit in _UNITS.values() if abs(refill * unit / said.limit - 1) <= _AGREES)
         return next(close, None)
 
 
