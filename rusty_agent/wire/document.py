@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 CHECK_URL = "Check that base_url names the API itself."
-"""What may help against a success that is none of a chat completion."""
+"""The advice where the answer to a successful request is no chat completion."""
 
 # What answers stand in: OpenRouter's (pydantic-ai#3994), Cloudflare's (litellm#29833), gateways'. Other objects may
 # hold choices of other kinds.
@@ -73,7 +73,7 @@ def is_whole(document: bytes | bytearray) -> bool:
 
 
 def is_lines(body: bytes | bytearray) -> bool:
-    """Whether it is one object in a line after another: a stream whose events lack their field (hackclub/ai#17)."""
+    """Whether each line is one object: a stream whose events lack their field (hackclub/ai#17)."""
     first = body[: max(body.find(b"\n{"), 0)].strip()
     return b"\n" not in first and is_whole(first)
 
@@ -101,9 +101,9 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
 
 
 def unwrapped(value: dict[str, Any]) -> dict[str, Any]:
-    """The answer, or chunk, that stands within another object without choices, or that object where none does.
+    """The answer, or chunk, inside an object that has no choices itself; where there is none, that object.
 
-    What says that it is an event of some kind may offer choices to the user.
+    An object that says which kind of event it is stays as it is: what it holds may be choices for the user to make.
     """
     inner = (within for within in map(value.get, _AROUND) if isinstance(within, dict))
     found = next((within for within in inner if isinstance(within.get("choices"), list)), None)
@@ -132,6 +132,6 @@ def empty(said: str, body: bytes = b"", *, foreign: bool, counted: bool) -> Resp
 
 
 def is_page(body: bytes) -> bool:
-    """Whether it is a page of HTML; what PHP says in front of its output is none."""
+    """Whether it is a page of HTML; a warning of PHP's in front of the answer begins with a tag, too, but is none."""
     start = body[:_PAGE_START].lower()
     return start.startswith(b"<") and any(tag in start for tag in _PAGES)

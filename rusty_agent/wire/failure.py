@@ -155,10 +155,10 @@ def _status_named(body: Any, message: str, names: dict[str, Any]) -> int | None:
 
 
 def named(body: Any) -> errors.APIStatusError | None:
-    """The error that something is which is of no known kind, and no answer; None where it does not tell that clearly.
+    """The error that a body of no known kind tells of; None where it does not clearly tell of one.
 
-    It does where it has a status as its code, or words, and names a status; or where its words ask to try again, and
-    are all there is, or have a code, or an object for the error: others may be an answer's, or tell what a server does.
+    It does if it has words, or a status for its code, and if it names a status. If it names none, its words must ask to
+    try again, and be all there is, or come with a code or in an object of their own: other words may be an answer's.
     """
     body = mend(body)
     message, names = _said(body)
@@ -285,9 +285,9 @@ def _name(value: Any) -> str | None:
 
 
 def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The object that a body is, and the one in it that describes the error, perhaps itself; empty ones of words.
+    """The body, and the object in it that describes the error, perhaps the body itself; empty ones if it is mere words.
 
-    The latter may stand in a string, as the whole body of somebody else's error, or deeper within.
+    That object may stand in a string, as the whole body of somebody else's error, or deeper within.
     """
     outer = _object(body) or {}
     detail = quoted(outer.get("detail"))
@@ -300,7 +300,7 @@ def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _describing(body: dict[str, Any], depth: int = _MAX_WRAPS) -> dict[str, Any]:
-    """The first object within one that says nothing itself that describes an error; that one where none does.
+    """The first object inside a body that describes an error; the body, if it says something itself or none does.
 
     Tencent's errors stand so in `Response`, those of OpenAI's other API in `response`, gateways' in `data`. Words alone
     may be the request's, or an answer's.
@@ -324,14 +324,14 @@ def _code(error: dict[str, Any]) -> Any:
 
 
 def _first(error: dict[str, Any]) -> dict[str, Any]:
-    """The object of the error that a gateway's quotes; empty where it quotes none."""
+    """The object of somebody else's error that this one, a gateway's, quotes; empty where it quotes none."""
     return _objects(quoted(_cause(error)))[1]
 
 
 def _cause(error: dict[str, Any]) -> Any:
-    """What a provider has said to a gateway, which may make its message of that.
+    """What a provider said to the gateway whose error this is: its message, or, of OpenRouter's, what stands beside it.
 
-    OpenRouter has it beside its own, «Provider returned error».
+    The message is «Provider returned error» there.
     """
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None

@@ -59,9 +59,9 @@ class Frame:
         self.least_of_two = 0 if padding or not before else 2 * len(self.lead + self.trail)
 
     def texts(self, chunks: list[bytes], start: int = 0) -> list[str]:
-        """The texts of some chunks from `start` on: at most up to the first that differs in more.
+        """The texts of chunks from `start` on that differ in nothing else; it stops at another, or earlier.
 
-        They would decode to the same in full, in several times the time: no JSON string holds a bare quotation mark,
+        Decoded in full they would be the same, in several times the time: no JSON string holds a bare quotation mark,
         so what stands around the text does not stand in it.
         """
         texts: list[str] = []

@@ -26,11 +26,11 @@ from .words import as_it_is, excerpt
 __all__ = ["ReplyDecoder", "has_content"]
 
 TAIL_SECONDS = 5.0
-"""How long usage and the end mark may take to follow a finish reason that came after the content, and alone."""
+"""How long to wait for usage and the end mark after a finish reason that came by itself, behind the content."""
 
 DOUBTFUL_TAIL_SECONDS = 120.0
-"""… that came with content, since some send one with each chunk; or for calls of tools, since LiteLLM makes some of
-these itself and goes on with what its model says then (`MCPStreamingIterator`)."""
+"""… after one that came with content, as some send one with each chunk; or that is about tool calls, as LiteLLM makes
+some of these itself and goes on with what its model says then (`MCPStreamingIterator`)."""
 
 _CALLS = frozenset({"tool_calls", "function_call"})
 _NO_CONTENT = (UsageUpdate, Finish)
@@ -45,7 +45,7 @@ class ReplyDecoder:
         assembler: What has arrived so far.
         ended: Nothing more is needed of the body: it finished (`[DONE]`), failed, or was closed.
         error: The error that ended the answer; set only once `ended` is.
-        tail: Seconds without content after which the answer is whole, as every choice has its finish reason; 0 before.
+        tail: Once every choice has its finish reason: the seconds without content that end the answer; 0 before.
         has_content: Text, reasoning, a refusal, a tool call or media came: from then on nothing may be replayed.
     """
 
@@ -66,7 +66,7 @@ class ReplyDecoder:
         # What stands around the text where the next events differ from the last in no more; None: to be found out.
         self._frame: Frame | None = NO_FRAME
         self._document: bytearray | None = None  # a body that is no event stream
-        self._looked = False  # whether it is one object was asked, which takes as long as reading it
+        self._looked = False  # it was checked whether it is one object: once, as that takes as long as reading it
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes, return the deltas that they complete."""
@@ -100,7 +100,7 @@ class ReplyDecoder:
         return deltas
 
     def _find_frame(self) -> Frame:
-        """See whether what follows may be events that differ from the last in their text only, and how to know one."""
+        """Find out how to recognise events that differ from the last in their text only, if such may follow."""
         idle = self._sse is not None and self._sse.idle
         frame = self._chunks.frame if idle else NO_FRAME
         self._frame = frame if frame.least_of_two <= self._cap else NO_FRAME
@@ -218,7 +218,7 @@ class ReplyDecoder:
             self.tail = self._wait_for_more(self.has_content or has_content(out))
 
     def _wait_for_more(self, begun: bool) -> float:
-        """The `tail`, now that there is a finish reason; one before any content may be of a model still to think."""
+        """The `tail`, now that there is a finish reason; 0 before any content: the model may still be thinking."""
         chunks = self._chunks
         if chunks.early or not begun or not chunks.finished:
             return 0.0
@@ -226,7 +226,7 @@ class ReplyDecoder:
         return TAIL_SECONDS if sure else DOUBTFUL_TAIL_SECONDS
 
     def _end_as_said(self, out: list[Delta]) -> None:
-        """The end mark has come. It ends well what has its finish reason, or lacks that and nothing else.
+        """The end mark has come: a good end if a finish reason came too, or if nothing else is wrong.
 
         Some send the end mark whatever happened: FastChat after `{"text": "…", "error_code": 50001}`, gateways after
         whatever their upstream had said.

@@ -3,14 +3,15 @@
 In: the body as it arrives, any number of bytes at a time. Out: each event's data, undecoded. Never touched: what
 the data means.
 
-Departures from the rules, because servers depart from them: `close()` hands out a last event that lacks its blank line;
-blanks, NULs or a byte order mark in front of an event's first line are no part of it: what a heartbeat has left, or a
-writer that is made anew for each event; a field `error` is data of an event of that type (older llama.cpp), and an
-event of that type counts without data too; a line that begins with a brace is data without its field (errors of
-new-api, after its pings), and so is a bare end mark; where no more than the opening of a JSON text stands in its first
-line, the lines that follow are the rest of it (errors of Gemini); and where one JSON text ends and the next line of
-data begins another, or the end mark, the blank line between them is missing (GLM and Kimi: eventsource-parser#31): in
-no JSON text does an object follow another like that.
+Departures from the rules, because servers depart from them:
+
+* `close()` hands out a last event that lacks its blank line.
+* Blanks, NULs and a byte order mark before an event's first line are dropped: heartbeats, and some writers, leave them.
+* A field `error` is data of an event of that type (older llama.cpp). An event of that type needs no data.
+* A line that begins with a brace is data without its field (errors of new-api, after its pings), and so is a bare end
+  mark. If it holds only the opening of a JSON text, the lines behind it are the rest of that (errors of Gemini).
+* If a JSON text ends and the next line of data begins another, or is the end mark, a blank line is missing between the
+  two (GLM and Kimi: eventsource-parser#31): no JSON text goes on like that.
 """
 
 from __future__ import annotations

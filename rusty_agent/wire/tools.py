@@ -65,8 +65,8 @@ class _Call:
         """What is new in a piece that may tell all of the arguments so far (Qianfan: hermes-agent#35718).
 
         Or all of them once more at the end (opencodex#361), perhaps with other blanks (elizaOS#16973), or in a string
-        (litellm#20480). One that goes on with an equal beginning is no JSON, but where a value may begin: `{"and":[1,`
-        within `{"and":[1,`.
+        (litellm#20480). A mere next piece never begins with all that came before, as that would be no JSON; but it may
+        where a value begins: `{"and":[1,` within `{"and":[1,`.
         """
         told = "".join(self.pieces)
         if self.whole() and _are_equal(told, arguments):
