@@ -119,7 +119,7 @@ class Call:
                 logger.debug("%s", line)
 
     def send_back(self, error: RustyAgentError) -> bool:
-        """Go back to the end of the line, if there is one and the error asks for no more; whether it did.
+        """Go back to the end of the line, if there is one and that is all that the error asks for; whether it did.
 
         Any call does so after a 429. A run's also waits, its clock stopped, for an endpoint that has too much to do or
         is away; for a call by itself somebody may be waiting.

@@ -196,7 +196,7 @@ def _checked_parts(url: str, argument: str) -> SplitResult:
 
 
 def _shown(url: str) -> str:
-    """A URL, or what was meant to be one, fit for a message: without what may be secret, as a key in its place."""
+    """A URL, or what was given for one, fit for a message: without what may be secret, such as a key in its place."""
     if url and not any(mark in url for mark in "./:@?"):
         return "***"
     userinfo, _, rest = url.rpartition("@")

@@ -175,7 +175,7 @@ _DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them aga
 
 
 _SENT = {"prompt", "stream", *Parameters.__annotations__} - {"extra_body", "extra_headers", "timeout", "retry"}
-"""What endpoints have fields for, and others whose names end alike."""
+"""Names of fields that are sent: endpoints have further ones of their own, whose names end alike."""
 
 
 def _meanings(kind: type) -> str:

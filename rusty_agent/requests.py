@@ -171,7 +171,7 @@ class Common:
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of one call of many: its own win over those that all have in common, `extra_body` included.
 
-    But for what None takes out there: only an `extra_body` of its own puts it back.
+    A field that a None in the common `extra_body` takes out is put back by its own `extra_body` only.
     """
     arguments = {**common, **own}
     extra, own_extra = common.get("extra_body"), own.get("extra_body", {})

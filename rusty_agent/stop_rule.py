@@ -160,15 +160,15 @@ class StopRule:
         return self._away_since is not None and self._last_away - self._away_since > _AWAY_SECONDS
 
     def serves_nobody(self, error: RustyAgentError, began: float) -> bool:
-        """Whether the endpoint has been away for too long, with this error, or is beyond a limit of hours or days: who
-        does not say how long to wait would be asked for days. A request too large for any minute tells nothing of it.
+        """Whether, with this error, the endpoint has been away, or has turned all requests away, for too long.
 
-        To be asked of each attempt: where many prompts take turns at an endpoint that is away, it may be hours before
-        one of them has failed for good.
+        The latter may be by a limit of hours or days that it does not tell; a request too large for any minute tells
+        nothing of it. To be asked of each attempt: where many prompts take turns at an endpoint that is away, it may be
+        hours before one of them has failed for good.
 
         Args:
             error: How it has failed.
-            began: When its prompt was begun, by `time.monotonic`: where those are rare, nobody may have asked before.
+            began: When its prompt was begun, by `time.monotonic`: time before it in which nobody asked does not count.
         """
         now = monotonic()
         told = (isinstance(error, RateLimitError) and error.may_pass) or tells_of_absence(error)

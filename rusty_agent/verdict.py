@@ -37,7 +37,7 @@ UNREACHED = frozenset({502, 521, 522, 523, 530})
 """Those by which gateways say that a server could not be reached; 503 says so too, or is an overload."""
 
 UNTOLD = frozenset({503, 504, 524})
-"""Those by which gateways say so of one that is away and of one that is slow: no news."""
+"""Those that gateways send both for a server that is away and for one that is slow: they tell neither."""
 
 # Each alternative is somebody's, and each is needed for a recorded message of tests/unit/test_verdict.py.
 SPENT = (

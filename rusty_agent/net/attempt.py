@@ -41,7 +41,7 @@ _ERROR_BODY_SECONDS = 2.0
 _UNMASKED = frozenset({"partial_text", "usage"})  # what the caller was given already
 
 NOTHING_YET = ReplyDecoder()
-"""What an answer has brought before it began. Never fed; a decoder is nine objects, and most calls' time is waiting."""
+"""The decoder of an attempt without an answer yet; never fed. Each would be nine objects, and most calls only wait."""
 
 
 @define(eq=False, repr=False)

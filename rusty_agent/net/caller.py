@@ -1,7 +1,7 @@
-"""Who stands in line at the door.
+"""Who stands in line at the door: a run of many prompts, or a call by itself.
 
-In: that its run was stopped. Out: an end to what it waits for between two attempts; whether it waits for its endpoint
-any longer. Never touched: the line itself.
+In: that the run was stopped. Out: an end to its waits between two attempts; whether to give its endpoint up. Never
+touched: the line itself.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Caller:
     """Who waits: callers take turns at the door. A run of many prompts is one caller, a call by itself is another.
 
     Args:
-        gives_up: Told how an attempt has failed, and when its prompt was begun (by `time.monotonic`): whether the
-            endpoint has been away for so long that no more attempts are to be made.
+        gives_up: Called with an attempt's error, and with the moment at which its prompt was begun (by
+            `time.monotonic`): whether the endpoint has been away for too long to make another attempt.
 
     Attributes:
         asleep: What ends its waits between two attempts.

@@ -97,7 +97,7 @@ async def work_off(
 
 
 class _Crew:
-    """The workers of one run, their inputs, and the items that nobody has taken yet; none where `ordered` is None."""
+    """The workers of one run, their inputs, and the items not taken yet; if `ordered` is None no items are kept."""
 
     def __init__(
         self,

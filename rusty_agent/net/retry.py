@@ -54,13 +54,13 @@ class Retriable(Protocol[T]):
         """Wait before the next attempt."""
 
     def send_back(self, error: RustyAgentError) -> bool:
-        """Go back to the end of the line in which it stands, if the error asks for no more; whether it did.
+        """Go back to the end of the line in which it stands, if that is all that the error asks for; whether it did.
 
         That costs it neither the budget nor one of the few retries, but one of `TURNS`.
         """
 
     def gives_up(self, error: RustyAgentError) -> bool:
-        """Whether no more attempts are to be made, whatever is left of them."""
+        """Whether to make no further attempt, even if some are left."""
 
 
 async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget) -> T:

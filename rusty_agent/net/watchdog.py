@@ -163,7 +163,7 @@ class Watchdog:
         self.stop()  # the next wait arms the timer anew, for the tail
 
     def release(self) -> None:
-        """Watch no more, for good; forget the attempt: that cycle the garbage collector would have to find."""
+        """Watch no more, for good, and forget the attempt: else only the garbage collector could free the two."""
         self.stop()
         self._attempt = None
 
@@ -201,7 +201,7 @@ class Watchdog:
             self._ticker.add(self, due[0])
 
     def look(self, now: float) -> float:
-        """Whether a limit has passed by now; if not, when to look again."""
+        """End the wait if a limit has passed by now; tells when to look again, infinite for never."""
         due = self._due(now)
         if due is None:
             return math.inf

@@ -176,7 +176,7 @@ class Handover(Generic[T]):
     def get(self) -> tuple[T | None, BaseException | None]:
         """Wait for the next arrival; None at the end, with the error that it brought. Runs on the consuming thread.
 
-        That error is not raised here: what is, comes from a signal handler of the caller's, and the pump goes on.
+        That error is not raised here: so whatever is raised comes from a signal handler, and the pump goes on.
         """
         item, error, size = _get(self._arrivals, self._thread)
         self._taken += size

@@ -96,7 +96,7 @@ class LoopThread:
             raise RuntimeError("rusty_agent's event loop has ended: no answer can be waited for any more.")
 
     def post(self, callback: Callable[[], object]) -> None:
-        """Have something called on the loop, if that is not closed: then nobody is left whom it would concern."""
+        """Have something called on the loop; if that is closed, nobody is left whom it would concern."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(callback)
 

@@ -86,7 +86,7 @@ def _address(host: str | None, port: int | None) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """What went wrong, in the words of whoever noticed it first: aiohttp's name the peer once more."""
+    """What went wrong, in the words of whoever noticed it first: aiohttp's own would name the peer once more."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     words = cause.message if isinstance(cause, HttpProcessingError | aiohttp.ClientResponseError) else None
     if isinstance(cause, aiohttp.ServerDisconnectedError) or (
@@ -109,7 +109,7 @@ def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
 
 
 def _not_sent(error: errors.APIConnectionError) -> errors.APIConnectionError:
-    """The error, of which no request is to blame."""
+    """Mark an error: nothing was sent, so no request is to blame."""
     error.sent = False
     return error
 

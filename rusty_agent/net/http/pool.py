@@ -44,14 +44,14 @@ _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
 class Dialing:
-    """What a task that asks the pool for a connection wants of it, and what it got.
+    """What a task wants that asks the pool for a connection, and what it got.
 
     Attributes:
         sending: Called when a request that may have had to wait has its connection.
-        anew: It must be a new connection.
-        made: It is one, or nobody knows.
-        failed: It could not be made.
-        taken: When a kept one was taken from the pool, by the loop's clock.
+        anew: It wants a new connection.
+        made: It got a new one, or nobody can tell.
+        failed: A new one could not be made.
+        taken: When it got a kept one, by the loop's clock.
     """
 
     __slots__ = ("anew", "failed", "made", "sending", "taken")

@@ -62,7 +62,7 @@ class Transport:
         inflates: Compressed bodies are undone on the way: a session of the caller's does that.
 
     Raises:
-        ValueError: The session, the TLS context or the number of connections is none.
+        ValueError: The session, the TLS context or the number of connections is of a wrong kind.
     """
 
     def __init__(self, options: TransportOptions, session: ClientSession | None = None) -> None:
@@ -105,7 +105,7 @@ class Transport:
         A pooled connection that turns out to be dead is replaced once, at once: servers close idle connections at any
         moment. `sending` is called when there is a connection to send on: with a bounded pool that may take long.
         `loop` is the running one: it is handed on because before Python 3.12 asking for it is a system call. With
-        `anew` it goes over a new connection: the latest failed or was silent, as others of the same time may be.
+        `anew` it goes over a new connection: the last one failed or was silent, and others as old may do the same.
 
         Raises:
             RustyAgentError: The endpoint could not be reached or gave no HTTP answer.
