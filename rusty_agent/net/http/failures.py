@@ -48,13 +48,8 @@ def network_error(
     """
     if isinstance(error, RuntimeError) and str(error) == _GONE:
         error = ConnectionResetError()
-    peer, said, check = _address(url.host, url.port), _said(error), "base_url and that the server runs"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        check = "the network and the host in base_url"
-    if isinstance(error, aiohttp.ClientConnectorError) and (error.host, error.port) != (url.raw_host, url.port):
-        peer, check = f"the proxy {_address(error.host, error.port)}", _CHECK_PROXY
-    elif proxy is not None and not isinstance(error, aiohttp.ClientHttpProxyError):
-        peer, check = f"{peer} through the proxy {_address(proxy.host, proxy.port)}", _CHECK_PROXY
+    said = _said(error)
+    peer, check = _peer(error, url, proxy)
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         within = "" if connect is None else f" within {connect:g} s"
         said = f"No connection to {peer}{within}. Is the host up and reachable?"
@@ -79,6 +74,18 @@ def network_error(
     if isinstance(error, RuntimeError | ValueError):
         return final_error(f"The request to {peer} could not be sent: {said}.")
     return errors.APIConnectionError(f"The connection to {peer} broke: {said}.")
+
+
+def _peer(error: BaseException, url: URL, proxy: URL | None) -> tuple[str, str]:
+    """Whom the request did not reach, and what to check."""
+    peer = _address(url.host, url.port)
+    if isinstance(error, aiohttp.ClientConnectorError) and (error.host, error.port) != (url.raw_host, url.port):
+        return f"the proxy {_address(error.host, error.port)}", _CHECK_PROXY
+    if proxy is not None and not isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"{peer} through the proxy {_address(proxy.host, proxy.port)}", _CHECK_PROXY
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return peer, "the network and the host in base_url"
+    return peer, "base_url and that the server runs"
 
 
 def _address(host: str | None, port: int | None) -> str:
