@@ -32,7 +32,7 @@ class Line:
     """Those who wait at one door.
 
     Attributes:
-        waiting: By caller, whose turn it is first: the turns to come, and the length of each request.
+        waiting: The turns to come, with the length of each request, by caller; first the caller who is next.
     """
 
     def __init__(self, door: Limiter, loop: asyncio.AbstractEventLoop) -> None:

@@ -38,7 +38,7 @@ class Rates:
         self._read_next = -math.inf
 
     def spend(self, characters: int, now: float) -> float:
-        """Spend what a request of this length takes; tells the tokens among it, 0 where nobody limits them."""
+        """Spend what a request of this length takes; returns how many tokens that is, 0 where nobody limits them."""
         requests = self.requests
         if requests.rate != math.inf:
             # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.

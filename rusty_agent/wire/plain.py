@@ -48,7 +48,7 @@ _MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
 
 
 def plain_chunk(chunk: Any) -> PlainChunk | None:
-    """What a chunk holds of which one choice has a piece of text, or a role, or a finish reason, and nothing else.
+    """What a chunk holds that is one choice with a piece of text, a role or a finish reason, and nothing else.
 
     Returns:
         The key in the delta under which the text stands (`""`: under several), the text or `""`, the finish

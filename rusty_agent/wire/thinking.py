@@ -55,12 +55,12 @@ class ThinkingSplitter:
         return out
 
     def hear(self, reasoning: str) -> None:
-        """The endpoint separates reasoning itself: this."""
+        """Take a piece of reasoning that the endpoint has separated itself."""
         if self._told is not None:
             self._told.append(reasoning)
 
     def close(self) -> list[Delta]:
-        """The answer has ended, or goes on with something else: what was held back is what it looks like."""
+        """The answer has ended, or goes on with something else: return what was held back, as it is no tag."""
         rest, self._rest = self._unblank(self._rest), ""
         if not rest or (self._dropped and self._state == "thinking"):
             return []
@@ -97,7 +97,7 @@ class ThinkingSplitter:
         return after
 
     def _new_of(self, thought: str) -> str:
-        """What the endpoint has not told itself of the next piece of the thought; all of it, once it is another one."""
+        """What is new in the next piece of a thought; with what was dropped, if it proves to be another thought."""
         if self._told is None:
             return thought
         if len(self._known) - self._again < len(thought):  # no sooner: joining at each piece would take n² steps

@@ -49,7 +49,7 @@ class _Call:
         self._in_string = self._seen = False
 
     def add(self, arguments: str, free: bool = False) -> str:
-        """Take a piece of the arguments, or of free text; return what of it, and of the piece before, can be told."""
+        """Take a piece of the arguments, or of free text; return what can be told of it and of what was held back."""
         if 0 < self._length <= _AGAIN * len(arguments) and not free:
             arguments = self._new_of(arguments)
         text, self.held = self.held + arguments, ""
