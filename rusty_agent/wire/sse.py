@@ -123,14 +123,7 @@ class SSEDecoder:
 
     def close(self) -> list[bytes]:
         """The body has ended: return the last event if it lacked its blank line."""
-        events: list[bytes] = []
-        if self.error is None:
-            try:
-                self._end_line(b"", events)
-                self._line(b"", events)
-            except ResponseError as error:
-                self.error = error
-        return events
+        return self.feed(b"\n\n")
 
     def _feed_whole(self, data: bytes, events: list[bytes]) -> None:
         """Take bytes that begin at the border of two events: nearly all there are."""
