@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from itertools import islice
 from time import monotonic
 from typing import Protocol, TypeVar
@@ -150,13 +151,10 @@ class RetryBudget:
     RETRY_COST = 5
 
     def __init__(self, capacity: int | None) -> None:
-        self._capacity = capacity
-        self._tokens = capacity or 0
+        self._capacity = self._tokens = math.inf if capacity is None else capacity
 
     def spend(self) -> bool:
         """Take the price of a retry; False if there is not enough left."""
-        if self._capacity is None:
-            return True
         if self._tokens < self.RETRY_COST:
             return False
         self._tokens -= self.RETRY_COST
@@ -164,7 +162,7 @@ class RetryBudget:
 
     def earn(self, attempts: int) -> None:
         """A call has succeeded, at this attempt."""
-        if self._capacity is not None and self._tokens < self._capacity:
+        if self._tokens < self._capacity:
             self._tokens = min(self._capacity, self._tokens + (1 if attempts == 1 else self.RETRY_COST))
 
 
