@@ -49,13 +49,10 @@ class Guard:
         finally:
             _guards.pop(self._loop, None)
             if not self._dismissed:
-                await self._close_all()
-
-    async def _close_all(self) -> None:
-        for response in list(self.responses):
-            release(response, self._loop)
-        if self.sessions:
-            await asyncio.wait([asyncio.ensure_future(self.close(session)) for session in list(self.sessions)])
+                for response in list(self.responses):
+                    release(response, self._loop)
+                if self.sessions:
+                    await asyncio.wait([asyncio.ensure_future(self.close(session)) for session in list(self.sessions)])
 
     async def close(self, session: ClientSession) -> None:
         """Close a session."""
