@@ -214,7 +214,7 @@ class Attempt:
             release(self._response, self._loop)
 
     def stop_waiting(self) -> None:
-        """End whatever `open` or `read` waits for. For the watchdog."""
+        """End whatever `open` or `read` waits for. For the watchdog, once a limit has passed."""
         self._scope.interrupt()
         if self._response is not None:
             self._response.close()

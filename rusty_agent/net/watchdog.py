@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import math
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from ..config import TimeLimits
 from .guard import drop_closed
+
+if TYPE_CHECKING:
+    from .attempt import Attempt
 
 __all__ = ["Interrupted", "Scope", "Watchdog"]
 
@@ -72,13 +75,6 @@ def _ticker(loop: asyncio.AbstractEventLoop) -> _Ticker:
     return ticker
 
 
-class Waiting(Protocol):
-    """What is watched: an attempt."""
-
-    def stop_waiting(self) -> None:
-        """End whatever it waits for; asked once a limit has passed."""
-
-
 class Watchdog:
     """Watches one attempt.
 
@@ -109,12 +105,12 @@ class Watchdog:
         loop: asyncio.AbstractEventLoop,
         limits: TimeLimits,
         deadline: float | None,
-        attempt: Waiting,
+        attempt: Attempt,
     ) -> None:
         self._loop = loop
         self._time_limits = limits
         self._deadline = deadline
-        self._attempt: Waiting | None = attempt
+        self._attempt: Attempt | None = attempt
         self._sent: float | None = None
         self._ticker = _ticker(loop)
         self._watched = False
