@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ..types import TextDelta, UsageUpdate
+from ..types import UsageUpdate
 from .codec import dumps, loads_strict
 from .delta import Delta
 from .plain import PADDING_KEYS
@@ -107,7 +107,7 @@ def _unpadded(string: bytes, mark: bytes) -> bytes:
     return string if found and (padding.isalnum() or not padding) else b""
 
 
-NO_FRAME = Frame(b"", b"", kind=TextDelta)  # of which no text is ever asked
+NO_FRAME = Frame(b"", b"")  # of which no text is ever asked
 
 
 def frame_of(data: bytes, text: str, key: str, kind: Kind = str, counted: bool = False) -> Frame:
