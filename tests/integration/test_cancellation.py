@@ -27,7 +27,7 @@ from rusty_agent.net.limits import Limiter, Permit
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, error, stream
 from rusty_agent.testing.answers import events
 
-from ..events import until
+from ..events import soon, until
 from .faces import Serve
 
 SILENT = Answer((Hang(),))
@@ -516,6 +516,45 @@ async def test_a_connection_that_the_garbage_collector_frees_while_a_call_begins
         assert await asyncio.wait_for(llm.generate_text("hi"), 5) == "yes"
     finally:
         gc.enable()
+    await llm.aclose()
+
+
+async def test_a_connection_that_the_garbage_collector_frees_while_a_call_waits_for_it_once_more(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever goes on at once takes the connection that it has given back, though another was told of it."""
+    yes = answer({"choices": [{"message": {"content": "yes"}}]})
+    server = serve(STARTED, Answer((Pause(0.1), *yes.steps)), Answer((Hang(),)), yes)
+    llm = AsyncProvider("m", api_key="k" * 8, base_url=server.url, max_connections=2)
+    dropped = llm.stream_text("hi")
+    await dropped.open()
+    held: list[Any] = [dropped]
+    held.append(held)
+    available = aiohttp.BaseConnector._available_connections
+
+    def look_and_collect(*given: Any) -> int:
+        nonlocal held
+        found = available(*given)
+        held = []
+        gc.collect()
+        return found
+
+    async def ask_twice() -> None:
+        await llm.generate_text("short")
+        monkeypatch.setattr(aiohttp.BaseConnector, "_available_connections", look_and_collect)
+        await llm.generate_text("long")
+
+    gc.disable()
+    del dropped
+    try:
+        twice = asyncio.ensure_future(ask_twice())
+        await soon(lambda: len(server.requests) == 2)
+        assert await asyncio.wait_for(llm.generate_text("hi"), 5) == "yes"
+        assert len(server.requests) == 4
+    finally:
+        gc.enable()
+        monkeypatch.undo()
+    twice.cancel()
     await llm.aclose()
 
 

@@ -266,10 +266,11 @@ class BoundedConnector(Connector):
         self._dialing().sending()
         return connection
 
-    async def _wait_for_available_connection(self, *args: Any) -> None:
-        # The garbage collector may free one between aiohttp's look for it and its wait, of which nobody would tell.
-        self._home.call_soon(self._release_waiter)
-        await super()._wait_for_available_connection(*args)
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        # The garbage collector may do so between aiohttp's look for a free one and its wait: nobody would be told.
+        if should_close and not self.closed:
+            self._home.call_soon(self._release_waiter)
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
         async with asyncio.timeout(timeout.sock_connect):  # for names and proxies too, which aiohttp does not limit
