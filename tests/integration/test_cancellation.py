@@ -166,9 +166,12 @@ async def test_leaving_in_mid_stream(
 SAYS_BUSY = answer(b'{"error": {"message": "try again", "code": 503}}')
 REFUSES = answer(b'{"error": {"message": "unsupported parameter", "param": "temperature", "code": 400}}')
 BREAKS = Answer((b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",), close=True)
+IS_NO_HTTP = Answer((b"garbage\r\n\r\n",), close=True)
 
 
-@pytest.mark.parametrize("first", [SAYS_BUSY, REFUSES, BREAKS], ids=["busy", "refuses", "breaks"])
+@pytest.mark.parametrize(
+    "first", [SAYS_BUSY, REFUSES, BREAKS, IS_NO_HTTP], ids=["busy", "refuses", "breaks", "is no HTTP"]
+)
 async def test_dropping_a_stream_that_has_failed_before_needs_no_garbage_collector(serve: Serve, first: Answer) -> None:
     """The frames of what had failed, which from Python 3.12 on hold all that waited for it, are held by nobody."""
     server = serve(first, STARTED)

@@ -242,6 +242,7 @@ class Transport:
         return proxy and checked_proxy(proxy, f"the environment's {kind}_proxy")
 
     def _error(self, error: Exception, url: URL, connect: float | None, dialed: Dialing) -> errors.RustyAgentError:
+        error.__traceback__ = None  # its frames hold whoever waits, and aiohttp's errors of framing hold each other
         if self.closed:
             return errors.APIConnectionError("The provider was closed while the request was under way.")
         proxy = self._proxy(url) if dialed.failed else None
