@@ -225,7 +225,7 @@ class _Crew:
                 except Exception as raised:
                     error = raised
                     if isinstance(error, RustyAgentError):  # it may be kept for long, and its frames hold all of a call
-                        error.__traceback__ = None
+                        error.__traceback__ = error.__context__ = None
                 if self._ordered is None:
                     self._given += 1
                 else:

@@ -29,9 +29,10 @@ from rusty_agent import (
     Provider,
     RetryPolicy,
     RunStoppedError,
+    RustyAgentError,
     run_batch,
 )
-from rusty_agent.testing import Answer, Received, error
+from rusty_agent.testing import Answer, Received, answer, error
 
 from ..events import soon
 from .faces import KEY, AsyncFace, Face, Serve
@@ -347,14 +348,24 @@ async def test_a_provider_that_is_dropped_after_a_run_goes_without_the_garbage_c
         await soon(gone)
 
 
-async def test_a_provider_that_is_dropped_goes_while_the_errors_of_its_run_are_kept(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "bad",
+    [
+        error(400, "no"),
+        error(400, "unsupported parameter: temperature"),
+        answer(b"\x1f\x8b\x08" + bytes(20), headers={"Content-Encoding": "gzip"}),
+    ],
+    ids=["refused", "refused without a parameter, too", "not to be decompressed"],
+)
+async def test_a_provider_that_is_dropped_goes_while_the_errors_of_its_run_are_kept(serve: Serve, bad: Answer) -> None:
     """Their frames would hold it, and all of each call: 25 KB a prompt, and what was sent twice."""
-    llm = AsyncProvider("m", api_key=KEY, base_url=serve(echo).url)
+    llm = AsyncProvider("m", api_key=KEY, base_url=serve(bad).url)
     with let_go(llm) as gone:
-        answers = await llm.gather(["bad", "b"], return_exceptions=True)
+        failed, _ = await llm.gather(["a", "b"], temperature=0.5, return_exceptions=True)
         del llm
         await soon(gone)
-        assert isinstance(answers[0], BadRequestError)
+        assert isinstance(failed, RustyAgentError)
+        assert (failed.__traceback__, failed.__context__) == (None, None)
 
 
 async def test_a_provider_that_is_dropped_after_a_batch_goes_without_the_garbage_collector(
