@@ -58,7 +58,11 @@ class Line:
         try:
             permit = await turn
         except BaseException:
-            self._drop_first(caller)  # or all that give up would stay for as long as those before them wait
+            self._looking = True  # else the garbage collector may drop them meanwhile, and this the next ones
+            try:
+                self._drop_first(caller)  # or all that give up would stay for as long as those before them wait
+            finally:
+                self._looking = False
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 turn.result().release()
             raise

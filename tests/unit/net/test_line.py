@@ -225,6 +225,30 @@ async def test_who_comes_while_the_garbage_collector_gives_a_place_back_is_not_f
         await door.acquire(Caller(), 0)
 
 
+@on(in_flight=1)
+async def test_who_gives_up_while_the_garbage_collector_gives_a_place_back_takes_nobody_along(
+    door: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come by when it was seen who is to be dropped, and the line drops them, too, and lets the next one in."""
+    held = [await door.acquire(Caller(), 0)]
+
+    class Turn(asyncio.Future[Any]):
+        def done(self) -> bool:
+            if self.cancelled() and held:
+                held.pop().release()  # as the end of a stream that was dropped does
+            return super().done()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_future", Turn)
+    caller = Caller()
+    given_up, second, third = (asyncio.ensure_future(door.acquire(caller, 0)) for _ in range(3))
+    await settle()
+    given_up.cancel()
+    async with asyncio.timeout(1):
+        (await second).release()
+        (await third).release()
+    assert given_up.cancelled()
+
+
 @pytest.mark.parametrize(
     ("limits", "error", "why"),
     [
