@@ -24,7 +24,10 @@ quarter is lost, where each fifth, nearly all. The price: a server that says no 
 to 5 % of what it is sent instead of 1 %, and a tenth if it takes eight at once, or half of a round trip to refuse.
 
 An endpoint that is away refuses all. The limit falls, as nothing is gained by asking often, but when it is back it
-bears what it has borne before: the mark stays, so the way back is short.
+bears what it has borne before: the mark stays, and the way back to it is short. Its first cuts may look as if it bore
+less: what was sent before is still answered. So what was borne is remembered until something is answered that was sent
+after a cut, and is the mark again as soon as all is refused. Half of it, where refusals say that they are for load: a
+quota is used up.
 
 One at once may be too many as well: ten a minute are fewer than one after another. Then what is refused keeps its place
 for longer each time. A limit that counts what it refuses would never let anybody in again.
@@ -74,6 +77,7 @@ class AdaptiveLimit:
         self._mark = math.inf  # what was served when the last refusal came
         self._patience = 0.5  # for how many round trips it stays at the mark
         self._stays = 0.0  # how many of them are left
+        self._borne = 0.0  # before the cuts after which nothing that was sent was answered; 0: the last is none of them
         self._ever_answered = False  # whether anything was ever answered
         self._most = 0  # in flight when something was
         self._refused = 0  # of the attempts that were sent since the last cut
@@ -99,15 +103,18 @@ class AdaptiveLimit:
         if not self.epoch:
             self._change(min(self._limit, float(max(START, 2 * self._most))))
 
-    def succeeded(self, in_flight: int, *, strained: bool = False) -> None:
+    def succeeded(self, epoch: int, in_flight: int, *, strained: bool = False) -> None:
         """An attempt has succeeded.
 
         Args:
+            epoch: `epoch` as it was when the attempt was sent.
             in_flight: How many were in flight, the attempt itself included. While less than half of the limit is
                 used, a success says nothing about it.
             strained: It took so long that with more in flight some might come too late.
         """
         self._answered = self._ever_answered = True
+        if epoch == self.epoch:
+            self._borne = 0.0
         if in_flight > self._most:
             self._most = in_flight
         if self.rest > 1:
@@ -122,7 +129,8 @@ class AdaptiveLimit:
         if beyond == -math.inf:
             step, most = self._limit, math.inf
         elif beyond < 0:
-            step, most = max(1.0, -beyond / 2), self._mark
+            away = self._limit * 2 < self._mark  # no cut but those of an absence leads there
+            step, most = max(1.0, -beyond if away else -beyond / 2), self._mark
         elif self._stays > 0:
             self._stays -= 1 / self._limit
             return
@@ -178,9 +186,11 @@ class AdaptiveLimit:
         """What there is room for, for all that is known; the refusals cut by this factor."""
         if not self._ever_answered:
             return self._mark
+        if not self._borne:
+            self._borne = self._tried if self.probing else max(self._mark, self._tried)
         all_of_them = max(self._refused, self._unsure) >= self._tried
         if all_of_them or not (self._answered or self._surely):  # it is away
-            mark = self._tried if self.probing else self._mark * (_FIRST_CUT if self._answered else 1)
+            mark = self._borne * (_FIRST_CUT if self._surely else 1)
         elif self.probing and factor == least:
             mark = self._tried * (1 + least) / 2
         elif factor < least:  # far too many: what was served is what there is room for

@@ -252,16 +252,16 @@ class Limiter:
         self._latency += (took - self._latency) * (_SMOOTHING if self._latency else 1)
         self._rates.answered(permit._characters, permit._tokens, usage, headers, now)
         if self._adapting:
-            self._adapt(took, patience)
+            self._adapt(permit._epoch, took, patience)
         self._came_back()
 
-    def _adapt(self, took: float, patience: float | None) -> None:
+    def _adapt(self, epoch: int, took: float, patience: float | None) -> None:
         if took < self._quickest:
             self._quickest = took
         # A model that is slow by itself is no queue.
         strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
         adaptive = self._adaptive
-        adaptive.succeeded(self.in_flight, strained=strained)
+        adaptive.succeeded(epoch, self.in_flight, strained=strained)
         # All that may be were let in, and none was refused. Several runs may want more than what is ever let in.
         if adaptive.probing and (adaptive.limit >= self._wanted or adaptive.limit >= adaptive.ceiling):
             if self._steps.rate != math.inf:

@@ -18,6 +18,7 @@ from .virtual import (
     Batching,
     Capacity,
     Endpoint,
+    Flapping,
     PartlyIll,
     Queueing,
     RateLimited,
@@ -216,6 +217,15 @@ def test_an_endpoint_that_restarts_is_soon_filled_again(concurrency: Any, second
     assert run(work_off(endpoint, 64 * 32, concurrency=concurrency, limits=Limits(in_flight=64))) == 0
     late = [moment for moment in endpoint.served if endpoint.back < moment < endpoint.back + 60]
     assert len(late) >= 0.5 * 60 * 64 / endpoint.latency
+
+
+@pytest.mark.parametrize("concurrency", ["auto", 64])
+@pytest.mark.parametrize(("period", "latency"), [(10, 1), (60, 1), (20, 3), (2, 0.2)])
+def test_an_endpoint_that_is_away_half_of_the_time(concurrency: Any, period: float, latency: float) -> None:
+    """Each absence halved what it was taken to bear, until of 64 at once one was left."""
+    endpoint = Flapping(period, latency)
+    run(work_off(endpoint, 4000, concurrency=concurrency))
+    assert endpoint.throughput >= 0.5 * 64 / latency / 2
 
 
 def test_a_batching_endpoint_is_filled_although_it_gets_slower() -> None:

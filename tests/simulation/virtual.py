@@ -190,6 +190,17 @@ class Restarting(Endpoint):
         return Said(0.002, 503) if self.away <= now < self.back else Said(self.latency)
 
 
+class Flapping(Capacity):
+    """Serves nobody in the second half of each period."""
+
+    def __init__(self, period: float, latency: float) -> None:
+        super().__init__(forever(64), latency, status=503)
+        self.period = period
+
+    def answer(self, now: float) -> Said:
+        return Said(0.002, 503) if now % self.period >= self.period / 2 else super().answer(now)
+
+
 class Batching(Endpoint):
     """Answers all, the slower the more there are: in `latency` up to `width` at once, then in proportion."""
 

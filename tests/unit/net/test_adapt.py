@@ -15,14 +15,14 @@ def grow(limit: AdaptiveLimit, round_trips: int) -> None:
     """So many round trips in which all that is allowed is sent and answered."""
     for _ in range(round_trips):
         for _ in range(in_flight := limit.limit):
-            limit.succeeded(in_flight)
+            limit.succeeded(limit.epoch, in_flight)
 
 
-def refuse(limit: AdaptiveLimit, count: int, in_flight: int) -> None:
+def refuse(limit: AdaptiveLimit, count: int, in_flight: int, *, sure: bool = True) -> None:
     """A round trip in which so many of those in flight are turned away."""
     epoch = limit.epoch
     for _ in range(count):
-        limit.refused(epoch, in_flight)
+        limit.refused(epoch, in_flight, sure=sure)
     for _ in range(count):
         limit.judge(epoch)
 
@@ -48,9 +48,9 @@ def test_a_ceiling_below_the_start_wins() -> None:
 def test_a_success_while_little_is_used_says_nothing() -> None:
     limit = AdaptiveLimit(100)
     for _ in range(100):
-        limit.succeeded(7)
+        limit.succeeded(limit.epoch, 7)
     assert limit.limit == 16
-    limit.succeeded(8)  # half of it
+    limit.succeeded(limit.epoch, 8)  # half of it
     assert limit.limit == 17
 
 
@@ -145,6 +145,24 @@ def test_it_climbs_back_quickly_and_then_by_one() -> None:
     assert heights[-1] <= 80  # not far beyond the mark
 
 
+@pytest.mark.parametrize(("sure", "share"), [(False, 1), (True, 0.5)])
+def test_what_was_borne_before_an_absence_is_the_mark_after_it(sure: bool, share: float) -> None:
+    """Its first cut looks like one for load: some of what was sent before is still answered."""
+    limit = AdaptiveLimit(256)
+    grow(limit, 3)
+    refuse(limit, 1, 100)  # the mark at 75
+    sent = limit.epoch
+    grow(limit, 6)
+    borne = limit.limit
+    refuse(limit, 60, borne, sure=sure)
+    assert limit.limit < borne / 2
+    limit.succeeded(sent, borne)
+    while limit.limit > 1:
+        refuse(limit, limit.limit, limit.limit, sure=sure)
+    limit.succeeded(limit.epoch, 1)
+    assert 0.75 * borne * share <= limit.limit <= borne * share + 1
+
+
 def test_it_finds_out_that_there_is_more_room_than_there_was() -> None:
     limit = AdaptiveLimit(1000)
     refuse(limit, 1, 16)
@@ -164,11 +182,11 @@ def test_what_the_user_expects_is_believed_until_something_is_refused() -> None:
 def test_what_was_expected_and_never_tried_is_no_finding() -> None:
     limit = AdaptiveLimit(256)
     limit.begin_with(200, 200)
-    limit.succeeded(3)
+    limit.succeeded(limit.epoch, 3)
     limit.end()
     assert limit.limit == START
     limit.begin_with(200, 200)
-    limit.succeeded(80)
+    limit.succeeded(limit.epoch, 80)
     limit.end()
     assert limit.limit == 160  # as slow start would allow by then
     refuse(limit, 1, 40)
@@ -182,7 +200,7 @@ def test_it_stays_between_one_and_the_ceiling_whatever_happens(events: list[tupl
     limit = AdaptiveLimit(200)
     for kind, back, in_flight in events:
         if kind == "s":
-            limit.succeeded(in_flight)
+            limit.succeeded(limit.epoch, in_flight)
         else:
             epoch = max(0, limit.epoch - back)
             limit.refused(epoch, in_flight)
@@ -193,7 +211,7 @@ def test_it_stays_between_one_and_the_ceiling_whatever_happens(events: list[tupl
 def test_it_climbs_no_further_where_answers_take_much_of_their_time() -> None:
     limit = AdaptiveLimit(256)
     for _ in range(100):
-        limit.succeeded(16, strained=True)
+        limit.succeeded(limit.epoch, 16, strained=True)
     assert limit.limit == 16
 
 
@@ -216,7 +234,7 @@ def test_a_few_that_always_come_too_late_say_nothing() -> None:
         if number % 20 == 7:
             limit.late(limit.epoch, 256)
         else:
-            limit.succeeded(256)
+            limit.succeeded(limit.epoch, 256)
     assert limit.limit == 256
 
 
@@ -229,7 +247,7 @@ def flaky(limit: AdaptiveLimit, share: float, round_trips: int, *, sure: bool = 
             if chance.random() < share:
                 refused += limit.refused(epoch, in_flight, sure=sure)
             else:
-                limit.succeeded(in_flight)
+                limit.succeeded(limit.epoch, in_flight)
         for _ in range(refused):
             limit.judge(epoch)
         limits.append(limit.limit)
