@@ -77,7 +77,7 @@ class AdaptiveLimit:
         self._mark = math.inf  # what was served when the last refusal came
         self._patience = 0.5  # for how many round trips it stays at the mark
         self._stays = 0.0  # how many of them are left
-        self._borne = 0.0  # before the cuts after which nothing that was sent was answered; 0: the last is none of them
+        self._borne = 0.0  # what was served before the latest cuts, while nothing sent after one is answered; else 0
         self._ever_answered = False  # whether anything was ever answered
         self._most = 0  # in flight when something was
         self._refused = 0  # of the attempts that were sent since the last cut
