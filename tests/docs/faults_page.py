@@ -25,14 +25,15 @@ _INTRO = """\
 
 An answer has exactly two endings.
 
-* **It is whole.** Iteration ends, or `generate_text` returns. The endpoint has said so: with a finish reason, with the
-  end mark `[DONE]`, or with one whole JSON object. After a finish reason, token counts and the end mark are waited for,
-  for 5 seconds at most; for 120 where the reason came with text, or is about tools, since some endpoints go on then.
-* **It is not.** You get a `RustyAgentError`. Its `partial_text` holds the text that had arrived, its `usage` the last
-  token counts, and its `attempts` says how many attempts were made.
+* **It is whole.** Iteration ends, or `generate_text` returns. The endpoint has said that the answer is whole: with a
+  finish reason, with the end mark `[DONE]`, or with one whole JSON object. After a finish reason the stream still waits
+  for token counts and the end mark: 5 seconds at most, or 120 if the reason came with text or is about tools, since
+  some endpoints send more then.
+* **It is not whole.** You get a `RustyAgentError`. Its `partial_text` holds the text that had arrived, its `usage` the
+  last token counts, and its `attempts` the number of attempts that were made.
 
-There is no third ending. A connection that drops never looks like a short answer. Nor does a stream that was left by a
-`break`, closed, or cancelled by a time limit of your own: reading on in it raises `StreamInterruptedError`.
+There is no third ending. A connection that drops never looks like a short answer. The same holds for a stream that was
+left by a `break`, closed, or cancelled by a time limit of your own: reading on in it raises `StreamInterruptedError`.
 
 ```python
 from rusty_agent import Provider, RustyAgentError
@@ -51,18 +52,18 @@ except RustyAgentError as error:
 ```
 
 **Nothing is replayed.** A failed request is sent again only until the first piece of its answer has arrived: text,
-reasoning, a refusal or a tool call. After that an error ends the call. So what you were given is always the beginning
-of one answer, never of two, and always equals `partial_text`. For another try, make another call.
+reasoning, a refusal or a tool call. After that an error ends the call. So the text that you have read is always the
+beginning of one answer, never of two, and always equals `partial_text`. For another try, make another call.
 
-**A whole answer is one piece.** `generate_text` gives you nothing before the end, so its request is sent again even
-when the connection breaks in the middle of the answer. With `stream=True` the endpoint streams the answer, and
-`partial_text` holds what had arrived of the last attempt.
+**A whole answer is one piece.** `generate_text` returns nothing before the end, so its request is sent again even if
+the connection breaks in the middle of the answer. With `stream=True` the endpoint streams the answer, and
+`partial_text` holds the text that had arrived in the last attempt.
 
-The tables list every fault that the tests send, through both faces, and its outcome. They are for streams, except where
-`generate_text` is named. "With the text so far": you were given it, and `partial_text` holds it. "Tried again": with
-the default of two retries you get the error only after the third attempt has failed too. `RetryPolicy` sets how often
-and how long, see [configuration](configuration.md#retries). All errors are described in the [API
-reference](api-reference.md#errors).
+The tables list every fault that the tests send to `AsyncProvider` and `Provider`, and its outcome. They are for
+streams, except where `generate_text` is named. "With the text so far": you have read it, and `partial_text` holds it.
+"Tried again": with the default of two retries you get the error only after the third attempt has failed too.
+`RetryPolicy` sets how often and how long to try, see [configuration](configuration.md#retries). All errors are
+described in the [API reference](api-reference.md#errors).
 """
 
 
