@@ -60,12 +60,12 @@ class RustyAgentError(Exception):
         message: What happened, why, and what to do next.
         partial_text: The text that had arrived before the error (`""` when none had).
         usage: The last token counts that had arrived, or None.
-        request_id: The endpoint's name for the request, or None.
+        request_id: The endpoint's id of the request, or None.
         attempts: How many attempts were made before giving up, at least 1.
         retryable: Whether sending the same request again may help.
         retry_after: Seconds the endpoint asked to wait, or None.
-        duration: Seconds from the call, or from its first turn where it stood in line, to the error; None of a stream
-            that had begun.
+        duration: Seconds from the call (or, if it stood in line, from its first turn) to the error; None if a stream
+            had begun.
     """
 
     retryable = False
@@ -97,8 +97,8 @@ class APIConnectionError(RustyAgentError, ConnectionError):
     """The endpoint could not be reached, or the connection broke before the answer was whole.
 
     Attributes:
-        sent: Whether any of the request may have reached the endpoint. False where there was no connection, and there
-            may be one later.
+        sent: Whether any part of the request may have reached the endpoint. False if no connection could be made, but
+            one may be possible later.
     """
 
     retryable = True
@@ -127,7 +127,7 @@ class APIStatusError(RustyAgentError, RuntimeError):
     """The endpoint answered with an error, as an HTTP status or as an error object inside its answer.
 
     Attributes:
-        status_code: The HTTP status; of an error inside an answer the one that its code, type or words name, or 200.
+        status_code: The HTTP status; for an error inside an answer that which its code, type or words name, or 200.
         code: The endpoint's code for the error, a string or an integer, or None.
         type: The endpoint's class of the error, or None.
         param: The parameter that the endpoint complains of, or None.
@@ -135,7 +135,7 @@ class APIStatusError(RustyAgentError, RuntimeError):
         headers: The response's headers with lower-case names; empty for an error inside an answer.
         spent: Whether the account has nothing left to spend.
         key_refused: Whether the key is wrong, or its account closed.
-        may_pass: Whether such an error may pass by itself, even if `x-should-retry` forbids to send this request again.
+        may_pass: Whether such an error may pass by itself, even if `x-should-retry` forbids sending this request again.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class ResponseError(RustyAgentError, ValueError):
     """The answer cannot be decoded: not JSON, not an event stream, longer than the cap, or without any choices.
 
     Attributes:
-        body: The offending bytes, at most 2 KiB of them.
+        body: The bytes that cannot be decoded, at most 2 KiB of them.
     """
 
     def __init__(self, message: str, *, body: bytes = b"", **fields: Any) -> None:
@@ -208,11 +208,11 @@ class LocalModelError(RustyAgentError, RuntimeError):
 
 
 class RunStoppedError(RustyAgentError, RuntimeError):
-    """A run of many prompts was stopped before its end: prompts that are neither done nor failed were not sent.
+    """A run of many prompts was stopped before its end. Prompts that count neither as done nor as failed were not sent.
 
     Attributes:
         reason: `"failures"`, `"error_rate"`, `"authentication"`, `"quota"`, `"budget"` or `"interrupt"`.
-        done: How many prompts were answered in the end.
+        done: How many prompts were answered.
         failed: How many failed.
     """
 
@@ -226,4 +226,4 @@ class RunStoppedError(RustyAgentError, RuntimeError):
 
 
 class BatchError(RustyAgentError, RuntimeError):
-    """A batch cannot begin or go on; the errors of single rows are none of these."""
+    """A batch cannot begin or continue. Single rows that fail raise nothing."""

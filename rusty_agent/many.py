@@ -47,16 +47,16 @@ class ManyPrompts:
     ) -> AsyncGenerator[MapItem, None]:
         """Answer many prompts, a number of them at once; yield an item for each.
 
-        Nothing is sent before it is iterated over. Leaving the loop early cancels what is under way; in code that
-        must not depend on the garbage collector for that, put `contextlib.aclosing` around it.
+        Nothing is sent before you iterate. Leaving the loop early cancels the calls under way, as soon as Python drops
+        the generator; put `contextlib.aclosing` around it to have that at once.
 
         Args:
-            prompts: Strings, lists of messages, or dicts of arguments of `generate_text` (which win over those given
-                here): a list, an iterator, or an asynchronous iterator, of any length. They are taken only as fast as
-                they are worked off. An iterator runs on `AsyncProvider`'s event loop and must not block there;
-                `Provider` takes it on the caller's thread.
+            prompts: Strings (not together with `messages`), lists of messages, or dicts of arguments of `generate_text`
+                (which win over those given here): a list, an iterator, or an asynchronous iterator, of any length. They
+                are taken only as fast as they are answered. An iterator runs on `AsyncProvider`'s event loop and must
+                not block there; `Provider` takes it on the caller's thread.
             concurrency: How many are worked on at once. `"auto"`: as many as the endpoint takes, found out by trying,
-                at most `Limits.in_flight` (256 without).
+                at most `Limits.in_flight` (256 if that is not set).
             ordered: Yield in the order of the prompts; up to 16 times `concurrency` answers then wait behind a slow
                 one. False: yield as they finish.
             **parameters: See `RunParameters`.
@@ -67,8 +67,8 @@ class ManyPrompts:
         Raises:
             RunStoppedError: After the items of all that was sent: too many failed, the key was refused, the account is
                 spent, the endpoint is away or asks for too long a wait, or the provider was closed.
-            RuntimeError: It is read on after it was left, cancelled or failed.
-            MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+            RuntimeError: You read on in a run that was left, cancelled or failed before its end.
+            MissingAPIKeyError: The provider was unpickled, and this process has no key for it.
             TypeError: There is no such argument.
             ValueError: An argument is invalid; nothing was sent.
             Exception: What taking a prompt, or the progress function, has raised; after the items of all that was
@@ -142,8 +142,8 @@ class ManyPrompts:
         Args:
             prompts: As `map`'s.
             concurrency: As `map`'s.
-            return_exceptions: Put errors in their places. False: the first one cancels what is under way and is
-                raised, with a note that tells which prompt it was.
+            return_exceptions: Put errors into the list, in the places of their answers. False: the first error cancels
+                the calls under way and is raised, with a note that tells which prompt it was, counted from 0.
             include_usage: Return `GenerateResult`s instead of texts.
             **parameters: As `map`'s.
 
@@ -153,7 +153,7 @@ class ManyPrompts:
 
         Raises:
             RustyAgentError: A prompt failed, and `return_exceptions` is False.
-            MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+            MissingAPIKeyError: The provider was unpickled, and this process has no key for it.
             TypeError: There is no such argument.
             ValueError: An argument is invalid.
             Exception: What taking a prompt, or the progress function, has raised.
@@ -224,14 +224,14 @@ class ManyPrompts:
 
 
 class RunItems:
-    """The items of a run, of either face. Whoever drops them ends the run, so they cannot be copied."""
+    """The items of a run, of either face. Dropping them ends the run, so they cannot be copied."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("The items of a run belong to it: they cannot be copied or pickled. Copy what they yield.")
 
 
 class AsyncMapItems(RunItems, AsyncGenerator[MapItem, None]):
-    """The items of a run. A mere generator that was cancelled would look like the run's end to whoever reads on."""
+    """The items of a run. Reading on after a cancellation raises: with a mere generator it would look like the end."""
 
     def __init__(self, items: AsyncGenerator[MapItem, None]) -> None:
         self._items = items

@@ -45,7 +45,7 @@ class Outcome(TokenCounts):
 
     @property
     def partial_text(self) -> str:
-        """The text that has arrived so far, what was not yet read included."""
+        """The text that has arrived so far, even if it has not been read yet."""
         return self._decoder.assembler.text
 
     @property
@@ -86,17 +86,17 @@ class Outcome(TokenCounts):
 
     @property
     def request_id(self) -> str | None:
-        """The endpoint's name for the request: a header's, else the completion's own id."""
+        """The endpoint's id of the request: that in a header, else the completion's own id."""
         return None if self._attempt is None else self._attempt.request_id
 
     @property
     def time_to_first_token(self) -> float | None:
-        """Seconds from the call to the first content, by the monotonic clock."""
+        """Seconds from the call (or, if it stood in line, from its first turn) to the first content."""
         return None if self._attempt is None else self._since_start(self._attempt.began)
 
     @property
     def duration(self) -> float | None:
-        """Seconds from the call to the end of the answer."""
+        """Seconds from the call (or, if it stood in line, from its first turn) to the end of the answer."""
         return None if self._attempt is None else self._since_start(self._attempt.ended)
 
     @property

@@ -51,7 +51,7 @@ _RUNS = {"ordered": "map does", "return_exceptions": "gather does", "stream": "g
 
 
 class BatchParameters(TypedDict, total=False):
-    """What `run_batch` takes for all rows, and every call for itself. What is None, or not given, is not sent.
+    """What `run_batch` takes for all rows, and each call for itself. A parameter that is None is not sent.
 
     Attributes:
         system_prompt: Put before the prompt or the messages as a system message.
@@ -61,10 +61,10 @@ class BatchParameters(TypedDict, total=False):
         stop: A string, or a list of strings, that ends the answer.
         frequency_penalty: Penalty for frequent tokens.
         presence_penalty: Penalty for tokens that occurred.
-        seed: For repeatable sampling, where the endpoint has it.
+        seed: For repeatable sampling, if the endpoint supports it.
         response_format: Such as `{"type": "json_object"}`, or a JSON Schema in the endpoint's form.
-        extra_body: Further fields of the request, laid over the rest; None takes a field out.
-        extra_headers: Further headers of the request.
+        extra_body: Other fields of the request; they replace the library's, and None removes a field.
+        extra_headers: Other headers of the request; they win over the provider's.
         timeout: A `Timeout`, or seconds: the whole call for `generate_text`, inactivity for streams.
         retry: A `RetryPolicy`; its `budget` does not count here.
     """
@@ -102,7 +102,7 @@ class RunParameters(Parameters, total=False):
     """Keyword parameters of `map` and `gather`: those of `Parameters`, for every prompt, and of the run.
 
     Attributes:
-        stream: Let the endpoint stream each answer underneath.
+        stream: Let the endpoint stream each answer, as in `generate_text`.
         max_failures: Stop the run when more prompts than this have failed.
         max_error_rate: Stop the run when more than this share (0 to below 1) of the latest 100 prompts (20 at least)
             have failed.

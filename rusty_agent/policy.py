@@ -82,8 +82,8 @@ class Limits:
         requests_per_minute: The pace of requests, retries included. None: no limit of your own.
         tokens_per_minute: The pace of tokens, prompts and answers together. They are estimated when a request is
             sent (at first a token for four characters and 256 for an answer, then as reported for the latest) and
-            corrected by the usage reported. A request that takes more than a minute's is sent all the same; the next
-            one waits until it is paid for.
+            corrected by the usage reported. A request that takes more tokens than a minute has is sent all the same;
+            the next one waits until it is paid for.
         in_flight: The most requests under way at once; for `concurrency="auto"` the ceiling (None: 256).
 
     Raises:
@@ -97,7 +97,7 @@ class Limits:
 
 @define(frozen=True)
 class AttemptReport:
-    """What a retry hook is told after each attempt.
+    """What `on_attempt` is called with after each attempt.
 
     Attributes:
         number: Which attempt it was, from 1.
@@ -126,7 +126,7 @@ def _optional_function(_: Any, attribute: Any, value: Any) -> None:
 
 @define(frozen=True)
 class RetryPolicy:
-    """How often and how long to retry; only until the first content, text once seen is never replayed.
+    """How often and how long to retry. Retries end with the first content: text that was seen is never replayed.
 
     Before attempt n + 1 the wait is random between 0 and `min(max_delay, base_delay · 2^(n-1))` seconds (full
     jitter), unless the endpoint names a time itself.
@@ -145,7 +145,7 @@ class RetryPolicy:
             block.
 
     Raises:
-        ValueError: A number is out of range, or `on_attempt` is no function, or a coroutine function.
+        ValueError: A number is out of range, or `on_attempt` is not a plain function.
     """
 
     max_retries: int = field(default=2, validator=_count(0))

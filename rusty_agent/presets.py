@@ -74,7 +74,7 @@ def find_preset(name: str) -> Preset:
     """Look a preset up.
 
     Raises:
-        ValueError: There is none of this name; the message lists those there are.
+        ValueError: There is no preset of this name; the message lists all.
     """
     found = PRESETS.get(name) if isinstance(name, str) else None
     if found is None:

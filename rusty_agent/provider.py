@@ -42,7 +42,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
     """Generates and streams text from one model of one OpenAI-compatible endpoint, on asyncio.
 
     One provider serves any number of calls at once, from any event loop: connections belong to the loop that opened
-    them, and end with it. Closing is optional, except on a loop run by hand whose `shutdown_asyncgens` nobody calls.
+    them, and end with it. Closing is optional, except on a loop that you run by hand without `shutdown_asyncgens`.
 
     Args:
         model: The model's name, as the endpoint knows it.
@@ -50,8 +50,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         base_url: The URL that `/chat/completions` is appended to. Default: the preset's.
         preset: The name of one of `PRESETS`, or a `Preset` of your own. Default: `"openrouter"`.
         headers: Sent with every request; they win over the library's own.
-        session: An aiohttp session to use, and not to close. It ties the provider to that session's loop, and its
-            own settings replace `max_connections` and `ssl`.
+        session: An aiohttp session of yours, which is never closed. The provider then works only on that session's
+            loop, and the session's settings replace `max_connections`, `ssl` and TCP keepalive.
         proxy: The URL of an HTTP proxy, with its credentials if it needs some.
         trust_env: Take the proxy from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. Default False.
         max_connections: The most connections to have open at once; further calls wait. Default: no limit.
@@ -59,15 +59,18 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             for streams. Default: what the environment says, see `Timeout`.
         retry: How often and how long to retry. Default: what the environment says, see `RetryPolicy`.
         ssl: A TLS context, for a private CA or client certificates. Default: verify against the system's CAs.
-        max_event_bytes: The longest event of a stream, or whole body of a plain answer, in bytes. Default 16 MiB.
-        adapt: When the endpoint refuses a parameter that the answer makes sense without (sampling, `logprobs`,
-            `service_tier`, `store` and the like), or knows it by another name (as `max_completion_tokens`), send the
-            request again without it, or so named, and remember that. Each change is a line in the result's
-            `warnings`. All else (`messages`, `stop`, `tools`, `response_format` …) is never touched. Default True.
-        split_thinking: Take `<think>…` (`<thought>`, `[THINK]` …) at the beginning for reasoning. Default False.
-        pickle_key: Put the key, and headers and URLs that hold one, into pickles of this provider. Default False: a
-            copy in another process looks for the key in its own environment, and without one its calls fail.
-        limits: A `Limits`, for all calls on one event loop together: how fast and how many. Default: none.
+        max_event_bytes: The most bytes of an event of a stream, and of the body of an answer that is not streamed.
+            Default 16 MiB.
+        adapt: When the endpoint refuses a parameter, send the request again: with the parameter's other name if it has
+            one (as `max_completion_tokens`), or without it if the answer makes sense without it (sampling, `logprobs`,
+            `service_tier`, `store` and the like). The provider remembers that, and each change is a line in the
+            result's `warnings`. All else (`messages`, `stop`, `tools`, `response_format` …) is never touched. Default
+            True.
+        split_thinking: Treat `<think>…` (`<thought>`, `[THINK]` …) at the beginning of an answer as reasoning. Default
+            False.
+        pickle_key: Put the key, and headers and URLs that hold one, into pickles of this provider. Default False: an
+            unpickled provider looks for the key in its own environment, and if there is none its calls fail.
+        limits: A `Limits`, for all calls on one event loop together: the pace, and how many at once. Default: none.
 
     Raises:
         MissingAPIKeyError: No key was given or found.
@@ -214,8 +217,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         Args:
             prompt: The user's message. It or `messages` is required.
             include_usage: Return a `GenerateResult` instead of its text.
-            stream: Let the endpoint stream the answer underneath. Some stop the model, and the bill, only for
-                streamed requests whose connection closes, and some limit plain requests in time.
+            stream: Let the endpoint stream the answer, but return it whole. When the connection closes, some endpoints
+                stop the model, and the bill, only for streamed requests; and some limit other requests in time.
             **parameters: See `Parameters`.
 
         Returns:
@@ -227,7 +230,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             APIStatusError: The endpoint answered with an error (a `RuntimeError`).
             ResponseError: The answer cannot be decoded (a `ValueError`).
             LocalModelError: The local model did not start, or has ended.
-            MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+            MissingAPIKeyError: The provider was unpickled, and this process has no key for it.
             TypeError: There is no such argument.
             ValueError: An argument is invalid; nothing was sent.
         """
@@ -248,8 +251,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
 
         Args:
             prompt: The user's message. It or `messages` is required.
-            include_usage: Ask the endpoint for token counts at the end of the stream. What it sends unasked is
-                there in any case.
+            include_usage: Ask the endpoint for token counts at the end of the stream. Counts that it sends unasked
+                are kept in any case.
             **parameters: See `Parameters`.
 
         Returns:
@@ -257,7 +260,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             before its finish.
 
         Raises:
-            MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+            MissingAPIKeyError: The provider was unpickled, and this process has no key for it.
             TypeError: There is no such argument.
             ValueError: An argument is invalid; nothing was sent.
         """

@@ -32,8 +32,8 @@ class AsyncTextStream(Outcome):
     arrived in `partial_text`.
 
     Leaving a loop over it early (`break`, an exception, cancellation), `aclose()`, leaving its `async with` block,
-    and dropping the last reference each close the connection at once. Whoever reads on in a stream that was closed
-    before its end gets a `StreamInterruptedError`, and so does a loop over it in another task.
+    and dropping the last reference each close the connection at once. Reading on in a stream that was closed before
+    its end raises `StreamInterruptedError`, also in another task.
 
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """
@@ -72,7 +72,7 @@ class AsyncTextStream(Outcome):
     def events(self) -> AsyncIterator[StreamEvent]:
         """A view of the stream as typed events: text, reasoning, tool calls, usage, and `Finish` as the last.
 
-        It closes the stream when it is left before its end. The two views share one position.
+        Leaving it before its end closes the stream. Text and events share one position in the answer.
 
         Raises:
             RustyAgentError: While iterating, as the stream itself.
@@ -83,8 +83,8 @@ class AsyncTextStream(Outcome):
     async def open(self) -> None:
         """Send the request and wait until the answer has begun with its first content.
 
-        Not needed: iterating does the same. Useful to see an error (a wrong key, an unknown model) before promising
-        anything to somebody else.
+        Optional: iterating does the same. Use it to see an error (a wrong key, an unknown model) early, for example
+        before a web server begins its response.
 
         Raises:
             RustyAgentError: The answer did not begin.
@@ -94,7 +94,7 @@ class AsyncTextStream(Outcome):
             self._keep(await self._arrival() or [])
 
     async def result(self) -> GenerateResult:
-        """Read what is left and return the whole answer, what was read before included.
+        """Read what is left and return the whole answer, including what was read before.
 
         Raises:
             RustyAgentError: As iterating does. A stream that was closed before its end has no result.

@@ -34,7 +34,7 @@ class Usage:
 
     Attributes:
         prompt_tokens: Tokens of the request, those from a cache included.
-        completion_tokens: Tokens of the answer, reasoning included, be it told in the total alone (Gemini).
+        completion_tokens: Tokens of the answer, reasoning included, even if it is counted in the total alone (Gemini).
         total_tokens: Both, as reported, or their sum where the endpoint sent none.
         cached_tokens: Those of `prompt_tokens` that were read from the endpoint's cache.
         reasoning_tokens: Those of `completion_tokens` that were spent on reasoning.
@@ -67,7 +67,7 @@ class ToolCall:
 
 
 class TokenCounts:
-    """The counts of `usage` by themselves, for whatever has one."""
+    """The counts in `usage`, as properties."""
 
     __slots__ = ()
 
@@ -105,10 +105,10 @@ class GenerateResult(TokenCounts):
         reasoning: The model's reasoning text, or None.
         refusal: The model's refusal text, or None.
         tool_calls: The tools that the model wants called, in order.
-        request_id: The endpoint's name for the request: a header's, else the completion's own id.
-        time_to_first_token: Seconds from the call to the first content, by the monotonic clock. For an answer
-            that was not streamed it is the time to the whole answer.
-        duration: Seconds from the call to the end of the answer.
+        request_id: The endpoint's id of the request: that in a header, else the completion's own id.
+        time_to_first_token: Seconds from the call (or, if it stood in line, from its first turn) to the first content.
+            For an answer that was not streamed it is the time to the whole answer.
+        duration: Seconds from the same moment to the end of the answer.
         attempts: How many attempts it took, at least 1.
         raw: The decoded JSON body; of a stream the fields of its chunks that are neither content nor padding, last
             value each.
@@ -135,13 +135,13 @@ class GenerateResult(TokenCounts):
 
 @define
 class MapItem:
-    """One prompt of many, and what came of it: exactly one of `result` and `error` is set.
+    """One prompt of many, and its outcome: exactly one of `result` and `error` is set.
 
     Attributes:
         index: Its place among the inputs, from 0.
         input: The prompt as it was given: a string, a list of messages, or a dict of arguments.
-        result: The whole answer, or None where there is none.
-        error: Why there is none, or None.
+        result: The whole answer, or None if the prompt failed.
+        error: Why it failed, or None.
     """
 
     index: int

@@ -63,7 +63,7 @@ async def run_batch(
 ) -> BatchResult:
     """Send every row of the source, and write a line for each; go on where an earlier run has stopped.
 
-    Parameters of `generate_text`, but for the messages, hold for every row that does not say otherwise.
+    Parameters of `generate_text`, except `prompt` and `messages`, hold for every row that does not set its own.
 
     Args:
         source: A path (`.jsonl`, `.csv`, `.tsv`, gzipped or not), `"-"` for standard input, or rows one by one: an
@@ -71,29 +71,29 @@ async def run_batch(
             the first request is sent. An iterator runs on the event loop and must not block there.
         output: Where results go, as lines of OpenAI's Batch API, in the order in which they come. Beside it:
             `NAME.errors.jsonl` (what failed), `NAME.manifest.json`, `NAME.summary.json`, `NAME.lock`.
-        provider: Who answers. Its `limits` hold; its `retry` too.
+        provider: The provider that answers; its `limits` and its `retry` hold.
         concurrency: How many rows are worked on at once; `"auto"`: as many as the endpoint takes, at most
-            `Limits.in_flight` (256 without).
+            `Limits.in_flight` (256 if that is not set).
         template: Makes the prompt of rows that are columns: `"Translate: {text}"`.
-        limit: Take only so many rows from the beginning of the source, bad lines included.
+        limit: Take only this many rows from the beginning of the source, bad lines included.
         on_bad_line: What to do with lines that are not requests: `"fail"` before anything is sent, or `"skip"` them;
             they then have lines in the errors file.
-        fresh: Throw away what earlier runs have left, results included, once the input is found good.
+        fresh: Throw away what earlier runs have left, results included, after the input has been checked.
         retry_permanent: Try rows again that the endpoint refused for good.
-        allow_changed: Go on although the input or the parameters are not those that the output was begun with.
+        allow_changed: Continue although the input or the parameters have changed since the output was begun.
         price: USD per million tokens of prompts and of answers.
-        budget_usd: Stop before this run has spent so much, what is under way included; needs `price`. What is sent
-            before the first answer tells its tokens (with `"auto"` a few rows) is paid for in any case.
+        budget_usd: Stop before this run has spent so much, requests under way included; needs `price`. Rows that are
+            sent before the first answer tells its tokens (with `"auto"` a few) are paid for in any case.
         max_failures: Stop when more rows than this have failed.
         max_error_rate: Stop when more than this share (0 to below 1) of the latest 100 rows (20 at least) have failed.
         sync: When results are safe from a power cut: `"group"`, within 0.25 s; `"row"`, before the row counts as
-            done; `"off"`, when the system sees fit. A kill of the process loses none of them in any case.
+            done; `"off"`, when the operating system writes them. Killing the process loses none of them in any case.
         sort: At the end of a run that was not stopped, bring both files into the order of the source.
-        stream: Let the endpoint stream each answer underneath: the summary then has times to the first token.
+        stream: Let the endpoint stream each answer: the summary then has times to the first token.
         progress: As `AsyncProvider.map`'s.
         report: Write a page with plots there.
-        handle_signals: SIGINT and SIGTERM stop the batch: once, wait for what is under way (30 s at most); twice,
-            now. Only in the main thread.
+        handle_signals: SIGINT and SIGTERM stop the batch: the first signal waits for requests under way (30 s at
+            most), the second stops at once. Only in the main thread.
         **parameters: See `BatchParameters`.
 
     Returns:
@@ -103,7 +103,7 @@ async def run_batch(
         BatchError: The batch cannot begin, or its files cannot be written any more.
         ValueError: An argument is invalid; nothing was sent.
         TypeError: There is no such argument.
-        MissingAPIKeyError: The provider came out of a pickle, and there is no key here.
+        MissingAPIKeyError: The provider was unpickled, and this process has no key for it.
         Exception: What the source, or the progress function, has raised.
     """
     hide_secrets(parameters)

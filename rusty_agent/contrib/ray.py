@@ -61,10 +61,10 @@ def generate(
     num_cpus: float = 0,
     **options: Any,
 ) -> Dataset:
-    """Answer every row of a dataset. Nothing is sent before the result is read or written; then it is, each time.
+    """Answer every row of a dataset. Nothing is sent before the result is read or written; then all is, each time.
 
     Args:
-        ds: The rows. Their order is not kept: let a column name them.
+        ds: The rows. Their order is not kept: include a column that identifies them.
         provider: Keyword arguments of `AsyncProvider`, `model` among them, as a dict: each actor makes its own. The
             key is named, not given: `api_key_env="OPENAI_API_KEY"` is the variable that holds it where Ray's workers
             run. Default: the preset's variable.
@@ -77,8 +77,7 @@ def generate(
             status, if there was one; `finish_reason`; `prompt_tokens` and `completion_tokens`; `latency_s`, seconds.
         actors: How many processes, or the least and the most. Default: 1 to 8; with `rpm` or `tpm` 1.
         max_in_flight: The most requests under way at once, of each actor.
-        rpm: Requests per minute, of all actors together: each gets an equal share of it, also while there are fewer
-            than there may be.
+        rpm: Requests per minute, of all actors together. Each gets an equal share, as if the most actors were running.
         tpm: Tokens per minute, likewise.
         rows_per_block: Rows of a block, which is also a file of the output and what a crash may cost besides the
             requests under way. Default: as `max_in_flight`, from 32 to 256.
@@ -90,7 +89,7 @@ def generate(
 
     Raises:
         ImportError: Ray Data is not installed.
-        RuntimeError: There is a checkpoint to go on from, and Ray has less than that takes: it would stand still.
+        RuntimeError: There is a checkpoint to continue from, but Ray has too few CPUs or too little memory for that.
         TypeError: There is no such argument.
         ValueError: An argument is invalid; nothing was sent.
     """
@@ -153,7 +152,7 @@ class Generate:
         tpm: Tokens per minute, of this actor.
         max_error_rate: End the job when more than this share of an actor's latest 100 rows (at least 20) have failed:
             rows with errors would count as done for a checkpoint. A refused key and a spent account end it at once,
-            and so do the first 100 rows of an actor if all of them fail. Rows that ask nothing do not count.
+            and so do the first 100 rows of an actor if all of them fail. Rows without a request do not count.
         include_result: Add the column `result`: the whole `GenerateResult`, tool calls and reasoning too, as JSON.
         stream: Let the endpoint stream each answer underneath.
         driver: The process that the rows are for: when it dies, nothing more is sent. `generate` gives its own.
@@ -260,7 +259,7 @@ _ARGUMENTS = (*signature(Generate).parameters, *Parameters.__annotations__)
 
 
 def checkpoint(path: str | os.PathLike[str], id_column: str = "custom_id") -> None:
-    """Let a job that was killed go on where it was, when it is started again; to be called before the rows are read.
+    """Let a job that was killed continue where it was when you start it again. Call this before the rows are read.
 
     It holds for every dataset that this program reads from here on, from files to files with maps between them. A row
     counts as done when it is written, with an answer or with an error.

@@ -122,8 +122,8 @@ class ManyPrompts:
     ) -> Generator[MapItem, None, None]:
         """Answer many prompts, a number of them at once; yield an item for each.
 
-        Nothing is sent before it is iterated over. Prompts are taken on this thread, while it waits for items.
-        Leaving the loop early cancels what is under way. Otherwise as `AsyncProvider.map`.
+        Nothing is sent before you iterate. Prompts are taken on this thread, while it waits for items. Leaving the
+        loop early cancels the calls under way. Otherwise as `AsyncProvider.map`.
         """
         hide_secrets(parameters)
         source = None
@@ -219,7 +219,7 @@ def _is_taken_here(prompts: Inputs) -> TypeGuard[Iterable[Any]]:
 class MapItems(RunItems, Generator[MapItem, None, None]):
     """The items of a run, handed over one after another by the loop; prompts are taken when the core asks for some.
 
-    No mere generator: nobody could close one while another thread reads in it.
+    A mere generator could not be closed while another thread reads it.
     """
 
     # Here, as `close` finds them where Ctrl-C has kept the constructor from its end.
@@ -250,7 +250,7 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
         return super().throw(*error)
 
     def close(self) -> None:
-        """Cancel what is under way, as leaving the loop does; from any thread, also while another one reads."""
+        """Cancel the calls under way, as leaving the loop does; from any thread, also while another one reads."""
         if not self._ended:
             self._cut = True
             if self._crossing is not None:

@@ -32,9 +32,9 @@ __all__ = ["Provider"]
 class Provider(FromPreset, ManyPrompts, Copied):
     """Generates and streams text from one model of one OpenAI-compatible endpoint; its calls block.
 
-    Works in scripts, notebooks (a running event loop does no harm), from many threads at once, and in forked
-    children. Connections are kept between calls. Closing it is optional.
-    A call on the library's own thread (in an `on_attempt` or `progress` function) raises `RuntimeError`.
+    It works in scripts, in notebooks (also while an event loop runs), in many threads at once, and in forked processes.
+    Connections are kept between calls. Closing it is optional.
+    A call in an `on_attempt` or `progress` function raises `RuntimeError`: these run on the library's own thread.
 
     Args:
         model: The model's name, as the endpoint knows it.

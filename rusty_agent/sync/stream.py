@@ -33,8 +33,8 @@ class TextStream(Outcome):
     raised that carries what had arrived in `partial_text`.
 
     Leaving a loop over it early, `close()`, leaving its `with` block, and dropping the last reference each close the
-    connection at once. Whoever reads on in a stream that was closed before its end gets a `StreamInterruptedError`,
-    and so does a loop over it in another thread.
+    connection at once. Reading on in a stream that was closed before its end raises `StreamInterruptedError`, also in
+    another thread.
 
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """
@@ -84,11 +84,11 @@ class TextStream(Outcome):
     def events(self) -> Iterator[StreamEvent]:
         """A view of the stream as typed events: text, reasoning, tool calls, usage, and `Finish` as the last.
 
-        It closes the stream when it is left before its end. The two views share one position.
+        Leaving it before its end closes the stream. Text and events share one position in the answer.
 
         Raises:
             RustyAgentError: While iterating, as the stream itself.
-            RuntimeError: Another thread is reading, or this is the library's own.
+            RuntimeError: Another thread is reading, or this is the library's own thread.
         """
         return _View(self, self._next_event)
 
@@ -105,22 +105,22 @@ class TextStream(Outcome):
                 raise StopIteration
 
     def result(self) -> GenerateResult:
-        """Read what is left and return the whole answer, what was read before included.
+        """Read what is left and return the whole answer, including what was read before.
 
         Raises:
             RustyAgentError: As iterating does. A stream that was closed before its end has no result.
-            RuntimeError: Another thread is reading, or this is the library's own.
+            RuntimeError: Another thread is reading, or this is the library's own thread.
         """
         while self._arrival():
             pass
         return self._result()
 
     def open(self) -> None:
-        """Wait until the answer has begun.
+        """Wait until the answer has begun with its first content. Optional: use it to see an error early.
 
         Raises:
-            RustyAgentError: It did not begin.
-            RuntimeError: Another thread is reading, or this is the library's own.
+            RustyAgentError: The answer did not begin.
+            RuntimeError: Another thread is reading, or this is the library's own thread.
         """
         if not self._begun:
             self._arrival()

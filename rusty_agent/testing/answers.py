@@ -23,7 +23,7 @@ class Pause:
         seconds: How long.
 
     Raises:
-        ValueError: That is no number of at least 0.
+        ValueError: `seconds` is not a number of at least 0.
     """
 
     seconds: float
@@ -82,12 +82,12 @@ def answer(
         status: The HTTP status.
         headers: Further headers.
         content_type: The `Content-Type`; `""` for none.
-        framing: `"length"` sends a Content-Length, that of the bytes of all steps: the client waits for no `Hang` or
-            `Reset` behind the last of them. `"chunked"` makes each bytes step an HTTP chunk and ends the body
-            properly, `"cut"` does the same but for the end, `"close"` ends the body by closing the connection.
+        framing: `"length"` sends the length of all bytes as Content-Length, so that the client does not wait for a
+            `Hang` or `Reset` after the last byte. `"chunked"` makes each bytes step an HTTP chunk and ends the body
+            properly, `"cut"` does the same without the end, `"close"` ends the body by closing the connection.
 
     Raises:
-        TypeError: A step is none.
+        TypeError: A step is neither bytes nor a fault.
         ValueError: There is no such framing.
     """
     if framing not in ("length", "chunked", "cut", "close"):

@@ -36,7 +36,7 @@ class Received:
         body: The raw body.
         connection: The number of the connection that it came on, from 1.
         gone: Set when the client closed the connection.
-        gone_at: When it did, by `time.monotonic()`, or None.
+        gone_at: When the client closed it, by `time.monotonic()`, or None.
     """
 
     method: str
@@ -61,16 +61,16 @@ Script: TypeAlias = Answer | Callable[[Received], Answer]
 class FaultServer:
     """A loopback server that answers each request with the next of its answers, and repeats the last.
 
-    Without any it plays a well-behaved endpoint that says «Hello world», streamed or not as asked; what is no JSON
-    object, such as a GET, is a 400.
+    Without any it plays a well-behaved endpoint that says «Hello world», streamed or not as asked; a request whose body
+    is not a JSON object, such as a GET, gets a 400.
 
     Args:
         *answers: Answers, or functions that make one from the request. What such a function raises is raised at the
             end, by `stop` or by leaving the block.
-        port: The TCP port; that of a server which has stopped, to play one that comes back. Default: any free one.
+        port: The TCP port, such as that of a stopped server that comes back. Default: any free one.
 
     Raises:
-        TypeError: What is given is neither.
+        TypeError: An answer is neither an `Answer` nor a function.
 
     Attributes:
         requests: The requests seen, in order.
@@ -129,7 +129,7 @@ class FaultServer:
         """Replace the answers that are left.
 
         Raises:
-            TypeError: There is none, or what is given is neither an `Answer` nor a function.
+            TypeError: No answer is given, or one is neither an `Answer` nor a function.
         """
         if not answers:
             raise TypeError("answer needs at least one answer: the last one is repeated")
@@ -143,10 +143,10 @@ class FaultServer:
     def wait_for(self, count: int, seconds: float = 5) -> list[Received]:
         """Wait until this many requests have arrived, and return them.
 
-        It blocks: in a coroutine `await asyncio.to_thread(server.wait_for, count)`, or nobody can send any meanwhile.
+        It blocks: in a coroutine `await asyncio.to_thread(server.wait_for, count)`, or no other task can send any.
 
         Raises:
-            TimeoutError: They have not.
+            TimeoutError: They have not arrived in time.
         """
         with self._arrived:
             if not self._arrived.wait_for(lambda: len(self.requests) >= count, seconds):
@@ -157,7 +157,7 @@ class FaultServer:
         """Close all connections and end; also the way to see what clients do when their server dies.
 
         Raises:
-            Exception: What a script has raised.
+            Exception: What a function among the answers has raised.
         """
         if self._loop is not None and self._thread.is_alive():
             with suppress(RuntimeError):
