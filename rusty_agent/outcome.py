@@ -109,8 +109,11 @@ class Outcome(TokenCounts):
 
     def _given_up(self) -> RustyAgentError:
         """The error of whoever still reads an answer that is given up."""
-        error = given_up()
+        error, attempt = given_up(), self._attempt
         error.partial_text, error.usage = self.partial_text, self.usage
+        if attempt is not None:
+            error.request_id, error.attempts = attempt.request_id, attempt.number
+            attempt.mask(error)
         return error
 
     def _result(self) -> GenerateResult:

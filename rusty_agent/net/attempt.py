@@ -148,7 +148,7 @@ class Attempt:
         except BaseException as error:
             self.close()
             if isinstance(error, RustyAgentError):
-                self._mask(error)
+                self.mask(error)
             raise
         if interrupted:  # raised here, so that it has no context
             raise self._interruption()
@@ -230,7 +230,7 @@ class Attempt:
             error.attempts = self.number
             if isinstance(error, APIStatusError):
                 failure.heed(error, _lowered(self.headers), time())
-            self._mask(error)
+            self.mask(error)
 
     async def _status_error(self, response: Response) -> RustyAgentError:
         self._watchdog.stop()  # the status says enough: its body gets a short time of its own
@@ -263,7 +263,8 @@ class Attempt:
             return meta
         return {**masked, "choices": meta["choices"]} if "choices" in meta else masked
 
-    def _mask(self, error: RustyAgentError) -> None:
+    def mask(self, error: RustyAgentError) -> None:
+        """Strike secrets out of all that an error says, but for what the caller was given already."""
         mask = self._exchange.mask
         for name in vars(error).keys() - _UNMASKED:
             setattr(error, name, mask(getattr(error, name)))

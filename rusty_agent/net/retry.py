@@ -108,7 +108,11 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             if policy.on_attempt is not None:
                 _report(policy, call, number, None, None)
             return result
-        await call.nap(delay)
+        try:
+            await call.nap(delay)
+        except RustyAgentError as error:  # the call was closed
+            error.attempts = number
+            raise
         number += 1
 
 

@@ -202,7 +202,8 @@ def test_a_status_counts_though_its_body_stalls(face: Face, serve: Serve, monkey
 
 def test_a_closed_stream_yields_nothing_more_and_is_no_end(face: Face, serve: Serve) -> None:
     """Whoever closes it within a loop over it leaves the loop too; another loop must not take it for a whole answer."""
-    server = serve(answer([b"".join(events(*"abcdef"))], framing="chunked"))
+    begun = answer([b"".join(events(*"abcdef"))], framing="chunked", headers={"X-Request-Id": f"it is {KEY}"})
+    server = serve(error(503), begun)
     got: list[str] = []
 
     def read() -> None:
@@ -221,6 +222,7 @@ def test_a_closed_stream_yields_nothing_more_and_is_no_end(face: Face, serve: Se
         read() if face.name == "sync" else face.run(main)  # type: ignore[union-attr]
     assert got == ["a"]
     assert raised.value.partial_text == "abcdef"
+    assert (raised.value.attempts, raised.value.request_id) == (2, "it is ***")
 
 
 async def test_reading_on_after_a_break_is_no_end(serve: Serve) -> None:
