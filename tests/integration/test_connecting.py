@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import socket
 import struct
 import threading
@@ -104,6 +106,16 @@ def test_a_reset_in_mid_answer_is_told_in_words(face: Face, serve: Serve) -> Non
 def test_a_server_that_does_not_run_refuses_the_connection(face: Face, host: str, said: str) -> None:
     provider = face.provider(f"http://{host}:1/v1", retry=RetryPolicy(max_retries=0))
     with pytest.raises(APIConnectionError, match=f"Cannot connect to {said}"):
+        face.generate(provider)
+
+
+def test_a_process_that_may_open_no_more_files_is_told_so(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    provider = face.provider("http://127.0.0.1:1/v1", retry=RetryPolicy(max_retries=0))
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", full)
+    with pytest.raises(APIConnectionError, match=r"Too many open files\. Check how many files may be open"):
         face.generate(provider)
 
 

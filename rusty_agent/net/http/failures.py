@@ -6,6 +6,7 @@ decision to retry; aiohttp's errors themselves, whose frames hold the headers, a
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import ssl
@@ -50,6 +51,8 @@ def network_error(
         error = ConnectionResetError()
     said = _said(error)
     peer, check = _peer(error, url, proxy)
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):  # it is not the endpoint's fault
+        check = "how many files may be open (ulimit -n), or pass max_connections"
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         within = "" if connect is None else f" within {connect:g} s"
         said = f"No connection to {peer}{within}. Is the host up and reachable?"
