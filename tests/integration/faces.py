@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from attrs import define, field
@@ -13,6 +14,7 @@ from rusty_agent import AsyncProvider, GenerateResult, Provider, RustyAgentError
 from rusty_agent.testing import FaultServer
 
 KEY = "sk-test-0123456789abcdef"
+TLS = Path(__file__).parents[1] / "data" / "tls"  # a CA of the tests' own, and a certificate for «localhost»
 
 
 @define

@@ -12,7 +12,6 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -30,7 +29,7 @@ from rusty_agent.testing.answers import Step
 from rusty_agent.wire.codec import dumps
 
 from ..events import soon
-from .faces import KEY, NewLoop, Serve
+from .faces import KEY, TLS, NewLoop, Serve
 from .faults import ALL, Fault
 
 
@@ -322,7 +321,6 @@ async def test_an_answer_that_was_there_before_the_question_is_heard() -> None:
             assert [getattr(result, "status_code", result) for result in results] == [503] * 10
 
 
-TLS = Path(__file__).parents[1] / "data" / "tls"
 ONCE = RetryPolicy(max_retries=0)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -30,11 +30,10 @@ from rusty_agent.testing import Answer, Hang, Received, answer, completion, erro
 from rusty_agent.testing.answers import chunk, event, events
 from rusty_agent.wire.codec import dumps
 
-from .faces import KEY, Face, Serve
+from .faces import KEY, TLS, Face, Serve
 from .prompts import gather
 
 STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
-TLS = Path(__file__).parents[1] / "data" / "tls"  # a CA of the tests' own, and a certificate for «localhost»
 
 QUOTES = {
     "an error body": error(401, f"Incorrect API key provided: {KEY}", key=KEY, deep=[[{"k": KEY}]]),

@@ -8,6 +8,7 @@ import gc
 import itertools
 import select
 import socket
+import ssl
 import threading
 import weakref
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
 from ..events import held, until
-from .faces import KEY, Face, NewLoop, Serve
+from .faces import KEY, TLS, Face, NewLoop, Serve
 
 
 async def test_no_more_connections_than_allowed(serve: Serve) -> None:
@@ -275,6 +276,36 @@ def test_a_stalled_upload_is_closed_at_once(
             gone.register(client, select.POLLERR | select.POLLHUP)
             assert await asyncio.to_thread(gone.poll, 10_000)
         await asyncio.wait_for(llm.aclose(), 10)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("how", ["cancel", "provider"])
+def test_a_stalled_upload_over_tls_is_closed_at_once(deaf: socket.socket, how: str, new_loop: NewLoop) -> None:
+    ours, theirs = ssl.create_default_context(cafile=TLS / "ca.pem"), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(TLS / "server.pem")
+
+    def accept() -> ssl.SSLSocket:
+        client = theirs.wrap_socket(deaf.accept()[0], server_side=True)
+        client.recv(1)  # it is sending
+        return client
+
+    async def main() -> None:
+        url = address(deaf).replace("http://127.0.0.1", "https://localhost")
+        llm = AsyncProvider("m", api_key=KEY, base_url=url, ssl=ours, retry=RetryPolicy(max_retries=0))
+        task = asyncio.ensure_future(llm.generate_text(LONG))
+        with await asyncio.to_thread(accept) as client:
+            if how == "cancel":
+                task.cancel()
+            else:
+                await llm.aclose()
+            with pytest.raises((asyncio.CancelledError, RustyAgentError)):
+                await asyncio.wait_for(task, 10)
+            gone = select.poll()
+            gone.register(client, select.POLLERR | select.POLLHUP)
+            assert await asyncio.to_thread(gone.poll, 10_000)
+        await llm.aclose()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())

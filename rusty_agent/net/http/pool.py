@@ -166,6 +166,10 @@ class _Protocol(ResponseHandler):
                 transport.abort()
         super().close()
 
+    def abort(self) -> None:
+        """Close: so aiohttp's connector does with connections over TLS when it is closed itself."""
+        self.close()
+
     @property
     def should_close(self) -> bool:
         """Whether it must not be kept: also if the endpoint answered before it had read the whole request."""
