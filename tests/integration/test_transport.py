@@ -327,6 +327,27 @@ async def test_a_proxy_that_does_not_answer_counts_as_connecting(deaf: socket.so
     assert not raised.value.sent
 
 
+def test_closing_the_provider_closes_a_connection_on_which_a_proxy_is_asked(
+    deaf: socket.socket, new_loop: NewLoop
+) -> None:
+    async def main() -> None:
+        proxy = address(deaf).removesuffix("/v1")
+        llm = AsyncProvider("m", api_key=KEY, base_url="https://127.0.0.1:9/v1", proxy=proxy)
+        task = asyncio.ensure_future(llm.generate_text("hi"))
+        client, _ = await asyncio.to_thread(deaf.accept)
+        with client:
+            client.settimeout(10)
+            assert (await asyncio.to_thread(client.recv, 2**16)).startswith(b"CONNECT")
+            await llm.aclose()
+            with pytest.raises(APIConnectionError):
+                await asyncio.wait_for(task, 10)
+            with suppress(ConnectionResetError):
+                assert await asyncio.to_thread(client.recv, 1) == b""
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
 @pytest.mark.parametrize("bound", [None, 2])
 async def test_a_name_server_that_does_not_answer_counts_as_connecting(
     monkeypatch: pytest.MonkeyPatch, bound: int | None

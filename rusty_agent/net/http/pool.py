@@ -238,6 +238,8 @@ class Connector(aiohttp.TCPConnector):
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         protocol.idle = protocol.kept = not should_close
         protocol._in_body, protocol._begun = False, b""
+        if self._closed and not self.abandoned:  # aiohttp has closed all but those on which a proxy is being asked
+            protocol.close()
         super()._release(key, protocol, should_close=should_close)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
