@@ -234,10 +234,12 @@ async def test_the_manifest_holds_what_answers_depend_on_and_no_secret(provider:
         template="{x}",
         temperature=0.5,
         max_tokens=None,
+        extra_body={"api_key": "hush", "max_completion_tokens": 5},
         extra_headers={"x-key": "hush"},
         timeout=3,
     )
     text = (tmp_path / "out.manifest.json").read_text()
-    assert '{"model":"m","temperature":0.5,"template":"{x}","url":"http://127.0.0.1:9/v1/chat/completions"}' in text
+    assert '{"extra_body":{"max_completion_tokens":5},"model":"m","temperature":0.5,"template":"{x}",' in text
+    assert '"url":"http://127.0.0.1:9/v1/chat/completions"}' in text
     assert not [word for word in ("secret", "hush", "test-key") if word in text]
     assert (tmp_path / "out.jsonl").read_bytes() == b""
