@@ -155,14 +155,20 @@ class Windowed(Endpoint):
 class Capacity(Endpoint):
     """Works on so many at once and turns others away."""
 
-    def __init__(self, capacity: Callable[[float], float], latency: float = 0.2, status: int = 429) -> None:
+    def __init__(
+        self,
+        capacity: Callable[[float], float],
+        latency: float = 0.2,
+        status: int = 429,
+        refusal_latency: float = 0.002,
+    ) -> None:
         super().__init__()
-        self.capacity, self.latency, self.status = capacity, latency, status
+        self.capacity, self.latency, self.status, self.refusal_latency = capacity, latency, status, refusal_latency
         self.dice = random.Random(1)
 
     def answer(self, now: float) -> Said:
         if self.in_flight > self.capacity(now):
-            return Said(0.002, self.status)
+            return Said(self.refusal_latency, self.status)
         return Said(self.latency * self.dice.uniform(0.9, 1.1))
 
 
