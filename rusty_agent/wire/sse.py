@@ -210,7 +210,8 @@ class SSEDecoder:
         elif any(field.startswith(line) for field in _FIELDS):
             pass  # the body was cut here
         elif not self.odd and not self._over:
-            self._over = any(bared(event) == b"[DONE]" for event in events)  # nothing counts that comes behind it
+            # Nothing counts that comes behind it: it begins what stands in its line, or ends it.
+            self._over = any(b"[DONE]" in (data[:6], data[-6:]) for data in map(bared, events))
             self.odd = b"" if self._over else line[:2048]
 
     def _add(self, value: bytes) -> None:

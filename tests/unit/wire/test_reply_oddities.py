@@ -219,10 +219,18 @@ def test_the_end_mark_in_the_line_of_the_last_event(last: Any, between: bytes) -
     body = sse(chunk("Hi"), last, done=False)[:-2] + between + b"[DONE]\n\n"
     outcome = replay_every_way(body)
     assert (outcome.text.rstrip("!"), outcome.error) == ("Hi", None)
+    assert replay_every_way(body + b"bye\n").error is None
     cut = replay([sse(chunk("Hi"), done=False)[:-6] + between + b"[DONE]\n\n"])
     assert (cut.text, type(cut.error)) == ("", errors.ResponseError)
     broke = replay_every_way(sse(chunk("Hi"), BROKE, done=False)[:-2] + between + b"[DONE]\n\n")
     assert (broke.text, type(broke.error)) == ("Hi", errors.ServerError)
+
+
+def test_what_comes_behind_the_end_mark_counts_nothing() -> None:
+    for mark in (b"[DONE]", b"[DONE] bye", b"[DONE]: bye"):
+        for field in (b"data: ", b""):
+            outcome = replay_every_way(sse(chunk("Hi"), done=False) + field + mark + b"\n\nbye\n")
+            assert (outcome.text, outcome.error) == ("Hi", None)
 
 
 BROKE = b'{"error":{"message":"stream_read_error","type":"upstream_error"}}'
