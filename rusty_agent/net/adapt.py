@@ -23,13 +23,14 @@ twentieth request took up to three quarters of the throughput, and now it takes 
 quarter is lost, where each fifth, nearly all. The price: a server that says no more than 503 when it is full refuses 2
 to 5 % of what it is sent instead of 1 %, and a tenth if it takes eight at once, or half of a round trip to refuse.
 
-An endpoint that is away refuses all. The limit falls, as nothing is gained by asking often, but when it is back it
-bears what it has borne before: the mark stays, and the way back to it is short. Its first cuts may look as if it bore
-less: what was sent before is still answered. So what was borne is remembered until something is answered that was sent
-after the first of them, and is the mark again as soon as all is refused. Half of it, where refusals say that they are
-for load: a quota is used up. And half of it, where fewer answers than that have come since the last time: it may have
-become smaller, and refuse all but one, which takes long. Else each answer of that one would fill it up again: where of
-64 at once, in 10 s each, one was left, 42 of 308 prompts failed, and four of five attempts were refused.
+An endpoint that is away refuses all. The limit falls, as nothing is gained by asking often, but when the endpoint is
+back it bears what it bore before, so the way back is short. The first cuts of an absence look like cuts for load,
+because what was sent before is still answered. Therefore what was borne before the first cut is remembered (`_borne`)
+until something is answered that was sent after that cut. As soon as all is refused, it is the mark again. Only half of
+it is, if refusals say that they are for load: then a quota is used up. And only half of it, if fewer than half as many
+answers have come since the last such series of cuts: the endpoint may have become smaller, and refuse all but one. Else
+each answer of that one would fill it up again: where one place of 64 was left, at 10 s an answer, 42 of 308 prompts
+failed, and four of five attempts were refused.
 
 One at once may be too many as well: ten a minute are fewer than one after another. Then what is refused keeps its place
 for longer each time. A limit that counts what it refuses would never let anybody in again.
@@ -79,8 +80,8 @@ class AdaptiveLimit:
         self._mark = math.inf  # what was served when the last refusal came
         self._patience = 0.5  # for how many round trips it stays at the mark
         self._stays = 0.0  # how many of them are left
-        self._borne = 0.0  # what was served before the latest cuts, while nothing sent after them is answered; else 0
-        self._noted = -1  # the epoch in which that was noted: of their first one
+        self._borne = 0.0  # what was served before a series of cuts that no answer has ended yet; 0: there is none
+        self._series = -1  # the epoch that the first cut of the latest series has ended
         self._answers = 0  # since then
         self._ever_answered = False  # whether anything was ever answered
         self._most = 0  # in flight when something was
@@ -118,7 +119,7 @@ class AdaptiveLimit:
         """
         self._answered = self._ever_answered = True
         self._answers += 1
-        if epoch > self._noted:
+        if epoch > self._series:
             self._borne = 0.0
         if in_flight > self._most:
             self._most = in_flight
@@ -194,7 +195,7 @@ class AdaptiveLimit:
         if not self._borne:
             borne = self._tried if self.probing else max(self._mark, self._tried)
             self._borne = borne if self._answers * 2 >= borne else borne / 2
-            self._noted, self._answers = self.epoch, 0
+            self._series, self._answers = self.epoch, 0
         all_of_them = max(self._refused, self._unsure) >= self._tried
         if all_of_them or not (self._answered or self._surely):  # it is away
             mark = self._borne * (_FIRST_CUT if self._surely else 1)
