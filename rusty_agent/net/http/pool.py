@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import encodings.idna  # noqa: F401 - connecting imports it; a fork in that moment would leave the child waiting
+import math
 import os
 import socket
 import struct
@@ -49,19 +50,17 @@ class Dialing:
     Attributes:
         sending: Called when a request that may have had to wait has its connection.
         anew: It wants a new connection.
-        made: It got a new one, or nobody can tell.
         failed: A new one could not be made.
-        taken: When it got a kept one, by the loop's clock.
+        taken: When it got a kept one, by the loop's clock; -inf where it got a new one, or nobody can tell.
     """
 
-    __slots__ = ("anew", "failed", "made", "sending", "taken")
+    __slots__ = ("anew", "failed", "sending", "taken")
 
-    def __init__(self, sending: Callable[[], None], *, anew: bool, made: bool) -> None:
+    def __init__(self, sending: Callable[[], None], *, anew: bool) -> None:
         self.sending = sending
         self.anew = anew
-        self.made = made
         self.failed = False
-        self.taken = 0.0
+        self.taken = -math.inf
 
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
@@ -244,7 +243,7 @@ class Connector(aiohttp.TCPConnector):
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         dialing = self._dialing()
-        dialing.made = dialing.failed = True
+        dialing.failed = True
         connection = await super()._create_connection(*args, **kwargs)
         dialing.failed = False
         return connection

@@ -119,14 +119,13 @@ class Transport:
         if not self.queues:
             sending()
         while True:
-            dialed = dialing[task] = Dialing(sending, anew=anew, made=pool is None)
+            dialed = dialing[task] = Dialing(sending, anew=anew)
             failure: errors.RustyAgentError | None = None
             try:
                 response = await self._send(session, pool, url, headers, body, timeout)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                fresh = dialed.made or isinstance(error, aiohttp.ClientConnectorError)
-                worked_on = loop.time() - dialed.taken > _DYING_SECONDS
-                if not (fresh or worked_on or self.closed):
+                worked_on = loop.time() - dialed.taken > _DYING_SECONDS  # or it was a new one
+                if not (worked_on or self.closed):
                     anew = True  # so only once: a connection that was made for it is fresh
                     logger.debug("a kept connection was dead: the request is sent again")
                     continue
