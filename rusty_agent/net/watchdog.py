@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from ..config import TimeLimits
 from .guard import drop_closed
@@ -234,12 +234,11 @@ class Scope:
         self._cancelling = 0
         self._interrupted = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         task = self._task = asyncio.current_task(self._loop)
         assert task is not None, "coroutines of rusty_agent run in asyncio tasks"
         self._cancelling = task.cancelling()
         self._interrupted = False
-        return self
 
     def interrupt(self) -> None:
         """End what the scope's task waits for."""
