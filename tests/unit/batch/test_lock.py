@@ -66,6 +66,16 @@ def test_what_lies_there_at_the_end_and_is_another_file_stays(tmp_path: Path, mo
     assert (tmp_path / "out.lock").exists() is (os.name == "nt")
 
 
+def test_the_file_of_another_that_took_its_place_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out.lock"
+    with Lock(path):
+        if os.name == "nt":
+            return  # which lets nobody take an open file's place
+        path.unlink()
+        path.touch()
+    assert path.exists()
+
+
 def test_it_is_released_on_an_error(tmp_path: Path) -> None:
     lock = Lock(tmp_path / "out.lock")
     with pytest.raises(ZeroDivisionError), lock:

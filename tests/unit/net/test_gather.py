@@ -173,8 +173,9 @@ async def test_there_are_no_more_workers_than_inputs() -> None:
     assert seen <= 4  # one of them finds that there is nothing left
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize(("ordered", "ahead"), [(True, 4 * 17), (False, 4 * 2)])
-async def test_inputs_are_taken_only_as_fast_as_items_are(ordered: bool, ahead: int) -> None:
+async def test_inputs_are_taken_only_as_fast_as_items_are(ordered: bool, ahead: int, asynchronous: bool) -> None:
     taken = 0
 
     def inputs() -> Iterator[int]:
@@ -183,7 +184,12 @@ async def test_inputs_are_taken_only_as_fast_as_items_are(ordered: bool, ahead: 
             taken += 1
             yield number
 
-    async for item in spread(inputs(), Worker(), concurrency=4, ordered=ordered):
+    async def asynchronous_inputs() -> AsyncIterator[int]:
+        for number in inputs():
+            yield number
+
+    given: Inputs = asynchronous_inputs() if asynchronous else inputs()
+    async for item in spread(given, Worker(), concurrency=4, ordered=ordered):
         for _ in range(500):  # a slow consumer
             await asyncio.sleep(0)
         assert taken == min(item.index + 1 + ahead, 100)

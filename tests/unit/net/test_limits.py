@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.errors import APIConnectionError, BadRequestError, RateLimitError, ServerError
+from rusty_agent.errors import APIConnectionError, APITimeoutError, BadRequestError, RateLimitError, ServerError
 from rusty_agent.net.caller import Caller
 from rusty_agent.net.limits import CEILING, Limiter
 
@@ -302,6 +302,24 @@ async def test_a_gateway_without_its_server_lowers_the_limit_as_a_refusal_does(d
         permits.pop().failed(ServerError("bad gateway", status_code=502))
         await asyncio.sleep(0.1)
         assert 0 < (limit(door) or 0) < before
+
+
+@on(in_flight=1)
+async def test_an_attempt_that_came_too_late_gives_its_place_back_at_once(door: Limiter) -> None:
+    (await door.acquire(Caller(), 0)).failed(APITimeoutError("late", limit="idle", seconds=1))
+    await door.acquire(Caller(), 0)
+    assert (door.in_flight, now()) == (1, 0)
+
+
+@pytest.mark.parametrize(("kind", "falls"), [("total", True), ("connect", False)])
+@on()
+async def test_many_answers_that_come_too_late_lower_the_limit(door: Limiter, kind: str, falls: bool) -> None:
+    """What was never sent is no answer."""
+    with door.adapting():
+        before = limit(door) or 0
+        for permit in [await door.acquire(Caller(), 0) for _ in range(before)]:
+            permit.failed(APITimeoutError("late", limit=kind, seconds=1))
+        assert ((limit(door) or 0) < before) == falls
 
 
 @on()

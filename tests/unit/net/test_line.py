@@ -152,6 +152,18 @@ async def test_a_permit_that_comes_in_the_moment_of_a_cancellation_goes_back(doo
 
 
 @on(in_flight=1)
+async def test_a_place_that_is_given_back_in_the_moment_of_a_cancellation_is_the_next_callers(door: Limiter) -> None:
+    """The one who gives up is in the line still."""
+    first = await door.acquire(Caller(), 0)
+    given_up, waiting = (asyncio.ensure_future(door.acquire(Caller(), 0)) for _ in range(2))
+    await settle()
+    given_up.cancel()
+    first.release()
+    await settle()
+    assert isinstance(waiting.result(), Permit)
+
+
+@on(in_flight=1)
 async def test_a_stopped_caller_is_turned_away_and_others_are_not(door: Limiter) -> None:
     stopped, other = Caller(), Caller()
     first = await door.acquire(stopped, 0)

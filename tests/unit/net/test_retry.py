@@ -115,6 +115,10 @@ def test_a_call_that_was_sent_back_looks_again_soon(error: RustyAgentError, long
         tried(Call(*[error] * (TURNS + 1), in_line=True), RetryPolicy(max_retries=2, base_delay=1, max_delay=60))
 
 
+def test_who_allows_more_retries_than_turns_gets_as_many_turns() -> None:
+    assert tried(Call(*[BUSY] * (TURNS + 1), in_line=True), RetryPolicy(max_retries=TURNS + 1)) == TURNS + 2
+
+
 def test_without_a_delay_there_may_be_thousands_of_retries() -> None:
     assert backoff_delay(5000, RetryPolicy(max_retries=5000, base_delay=0.0)) == 0.0
 
@@ -124,16 +128,25 @@ def test_no_retries_are_no_turns_either() -> None:
         tried(Call(LIMITED, in_line=True), RetryPolicy(max_retries=0))
 
 
-@pytest.mark.parametrize(("of_a_run", "attempts"), [(True, 2), (False, 1)])
-def test_only_a_call_of_a_run_waits_beyond_its_deadline(of_a_run: bool, attempts: int) -> None:
+@pytest.mark.parametrize(
+    ("of_a_run", "deadline", "attempts"), [(True, 1.0, 2), (False, 1.0, 1), (False, 3.0, 2), (False, None, 2)]
+)
+def test_only_a_call_of_a_run_waits_beyond_its_deadline(of_a_run: bool, deadline: float | None, attempts: int) -> None:
     call = Call(asking(2), in_line=True, of_a_run=of_a_run)
-    call.deadline = 1.0
+    call.deadline = deadline
     if attempts == 2:
         assert tried(call, RetryPolicy()) == 2
         return
     with pytest.raises(ServerError) as raised:
         tried(call, RetryPolicy())
     assert raised.value.attempts == 1
+
+
+def test_an_error_that_was_followed_by_another_attempt_holds_no_frames() -> None:
+    """A hook may keep it."""
+    error = ServerError("busy", status_code=503)
+    tried(Call(error), RetryPolicy())
+    assert error.__traceback__ is None
 
 
 @pytest.mark.parametrize(("wait", "attempts"), [(0.9, 2), (1.0, 1)])

@@ -174,6 +174,9 @@ def test_what_a_finish_reason_that_came_early_is_worth(
 @pytest.mark.parametrize("junk", [b"DONE", b"[done]", b'"[DONE]"', b"<html>", b"[1]"])
 def test_junk_after_the_finish_is_an_end_mark(junk: bytes) -> None:
     assert replay([sse(chunk("a"), chunk(finish="stop"), junk, done=False)]).error is None
+    decoder = ReplyDecoder()
+    decoder.feed(sse(chunk("a"), chunk(finish="stop"), junk, done=False))
+    assert decoder.ended  # with the connection still open
     assert type(replay([sse(chunk("a"), junk, done=False)]).error) is errors.ResponseError
     early = [chunk("a", finish="stop"), chunk("b", finish="stop")]
     assert type(replay([sse(*early, junk, done=False)]).error) is errors.ResponseError
