@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
 import traceback
@@ -15,6 +16,7 @@ from rusty_agent import (
     BadRequestError,
     Finish,
     GenerateResult,
+    Limits,
     Provider,
     ReasoningDelta,
     ResponseError,
@@ -56,6 +58,23 @@ def test_generate_with_usage_returns_the_result(face: Face, serve: Serve) -> Non
     assert 0 < result.time_to_first_token <= result.duration < 5
 
 
+@pytest.mark.parametrize(
+    ("headers", "id_", "known"),
+    [
+        ({"x-request-id": "a", "request-id": "b"}, "d", "a"),
+        ({"request-id": "b", "x-generation-id": "c"}, "d", "b"),
+        ({"x-generation-id": "c"}, "d", "c"),
+        ({}, "d", "d"),
+        ({}, 7, None),
+    ],
+)
+def test_a_request_has_the_name_that_the_endpoint_gives_it(
+    face: Face, serve: Serve, headers: dict[str, str], id_: Any, known: str | None
+) -> None:
+    server = serve(answer(completion(id=id_), headers=headers))
+    assert face.generate(face.provider(server), include_usage=True).request_id == known
+
+
 def test_stream_yields_pieces_and_then_knows_everything(face: Face, serve: Serve) -> None:
     server = serve(stream("Hello", " ", "wörld", headers={"x-request-id": "req-2"}))
     outcome = face.stream(face.provider(server))
@@ -67,6 +86,17 @@ def test_stream_yields_pieces_and_then_knows_everything(face: Face, serve: Serve
     assert 0 < done.time_to_first_token <= done.duration < 5
     assert server.requests[0].json["stream"] is True
     assert "stream_options" not in server.requests[0].json
+
+
+async def test_the_place_of_a_stream_is_free_with_its_last_event(serve: Serve) -> None:
+    """Although nobody asks whether there is another one."""
+    server = serve(stream("Hello", " world", gap=0.05), whole())
+    llm = AsyncProvider("m", api_key=KEY, base_url=server.url, limits=Limits(in_flight=1))
+    events = llm.stream_text("hi").events()
+    while not isinstance(await anext(events), Finish):
+        pass
+    async with asyncio.timeout(5):
+        assert await llm.generate_text("hi") == "Hello world"
 
 
 def test_metadata_is_none_before_the_stream_is_read(serve: Serve) -> None:

@@ -10,6 +10,7 @@ import ssl
 import sys
 import threading
 import traceback
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from aiohttp.client_reqrep import ClientRequest
 from yarl import URL
 
-from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, RustyAgentError
+from rusty_agent import APIConnectionError, AsyncProvider, ResponseError, RetryPolicy, RustyAgentError
 from rusty_agent.net.guard import release
 from rusty_agent.net.http.direct import PARSING, Outbox, Target
 from rusty_agent.net.http.pool import _PROBES, Connector, _Protocol
@@ -117,9 +118,15 @@ async def test_both_ways_read_the_same(serve: Serve, fault: Fault, monkeypatch: 
 
 
 async def test_a_session_of_the_callers_decompresses_by_itself(serve: Serve) -> None:
-    body = gzip.compress(dumps(completion()))
+    body = gzip.compress(BOM_UTF8 + dumps(completion()))  # which looks as if it were compressed still
     async with aiohttp.ClientSession() as given:
         assert await outcome(serve(answer(body, headers={"Content-Encoding": "gzip"})), given) == ("Hello world", None)
+
+
+async def test_what_a_session_of_the_callers_cannot_decompress_is_told(serve: Serve) -> None:
+    broken = answer(b"\x1f\x8b" + b"\0" * 40, headers={"Content-Encoding": "gzip"})
+    async with aiohttp.ClientSession() as given:
+        assert await outcome(serve(broken), given) == ("", (ResponseError, "", 1))
 
 
 async def test_a_connection_is_kept_between_calls(serve: Serve) -> None:
@@ -131,6 +138,7 @@ async def test_a_connection_is_kept_between_calls(serve: Serve) -> None:
             (session,) = llm._calls.transport._sessions.values()
             connector = session.connector
             assert isinstance(connector, Connector)
+            assert not connector.dialing  # or it would hold each task that ever made a call
             await soon(connector._conns.values)  # the body's end may come a moment after the end mark
     assert server.connections == 1
 

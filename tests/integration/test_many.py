@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import BadRequestError, Progress, Provider, RunStoppedError
-from rusty_agent.testing import answer, completion
+from rusty_agent import BadRequestError, Progress, Provider, RetryPolicy, RunStoppedError
+from rusty_agent.testing import Pause, answer, completion, error
+from rusty_agent.wire.codec import dumps
 
 from .faces import KEY, Face, Serve
 from .prompts import echo, gather, items
@@ -198,6 +199,18 @@ def test_progress_tells_and_its_errors_end_the_run(face: Face, serve: Serve) -> 
 
     with pytest.raises(LookupError, match="of the caller's own"):
         gather(face, provider, ["a"], progress=broken)
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_progress_knows_how_long_answers_take_and_how_often_they_were_tried(
+    face: Face, serve: Serve, served: bool
+) -> None:
+    late = answer([Pause(0.1), dumps(completion())], framing="chunked")
+    provider = face.provider(serve(error(500), late if served else error(500)), retry=RetryPolicy(1, base_delay=0))
+    told: list[Progress] = []
+    gather(face, provider, ["a"], progress=told.append, return_exceptions=True)
+    assert (told[-1].done, told[-1].retries) == (served, 1)
+    assert ((told[-1].latency_p50 or 0) >= 0.1) is served
 
 
 class Unsized:
