@@ -242,8 +242,6 @@ class Transport:
 
     def _error(self, error: Exception, url: URL, connect: float | None, dialed: Dialing) -> errors.RustyAgentError:
         error.__traceback__ = None  # its frames hold whoever waits, and aiohttp's errors of framing hold each other
-        if self.closed:
-            return errors.APIConnectionError("The provider was closed while the request was under way.")
         proxy = self._proxy(url) if dialed.failed else None
         return network_error(error, url, connect=connect, proxy=URL(proxy) if proxy else None)
 
