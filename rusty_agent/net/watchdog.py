@@ -179,7 +179,9 @@ class Watchdog:
             return total
         due: list[tuple[float, str, float]] = [] if total is None else [total]
         waiting = now if self._waiting_since is None else self._waiting_since
-        quiet = waiting if self._quiet_since is None or self._waiting_since is None else self._quiet_since
+        quiet = waiting if self._quiet_since is None else self._quiet_since
+        if self._quiet_since is not None and self._quiet_until:  # what the reader takes now does not count
+            quiet += now - self._quiet_until
         if self.tail:
             due.append((quiet + self.tail, "tail", self.tail))
         if limits.idle is not None:
