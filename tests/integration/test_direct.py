@@ -26,7 +26,7 @@ from rusty_agent.net.http.direct import PARSING, Outbox, Target
 from rusty_agent.net.http.pool import _PROBES, Connector, _Protocol
 from rusty_agent.net.http.transport import Transport
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion
-from rusty_agent.testing.answers import Step
+from rusty_agent.testing.answers import Step, events
 from rusty_agent.wire.codec import dumps
 
 from ..events import soon
@@ -141,6 +141,17 @@ async def test_a_connection_is_kept_between_calls(serve: Serve) -> None:
             assert not connector.dialing  # or it would hold each task that ever made a call
             await soon(connector._conns.values)  # the body's end may come a moment after the end mark
     assert server.connections == 1
+
+
+async def test_a_connection_whose_body_does_not_end_is_closed_soon(serve: Serve) -> None:
+    server = serve(answer([*events("a"), Hang()], framing="cut"))
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
+        assert (await llm.stream_text("hi").result()).text == "a"
+        (session,) = llm._calls.transport._sessions.values()
+        connector = session.connector
+        assert isinstance(connector, Connector)
+        assert connector._acquired
+        await soon(lambda: not connector._acquired)
 
 
 async def test_interim_answers_are_passed_over(serve: Serve) -> None:
