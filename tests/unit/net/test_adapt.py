@@ -81,6 +81,19 @@ def test_a_refusal_below_the_mark_lowers_the_mark() -> None:
     assert limit.limit <= 44  # the mark is at 42.5 now
 
 
+def test_a_refusal_beyond_the_mark_moves_it_there() -> None:
+    """There is more room than there was."""
+    limit = AdaptiveLimit(256)
+    grow(limit, 3)
+    refuse(limit, 1, 100)  # cut to 50, the mark at 75
+    while limit.limit < 120:
+        grow(limit, 1)
+    refuse(limit, 1, 120)
+    assert limit.limit == 102
+    grow(limit, 3)
+    assert 114 <= limit.limit < 120
+
+
 def test_one_round_trip_cuts_once() -> None:
     limit = AdaptiveLimit(256)
     grow(limit, 2)
