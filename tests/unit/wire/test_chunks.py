@@ -15,6 +15,7 @@ from .decoding import Data, choice_of, decode, named_event
 
 TEXTS = {
     "text": ([chunk("a"), chunk("b"), chunk("c"), chunk("d")], ["a", "b", "c", "d"]),
+    "beside-an-empty-delta": ([choice_of(delta={}, text="a", finish_reason=None)], ["a"]),
     "empty": ([chunk(""), chunk(None), chunk("a")], ["a"]),
     "role-first": ([choice_of(delta={"role": "assistant", "content": None}), chunk("a")], ["a"]),
     "role-repeated": (
