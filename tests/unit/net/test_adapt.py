@@ -176,16 +176,6 @@ def test_what_was_borne_before_an_absence_is_the_mark_after_it(sure: bool, share
     assert 0.75 * borne * share <= limit.limit <= borne * share + 1
 
 
-def test_what_an_endpoint_bore_before_it_was_away_it_soon_bears_again() -> None:
-    limit = AdaptiveLimit(256)
-    grow(limit, 3)
-    refuse(limit, 1, 100)  # cut to 50, the mark at 75
-    while limit.limit > 1:
-        refuse(limit, limit.limit, limit.limit)
-    grow(limit, 6)
-    assert 65 <= limit.limit <= 75
-
-
 def test_it_finds_out_that_there_is_more_room_than_there_was() -> None:
     limit = AdaptiveLimit(1000)
     refuse(limit, 1, 16)
