@@ -9,7 +9,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .errors import APIConnectionError, BadRequestError, RateLimitError, RustyAgentError
+from .errors import APIConnectionError, BadRequestError, RateLimitError, RunStoppedError, RustyAgentError
 from .net.attempt import Attempt, Exchange, given_up
 from .net.caller import Caller
 from .net.retry import RetryBudget, logger, retrying
@@ -80,7 +80,8 @@ class Call:
         try:
             deltas = await retrying(self, self._exchange.policy, self._budget)
         except RustyAgentError as error:
-            error.duration = monotonic() - self.asked
+            if not isinstance(error, RunStoppedError):  # it is of all calls of a run
+                error.duration = monotonic() - self.asked
             raise
         finally:
             if whole:

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import backoff
 
-from ..errors import RateLimitError, RunStoppedError, RustyAgentError
+from ..errors import RateLimitError, RunStoppedError, RustyAgentError, StreamInterruptedError
 from ..policy import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
@@ -110,7 +110,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             return result
         try:
             await call.nap(delay)
-        except RustyAgentError as error:  # the call was closed
+        except StreamInterruptedError as error:  # the call was closed; what stops a run is of all its calls
             error.attempts = number
             raise
         number += 1

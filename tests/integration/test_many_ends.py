@@ -94,9 +94,10 @@ def test_a_stopped_run_does_not_sit_out_its_waits(face: Face, serve: Serve) -> N
         return error(429, "wait", headers={"retry-after": "30"}) if busy else error(401, "wrong key")
 
     began = time.monotonic()
-    with pytest.raises(RunStoppedError, match="refuses the key"):
+    with pytest.raises(RunStoppedError, match="refuses the key") as caught:
         items(face, face.provider(serve(script)), ["busy", "key", "busy"], concurrency=3, ordered=False)
     assert time.monotonic() - began < 10
+    assert caught.value.duration is None
 
 
 def test_too_many_failures_stop_the_run_after_what_is_done(face: Face, serve: Serve) -> None:

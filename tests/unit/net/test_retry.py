@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import APIConnectionError, RateLimitError, RetryPolicy, RustyAgentError, ServerError
+from rusty_agent import APIConnectionError, RateLimitError, RetryPolicy, RunStoppedError, RustyAgentError, ServerError
 from rusty_agent.net import retry
 from rusty_agent.net.retry import TURNS, RetryBudget, backoff_delay, retrying
 from tests.simulation.virtual import run
@@ -159,3 +159,16 @@ def test_a_wait_that_ends_after_the_deadline_is_not_begun(wait: float, attempts:
     with pytest.raises(ServerError):
         tried(call, RetryPolicy())
     assert call.naps == []
+
+
+def test_what_a_run_was_stopped_with_tells_of_no_single_call() -> None:
+    class Stopped(Call):
+        async def nap(self, seconds: float) -> None:
+            await super().nap(seconds)
+            if len(self.naps) == 2:
+                raise stopped
+
+    stopped = RunStoppedError("enough")
+    with pytest.raises(RunStoppedError):
+        tried(Stopped(BUSY, BUSY), RetryPolicy())
+    assert stopped.attempts == 1
