@@ -77,9 +77,9 @@ _SECRET_NAMES = (
 )
 
 
-def is_secret(header: str) -> bool:
-    """Whether a header of this name holds something like a key."""
-    return re.search(_SECRET_NAMES, header) is not None
+def is_secret(name: str) -> bool:
+    """Whether a header, or a field, of this name holds something like a key."""
+    return re.search(_SECRET_NAMES, name) is not None
 
 
 def header_secrets(headers: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,7 @@
 """What a batch runs, so that another run can tell whether it is the same batch.
 
 In: the input's digest and the settings. Out: a small JSON file, and sentences about what has changed. Never touched:
-the input; the files of results. All parameters that are given are written down: there must be no key among them.
+the input; the files of results. Keys among the parameters are left out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from attrs import asdict, define, field
 
 from .. import __version__
 from ..errors import BatchError
+from ..keys import is_secret
 from ..wire.codec import dumps, loads_strict
 from .files import replace_atomically
 
@@ -28,14 +29,15 @@ _UNSET = object()
 
 def _canonical(value: dict[str, Any]) -> dict[str, Any]:
     """The parameters as they come back from the file, without empty objects: those change no request."""
-    given = {name: item for name, item in value.items() if item != {}}
-    canonical: dict[str, Any] = loads_strict(dumps(_ordered(given)))
+    given = {name: item for name, item in _ordered(value).items() if item != {}}
+    canonical: dict[str, Any] = loads_strict(dumps(given))
     return canonical
 
 
 def _ordered(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _ordered(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, Mapping):  # LiteLLM takes an `api_key`, tools have an `authorization`; no number is a key
+        names = (name for name in sorted(value, key=str) if not (isinstance(value[name], str) and is_secret(str(name))))
+        return {name: _ordered(value[name]) for name in names}
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)  # 0.0 and 0 ask for the same
     return [_ordered(item) for item in value] if isinstance(value, list | tuple) else value

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from ..checks import checked_flag, checked_kind, checked_path
-from ..keys import hide_secrets, is_secret
+from ..keys import hide_secrets
 from ..parameters import BatchParameters, Concurrency, shows
 from ..progress.price import Price
 from ..progress.show import ProgressOption
@@ -154,10 +154,7 @@ async def run_batch(
 
 
 def _described(provider: AsyncProvider, parameters: BatchParameters) -> dict[str, Any]:
-    """What the answers depend on, for the manifest: no key, and nothing about time or pace."""
+    """What the answers depend on, for the manifest: no headers, and nothing about time or pace."""
     hidden = ("extra_headers", "timeout", "retry")
-    given: dict[str, Any] = {name: item for name, item in parameters.items() if name not in hidden and item is not None}
-    if "extra_body" in given:  # LiteLLM takes an `api_key` there; `max_completion_tokens` is none
-        fields = given["extra_body"].items()
-        given["extra_body"] = {name: item for name, item in fields if not (isinstance(item, str) and is_secret(name))}
+    given = {name: value for name, value in parameters.items() if name not in hidden and value is not None}
     return {"model": provider.model, "url": str(provider._requests.config.url.with_query(None)), **given}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rusty_agent import __version__
 from rusty_agent.batch.manifest import Manifest
 from rusty_agent.errors import BatchError
-from rusty_agent.wire.codec import loads
+from rusty_agent.wire.codec import dumps, loads
 
 from .lines import unsynced
 
@@ -89,6 +89,25 @@ def test_any_mapping_of_any_keys_is_the_object_that_is_sent() -> None:
         "response_format": {"type": "text"},
         "extra_body": {"logit_bias": {"11": 5, "50256": -100}},
     }
+
+
+def test_keys_are_left_out_wherever_they_stand(tmp_path: Path) -> None:
+    """And one that an earlier version has written down is neither a change nor shown."""
+    tool = {"type": "mcp", "server_label": "x", "authorization": "hush", "headers": {"X-Api-Key": "hush"}}
+    keys = {"tools": [tool], "extra_body": {"api_key": "hush", "fallbacks": [{"model": "b", "api_key": "hush"}]}}
+    manifest = changed(**keys)
+    assert manifest.parameters["tools"] == [{"type": "mcp", "server_label": "x", "headers": {}}]
+    assert manifest.parameters["extra_body"] == {"fallbacks": [{"model": "b"}]}
+    assert changed(extra_body={"api_key": "hush", "max_tokens": 5}).parameters["extra_body"] == {"max_tokens": 5}
+    assert changed(extra_body={"api_key": "hush"}) == MANIFEST
+    path = tmp_path / "m"
+    manifest.save(path)
+    told = loads(path.read_bytes())
+    path.write_bytes(dumps({**told, "parameters": {**told["parameters"], **keys}}))
+    before = Manifest.load(path)
+    assert before is not None
+    assert before.changes(manifest) == []
+    assert not [sentence for sentence in before.changes(MANIFEST) if "hush" in sentence]
 
 
 def test_the_caller_may_go_on_to_change_what_it_gave() -> None:
