@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ import pytest
 from yarl import URL
 
 from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, StreamInterruptedError, Timeout
+from rusty_agent.net.http import failures
 from rusty_agent.net.http.failures import network_error
 from rusty_agent.testing import Pause, Reset, answer, completion
 from rusty_agent.testing.answers import events
@@ -115,6 +117,25 @@ def test_a_process_that_may_open_no_more_files_is_told_so(face: Face, monkeypatc
 
     provider = face.provider("http://127.0.0.1:1/v1", retry=RetryPolicy(max_retries=0))
     monkeypatch.setattr("aiohappyeyeballs.start_connection", full)
+    with pytest.raises(APIConnectionError, match=r"Too many open files\. Check how many files may be open"):
+        face.generate(provider)
+
+
+@pytest.mark.parametrize("proxy", [None, "http://proxy.invalid:3128"])
+def test_it_is_told_so_too_where_names_are_looked_up(
+    face: Face, monkeypatch: pytest.MonkeyPatch, proxy: str | None
+) -> None:
+    """The C library says of any name that nobody knows it."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def unknown(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(failures, "socket", SimpleNamespace(socket=full))
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    provider = face.provider("http://llm.invalid/v1", proxy=proxy, retry=RetryPolicy(max_retries=0))
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(APIConnectionError, match=r"Too many open files\. Check how many files may be open"):
         face.generate(provider)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import ssl
 
 import aiohttp
@@ -49,9 +50,10 @@ def network_error(
     """
     if isinstance(error, RuntimeError) and str(error) == _GONE:
         error = ConnectionResetError()
-    said = _said(error)
+    cause = (_no_socket() if isinstance(error, aiohttp.ClientConnectorDNSError) else None) or error
+    said = _said(cause)
     peer, check = _peer(error, url, proxy)
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):  # it is not the endpoint's fault
+    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):  # it is not the endpoint's fault
         check = "how many files may be open (ulimit -n), or pass max_connections"
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         within = "" if connect is None else f" within {connect:g} s"
@@ -89,6 +91,15 @@ def _peer(error: BaseException, url: URL, proxy: URL | None) -> tuple[str, str]:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return peer, "the network and the host in base_url"
     return peer, "base_url and that the server runs"
+
+
+def _no_socket() -> OSError | None:
+    """Why no socket can be made, or None: where none can, the C library says of every name that nobody knows it."""
+    try:
+        socket.socket().close()
+    except OSError as error:
+        return error
+    return None
 
 
 def _address(host: str | None, port: int | None) -> str:
