@@ -79,6 +79,8 @@ class Call:
         self._whole = whole
         try:
             deltas = await retrying(self, self._exchange.policy, self._budget)
+            if self._adaptation is not None:
+                self._adaptation.worked()
         except RustyAgentError as error:
             if not isinstance(error, RunStoppedError):  # it is of all calls of a run
                 error.duration = monotonic() - self.asked
@@ -86,9 +88,7 @@ class Call:
         finally:
             if whole:
                 self.close()
-        if self._adaptation is not None:
-            self._adaptation.worked()
-        if not whole:  # nothing is sent again, and a stream may live long, its prompt be large
+            # Nothing is sent again. A stream, or an error's frames, may hold the call for long; prompts may be large.
             self._adaptation = None
             self._exchange.fields, self._exchange.body = {}, b""
         return deltas
@@ -106,7 +106,10 @@ class Call:
             adaptation = self._adaptation = Adaptation(self._refusals, self._exchange.fields)
             changed = bool(adaptation.lines)
         if not (changed or adaptation.refused(error)):
-            raise adaptation.error(error) from None
+            try:
+                raise adaptation.error(error) from None
+            finally:
+                del adaptation, error  # a cycle of the error and this frame would hold the prompt
         self._adopt(adaptation)
         return True
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import (
+    APIStatusError,
     AsyncProvider,
     AuthenticationError,
     BadRequestError,
@@ -20,6 +21,7 @@ from rusty_agent import (
     Provider,
     ReasoningDelta,
     ResponseError,
+    RetryPolicy,
     StreamInterruptedError,
     TextDelta,
     ToolCallDelta,
@@ -456,3 +458,18 @@ async def test_a_stream_that_has_begun_keeps_nothing_of_its_request(serve: Serve
         assert opened._call is not None
         assert opened._call._exchange.body == b""
         await opened.aclose()
+
+
+@pytest.mark.parametrize("status", [400, 503])
+async def test_a_stream_that_has_failed_keeps_nothing_of_its_request(serve: Serve, status: int) -> None:
+    """Its error, whose frames hold it, stands in it: only the garbage collector frees the two."""
+    server = serve(error(status))
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url, retry=RetryPolicy(max_retries=0)) as llm:
+        prompt = repr(server)
+        opened = llm.stream_text(messages=[{"role": "user", "content": prompt}])
+        held = sys.getrefcount(prompt)
+        with pytest.raises(APIStatusError):
+            await anext(opened)
+        assert sys.getrefcount(prompt) < held
+        assert opened._call is not None
+        assert opened._call._exchange.body == b""
