@@ -69,6 +69,14 @@ def test_a_type_that_is_told_between_two_events_is_the_latters() -> None:
     assert types == ["a", "b"]
 
 
+def test_a_type_that_comes_alone_is_that_of_the_data_behind_it() -> None:
+    decoder = SSEDecoder()
+    assert decoder.feed(b"event: error\n") == []
+    (named, plain) = [event for data in (b"data: 1\n\n", b"data: 2\n\n") for event in decoder.feed(data)]
+    assert isinstance(named, Event)
+    assert (named, named.type, plain, type(plain)) == (b"1", "error", b"2", bytes)
+
+
 def test_of_a_type_no_more_than_a_name_is_kept() -> None:
     (event,) = SSEDecoder().feed(b"event: %b\ndata: 1\n\n" % (b"x" * 2**20))
     assert isinstance(event, Event)
