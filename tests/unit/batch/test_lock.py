@@ -115,6 +115,13 @@ def test_a_child_does_not_keep_it_once_it_was_released(tmp_path: Path) -> None:
         child.communicate(b"\n")
 
 
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    with Lock(tmp_path / "out.lock") as lock:
+        os.fstat(lock._number)
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        os.fstat(lock._number)
+
+
 def test_what_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BatchError, match=r"cannot be locked: No such file or directory\. The output must"):
         Lock(tmp_path / "no" / "out.lock").__enter__()
