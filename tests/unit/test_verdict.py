@@ -38,6 +38,7 @@ _SPENT_ACCOUNTS: list[tuple[str, int, object, str | None, str]] = [
     ("DashScope", 400, "Arrearage", "Arrearage", "Access denied, please make sure your account is in good standing."),
     ("Volcengine", 403, "AccountOverdueError", "Forbidden", "because your account has an overdue balance."),
     ("LiteLLM", 429, "429", "budget_exceeded", "ExceededBudget: User x has exceeded their budget"),
+    ("a gateway", 401, None, None, "Unauthorized, because this account has insufficient credits"),
     ("new-api", 403, "insufficient_user_quota", "v_api_error", "user quota is not enough"),
     ("SiliconFlow", 403, 30001, None, "Sorry, your account balance is insufficient"),
     ("Gemini", 429, 429, None, "Your project has exceeded its monthly spending cap. Please go to AI Studio"),

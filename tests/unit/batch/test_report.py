@@ -113,6 +113,14 @@ def test_the_figures_and_the_tables() -> None:
         assert part in text
 
 
+def test_what_failed_in_an_earlier_run_is_told_where_something_did() -> None:
+    tally = run(100, failing=True)
+    assert "rows failed" in page(tally).text
+    assert "in an earlier run" not in page(tally).text
+    tally.failed_earlier = 7
+    assert "rows failed, 7 in an earlier run" in page(tally).text
+
+
 def test_it_asks_for_nothing() -> None:
     tally = run(60, streamed=True, failing=True)
     html = report_html(summary(tally, model="m", base_url="", output="out.jsonl", started=0, ended=1), tally)

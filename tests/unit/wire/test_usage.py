@@ -115,6 +115,10 @@ COUNTS = {
         {"prompt_tokens": 16, "completion_tokens": 9, "total_tokens": 627},
         (16, 611, 627, 0, 602),
     ),
+    "one-token-of-reasoning-in-the-total-alone": (
+        {"prompt_tokens": 16, "completion_tokens": 9, "total_tokens": 26},
+        (16, 10, 26, 0, 1),
+    ),
     "nothing-but-reasoning": (
         {"prompt_tokens": 16, "completion_tokens": 0, "total_tokens": 116},
         (16, 100, 116, 0, 100),
