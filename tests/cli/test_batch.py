@@ -88,6 +88,13 @@ def test_exit_1_on_bad_lines_which_are_listed(command: Command, server: FaultSer
     assert ended.err == f"rusty-agent batch: 1 answered, 2 bad lines left out; see {command.errors}\n"
 
 
+def test_an_input_of_nothing_but_bad_lines_is_not_called_empty(command: Command, server: FaultServer) -> None:
+    write_rows(command.input, [7])
+    ended = command.run("--on-bad-line", "skip", "--progress", "off")
+    said = f"rusty-agent batch: 0 answered, 1 bad line left out; see {command.errors}\n"
+    assert (ended, server.requests) == ((2, "", said), [])
+
+
 def test_exit_2_when_rows_failed(command: Command, server: FaultServer) -> None:
     server.answer(by_prompt({"r3": error(400), "r5": error(500)}))
     ended = command.run("--progress", "off")
@@ -375,6 +382,15 @@ def test_what_can_be_read_only_once_is_not_read_for_its_models(command: Command,
     assert [request.json["model"] for request in server.requests] == ["one"]
     command.arguments[1] = str(command.input.with_name("missing.jsonl"))
     assert "missing.jsonl cannot be read: No such file" in command.run(env=key).err
+
+
+def test_debugging_shows_the_retries(command: Command, server: FaultServer) -> None:
+    write_rows(command.input, ["a"])
+    server.answer(error(503, "busy"), said())
+    more = ("--max-retries", "1", "--progress", "off", "--debug")
+    ended = command.run(*more, env={**KEY, "RUSTY_AGENT_RETRY_BACKOFF_MS": "1"})
+    assert ended.code == 0
+    assert "rusty_agent: attempt 1 failed" in ended.err
 
 
 def test_debugging_shows_where(command: Command) -> None:

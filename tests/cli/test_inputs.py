@@ -120,6 +120,9 @@ def test_closed_standard_input(server: FaultServer) -> None:
     ended = run(program=shell)
     assert (ended.code, ended.out) == (2, "")
     assert "no prompt" in ended.err
+    ended = run("--base-url", server.url, "-", program=shell)
+    assert (ended.code, ended.out) == (2, "")
+    assert "the prompt is empty" in ended.err
 
 
 @pytest.mark.usefixtures("unmeasured")
