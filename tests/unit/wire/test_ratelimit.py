@@ -37,6 +37,7 @@ def openai(limit: str, remaining: str, reset: str, kind: str = "requests") -> di
         (openai("500", "499", "120ms") | openai("200000", "199982", "5ms", "tokens"), 500 / 60, 200000 / 60),
         # Groq: requests by the day, which is a quota and no pace; tokens by the minute
         (openai("14400", "14370", "2m59.56s") | openai("18000", "17997", "7.66s", "tokens"), INF, 18000 / 60),
+        (openai("14400", "14398", "12s"), INF, INF),
         # Azure, when it knows nothing
         (openai("-1", "-1", "-1"), INF, INF),
         (openai("0", "0", "0"), INF, INF),

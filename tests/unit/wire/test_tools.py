@@ -217,6 +217,10 @@ DIALECTS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] = {
         [_delta("{", name="w", id="a"), _delta("[", name="w", id="b"), _delta("}", id="a"), _delta("]", id="b")],
         [("a", "w", "{}"), ("b", "w", "[]")],
     ),
+    "index-in-the-first-delta-alone": (
+        [_delta("", name="w", index=0), _delta('{"city":', name="w"), _delta('"Rome"}', id="a")],
+        [("a", "w", ROME)],
+    ),
     "index-null": (
         [_delta("{", name="w", id="a", index=None), _delta("}", index=None)],
         [("a", "w", "{}")],
