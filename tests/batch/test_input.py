@@ -53,6 +53,14 @@ async def test_bad_lines_that_are_skipped_are_written_down_once_over_several_run
         await place.run()
 
 
+async def test_a_bad_line_with_the_name_of_a_row_that_is_done_stays_a_bad_line(place: Place) -> None:
+    rows = [{"custom_id": "a", "prompt": "a"}, {"custom_id": "a", "prompt": 7}]
+    for _ in range(2):
+        result = await place.run(rows, on_bad_line="skip")
+        assert (result.done + result.skipped, result.bad_lines, result.total) == (1, 1, 1)
+        assert ids(place.errors) == ["bad line 2"]
+
+
 async def test_a_bad_line_that_was_mended_is_written_down_no_more(place: Place) -> None:
     named = {"custom_id": "bad line 2", "prompt": "x"}
     place.server.answer(by_prompt({"x": error(400)}))

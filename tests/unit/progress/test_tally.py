@@ -66,6 +66,14 @@ def test_every_outcome_is_counted(clock: Clock) -> None:
     assert (tally.latency.count, tally.failure_latency.count, tally.ttft.count) == (2, 1, 1)
 
 
+def test_one_slow_row_of_many_is_beyond_the_99th_percentile() -> None:
+    tally = Tally()
+    for slow in (*[1] * 199, 8):
+        tally.succeeded(latency=2.0 * slow, ttft=0.5 * slow, usage=None, attempts=1)
+    progress = tally.snapshot()
+    assert (progress.latency_p99, progress.ttft_p99) == pytest.approx((2.0, 0.5), rel=0.01)
+
+
 def test_why_nothing_moves_is_told_while_nothing_does(clock: Clock) -> None:
     asked: list[float] = []
 
