@@ -142,6 +142,15 @@ def test_what_cannot_be_a_journal(tmp_path: Path) -> None:
         Journal(Path(os.devnull))
 
 
+def test_what_cannot_be_a_journal_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Mock(side_effect=[number := os.open(os.devnull, os.O_RDWR)])
+    with monkeypatch.context() as patch, pytest.raises(BatchError, match="is no regular file"):
+        patch.setattr(os, "open", opened)
+        Journal(Path(os.devnull))
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        os.fstat(number)
+
+
 async def test_commits_share_syncs(path: Path, syncs: Syncs) -> None:
     journal = Journal(path, "row")
     syncs.go.clear()

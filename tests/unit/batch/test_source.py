@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import zlib
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_the_default_cap(tmp_path: Path) -> None:
     assert _prompts(open_source(path).rows()) == [(1, None), (2, "next")]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "followed"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "overwritten", "followed"])
 def test_damaged_gzip_says_where(tmp_path: Path, damage: str) -> None:
     lines = b"".join(b'"%d %s"\n' % (i, hashlib.sha256(b"%d" % i).hexdigest().encode()) for i in range(3000))
     packed = bytearray(gzip.compress(lines))
@@ -114,6 +115,9 @@ def test_damaged_gzip_says_where(tmp_path: Path, damage: str) -> None:
         del packed[len(packed) // 2 :]
     elif damage == "flipped":
         packed[len(packed) // 2] ^= 0xFF
+    elif damage == "overwritten":
+        packer = zlib.compressobj(wbits=31)
+        packed[:] = packer.compress(lines) + packer.flush(zlib.Z_SYNC_FLUSH) + b"\x07"  # no block begins so
     else:
         packed += b"more"
     source = _source(tmp_path, bytes(packed))

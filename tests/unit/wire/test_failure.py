@@ -166,6 +166,13 @@ SHAPES = {
         None,
     ),
     "html-without-title": (b"\n <!DOCTYPE html><p>x", "an HTML page", None, None, None),
+    "html-with-a-script": (
+        b"<html><title>t</title><script>show({\ndata: {}\n})</script>",
+        "an HTML page titled «t»",
+        None,
+        None,
+        None,
+    ),
     "html-upper-case": (b"<BODY>x", "an HTML page", None, None, None),
     "haproxy": (
         b"<html><body><h1>503 Service Unavailable</h1>",
