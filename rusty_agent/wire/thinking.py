@@ -50,7 +50,7 @@ class ThinkingSplitter:
             text = text.lstrip()
             if text:
                 self._state = "text"
-        if text and self._state == "text":
+        if text:
             out.append(text)
         return out
 
