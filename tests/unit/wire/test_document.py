@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.wire.document import is_bare, is_page, is_piece, is_whole, unreadable
+from rusty_agent.wire.document import is_bare, is_page, is_piece, is_whole, unreadable, unwrapped
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,11 @@ def test_what_is_unreadable_says_what_it_is() -> None:
     cut, page = unreadable(b'{"a":', cut=True), unreadable(b"<html>", cut=False)
     assert (cut.retryable, "cut off" in str(cut)) == (True, True)
     assert (page.retryable, "HTML" in str(page), "base_url" in str(page)) == (False, True, True)
+
+
+def test_an_answer_inside_an_object_is_taken_out_but_not_the_choices_of_a_named_event() -> None:
+    inside = {"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": None}
+    assert unwrapped({"data": inside}) == inside
+    for kind in ("type", "event"):
+        asks = {kind: "question", "data": inside}
+        assert unwrapped(asks) is asks
