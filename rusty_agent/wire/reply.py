@@ -250,7 +250,8 @@ class ReplyDecoder:
         try:
             value = loads_answer(body)
         except ValueError as error:
-            if (b"\ndata:" in body or is_lines(body)) and not self.has_content and not is_page(body):
+            ended = b"\ndata:" in body or body.rstrip().endswith(b"[DONE]")
+            if (ended or is_lines(body)) and not self.has_content and not is_page(body):
                 # A stream whose first line lacks its field: an error, most often, or a chunk a line.
                 self._document, self._sse = None, SSEDecoder(self._cap)
                 return self._feed(body) + self.close()

@@ -9,7 +9,7 @@ Departures from the rules, because servers depart from them:
 * Blanks, NULs and a byte order mark before an event's first line are dropped: heartbeats, and some writers, leave them.
 * A field `error` is data of an event of that type (older llama.cpp). An event of that type needs no data.
 * A line that begins with a brace is data without its field (errors of new-api, after its pings), and so is a bare end
-  mark. If it holds only the opening of a JSON text, the lines behind it are the rest of that (errors of Gemini).
+  mark. If a line holds only the opening of a JSON text, the lines behind it are the rest of that (errors of Gemini).
 * If a JSON text ends and the next line of data begins another, or is the end mark, a blank line is missing between the
   two (GLM and Kimi: eventsource-parser#31): no JSON text goes on like that.
 """
@@ -211,7 +211,8 @@ class SSEDecoder:
             pass  # the body was cut here
         elif not self.odd and not self._over:
             # Nothing counts that comes behind it: it begins what stands in its line, or ends it.
-            self._over = any(b"[DONE]" in (data[:6], data[-6:]) for data in map(bared, events))
+            ended = (*events, bytes(self._data or b""))
+            self._over = any(b"[DONE]" in (data[:6], data[-6:]) for data in map(bared, ended))
             self.odd = b"" if self._over else line[:2048]
 
     def _add(self, value: bytes) -> None:

@@ -209,6 +209,7 @@ STRANGE = {"text": "boom", "odd": 7}
         (sse(chunk("Hi"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", errors.StreamInterruptedError, "Bad Gat"),
         (sse(chunk("Hi"), chunk(finish="stop"), done=False) + b"Bad Gateway\n\ndata: [DONE]\n\n", None, ""),
         (sse(chunk("Hi"), done=False) + b"data: [DONE] \n\n</html>\n", None, ""),
+        (sse(chunk("Hi"), done=False) + b"data: [DONE]\nbye\n\n", None, ""),
         (sse(chunk("Hi")) + b"data: {}\n\nbye\nbye\n", None, ""),
         (b"warming up\n\n" + sse(chunk(reasoning="hm")), errors.StreamInterruptedError, "warming up"),
         *(

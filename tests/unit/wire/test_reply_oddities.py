@@ -226,6 +226,14 @@ def test_the_end_mark_in_the_line_of_the_last_event(last: Any, between: bytes) -
     assert (broke.text, type(broke.error)) == ("Hi", errors.ServerError)
 
 
+@pytest.mark.parametrize("between", [b"\n\n", b"\n", b"", b"data: ", b"\n\ndata: "], ids=repr)
+def test_the_end_mark_behind_a_whole_document(between: bytes) -> None:
+    outcome = replay_every_way(json.dumps(DOCUMENT).encode() + between + b"[DONE]\n\n")
+    assert (outcome.text, outcome.error) == (replay([json.dumps(DOCUMENT).encode()]).text, None)
+    failed = replay_every_way(b'{"error":{"code":429,"message":"slow down"}}' + between + b"[DONE]")
+    assert type(failed.error) is errors.RateLimitError
+
+
 def test_what_comes_behind_the_end_mark_counts_nothing() -> None:
     for mark in (b"[DONE]", b"[DONE] bye", b"[DONE]: bye"):
         for field in (b"data: ", b""):
