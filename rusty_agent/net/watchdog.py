@@ -88,8 +88,7 @@ class Watchdog:
         "_attempt",
         "_deadline",
         "_loop",
-        "_quiet_since",
-        "_quiet_until",
+        "_quiet",
         "_sent",
         "_ticker",
         "_time_limits",
@@ -115,9 +114,7 @@ class Watchdog:
         self._ticker = _ticker(loop)
         self._watched = False
         self._waiting_since: float | None = None
-        # Since when reads have waited without getting content, what the reader took between them not counted.
-        self._quiet_since: float | None = None
-        self._quiet_until = 0.0  # when the last of these reads ended
+        self._quiet = 0.0  # seconds that reads have waited since content came, but for the one under way
         self.expired: tuple[str, float] | None = None
         self.content = False
         self.tail = 0.0
@@ -132,30 +129,23 @@ class Watchdog:
         if self._sent is None:
             self._sent = now
             self.stop()
-        if self._quiet_since is None:
-            self._quiet_since = now
-        elif self._quiet_until:
-            self._quiet_since += now - self._quiet_until
-        self._quiet_until = 0.0
         if not self._watched:
             self._arm(now)
 
     def arrived(self, content: bool) -> None:
         """Something came: content, or mere bytes and what is no content (pings, usage, what no other event carries)."""
-        self._waiting_since = None
-        if not content:
-            self._quiet_until = self._loop.time()
-        else:
-            self._quiet_since = None
-            self._quiet_until = 0.0
+        if content:
+            self._quiet = 0.0
             if not self.content:
                 self.content = True
                 self.stop()  # other limits hold from here on: the next wait arms the timer anew
+        elif self._waiting_since is not None:
+            self._quiet += self._loop.time() - self._waiting_since
+        self._waiting_since = None
 
     def settle(self, tail: float) -> None:
         """The finish reason has come, or there was more to come after all: then the tail is 0."""
-        self.tail = tail
-        self._quiet_since = None
+        self.tail, self._quiet = tail, 0.0
         self.stop()  # the next wait arms the timer anew, for the tail
 
     def release(self) -> None:
@@ -179,9 +169,7 @@ class Watchdog:
             return total
         due: list[tuple[float, str, float]] = [] if total is None else [total]
         waiting = now if self._waiting_since is None else self._waiting_since
-        quiet = waiting if self._quiet_since is None else self._quiet_since
-        if self._quiet_since is not None and self._quiet_until:  # what the reader takes now does not count
-            quiet += now - self._quiet_until
+        quiet = waiting - self._quiet  # since when, what the reader took between its reads not counted
         if self.tail:
             due.append((quiet + self.tail, "tail", self.tail))
         if limits.idle is not None:
@@ -204,10 +192,10 @@ class Watchdog:
         if due is None:
             return math.inf
         when, limit, seconds = due
+        if self._waiting_since is None and limit != "total":  # it moves on with the clock
+            return max(when, now + _SOON_SECONDS)
         if when > now:
             return when
-        if self._waiting_since is None and limit != "total":
-            return now + _SOON_SECONDS
         self.expired = (limit, seconds)
         self.stop()
         if self._attempt is not None:

@@ -42,6 +42,8 @@ class Attempt:
         ({"idle": 3, "stall": 4}, ["waiting", 2, "content", "waiting", 2, "bytes", "waiting"], "stall", 6),
         ({"idle": 9, "stall": 4}, ["waiting", 2, "content", "waiting", 2, "bytes", 1, "waiting"], "stall", 7),
         ({"stall": 4}, ["waiting", 1, "content", "waiting", 2, "bytes", 3, "waiting"], "stall", 8),  # a slow reader
+        # What a compressed block still holds comes without a wait.
+        ({"stall": 4}, ["waiting", 1, "content", "waiting", 1, "bytes", 9, "bytes", 1, "waiting"], "stall", 15),
         ({"stall": 4}, ["waiting", 9, "content", "waiting"], "stall", 13),
         ({"idle": 9}, ["waiting", 1, "content", "waiting", 1, "content", "finish", "waiting"], "tail", 2.5),
         ({"idle": 9}, ["waiting", 1, "content", "finish", "waiting", "more", "waiting"], "idle", 10),
