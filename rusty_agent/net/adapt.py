@@ -83,8 +83,7 @@ class AdaptiveLimit:
         self._borne = 0.0  # what was served before a series of cuts that no answer has ended yet; 0: there is none
         self._series = -1  # the epoch that the first cut of the latest series has ended
         self._answers = 0  # since then
-        self._ever_answered = False  # whether anything was ever answered
-        self._most = 0  # in flight when something was
+        self._most = 0  # in flight when something was answered; 0: nothing ever was
         self._refused = 0  # of the attempts that were sent since the last cut
         self._tried = 1.0  # how many were in flight when they were
         self._lateness = 0.0  # the share that came too late, as a running mean
@@ -117,7 +116,7 @@ class AdaptiveLimit:
                 used, a success says nothing about it.
             strained: It took so long that with more in flight some might come too late.
         """
-        self._answered = self._ever_answered = True
+        self._answered = True
         self._answers += 1
         if epoch > self._series:
             self._borne = 0.0
@@ -135,7 +134,7 @@ class AdaptiveLimit:
         if beyond == -math.inf:
             step, most = self._limit, math.inf
         elif beyond < 0:
-            away = self._limit * 2 < self._mark  # no cut but those of an absence leads there
+            away = self._limit * 2 < self._mark  # only cuts by which all was refused lead there
             step, most = max(1.0, -beyond if away else -beyond / 2), self._mark
         elif self._stays > 0:
             self._stays -= 1 / self._limit
@@ -190,7 +189,7 @@ class AdaptiveLimit:
 
     def _new_mark(self, factor: float, least: float) -> float:
         """What there is room for, for all that is known; the refusals cut by this factor."""
-        if not self._ever_answered:
+        if not self._most:
             return self._mark
         if not self._borne:
             borne = self._tried if self.probing else max(self._mark, self._tried)
