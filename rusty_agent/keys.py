@@ -72,8 +72,8 @@ def hide_secrets(parameters: Any) -> None:
 # Fireworks' `x-session-affinity` holds no session's key but the name of a user. No pattern of ours is compiled before
 # it is used: together they would take a tenth of the time that our modules take to import.
 _SECRET_NAMES = (
-    r"(?i)auth|key|token|secret|cookie|credential|passw|passphrase|session(?!-affinity)|signature|jwt"
-    r"|(?<![a-z])(pass|sig)(?![a-z])"
+    r"(?i)auth(?!or(?!i))|key(?!word)|token(?!i[sz]|_type)|secret|cookie|credential|passw|passphrase"
+    r"|session(?!-affinity)|signature|jwt|(?<![a-z])(pass|sig)(?![a-z])"
 )
 
 

@@ -7,7 +7,9 @@ the input; the files of results. Keys among the parameters are left out.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +18,7 @@ from attrs import asdict, define, field
 
 from .. import __version__
 from ..errors import BatchError
-from ..keys import is_secret
+from ..keys import is_secret, without_secrets
 from ..wire.codec import dumps, loads_strict
 from .files import replace_atomically
 
@@ -38,6 +40,9 @@ def _ordered(value: Any) -> Any:
     if isinstance(value, Mapping):  # LiteLLM takes an `api_key`, tools have an `authorization`; no number is a key
         names = (name for name in sorted(value, key=str) if not (isinstance(value[name], str) and is_secret(str(name))))
         return {name: _ordered(value[name]) for name in names}
+    if isinstance(value, str) and re.fullmatch(r"https?://\S+", value):  # as of an MCP server
+        with suppress(ValueError):
+            return without_secrets(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)  # 0.0 and 0 ask for the same
     return [_ordered(item) for item in value] if isinstance(value, list | tuple) else value

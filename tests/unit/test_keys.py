@@ -81,13 +81,19 @@ def test_keys_that_are_no_strings() -> None:
         ("X-Passwd", True),
         ("sig", True),
         ("X-JWT-Assertion", True),
+        ("Authorization", True),
+        ("access_token", True),
         ("X-Session-Affinity", False),
+        ("author", False),
+        ("keywords", False),
+        ("tokenizer", False),
+        ("token_type", False),
         ("X-Passthrough", False),
         ("X-Signal", False),
         ("OpenAI-Organization", False),
     ],
 )
-def test_the_name_of_a_header_tells_whether_it_is_secret(name: str, secret: bool) -> None:
+def test_the_name_of_a_header_or_field_tells_whether_it_is_secret(name: str, secret: bool) -> None:
     assert is_secret(name) is is_secret(name.lower()) is secret
 
 

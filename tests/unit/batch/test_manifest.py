@@ -94,9 +94,12 @@ def test_any_mapping_of_any_keys_is_the_object_that_is_sent() -> None:
 def test_keys_are_left_out_wherever_they_stand(tmp_path: Path) -> None:
     """And one that an earlier version has written down is neither a change nor shown."""
     tool = {"type": "mcp", "server_label": "x", "authorization": "hush", "headers": {"X-Api-Key": "hush"}}
+    tool["server_url"] = "https://me:hush@mcp.example.com/mcp?apiKey=hush&lang=en"
     keys = {"tools": [tool], "extra_body": {"api_key": "hush", "fallbacks": [{"model": "b", "api_key": "hush"}]}}
     manifest = changed(**keys)
-    assert manifest.parameters["tools"] == [{"type": "mcp", "server_label": "x", "headers": {}}]
+    assert manifest.parameters["tools"] == [
+        {"type": "mcp", "server_label": "x", "headers": {}, "server_url": "https://mcp.example.com/mcp?lang=en"}
+    ]
     assert manifest.parameters["extra_body"] == {"fallbacks": [{"model": "b"}]}
     assert changed(extra_body={"api_key": "hush", "max_tokens": 5}).parameters["extra_body"] == {"max_tokens": 5}
     assert changed(extra_body={"api_key": "hush"}) == MANIFEST
