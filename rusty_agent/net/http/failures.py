@@ -31,6 +31,7 @@ _REPR = (  # in aiohttp's words: a status 400 that no server has sent, an error 
     r"<\w+: 400, message=['\"](.*?)\.?['\"]>|\b\w+Error\(\d+, '(.*?)'\)|b['\"](.*)['\"] \^"
 )
 
+_NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _CHECK_PROXY = "proxy, or the environment if trust_env is set"
 
 _GONE = "Connection closed."  # aiohttp's RuntimeError where it broke while nobody was reading; others are of misuse
@@ -53,7 +54,7 @@ def network_error(
     cause = (_no_socket() if isinstance(error, aiohttp.ClientConnectorDNSError) else None) or error
     said = _said(cause)
     peer, check = _peer(error, url, proxy)
-    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):  # it is not the endpoint's fault
+    if isinstance(cause, OSError) and cause.errno in _NO_FILES:  # it is not the endpoint's fault
         check = "how many files may be open (ulimit -n), or pass max_connections"
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         within = "" if connect is None else f" within {connect:g} s"
@@ -94,11 +95,11 @@ def _peer(error: BaseException, url: URL, proxy: URL | None) -> tuple[str, str]:
 
 
 def _no_socket() -> OSError | None:
-    """Why no socket can be made, or None: where none can, the C library says of every name that nobody knows it."""
+    """The error of a system that has no file left for a socket: then the C library says that nobody knows the name."""
     try:
         socket.socket().close()
     except OSError as error:
-        return error
+        return error if error.errno in _NO_FILES else None
     return None
 
 
