@@ -108,7 +108,7 @@ class ChunkDecoder:
         """Append the deltas of chunks from `start` on that differ from the last in their text only; stop at another.
 
         Returns:
-            How many there were; it may stop earlier, too.
+            How many were decoded; perhaps fewer than there are.
         """
         if self._frame is None and start and len(chunks) - start < _WORTH_A_FRAME:  # of a short answer none is made
             return 0

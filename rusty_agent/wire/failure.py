@@ -139,7 +139,7 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
 
 
 def _status_named(body: Any, message: str, names: dict[str, Any]) -> int | None:
-    """The status that a body names, as a number or by a name that is known; the others are what `_said` says of it."""
+    """The status that a body names, as a number or by a known name; `message` and `names` are what `_said` returned."""
     outer, error = _objects(body)
     first = _first(error)
     said = [_code(error), error.get("status"), error.get("raw_status_code")]  # the third is Mistral's

@@ -43,9 +43,10 @@ def clock(headers: Mapping[str, str], otherwise: float) -> float:
 
 
 def in_headers(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after` as seconds or as an HTTP date.
+    """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after`, else these as LiteLLM names them.
 
-    RFC 9110 §10.2.3; the header in milliseconds is OpenAI's. None for what is missing, negative or no time.
+    `retry-after` is seconds or an HTTP date (RFC 9110 §10.2.3), or a duration (`2m59s`) or a moment since 1970, which
+    some send; the header in milliseconds is OpenAI's. None for what is missing, negative or no time.
 
     Args:
         headers: With lower-case names.

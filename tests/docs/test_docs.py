@@ -121,7 +121,7 @@ def test_rows_of_a_batch_set_the_parameters_that_the_page_says() -> None:
     names = [*Parameters.__annotations__, "stream", "include_usage"]
     row = parse_row({"prompt": "x", **dict.fromkeys(names)}, 1)
     assert isinstance(row, Row)
-    [sentence] = re.findall(r"; all but (.*?):", page("batch.md"), re.DOTALL)
+    [sentence] = re.findall(r"wins over the\s+command\. (.*?) do not:", page("batch.md"), re.DOTALL)
     assert set(re.findall(r"`(\w+)`", sentence)) == set(row.fields)
 
 
