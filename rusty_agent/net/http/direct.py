@@ -21,29 +21,26 @@ from aiohttp.helpers import TimerNoop
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-__all__ = [
-    *("MAX_HEADERS", "MAX_HEADER_BYTES", "PARSING", "READ_BUFFER"),
-    *("Headers", "Outbox", "Reply", "Response", "Target"),
-]
+__all__ = ["PARSING", "READING", "Headers", "Outbox", "Reply", "Response", "Target"]
 
-MAX_HEADERS = 2**9
-"""How many headers an answer may have: gateways add those of their providers to their own, under further names
-(litellm#25572), and pass the 128 that are aiohttp's default."""
+# Gateways hand on their providers' headers too, under further names (litellm#25572): more than aiohttp's 128.
+_MAX_HEADERS = 2**9
+_MAX_HEADER_BYTES = 2**16  # gateways add policies and cookies beyond the 8,190 bytes that are aiohttp's default
+_READ_BUFFER = 2**18  # bytes; at most twice this are held, then the server is held back (aiohttp's high-water mark)
 
-MAX_HEADER_BYTES = 2**16
-"""The longest header: gateways add policies and cookies beyond the 8,190 bytes that are aiohttp's default."""
-
-READ_BUFFER = 2**18
-"""Bytes buffered before the server is held back, at most twice this (aiohttp's high-water mark)."""
+READING: dict[str, Any] = {
+    "auto_decompress": False,  # aiohttp raises before the status can be read
+    "read_bufsize": _READ_BUFFER,
+    "max_line_size": _MAX_HEADER_BYTES,
+    "max_field_size": _MAX_HEADER_BYTES,
+    "max_headers": _MAX_HEADERS,
+}
+"""How an answer is read, for sessions of aiohttp too."""
 
 PARSING: dict[str, Any] = {
     "timer": TimerNoop(),  # it has no state: else each answer gets one of its own
     "read_until_eof": True,
-    "auto_decompress": False,
-    "read_bufsize": READ_BUFFER,
-    "max_line_size": MAX_HEADER_BYTES,
-    "max_field_size": MAX_HEADER_BYTES,
-    "max_headers": MAX_HEADERS,
+    **READING,
 }
 """How aiohttp's parser is to read an answer."""
 

@@ -28,7 +28,7 @@ from ... import errors
 from ...checks import checked_count, checked_kind
 from ...config import checked_proxy
 from ..guard import close_later, drop_closed, guard_of
-from .direct import MAX_HEADER_BYTES, MAX_HEADERS, READ_BUFFER, Headers, Response
+from .direct import READING, Headers, Response
 from .failures import NETWORK_ERRORS, final_error, network_error
 from .pool import BoundedConnector, Connector, Dialing
 
@@ -219,12 +219,8 @@ class Transport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # aiohttp's own default cuts streams after 5 minutes
-            auto_decompress=False,  # aiohttp raises before the status can be read
-            read_bufsize=READ_BUFFER,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
             skip_auto_headers=("User-Agent",),
+            **READING,
         )
         self._sessions[loop] = session
         guard_of(loop).sessions.add(session)
