@@ -18,7 +18,7 @@ from .delta import Delta, DeltaDecoder, has_news
 from .document import begun_anew, is_calls_alone, is_whole, unwrapped
 from .frame import NO_FRAME, Frame, Kind, frame_of
 from .plain import FAILURES, META_KEYS, NO_REASONS, keep_meta, plain_answer, plain_chunk
-from .sse import KEEP_ALIVES, bared, says_nothing
+from .sse import END_MARK, KEEP_ALIVES, bared, says_nothing
 from .usage import find_usage
 from .words import excerpt
 
@@ -29,7 +29,6 @@ _CHUNK_KEYS = META_KEYS | {"choices", "usage", "error", "x_groq"}
 _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
-_DONE = b"[DONE]"
 _LESSONS = 8
 _WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
 _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that meta stays below 8 MiB in all
@@ -139,7 +138,7 @@ class ChunkDecoder:
 
     def decode(self, data: bytes, out: list[Delta]) -> None:
         """Decode one event's data, append its deltas to `out`."""
-        if data == _DONE and type(data) is bytes:  # orjson's exception would take longer than a chunk
+        if data == END_MARK and type(data) is bytes:  # orjson's exception would take longer than a chunk
             self.done = True
             return
         try:
@@ -204,7 +203,7 @@ class ChunkDecoder:
             except ValueError:
                 told = begun_anew(text) or data.decode("utf-8", "replace")
             self.error = failure.in_band(told)
-        elif text.startswith(_DONE):  # what comes behind it does not matter
+        elif text.startswith(END_MARK):  # what comes behind it does not matter
             self.done = True
         elif says_nothing(text) or type_ in KEEP_ALIVES:
             pass
@@ -219,8 +218,8 @@ class ChunkDecoder:
         try:
             chunk = loads_loose(text)
         except ValueError as error:
-            last = text.removesuffix(_DONE).rstrip().removesuffix(b"data:").rstrip()
-            if text.endswith(_DONE) and is_whole(last):  # its line had no end (ODS#5652)
+            last = text.removesuffix(END_MARK).rstrip().removesuffix(b"data:").rstrip()
+            if text.endswith(END_MARK) and is_whole(last):  # its line had no end (ODS#5652)
                 self.decode(last, out)
                 self.done = self.error is None
                 return

@@ -19,7 +19,7 @@ from .codec import ends_within, loads_answer, loads_strict
 from .delta import MEDIA_KEYS, Delta
 from .document import CHECK_URL, empty, is_bare, is_lines, is_page, is_piece, is_whole, unreadable, unwrapped
 from .frame import NO_FRAME, Frame
-from .sse import MAX_EVENT_BYTES, SSEDecoder
+from .sse import END_MARK, MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
 from .words import as_it_is, excerpt
 
@@ -250,8 +250,8 @@ class ReplyDecoder:
         try:
             value = loads_answer(body)
         except ValueError as error:
-            ended = b"\ndata:" in body or body.rstrip().endswith(b"[DONE]")
-            if (ended or is_lines(body)) and not self.has_content and not is_page(body):
+            streamed = b"\ndata:" in body or body.rstrip().endswith(END_MARK)
+            if (streamed or is_lines(body)) and not self.has_content and not is_page(body):
                 # A stream whose first line lacks its field: an error, most often, or a chunk a line.
                 self._document, self._sse = None, SSEDecoder(self._cap)
                 return self._feed(body) + self.close()

@@ -20,7 +20,10 @@ from codecs import BOM_UTF8
 
 from ..errors import ResponseError
 
-__all__ = ["KEEP_ALIVES", "MAX_EVENT_BYTES", "Event", "SSEDecoder", "bared", "says_nothing"]
+__all__ = ["END_MARK", "KEEP_ALIVES", "MAX_EVENT_BYTES", "Event", "SSEDecoder", "bared", "says_nothing"]
+
+END_MARK = b"[DONE]"
+"""The data of the event after which nothing counts: OpenAI's, and no part of the standard."""
 
 MAX_EVENT_BYTES = 16 * 2**20
 """The default cap of one event in bytes: well above any answer seen in one line (an image, a reasoning trace).
@@ -38,7 +41,7 @@ _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 _LITTER = b" \t\0" + BOM_UTF8
 _AROUND = _LITTER + b"\r\n"
 _OPENINGS = frozenset({b"{", b"[", b"[{"})
-_BEGINNINGS = (b"{", b"[DONE]")  # of a line that is data, with its field or without
+_BEGINNINGS = (b"{", END_MARK)  # of a line that is data, with its field or without
 _FIELD_SLACK = 16  # a line still under way may hold this much beside its value: the field's name, colon and space
 
 
@@ -212,7 +215,7 @@ class SSEDecoder:
         elif not self.odd and not self._over:
             # Nothing counts that comes behind it: it begins what stands in its line, or ends it.
             ended = (*events, bytes(self._data or b""))
-            self._over = any(b"[DONE]" in (data[:6], data[-6:]) for data in map(bared, ended))
+            self._over = any(data.startswith(END_MARK) or data.endswith(END_MARK) for data in map(bared, ended))
             self.odd = b"" if self._over else line[:2048]
 
     def _add(self, value: bytes) -> None:
