@@ -45,6 +45,13 @@ def _no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rusty_agent.net.guard._LINGER_SECONDS", 60)
 
 
+def in_a_cycle(thing: Any) -> list[Any]:
+    """What only the garbage collector ends, once nobody else holds it."""
+    cycle = [thing]
+    cycle.append(cycle)
+    return cycle
+
+
 async def saw_close(server: FaultServer) -> None:
     """The server must see its last client go."""
     gone = await asyncio.to_thread(server.requests[-1].gone.wait, 5)
@@ -338,8 +345,7 @@ def test_the_blocking_face_closes_too(serve: Serve) -> None:
     def by_garbage() -> None:
         opened = blocking.stream_text("hi")
         assert next(opened) == "a"
-        cycle = [opened]
-        cycle.append(cycle)  # type: ignore[arg-type]
+        cycle = in_a_cycle(opened)
         del opened, cycle
         gc.collect()
 
@@ -472,8 +478,7 @@ async def test_a_stream_that_the_garbage_collector_closes_disturbs_no_step_of_ot
     dropped, closed, *waiting = (llm.stream_text("hi") for _ in range(5))
     await dropped.open()
     await closed.open()
-    cycle: list[Any] = [dropped]
-    cycle.append(cycle)
+    cycle = in_a_cycle(dropped)
     opening = [asyncio.ensure_future(opened.open()) for opened in waiting]
     await asyncio.sleep(0)
     admit = Limiter.admit
@@ -504,8 +509,7 @@ async def test_a_connection_that_the_garbage_collector_frees_while_a_call_begins
     llm = AsyncProvider("m", api_key="k" * 8, base_url=server.url, max_connections=1)
     dropped = llm.stream_text("hi")
     await dropped.open()
-    cycle: list[Any] = [dropped]
-    cycle.append(cycle)
+    cycle = in_a_cycle(dropped)
     available = aiohttp.BaseConnector._available_connections
 
     def look_and_collect(*given: Any) -> int:
@@ -532,8 +536,7 @@ async def test_a_connection_that_the_garbage_collector_frees_while_a_call_waits_
     llm = AsyncProvider("m", api_key="k" * 8, base_url=server.url, max_connections=2)
     dropped = llm.stream_text("hi")
     await dropped.open()
-    held: list[Any] = [dropped]
-    held.append(held)
+    held = in_a_cycle(dropped)
     available = aiohttp.BaseConnector._available_connections
 
     def look_and_collect(*given: Any) -> int:
