@@ -31,21 +31,22 @@ _UNSET = object()
 
 def _canonical(value: dict[str, Any]) -> dict[str, Any]:
     """The parameters as they come back from the file, without empty objects: those change no request."""
-    given = {name: item for name, item in _ordered(value).items() if item != {}}
+    given = {name: item for name, item in _normalised(value).items() if item != {}}
     canonical: dict[str, Any] = loads_strict(dumps(given))
     return canonical
 
 
-def _ordered(value: Any) -> Any:
+def _normalised(value: Any) -> Any:
+    """The same in the same order, without keys, and with whole numbers as such."""
     if isinstance(value, Mapping):  # LiteLLM takes an `api_key`, tools have an `authorization`; no number is a key
         names = (name for name in sorted(value, key=str) if not (isinstance(value[name], str) and is_secret(str(name))))
-        return {name: _ordered(value[name]) for name in names}
+        return {name: _normalised(value[name]) for name in names}
     if isinstance(value, str) and re.fullmatch(r"https?://\S+", value):  # as of an MCP server
         with suppress(ValueError):
             return without_secrets(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)  # 0.0 and 0 ask for the same
-    return [_ordered(item) for item in value] if isinstance(value, list | tuple) else value
+    return [_normalised(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @define(frozen=True)
