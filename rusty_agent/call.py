@@ -149,8 +149,18 @@ class Call:
         except Interrupted:
             raise given_up() from None
 
+    async def turn(self) -> None:
+        """Wait until the next attempt may be made: at once without limits."""
+        if self._closed:
+            raise given_up()
+        limiter, caller = self._limiter, self._caller
+        if limiter is not None and caller is not None:
+            permit = limiter.try_acquire(caller, len(self._exchange.body)) if self.attempt is None else None
+            self._permit = permit or await self._admitted(limiter, caller)
+            self._waits_since = None
+
     async def _admitted(self, limiter: Limiter, caller: Caller) -> Permit:
-        """Wait for a turn. The call's clock stands still meanwhile: a long line is no slow endpoint."""
+        """Stand in line. The call's clock stands still meanwhile: a long line is no slow endpoint."""
         again = self._waits_since is None  # it has failed, and was not sent back
         since = self.loop.time() if self._waits_since is None else self._waits_since
         try:
@@ -166,13 +176,7 @@ class Call:
 
     async def make_attempt(self, number: int) -> list[Delta]:
         """Make an attempt, up to its first content, or all of it if that is wanted; see `begin`."""
-        if self._closed:
-            raise given_up()
-        limiter, caller, whole = self._limiter, self._caller, self._whole
-        if limiter is not None and caller is not None:
-            permit = None if number > 1 else limiter.try_acquire(caller, len(self._exchange.body))
-            self._permit = permit or await self._admitted(limiter, caller)
-            self._waits_since = None
+        whole = self._whole
         self.attempt = attempt = Attempt(
             self.loop, self._transport, self._exchange, number, self.deadline, self._scope, anew=self._anew
         )
@@ -192,6 +196,7 @@ class Call:
             if not (isinstance(error, BadRequestError) and self._adapts_to(error)):
                 raise
             error.__traceback__ = None  # as of what is retried, see `retrying`
+            await self.turn()
             return await self.make_attempt(number)  # ends: each round leaves one parameter out
         if decoder.ended:
             self._give_back(decoder.error)

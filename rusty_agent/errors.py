@@ -61,7 +61,7 @@ class RustyAgentError(Exception):
         partial_text: The text that had arrived before the error (`""` when none had).
         usage: The last token counts that had arrived, or None.
         request_id: The endpoint's id of the request, or None.
-        attempts: How many attempts were made before giving up, at least 1.
+        attempts: How many attempts were made before giving up; 0 if the call was closed before its turn came.
         retryable: Whether sending the same request again may help.
         retry_after: Seconds the endpoint asked to wait, or None.
         duration: Seconds from the call (or, if it stood in line, from its first turn) to the error; None if a stream

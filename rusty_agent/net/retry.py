@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import backoff
 
-from ..errors import RateLimitError, RunStoppedError, RustyAgentError, StreamInterruptedError
+from ..errors import RateLimitError, RustyAgentError, StreamInterruptedError
 from ..policy import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
@@ -48,11 +48,14 @@ class Retriable(Protocol[T]):
     deadline: float | None
     of_a_run: bool
 
+    async def turn(self) -> None:
+        """Wait until the next attempt may be made."""
+
     async def make_attempt(self, number: int) -> T:
         """Make an attempt, given its number; it has cleaned up after itself when it raises."""
 
     async def nap(self, seconds: float) -> None:
-        """Wait before the next attempt."""
+        """Wait between two attempts."""
 
     def send_back(self, error: RustyAgentError) -> bool:
         """Go back to the end of the line in which it stands, if that is all that the error asks for; whether it did.
@@ -76,13 +79,20 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
         RunStoppedError: The run that the call is of was stopped before the next attempt.
         RustyAgentError: The last attempt's error; `attempts` says how many there were.
     """
-    number = 1
+    number = 0
     turns = 0  # of its failures, those after which it was sent back
+    delay: float | None = None
     while True:
         try:
-            result = await call.make_attempt(number)
-        except RunStoppedError:  # it was turned away while it waited for its turn: nothing was sent
+            if delay is not None:
+                await call.nap(delay)
+            await call.turn()
+        except StreamInterruptedError as error:  # the call was closed; what stops a run is of all its calls
+            error.attempts = number
             raise
+        number += 1
+        try:
+            result = await call.make_attempt(number)
         except RustyAgentError as error:
             error.attempts = number
             if policy.max_retries and call.send_back(error):
@@ -108,12 +118,6 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             if policy.on_attempt is not None:
                 _report(policy, call, number, None, None)
             return result
-        try:
-            await call.nap(delay)
-        except StreamInterruptedError as error:  # the call was closed; what stops a run is of all its calls
-            error.attempts = number
-            raise
-        number += 1
 
 
 def _tell_the_wait(error: RustyAgentError, policy: RetryPolicy) -> None:

@@ -13,6 +13,7 @@ import pytest
 from rusty_agent import (
     APIStatusError,
     AsyncProvider,
+    AttemptReport,
     AuthenticationError,
     BadRequestError,
     Finish,
@@ -99,6 +100,28 @@ async def test_the_place_of_a_stream_is_free_with_its_last_event(serve: Serve) -
         pass
     async with asyncio.timeout(5):
         assert await llm.generate_text("hi") == "Hello world"
+
+
+async def test_a_call_that_is_closed_while_it_stands_in_line_has_made_no_attempt(serve: Serve) -> None:
+    reports: list[AttemptReport] = []
+    server = serve(stream("Hello", " world", gap=0.5))
+    async with AsyncProvider(
+        "m",
+        api_key=KEY,
+        base_url=server.url,
+        limits=Limits(in_flight=1),
+        retry=RetryPolicy(on_attempt=reports.append),
+    ) as llm:
+        first = llm.stream_text("first")
+        assert await anext(first) == "Hello"
+        waiting = asyncio.ensure_future(llm.generate_text("second"))
+        await asyncio.sleep(0)
+        await llm.aclose()
+        with pytest.raises(StreamInterruptedError) as caught:
+            await waiting
+    assert caught.value.attempts == 0
+    assert [report.number for report in reports] == [1]
+    assert len(server.requests) == 1
 
 
 def test_metadata_is_none_before_the_stream_is_read(serve: Serve) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import APIConnectionError, RateLimitError, RetryPolicy, RunStoppedError, RustyAgentError, ServerError
+from rusty_agent import (
+    APIConnectionError,
+    AttemptReport,
+    RateLimitError,
+    RetryPolicy,
+    RunStoppedError,
+    RustyAgentError,
+    ServerError,
+    StreamInterruptedError,
+)
 from rusty_agent.net import retry
 from rusty_agent.net.retry import TURNS, RetryBudget, backoff_delay, retrying
 from tests.simulation.virtual import run
@@ -35,6 +44,9 @@ class Call:
         self.of_a_run = of_a_run
         self.naps: list[float] = []
         self._errors: Iterator[RustyAgentError] = iter(errors)
+
+    async def turn(self) -> None:
+        pass
 
     async def make_attempt(self, number: int) -> int:
         for error in self._errors:
@@ -172,3 +184,19 @@ def test_what_a_run_was_stopped_with_tells_of_no_single_call() -> None:
     with pytest.raises(RunStoppedError):
         tried(Stopped(BUSY, BUSY), RetryPolicy())
     assert stopped.attempts == 1
+
+
+@pytest.mark.parametrize("errors", [(), (BUSY,), (BUSY, BUSY)])
+def test_a_call_that_is_closed_before_its_turn_has_not_made_that_attempt(errors: tuple[RustyAgentError, ...]) -> None:
+    class Closed(Call):
+        turns = 0
+
+        async def turn(self) -> None:
+            self.turns += 1
+            if self.turns > len(errors):
+                raise StreamInterruptedError("closed")
+
+    reports: list[AttemptReport] = []
+    with pytest.raises(StreamInterruptedError) as caught:
+        tried(Closed(*errors), RetryPolicy(on_attempt=reports.append))
+    assert caught.value.attempts == len(reports) == len(errors)
