@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 from attrs import define, field
 from yarl import URL
 
-from .keys import Secret, header_secrets
+from .keys import Secret, named_secrets
 from .policy import UNSET, RetryPolicy, Timeout
 from .presets import Preset
 
@@ -130,7 +130,7 @@ class ProviderConfig:
     @property
     def key_origin(self) -> str:
         """A sentence that tells where the key came from, or that there is none; `""` where the caller knows."""
-        if header_secrets(self.headers):
+        if named_secrets(self.headers):
             return ""
         if self.key is None:
             return f"None was sent: set the environment variable {self.preset.key_variable} or pass api_key."

@@ -19,9 +19,9 @@ from .presets import Preset
 __all__ = [
     "Hidden",
     "Secret",
-    "header_secrets",
     "hide_secrets",
     "is_secret",
+    "named_secrets",
     "resolve_key",
     "url_secrets",
     "without_secrets",
@@ -82,9 +82,10 @@ def is_secret(name: str) -> bool:
     return re.search(_SECRET_NAMES, name) is not None
 
 
-def header_secrets(headers: Mapping[str, str]) -> list[str]:
-    """What headers hold of secrets, without the scheme in front, as in `Bearer …`."""
-    return [re.sub(_SCHEME, "", value) for name, value in headers.items() if is_secret(name)]
+def named_secrets(fields: Mapping[str, Any]) -> list[str]:
+    """What headers, or fields of a body, hold of secrets, without the scheme in front, as in `Bearer …`."""
+    found = [value for name, value in fields.items() if isinstance(value, str) and is_secret(name)]
+    return [re.sub(_SCHEME, "", value) for value in found]
 
 
 _SCHEME = r"(?i)\A(bearer|basic|digest|token|key|api-?key)\s+"

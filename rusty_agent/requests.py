@@ -6,14 +6,14 @@ In: what a provider sends with every request, what a run of many has in common, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Any
 
 from . import __version__
 from .checks import checked_flag, checked_kind
 from .config import ProviderConfig, time_limits
-from .keys import Hidden, header_secrets
+from .keys import Hidden, named_secrets
 from .net.attempt import Exchange
 from .net.http.direct import Headers
 from .parameters import Messages, Parameters, check_names
@@ -55,7 +55,7 @@ class Requests:
         if config.key is not None:
             self.headers["authorization"] = f"Bearer {config.key.reveal()}"
         self.headers.update(config.headers)
-        self._own_mask = self._mask(self.headers)
+        self._own_mask = self._mask()
 
     def prepare(
         self,
@@ -108,13 +108,15 @@ class Requests:
         if more:
             headers = Headers(headers)
             headers.update(more)
-            mask = self._mask(headers)
+        if more or extra_body:
+            secrets = [*named_secrets(more or {}), *named_secrets(extra_body or {})]  # LiteLLM takes an `api_key` there
+            mask = self._mask(secrets) if secrets else mask
         return Exchange(config, headers, body, encoded, limits, mask, streamed, policy, self._warnings(body))
 
-    def _mask(self, headers: Mapping[str, str]) -> Mask:
-        """Strikes out what must show nowhere: the key, and what further headers hold of the kind."""
+    def _mask(self, more: Iterable[str] = ()) -> Mask:
+        """Strikes out what must show nowhere: the key, what headers and URLs hold of the kind, and one call's."""
         key = [] if self.config.key is None else [self.config.key.reveal()]
-        return Mask([*key, *header_secrets(headers), *self.config.url_secrets])
+        return Mask([*key, *named_secrets(self.headers), *self.config.url_secrets, *more])
 
     def _warnings(self, body: Mapping[str, Any]) -> tuple[str, ...]:
         preset = self.config.preset

@@ -310,6 +310,17 @@ def test_no_error_shows_the_key(face: Face, serve: Serve, caplog: pytest.LogCapt
     assert KEY not in repr(provider) + repr(vars(provider)) + str(provider)
 
 
+@pytest.mark.parametrize("name", ["an error body", "an error header", "an error inside a stream"])
+@pytest.mark.parametrize("given", ["extra_headers", "extra_body"])
+def test_no_error_shows_a_key_that_one_call_was_given(face: Face, serve: Serve, name: str, given: str) -> None:
+    provider = face.provider(serve(QUOTES[name]), api_key="key-of-the-provider", retry=RetryPolicy(max_retries=0))
+    parameters: dict[str, Any] = {given: {"api_key": KEY, "top_k": "5"}}
+    raised = face.stream(provider, **parameters).error
+    assert isinstance(raised, RustyAgentError)
+    assert KEY not in everything(raised)
+    assert "***" in str(raised) + repr(vars(raised))
+
+
 def test_a_refused_connection_shows_no_key(face: Face) -> None:
     raised = face.stream(face.provider("http://127.0.0.1:1/v1", retry=RetryPolicy(max_retries=0))).error
     assert raised is not None

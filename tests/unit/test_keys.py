@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rusty_agent.errors import MissingAPIKeyError
-from rusty_agent.keys import Secret, header_secrets, is_secret, resolve_key, url_secrets, without_secrets
+from rusty_agent.keys import Secret, is_secret, named_secrets, resolve_key, url_secrets, without_secrets
 from rusty_agent.presets import find_preset
 
 OPENAI, OLLAMA = find_preset("openai"), find_preset("ollama")
@@ -99,7 +99,11 @@ def test_the_name_of_a_header_or_field_tells_whether_it_is_secret(name: str, sec
 
 def test_the_scheme_of_a_header_is_no_secret() -> None:
     headers = {"Authorization": "Basic dTpw", "x-key": "a b", "x-token": "bearer  t", "x-other": "plain"}
-    assert header_secrets(headers) == ["dTpw", "a b", "t"]
+    assert named_secrets(headers) == ["dTpw", "a b", "t"]
+
+
+def test_what_is_no_text_is_no_secret() -> None:
+    assert named_secrets({"max_completion_tokens": 5, "logit_keys": ["a"], "api_key": "k"}) == ["k"]
 
 
 def test_a_secret_shows_nowhere() -> None:
