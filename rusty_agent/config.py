@@ -128,6 +128,11 @@ class ProviderConfig:
     split_thinking: bool
 
     @property
+    def shown_url(self) -> str:
+        """The URL that requests go to, without its query, which may hold a secret: fit for files."""
+        return str(self.url.with_query(None))
+
+    @property
     def key_origin(self) -> str:
         """A sentence that tells where the key came from, or that there is none; `""` where the caller knows."""
         if named_secrets(self.headers):

@@ -127,8 +127,8 @@ class Job:
         self._common = common
         self._files = Files.of(settings.files.output.absolute())  # the working folder may change meanwhile
         self._provider = provider
-        url = str(provider._requests.config.url.with_query(None))
-        self._served_by = {"model": provider.model, "base_url": url.removesuffix("/chat/completions")}
+        base_url = provider._requests.config.shown_url.removesuffix("/chat/completions")
+        self._served_by = {"model": provider.model, "base_url": base_url}
         self._rule = rule
         self._run = Run(
             self._answer,

@@ -157,4 +157,4 @@ def _described(provider: AsyncProvider, parameters: BatchParameters) -> dict[str
     """What the answers depend on, for the manifest: no headers, and nothing about time or pace."""
     hidden = ("extra_headers", "timeout", "retry")
     given = {name: value for name, value in parameters.items() if name not in hidden and value is not None}
-    return {"model": provider.model, "url": str(provider._requests.config.url.with_query(None)), **given}
+    return {"model": provider.model, "url": provider._requests.config.shown_url, **given}
