@@ -13,17 +13,14 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import define, field
 
 from ..errors import APIConnectionError, BatchError, LocalModelError, RunStoppedError, RustyAgentError
 from ..net.caller import Caller
-from ..progress.figures import dollars
 from ..progress.show import say
 from ..provider import AsyncProvider
 from ..requests import Common
@@ -31,6 +28,7 @@ from ..run import Run
 from ..stop_rule import StopRule
 from ..types import GenerateResult, Usage
 from ..wire.codec import dumps
+from .budget import Budget
 from .feed import Feed
 from .files import Files, replace_atomically
 from .finish import drop_superseded, sort_output
@@ -42,46 +40,11 @@ from .rows import BadLine, Row
 from .settings import JobSettings, Source
 from .signals import DRAIN_SECONDS
 from .summary import covers, summary
+from .waiting import outlast, to_its_end
 
-__all__ = ["BatchResult", "Job", "to_its_end"]
-
-T = TypeVar("T")
+__all__ = ["BatchResult", "Job"]
 
 _INTERRUPTED = "it was interrupted; the same call, without fresh, goes on from here."
-
-
-async def outlast(running: asyncio.Future[T], *, on_cancel: Callable[[], object] = lambda: None) -> None:
-    """Wait until it is done, also if the waiting is cancelled meanwhile: what it uses is closed after it.
-
-    Args:
-        running: What is under way.
-        on_cancel: Called at the first cancellation.
-
-    Raises:
-        asyncio.CancelledError: The waiting was cancelled. What came of `running` is of no interest then.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    while not running.done():
-        try:
-            await asyncio.wait([running])
-        except asyncio.CancelledError as error:
-            if cancelled is None:
-                on_cancel()
-            cancelled = error
-    if cancelled is not None:
-        if not running.cancelled():
-            running.exception()  # or the loop would complain that nobody has asked
-        raise cancelled
-
-
-async def to_its_end(
-    function: Callable[..., T], *arguments: Any, on_cancel: Callable[[], object] = lambda: None, **options: Any
-) -> T:
-    """Run what blocks in a thread. A cancellation waits for its end: the thread needs the lock until then."""
-    loop = asyncio.get_running_loop()  # whose future is no task: nobody else finds it and cancels it
-    running = loop.run_in_executor(None, partial(function, *arguments, **options))
-    await outlast(running, on_cancel=on_cancel)
-    return running.result()
 
 
 @define
@@ -141,8 +104,8 @@ class Job:
         )
         self._run_id = secrets.token_hex(8)
         self._finish_reasons: Counter[str | None] = Counter()
-        self._spent = 0.0  # USD; an answer that tells no tokens is taken to cost as much as the others
-        self._paid = 0  # answers that it was spent on
+        price, usd = settings.price, settings.budget_usd
+        self._budget = None if price is None or usd is None else Budget(usd, price)
         self._task: asyncio.Task[None] | None = None
         self._broken = False  # a file could not be written, so nobody knows which of the last lines it has
 
@@ -297,23 +260,8 @@ class Job:
                 self._stop("interrupt", _INTERRUPTED)  # or its worker would begin another, if it hears of it first
 
     def _spend(self, usage: Usage | None, caller: Caller) -> None:
-        """Stop if the next row, and what is under way, would take more than what is left of the budget."""
-        price, budget = self._settings.price, self._settings.budget_usd
-        if price is None or budget is None:
-            return
-        if usage is None:
-            if not self._paid:
-                self._stop("budget", "the endpoint reports no tokens, so nobody knows what of the budget is spent.")
-                return
-            spent = self._spent / self._paid
-        else:
-            spent = price.cost(usage.prompt_tokens, usage.completion_tokens)
-        self._paid += 1
-        self._spent += spent
-        more = caller.in_flight + 1  # of the rows that are worked on, others wait for their turn, and will not be sent
-        if self._spent + self._spent / self._paid * more > budget:
-            said = f"{dollars(self._spent)} are spent, and what is under way will use up the budget of"
-            self._stop("budget", f"{said} {dollars(budget)}.")
+        if self._budget is not None and (said := self._budget.spend(usage, caller.in_flight)) is not None:
+            self._stop("budget", said)
 
     def _count_passed(self) -> None:
         tally, feed = self._run.tally, self._feed

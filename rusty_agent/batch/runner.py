@@ -26,12 +26,13 @@ from ..requests import Common
 from ..stop_rule import StopRule
 from .files import Files
 from .foreign import refuse_overwriting
-from .job import BatchResult, Job, to_its_end
+from .job import BatchResult, Job
 from .journal import Sync
 from .lock import Lock
 from .plan import make_plan
 from .settings import JobSettings, OnBadLine, Source, check_common, check_source
 from .signals import Signals
+from .waiting import to_its_end
 
 __all__ = ["BatchResult", "run_batch"]
 
