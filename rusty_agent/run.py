@@ -49,7 +49,6 @@ class Run:
 
     Attributes:
         tally: What is counted; may be shown.
-        stopped: Why the run was stopped, or None.
 
     Raises:
         ValueError: An argument is out of range.
@@ -86,7 +85,11 @@ class Run:
         self._open = AsyncExitStack()
         self.tally = Tally(total=total, price=price, gauges=self._gauges, reason=self._reason)
         self._display = Display(progress, self.tally, on_error=self._stop.request)
-        self.stopped: RunStoppedError | None = None
+
+    @property
+    def stopped(self) -> RunStoppedError | None:
+        """Why the run was stopped, or None."""
+        return self._caller.stopped
 
     def items(self, inputs: Inputs, *, ordered: bool) -> AsyncGenerator[MapItem, None]:
         """Work the inputs off; yield an item for each. Leaving it early cancels what is under way. Once only.
@@ -157,16 +160,15 @@ class Run:
 
     def stop(self, error: RunStoppedError) -> None:
         """Send nothing more. What was sent already is waited for."""
-        if self.stopped is None:
-            self.stopped = error
-            if self._limiter is not None:
-                self._limiter.stop(self._caller, error)
-            if not self._drain:
-                self._stop.request()
+        if self._limiter is None:
+            self._caller.stop(error)
+        else:
+            self._limiter.stop(self._caller, error)
+        if not self._drain:
+            self._stop.request()
 
     async def _work(self, given: Any) -> GenerateResult:
-        if self.stopped is not None:
-            raise self.stopped.with_traceback(None)  # or each prompt that is left would make it longer
+        self._caller.check()
         number = self._rule.begin()
         try:
             result = await self._answer(self._caller, given)

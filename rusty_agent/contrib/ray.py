@@ -251,8 +251,7 @@ class Generate:
         return result
 
     def _stop(self, provider: AsyncProvider, error: RunStoppedError) -> None:
-        if self._caller.stopped is None:
-            provider._calls.limiter().stop(self._caller, error)
+        provider._calls.limiter().stop(self._caller, error)
 
 
 _ARGUMENTS = (*signature(Generate).parameters, *Parameters.__annotations__)

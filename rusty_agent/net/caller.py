@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..errors import RustyAgentError
+from ..errors import RunStoppedError, RustyAgentError
 
 __all__ = ["Caller"]
 
@@ -25,7 +25,7 @@ class Caller:
         asleep: What ends its waits between two attempts.
         in_flight: How many of its attempts are under way.
         rate_limited: How many of its attempts were answered with 429.
-        stopped: Set when the run was stopped: what still waits is turned away with it.
+        stopped: Why the run was stopped, once it was: what still waits is turned away with it.
     """
 
     __slots__ = ("asleep", "gives_up", "in_flight", "rate_limited", "stopped")
@@ -35,7 +35,7 @@ class Caller:
         self.asleep: set[asyncio.Future[None]] = set()
         self.in_flight = 0
         self.rate_limited = 0
-        self.stopped: RustyAgentError | None = None
+        self.stopped: RunStoppedError | None = None
 
     def check(self) -> None:
         """Raise what the run was stopped with, if it was."""
@@ -53,9 +53,9 @@ class Caller:
             self.asleep.discard(awake)
         self.check()
 
-    def stop(self, error: RustyAgentError) -> None:
-        """The run was stopped: nothing more is sent for it."""
-        self.stopped = error
+    def stop(self, error: RunStoppedError) -> None:
+        """The run was stopped: nothing more is sent for it. The first reason stays."""
+        self.stopped = self.stopped or error
         for awake in self.asleep:
             if not awake.done():
                 awake.set_result(None)

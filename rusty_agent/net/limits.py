@@ -17,7 +17,14 @@ from contextlib import contextmanager
 
 from attrs import define
 
-from ..errors import APIConnectionError, APIStatusError, APITimeoutError, RateLimitError, RustyAgentError
+from ..errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    RateLimitError,
+    RunStoppedError,
+    RustyAgentError,
+)
 from ..policy import Limits
 from ..types import Usage
 from ..verdict import OVERLOADED
@@ -175,7 +182,7 @@ class Limiter:
         caller.check()
         return await self._line.wait(caller, characters, again=again and not self._absence.ever_answered)
 
-    def stop(self, caller: Caller, error: RustyAgentError) -> None:
+    def stop(self, caller: Caller, error: RunStoppedError) -> None:
         """Turn away what waits for this caller, between two attempts too, and what will come."""
         caller.stop(error)
         self._line.turn_away(caller, error)
