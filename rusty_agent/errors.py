@@ -101,8 +101,10 @@ class APIConnectionError(RustyAgentError, ConnectionError):
             one may be possible later.
     """
 
-    retryable = True
-    sent = True
+    def __init__(self, message: str, *, retryable: bool = True, sent: bool = True, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.retryable = retryable
+        self.sent = sent
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
@@ -194,9 +196,10 @@ class ResponseError(RustyAgentError, ValueError):
         body: The bytes that cannot be decoded, at most 2 KiB of them.
     """
 
-    def __init__(self, message: str, *, body: bytes = b"", **fields: Any) -> None:
+    def __init__(self, message: str, *, body: bytes = b"", retryable: bool = False, **fields: Any) -> None:
         super().__init__(message, **fields)
         self.body = body
+        self.retryable = retryable
 
 
 class MissingAPIKeyError(RustyAgentError, ValueError):

@@ -295,14 +295,13 @@ class Attempt:
             what = "the beginning of the answer" if self._exchange.streamed else "the answer"
         option = ", or --timeout," if limit in ("total", "idle") else ""
         shorter = ", or bound the answer with max_tokens" if limit == "total" else ""
-        error = APITimeoutError(
+        return APITimeoutError(
             f"Timed out: {what} did not come within {seconds:g} s ({limit} limit). "
             f"Raise it with timeout=Timeout({limit}=…){option} if the endpoint is just slow{shorter}.",
             limit=limit,
             seconds=seconds,
+            retryable=limit != "total",
         )
-        error.retryable = limit != "total"
-        return error
 
 
 def _is_no_answer(response: Response) -> bool:
@@ -329,9 +328,8 @@ def _inflated(inflater: Inflater, data: bytes) -> bytes:
 
 def given_up() -> StreamInterruptedError:
     """The error of whoever still reads an answer when it was left, or its provider or session closed."""
-    error = StreamInterruptedError(
+    return StreamInterruptedError(
         "The answer was given up: a loop over it was left, its stream, its provider or the provider's session was "
-        "closed before its end, or a task that read it was cancelled, as by asyncio.wait_for."
+        "closed before its end, or a task that read it was cancelled, as by asyncio.wait_for.",
+        retryable=False,
     )
-    error.retryable = False
-    return error

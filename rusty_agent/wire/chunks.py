@@ -265,8 +265,8 @@ class ChunkDecoder:
     def _refuse(self, data: bytes, what: str, *, cut: bool = False) -> None:
         self.junk = True
         said = f"The stream holds an event that is {what}: {excerpt(data)}"
-        self.error = ResponseError(f"{said}. It was cut off before its end." if cut else said, body=data[:2048])
-        self.error.retryable = cut  # it may be whole the next time, as a document that was cut
+        said = f"{said}. It was cut off before its end." if cut else said
+        self.error = ResponseError(said, body=data[:2048], retryable=cut)  # it may be whole the next time
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
         self.in_full = True

@@ -95,9 +95,7 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
     """The error of a body that is no JSON; one that was `cut` may be whole the next time."""
     what = "an HTML page" if body.startswith(b"<") else "not JSON"
     more = "It was cut off before its end." if cut else CHECK_URL
-    error = ResponseError(f"The answer is {what}: {excerpt(body)}. {more}", body=body[:2048])
-    error.retryable = cut
-    return error
+    return ResponseError(f"The answer is {what}: {excerpt(body)}. {more}", body=body[:2048], retryable=cut)
 
 
 def unwrapped(value: dict[str, Any]) -> dict[str, Any]:
@@ -126,9 +124,8 @@ def empty(said: str, body: bytes = b"", *, foreign: bool, counted: bool) -> Resp
         foreign: It is no chat completion at all.
         counted: It tells of tokens.
     """
-    error = ResponseError(f"{said} {CHECK_URL}" if foreign else said, body=body[:2048])
-    error.retryable = not (foreign or counted)
-    return error
+    said = f"{said} {CHECK_URL}" if foreign else said
+    return ResponseError(said, body=body[:2048], retryable=not (foreign or counted))
 
 
 def is_page(body: bytes) -> bool:

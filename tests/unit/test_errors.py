@@ -51,14 +51,16 @@ def _made(name: str) -> errors.RustyAgentError:
     elif issubclass(kind, errors.APITimeoutError):
         fields |= {"limit": "idle", "seconds": 2.5}
     elif issubclass(kind, errors.ResponseError):
-        fields |= {"body": b"<html>\xff"}
+        fields |= {"body": b"<html>\xff", "retryable": True}
     elif issubclass(kind, errors.RunStoppedError):
         fields |= {"reason": "quota", "done": 7, "failed": 2}
+    if issubclass(kind, errors.APIConnectionError):
+        fields |= {"retryable": False, "sent": False}
     error: errors.RustyAgentError = kind("What happened.", **fields)
     error.attempts = 3
-    error.retryable = not error.retryable
     for key, value in fields.items():
         assert getattr(error, key) == value
+    error.retryable = not error.retryable
     return error
 
 

@@ -22,7 +22,7 @@ from ...wire.failure import PROXY_ADVICE
 from ...wire.words import printable
 from .direct import Response
 
-__all__ = ["NETWORK_ERRORS", "final_error", "network_error", "salvage"]
+__all__ = ["NETWORK_ERRORS", "network_error", "salvage"]
 
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What reading from a `Response` may raise; `network_error` turns it into an error of ours."""
@@ -59,17 +59,17 @@ def network_error(
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         within = "" if connect is None else f" within {connect:g} s"
         said = f"No connection to {peer}{within}. Is the host up and reachable?"
-        return _not_sent(errors.APITimeoutError(said, limit="connect", seconds=connect))
+        return errors.APITimeoutError(said, limit="connect", seconds=connect, sent=False)
     if isinstance(error, aiohttp.ClientError | HttpProcessingError) and "content-encoding" in said.lower():
         return errors.ResponseError(f"The answer of {peer} cannot be decompressed: {said}.")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
         plain = re.search(_NO_TLS, said, re.IGNORECASE)
         advice = "It may speak plain http: check base_url." if plain else "Check the certificate or pass ssl."
-        return final_error(f"No secure connection to {peer}: {said}. {advice}")
+        return errors.APIConnectionError(f"No secure connection to {peer}: {said}. {advice}", retryable=False)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _refused_by_proxy(error.status, peer)
     if isinstance(error, aiohttp.ClientConnectorError) or (proxy and isinstance(error, NETWORK_ERRORS)):
-        return _not_sent(errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check {check}."))
+        return errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check {check}.", sent=False)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         hint = " It may have crashed, or speak https: see its log, or check base_url." if url.scheme == "http" else ""
         return errors.APIConnectionError(f"{peer} closed the connection without an answer.{hint}")
@@ -78,7 +78,7 @@ def network_error(
     if isinstance(error, aiohttp.ClientResponseError):
         return errors.APIConnectionError(f"{peer} does not speak HTTP: {said}.")
     if isinstance(error, RuntimeError | ValueError):
-        return final_error(f"The request to {peer} could not be sent: {said}.")
+        return errors.APIConnectionError(f"The request to {peer} could not be sent: {said}.", retryable=False)
     return errors.APIConnectionError(f"The connection to {peer} broke: {said}.")
 
 
@@ -125,22 +125,8 @@ def _said(error: BaseException) -> str:
 
 def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
     advice = f" {PROXY_ADVICE}" if status == 407 else ""
-    error = _not_sent(errors.APIConnectionError(f"The proxy refused to connect to {peer}: HTTP {status}.{advice}"))
-    error.retryable = status in RETRIED_STATUSES
-    return error
-
-
-def _not_sent(error: errors.APIConnectionError) -> errors.APIConnectionError:
-    """Mark an error: nothing was sent, so no request is to blame."""
-    error.sent = False
-    return error
-
-
-def final_error(message: str) -> errors.APIConnectionError:
-    """An error that trying again does not help."""
-    error = errors.APIConnectionError(message)
-    error.retryable = False
-    return error
+    said = f"The proxy refused to connect to {peer}: HTTP {status}.{advice}"
+    return errors.APIConnectionError(said, retryable=status in RETRIED_STATUSES, sent=False)
 
 
 def salvage(response: Response, error: BaseException) -> bytes:

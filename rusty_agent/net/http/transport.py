@@ -29,7 +29,7 @@ from ...checks import checked_count, checked_kind
 from ...config import checked_proxy
 from ..guard import close_later, drop_closed, guard_of
 from .direct import READING, Headers, Response
-from .failures import NETWORK_ERRORS, final_error, network_error
+from .failures import NETWORK_ERRORS, network_error
 from .pool import BoundedConnector, Connector, Dialing
 
 __all__ = ["ClientSession", "Transport", "TransportOptions", "proxies_of_environment"]
@@ -136,7 +136,7 @@ class Transport:
                 if not (isinstance(error, asyncio.CancelledError) and self._orphaned(task)):
                     del headers, url
                     raise error.with_traceback(None) from None  # aiohttp's frames hold the headers
-                failure = final_error(_SESSION_CLOSED)
+                failure = errors.APIConnectionError(_SESSION_CLOSED, retryable=False)
             finally:
                 del dialing[task]
             if failure is not None:  # raised here, without a cause: aiohttp's errors and frames hold the headers
@@ -194,13 +194,13 @@ class Transport:
 
     def _session(self, loop: asyncio.AbstractEventLoop) -> ClientSession:
         if self.closed:
-            raise final_error("The provider is closed: make another one.")
+            raise errors.APIConnectionError("The provider is closed: make another one.", retryable=False)
         session = self._sessions.get(loop)
         if session is not None and not session.closed:
             return session
         if self._given is not None:
             if self._given.closed:
-                raise final_error(_SESSION_CLOSED)
+                raise errors.APIConnectionError(_SESSION_CLOSED, retryable=False)
             return self._given
         return self._open_session(loop)
 
