@@ -97,7 +97,12 @@ class AdaptiveLimit:
         return self._mark == math.inf
 
     def begin_with(self, limit: int, ceiling: int) -> None:
-        """Begin with this many, unless something was refused already; so many may be needed in all."""
+        """Begin with this many, unless something was refused already.
+
+        Args:
+            limit: How many.
+            ceiling: What the limit may rise to at least: as many as all who say how many they need come to.
+        """
         self.ceiling = max(self.ceiling, ceiling)
         if not self.epoch:
             self._change(max(self._limit, float(limit)))

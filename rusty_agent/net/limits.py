@@ -119,9 +119,8 @@ class Limiter:
         self._latency = 0.0  # a running mean, in seconds
         self._adaptive = AdaptiveLimit(self.ceiling)
         self._absence = Absence()
-        self._adapting = 0  # how many runs ask for it,
-        self._wanted = 0  # for how many at once in all,
-        self._said = 0  # and for how many those that say so: for them the ceiling is raised
+        self._adapting: list[int | None] = []  # runs, each by how many at once it asks for; None: it does not say
+        self._wanted = 0  # how many at once they can make use of in all
         self.in_flight = 0
 
     @property
@@ -139,20 +138,18 @@ class Limiter:
         Args:
             start: How many to begin with, unless it is known that they are too many. Default: few.
         """
-        self._adapting += 1
+        self._adapting.append(start)
         wanted = self.ceiling if start is None else start
         self._wanted += wanted
         if start is not None:
-            self._said += start
-            self._adaptive.begin_with(start, self._said)
+            self._adaptive.begin_with(start, ceiling=sum(filter(None, self._adapting)))
         if not self._adaptive.probing and self._latency > _STEPS_SECONDS:
             self._spread(self._latency)  # no burst: some were refused
         try:
             yield
         finally:
-            self._adapting -= 1
+            self._adapting.remove(start)
             self._wanted -= wanted
-            self._said -= start or 0
             if not self._adapting:
                 self._steps.change(math.inf, self._loop.time())
                 self._adaptive.end()
