@@ -175,8 +175,7 @@ class Run:
         except RunStoppedError:
             raise
         except Exception as error:
-            latency, attempts = (error.duration, error.attempts) if isinstance(error, RustyAgentError) else (None, 0)
-            self.tally.failed(error, latency=latency, attempts=attempts)
+            self.tally.failed(error)
             stopped = self._rule.judge(error, number)
             if self._closed():
                 stopped = self._rule.error("interrupt", "its provider was closed.")

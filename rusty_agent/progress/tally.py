@@ -195,25 +195,21 @@ class Tally:
             if ttft is not None and tokens > 1:
                 self.time_per_token.add((latency - ttft) / (tokens - 1))
 
-    def failed(self, error: Exception, *, latency: float | None, attempts: int) -> None:
-        """A row failed for good. The tokens that its error tells of were paid for too, and are counted.
-
-        Args:
-            error: Why.
-            latency: Seconds from the call to the error, or None where no call was made.
-            attempts: How many attempts were made.
-        """
+    def failed(self, error: Exception) -> None:
+        """A row failed for good. The tokens that its error tells of were paid for too, and are counted."""
         self._failed += 1
         self._finished_at = self._clock()
-        self._retries += max(0, attempts - 1)
         kind = type(error).__name__
         if isinstance(error, APIStatusError):
             kind = f"{kind} {error.status_code}"
         self.failures[kind] += 1
         self.failure_messages[kind] = str(error)
-        if latency is not None:
-            self.failure_latency.add(latency)
-        if isinstance(error, RustyAgentError) and error.usage is not None:
+        if not isinstance(error, RustyAgentError):  # nothing was sent
+            return
+        self._retries += max(0, error.attempts - 1)
+        if error.duration is not None:
+            self.failure_latency.add(error.duration)
+        if error.usage is not None:
             self._prompt_tokens += error.usage.prompt_tokens
             self._completion_tokens += error.usage.completion_tokens
 

@@ -17,6 +17,7 @@ from rusty_agent.errors import RateLimitError, ServerError
 from rusty_agent.progress.price import Price
 from rusty_agent.progress.tally import Tally
 from rusty_agent.types import Usage
+from tests.unit.progress.errors import raised
 
 VOID = {"meta"}
 EVIL = "<script>alert('x')</script>&\"'"
@@ -62,7 +63,7 @@ def run(seconds: int, *, streamed: bool = False, failing: bool = False, limit: i
             latency = 0.3 + (second * 7 + number) % 40 / 10
             tally.succeeded(latency=latency, ttft=0.1 if streamed else None, usage=Usage(90, 40), attempts=1)
         if failing and 5 < second < 9:
-            tally.failed(RateLimitError("x", status_code=429), latency=3, attempts=3)
+            tally.failed(raised(RateLimitError("x", status_code=429), 3.0, attempts=3))
         tally.sample()
     now += 0.2
     tally.close()
@@ -140,7 +141,7 @@ def test_what_comes_from_outside_is_text(field: str) -> None:
 
 def test_kinds_of_errors_and_finish_reasons_are_text() -> None:
     tally = run(5)
-    tally.failed(type(EVIL, (ServerError,), {})(EVIL, status_code=503), latency=1, attempts=1)
+    tally.failed(raised(type(EVIL, (ServerError,), {})(EVIL, status_code=503), 1.0))
     found = page(tally, finish_reasons={EVIL: 3})
     assert "script" not in {tag for tag, _ in found.tags}
     assert f"{EVIL} 503" in found.text
@@ -160,7 +161,7 @@ def _one(tally: Tally) -> None:
 
 
 def _failure(tally: Tally) -> None:
-    tally.failed(ValueError("x"), latency=None, attempts=1)
+    tally.failed(ValueError("x"))
 
 
 def _instant(tally: Tally) -> None:
@@ -203,7 +204,7 @@ def test_everything_is_drawn_inside_its_plot(steps: list[tuple[float, int, int]]
     for pause, flying, failures in steps:  # noqa: B007 - the gauge reads it
         now += pause
         for _ in range(failures):
-            tally.failed(ValueError("x"), latency=None, attempts=1)
+            tally.failed(ValueError("x"))
         tally.sample()
     tally.close()
     for tag, attributes in page(tally).tags:

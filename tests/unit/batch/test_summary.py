@@ -14,6 +14,7 @@ from rusty_agent.progress.price import Price
 from rusty_agent.progress.tally import Tally
 from rusty_agent.types import Usage
 from rusty_agent.wire.codec import dumps
+from tests.unit.progress.errors import raised
 
 OWNER: dict[str, Any] = {
     "model": "gpt-4o-mini",
@@ -31,9 +32,9 @@ def run() -> Tally:
     tally.skipped = 5
     for number in range(1, 9):
         tally.succeeded(latency=number / 10, ttft=0.05, usage=Usage(1000, 500), attempts=2)
-    tally.failed(RateLimitError("one", status_code=429), latency=2.0, attempts=3)
+    tally.failed(raised(RateLimitError("one", status_code=429), 2.0, attempts=3))
     for message in ("one", "two\n\x1b " + "x" * 1000):
-        tally.failed(APITimeoutError(message), latency=60.0, attempts=3)
+        tally.failed(raised(APITimeoutError(message), 60.0, attempts=3))
     now = 10.0
     tally.close()
     return tally

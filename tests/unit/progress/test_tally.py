@@ -18,6 +18,8 @@ from rusty_agent.progress.price import Price
 from rusty_agent.progress.tally import Tally
 from rusty_agent.types import Usage
 
+from .errors import raised
+
 
 class Clock:
     """Seconds that pass when told to."""
@@ -54,7 +56,7 @@ def test_every_outcome_is_counted(clock: Clock) -> None:
     tally.skipped = 3
     tally.succeeded(latency=2.0, ttft=0.5, usage=Usage(100, 31), attempts=1)
     tally.succeeded(latency=1.0, ttft=None, usage=None, attempts=3)
-    tally.failed(RateLimitError("x", status_code=429), latency=0.1, attempts=3)
+    tally.failed(raised(RateLimitError("x", status_code=429), 0.1, attempts=3))
     clock.now += 4
     progress = tally.snapshot()
     assert (progress.done, progress.failed, progress.skipped, progress.total) == (2, 1, 3, 10)
@@ -123,7 +125,7 @@ def test_failures_are_told_apart_by_kind_and_status() -> None:
         APITimeoutError("x"),
         ValueError("x"),
     ):
-        tally.failed(error, latency=None, attempts=0)
+        tally.failed(error)
     assert tally.failures == {
         "RateLimitError 429": 1,
         "ServerError 500": 1,
@@ -138,7 +140,7 @@ def test_failures_are_told_apart_by_kind_and_status() -> None:
 
 def test_tokens_of_a_failed_row_were_paid_for() -> None:
     tally = Tally(price=Price(1, 2))
-    tally.failed(StreamInterruptedError("x", usage=Usage(1_000_000, 500_000)), latency=1, attempts=1)
+    tally.failed(StreamInterruptedError("x", usage=Usage(1_000_000, 500_000)))
     assert tally.cost == pytest.approx(2.0)
 
 
@@ -207,7 +209,7 @@ def test_the_time_left_is_no_less_than_the_last_rows_have_taken_already(clock: C
         clock.now += 60
         tally.sample()
         assert tally.snapshot().eta == pytest.approx(seconds)
-    tally.failed(ServerError("x", status_code=500), latency=130.0, attempts=1)
+    tally.failed(raised(ServerError("x", status_code=500), 130.0))
     assert tally.snapshot().eta == pytest.approx(130 / 101)
 
 
@@ -239,7 +241,7 @@ def test_a_run_that_was_stopped_has_no_time_left(clock: Clock) -> None:
 def test_cost_goes_on_as_the_mean_of_what_has_finished() -> None:
     tally = Tally(total=100, price=Price(0.15, 0.60))
     row(tally, 4, prompt=1000, completion=500)
-    tally.failed(APITimeoutError("x"), latency=1, attempts=1)
+    tally.failed(raised(APITimeoutError("x"), 1.0))
     progress = tally.snapshot()
     assert progress.cost == tally.cost == pytest.approx(4 * 0.00045)
     assert progress.projected_cost == pytest.approx(4 * 0.00045 / 5 * 100)
@@ -290,7 +292,7 @@ def test_any_text_is_a_price_or_refused(text: str) -> None:
 def test_a_sample_holds_the_counts_of_its_moment(clock: Clock) -> None:
     tally = Tally(gauges=lambda: (7, 9, 0), clock=clock)
     row(tally, 3)
-    tally.failed(ValueError("x"), latency=None, attempts=1)
+    tally.failed(ValueError("x"))
     clock.now += 1
     tally.sample()
     assert attrs.astuple(tally.series[-1]) == (1.0, 4, 1, 7, 9, 150)
