@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 from ..errors import BatchError
 from ..net.gather import PAUSE
 from ..parameters import Inputs
-from .check import Input
+from .input import Input
 from .plan import Plan, refuse_another
 from .rows import BadLine, Row, parse_row, repeats
 from .settings import JobSettings, Source

@@ -14,10 +14,10 @@ from attrs import define, evolve, field
 
 from ..errors import BatchError
 from ..parameters import count_of
-from .check import Checked, Input
 from .files import Files, remove
 from .foreign import refuse_foreign
 from .index import Index, repair, scan
+from .input import Checked, Input
 from .manifest import Manifest
 from .rows import BadLine, Row
 from .settings import JobSettings, Source

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from ..errors import BatchError
 from ..wire.words import printable
-from .check import Input
 from .files import LOOK_EVERY, given_up_error
+from .input import Input
 from .rows import BadLine, Row, as_bytes, parse_line, parse_row
 from .table import Readable, records
 from .template import Template

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.batch.check import KEPT_BAD, Checked, Input
 from rusty_agent.batch.files import Files
+from rusty_agent.batch.input import KEPT_BAD, Checked, Input
 from rusty_agent.batch.manifest import Manifest
 from rusty_agent.batch.plan import Plan, make_plan
 from rusty_agent.batch.rows import BadLine, Row

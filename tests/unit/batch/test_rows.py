@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rusty_agent.batch.check import KEPT_BAD, Checked
 from rusty_agent.batch.estimate import Estimate, prompt_characters
+from rusty_agent.batch.input import KEPT_BAD, Checked
 from rusty_agent.batch.rows import BadLine, Row, parse_line, parse_row
 from rusty_agent.batch.template import Template
 from rusty_agent.parameters import Parameters

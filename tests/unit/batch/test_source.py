@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from rusty_agent.batch import source as module
-from rusty_agent.batch.check import KEPT_BAD
 from rusty_agent.batch.estimate import Estimate
+from rusty_agent.batch.input import KEPT_BAD
 from rusty_agent.batch.rows import BadLine, Row
 from rusty_agent.batch.source import MAX_LINE_BYTES, FileSource, ListSource, open_source
 from rusty_agent.batch.template import Template
