@@ -3,7 +3,7 @@
 In: a GGUF file. Out: a provider for it. Never touched: prompts and answers, which take the same way as everyone's.
 
 The ways in are `AsyncProvider.local` and `Provider.local`. llama.cpp is C++: it may crash on a bad file. So it is
-loaded in the child only (`child.py`), and its end is an error here (`run.py`).
+loaded in the child only (`child.py`), and its end is an error here (`process.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..checks import checked_count, is_number
 from ..presets import Preset
 from ..wire.sse import MAX_EVENT_BYTES
 from .model import cores, find_model, require_runtime
-from .run import ServerOptions
+from .process import ServerOptions
 from .server import LocalServer
 from .transport import LocalTransport
 

@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from ..errors import LocalModelError
-from .run import ServerOptions, ServerRun
+from .process import ServerOptions, ServerRun
 
 __all__ = ["LocalServer"]
 

@@ -16,7 +16,7 @@ from yarl import URL
 from ..errors import RustyAgentError
 from ..net.http.direct import Headers, Response
 from ..net.http.transport import Transport, TransportOptions
-from .run import ServerRun
+from .process import ServerRun
 from .server import LocalServer
 
 __all__ = ["LocalTransport"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rusty_agent import AsyncProvider, Provider
-from rusty_agent.local.run import ServerRun
+from rusty_agent.local.process import ServerRun
 from rusty_agent.local.transport import LocalTransport
 
 from .. import processes

@@ -16,8 +16,8 @@ import pytest
 from yarl import URL
 
 from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError, Provider
-from rusty_agent.local import run, transport
-from rusty_agent.local.run import ServerOptions, ServerRun
+from rusty_agent.local import process, transport
+from rusty_agent.local.process import ServerOptions, ServerRun
 from rusty_agent.local.server import LocalServer
 from rusty_agent.sync import bridge, provider
 
@@ -34,7 +34,7 @@ _LOADED = f"{_LOADING}; print(config['mark'], 1, flush=True)"
 def _stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
     script = folder / "child.py"
     script.write_text(f"{code}; sys.stdin.read()")
-    monkeypatch.setattr(run, "_SCRIPT", script)
+    monkeypatch.setattr(process, "_SCRIPT", script)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_fork_while_it_is_being_started_hides_its_end_from_nobody(tmp_path: Pa
         f"""
 import threading
 from pathlib import Path
-from rusty_agent.local import run
+from rusty_agent.local import process
 warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
 begun, forked, pipes, make_pipe = threading.Event(), threading.Event(), [], os.pipe
 def pipe():
@@ -201,9 +201,10 @@ def pipe():
         forked.wait(0.3)
     return pipes[-1]
 os.pipe = pipe
-run._FORK_SECONDS = 30
-run._SCRIPT = Path({str(script)!r})
-mine = run.ServerRun(Path("m.gguf"), "key", run.ServerOptions(threads=1, context=512, parallel=1, start_timeout=60))
+process._FORK_SECONDS = 30
+process._SCRIPT = Path({str(script)!r})
+options = process.ServerOptions(threads=1, context=512, parallel=1, start_timeout=60)
+mine = process.ServerRun(Path("m.gguf"), "key", options)
 begun.wait(10)
 fork = os.fork()
 if not fork:

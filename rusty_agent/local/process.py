@@ -2,7 +2,7 @@
 
 In: a model file, a key, options. Out: the port that llama.cpp listens on, or why there is none. Never touched: HTTP.
 
-A run has one thread, which starts the child, reads all that it says, and reaps it. The thread lives as long as the
+Each has one thread, which starts the child, reads all that it says, and reaps it. The thread lives as long as the
 child: Linux kills the child when the thread that started it ends (see `child.py`).
 """
 
