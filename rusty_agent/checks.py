@@ -1,15 +1,26 @@
 """Checks of arguments: what cannot be right is refused where it is given, and the message names it.
 
-In: a value, and the name of its argument. Out: the same value, or a ValueError. Never touched: what the value is for.
+In: a value, and the name of its argument. Out: the same value, or a ValueError; or what kind of value it is. Never
+touched: what the value is for.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["checked_count", "checked_flag", "checked_kind", "checked_path", "is_number"]
+__all__ = [
+    "checked_count",
+    "checked_flag",
+    "checked_kind",
+    "checked_path",
+    "count_of",
+    "is_many",
+    "is_number",
+    "is_table",
+]
 
 
 def is_number(value: Any) -> bool:
@@ -63,3 +74,22 @@ def checked_path(value: Any, argument: str) -> Path:
     if "\0" in str(path):
         raise ValueError(f"{argument} must not hold a NUL character: {str(path)!r}")
     return path
+
+
+def is_many(inputs: Any) -> bool:
+    """Whether they can be taken one after another; a text is one input, and so is a dict."""
+    by_turns = isinstance(inputs, Iterable | AsyncIterable) or hasattr(inputs, "__getitem__")  # as torch's data sets
+    return by_turns and not isinstance(inputs, str | bytes | Mapping)
+
+
+def is_table(inputs: Any) -> bool:
+    """Whether they are a data frame, of any library: those of pandas and polars give their columns, not their rows."""
+    return any(kind.__name__ == "DataFrame" for kind in type(inputs).__mro__)
+
+
+def count_of(inputs: Any) -> int | None:
+    """How many there are, or None where nobody knows, such as of a generator, or of a progress bar around one."""
+    try:
+        return len(inputs)
+    except Exception:
+        return None

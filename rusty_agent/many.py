@@ -11,10 +11,10 @@ from contextlib import aclosing
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
-from .checks import checked_flag
+from .checks import checked_flag, count_of, is_many, is_table
 from .keys import hide_secrets
 from .outcome import Outcome
-from .parameters import Concurrency, Inputs, RunParameters, check_names, count_of, is_many, is_table, shows
+from .parameters import Concurrency, Inputs, RunParameters, check_names, shows
 from .requests import Common
 from .types import GenerateResult, MapItem
 

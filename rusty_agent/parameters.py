@@ -33,9 +33,6 @@ __all__ = [
     "ProviderOptions",
     "RunParameters",
     "check_names",
-    "count_of",
-    "is_many",
-    "is_table",
     "shows",
 ]
 
@@ -258,22 +255,3 @@ def _taker_of(name: str, *, of_a_call: bool) -> str:
     if name in ("concurrency", *_RUNS, *RunParameters.__annotations__):
         return f": {_RUNS.get(name, 'map and gather do')}"
     return "; what else an endpoint takes goes into extra_body" if of_a_call else ""
-
-
-def is_many(inputs: Any) -> bool:
-    """Whether they can be taken one after another; a text is one input, and so is a dict."""
-    by_turns = isinstance(inputs, Iterable | AsyncIterable) or hasattr(inputs, "__getitem__")  # as torch's data sets
-    return by_turns and not isinstance(inputs, str | bytes | Mapping)
-
-
-def is_table(inputs: Any) -> bool:
-    """Whether they are a data frame, of any library: those of pandas and polars give their columns, not their rows."""
-    return any(kind.__name__ == "DataFrame" for kind in type(inputs).__mro__)
-
-
-def count_of(inputs: Any) -> int | None:
-    """How many there are, or None where nobody knows, such as of a generator, or of a progress bar around one."""
-    try:
-        return len(inputs)
-    except Exception:
-        return None

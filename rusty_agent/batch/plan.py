@@ -12,8 +12,8 @@ from typing import Any
 
 from attrs import define, evolve, field
 
+from ..checks import count_of
 from ..errors import BatchError
-from ..parameters import count_of
 from .files import Files, remove
 from .foreign import refuse_foreign
 from .index import Index, repair, scan

@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from attrs import define, field
 from attrs.converters import optional
 
-from ..checks import checked_count, checked_flag, checked_path, is_number
-from ..parameters import Concurrency, check_names, is_table
+from ..checks import checked_count, checked_flag, checked_path, is_number, is_table
+from ..parameters import Concurrency, check_names
 from ..progress.price import Price
 from ..progress.show import ProgressOption
 from .files import Files

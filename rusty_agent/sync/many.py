@@ -19,9 +19,10 @@ from functools import partial
 from time import monotonic
 from typing import Any, Literal, TypeGuard, Unpack, overload
 
+from ..checks import is_many, is_table
 from ..keys import hide_secrets
 from ..many import CUT_SHORT, RunItems
-from ..parameters import Concurrency, Inputs, RunParameters, is_many, is_table, shows
+from ..parameters import Concurrency, Inputs, RunParameters, shows
 from ..provider import AsyncProvider
 from ..types import GenerateResult, MapItem
 from .bridge import Crossing, Handover, read_alone, run
