@@ -17,6 +17,7 @@ from rusty_agent import BadRequestError, Progress, Provider, RetryPolicy, RunSto
 from rusty_agent.testing import Pause, answer, completion, error
 from rusty_agent.wire.codec import dumps
 
+from ..frames import DataFrame, GeoDataFrame
 from .faces import KEY, Face, Serve
 from .prompts import echo, gather, items
 
@@ -97,17 +98,6 @@ def test_prompts_that_are_only_counted_through(face: Face, serve: Serve) -> None
 
     prompts: Any = DataSet()
     assert gather(face, face.provider(serve(echo)), prompts) == ["p0", "p1"]
-
-
-class DataFrame:
-    """As that of pandas: it gives the names of its columns."""
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(["prompt"])
-
-
-class GeoDataFrame(DataFrame):
-    """As that of geopandas."""
 
 
 def test_what_would_give_other_things_than_prompts(face: Face, serve: Serve) -> None:

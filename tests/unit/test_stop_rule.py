@@ -71,9 +71,19 @@ def test_the_error_rate_is_that_of_the_latest_hundred() -> None:
     assert "21% of the latest 100" in str(stopped)
 
 
-def test_a_rate_takes_twenty_at_least() -> None:
-    rule = Rule(max_error_rate=0.0)
-    assert [rule.fails(FAILURE) for _ in range(19)] == [None] * 19
+@pytest.mark.parametrize(
+    ("options", "under_way", "passed"),
+    [
+        ({"max_error_rate": 0.0}, 0, 19),  # a rate takes twenty at least
+        ({"max_error_rate": 0.5}, 200, 3200),  # where many are under way, more of the others may get ahead of them
+        ({"hopeless": True}, 0, 99),  # few take no hope
+    ],
+)
+def test_it_takes_so_many_failures(options: dict[str, Any], under_way: int, passed: int) -> None:
+    rule = Rule(**options)
+    for _ in range(under_way):
+        rule.begin()
+    assert [rule.fails(FAILURE) for _ in range(passed)] == [None] * passed
     assert rule.fails(FAILURE) is not None
 
 
@@ -287,30 +297,10 @@ def test_one_that_hangs_is_waited_for_while_a_thousand_others_end(failed: bool) 
     assert ("99% of the latest 100" in str(stopped)) is not failed
 
 
-def test_where_thousands_are_under_way_more_of_them_may_get_ahead() -> None:
-    rule = Rule(max_error_rate=0.5)
-    for _ in range(200):
-        rule.begin()
-    assert [rule.fails(FAILURE) for _ in range(3200)] == [None] * 3200
-    assert rule.fails(FAILURE) is not None
-
-
 @pytest.mark.usefixtures("three")
-def test_one_answer_gives_hope_whatever_is_counted_besides() -> None:
-    rule = Rule(max_error_rate=0.95, hopeless=True)
-    rule.answers()
-    assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
-
-
-def test_few_failures_take_no_hope() -> None:
-    rule = Rule(hopeless=True)
-    assert [rule.fails(FAILURE) for _ in range(99)] == [None] * 99
-    assert rule.fails(FAILURE) is not None
-
-
-@pytest.mark.usefixtures("three")
-def test_one_answer_gives_hope() -> None:
-    rule = Rule(hopeless=True)
+@pytest.mark.parametrize("besides", [None, 0.95])
+def test_one_answer_gives_hope_whatever_is_counted_besides(besides: float | None) -> None:
+    rule = Rule(max_error_rate=besides, hopeless=True)
     rule.answers()
     assert [rule.fails(FAILURE) for _ in range(10)] == [None] * 10
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from rusty_agent.batch.job import Job
 from rusty_agent.batch.lock import Lock
 from rusty_agent.batch.runner import BatchResult, run_batch
 from rusty_agent.errors import BatchError
+from tests.frames import DataFrame
 
 
 @pytest.fixture
@@ -72,27 +73,22 @@ async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("source", [7, None, b"a path", bytearray(b"a path"), {"prompt": "one"}])
-async def test_what_is_no_source(provider: AsyncProvider, tmp_path: Path, source: Any) -> None:
-    with pytest.raises(ValueError, match="source must be a path, '-' or an iterable of rows, not"):
-        await run_batch(source, tmp_path / "out.jsonl", provider)
-    assert list(tmp_path.iterdir()) == []
-
-
-class DataFrame:
-    """As that of pandas: it gives the names of its columns."""
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(["prompt"])
+NO_SOURCE = "source must be a path, '-' or an iterable of rows, not"
 
 
 @pytest.mark.parametrize(
     ("source", "says"),
-    [(DataFrame(), r"to_dict\(\"records\"\)"), (StringIO('{"prompt": "one"}\n'), "source is an open file")],
+    [
+        (7, NO_SOURCE),
+        (None, NO_SOURCE),
+        (b"a path", NO_SOURCE),
+        (bytearray(b"a path"), NO_SOURCE),
+        ({"prompt": "one"}, NO_SOURCE),
+        (DataFrame(), r"to_dict\(\"records\"\)"),  # these two would give other things than their rows
+        (StringIO('{"prompt": "one"}\n'), "source is an open file"),
+    ],
 )
-async def test_what_would_give_other_things_than_its_rows(
-    provider: AsyncProvider, tmp_path: Path, source: Any, says: str
-) -> None:
+async def test_what_is_no_source(provider: AsyncProvider, tmp_path: Path, source: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         await run_batch(source, tmp_path / "out.jsonl", provider)
     assert list(tmp_path.iterdir()) == []

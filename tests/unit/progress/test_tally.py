@@ -158,18 +158,12 @@ def test_a_rate_is_of_the_last_ten_seconds(clock: Clock) -> None:
     assert progress.eta == pytest.approx((1000 - 260) / 20)
 
 
-def test_a_rate_in_the_first_second_is_of_what_there_is(clock: Clock) -> None:
+@pytest.mark.parametrize(("rows", "seconds", "rate"), [(8, 0.25, 32), (100, 50, 2)])
+def test_a_rate_before_the_first_sample_is_of_the_whole(clock: Clock, rows: int, seconds: float, rate: float) -> None:
     tally = Tally(clock=clock)
-    row(tally, 8)
-    clock.now += 0.25
-    assert tally.snapshot().requests_per_second == pytest.approx(32)
-
-
-def test_nobody_samples_and_the_rate_is_of_the_whole(clock: Clock) -> None:
-    tally = Tally(clock=clock)
-    row(tally, 100)
-    clock.now += 50
-    assert tally.snapshot().requests_per_second == pytest.approx(2)
+    row(tally, rows)
+    clock.now += seconds
+    assert tally.snapshot().requests_per_second == pytest.approx(rate)
 
 
 def test_rows_of_an_earlier_run_count_into_no_rate_and_no_projection(clock: Clock) -> None:

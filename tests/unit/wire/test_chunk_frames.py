@@ -58,24 +58,6 @@ def _decoded(*chunks: dict[str, Any]) -> int:
     return decoder.decoded
 
 
-@pytest.mark.parametrize(
-    "delta",
-    [
-        {"content": "a"},
-        {"role": "assistant", "content": "a"},
-        {"content": "a", "reasoning_content": None, "tool_calls": []},
-        {"role": "assistant", "content": None, "reasoning_content": "a"},
-        {"content": "", "reasoning": "a"},
-        {"thinking": "a"},
-    ],
-    ids=repr,
-)
-@pytest.mark.parametrize("padded", [False, True])
-def test_chunks_that_differ_in_their_text_only_are_decoded_once(delta: dict[str, Any], padded: bool) -> None:
-    padding = [{"obfuscation": "x7Zq"[: at % 5]} if padded else {} for at in range(50)]
-    assert _decoded(*[{"id": "i", **choice_of(delta=delta), **padding[at]} for at in range(50)]) == 1
-
-
 def call_piece(arguments: Any, **fields: Any) -> dict[str, Any]:
     """A chunk with a piece of a call's arguments."""
     return choice_of(delta={"tool_calls": [{"index": 0, "function": {"arguments": arguments}, **fields}]})
@@ -84,6 +66,12 @@ def call_piece(arguments: Any, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "piece",
     [
+        choice_of(delta={"content": "a"}),
+        choice_of(delta={"role": "assistant", "content": "a"}),
+        choice_of(delta={"content": "a", "reasoning_content": None, "tool_calls": []}),
+        choice_of(delta={"role": "assistant", "content": None, "reasoning_content": "a"}),
+        choice_of(delta={"content": "", "reasoning": "a"}),
+        choice_of(delta={"thinking": "a"}),
         call_piece("a"),
         call_piece("a", type="function"),
         call_piece("a", id=None),
@@ -95,7 +83,7 @@ def call_piece(arguments: Any, **fields: Any) -> dict[str, Any]:
     ids=repr,
 )
 @pytest.mark.parametrize("padded", [False, True])
-def test_arguments_that_differ_in_no_more_are_decoded_once(piece: dict[str, Any], padded: bool) -> None:
+def test_chunks_that_differ_in_their_piece_only_are_decoded_once(piece: dict[str, Any], padded: bool) -> None:
     padding = [{"obfuscation": "x7Zq"[: at % 5]} if padded else {} for at in range(50)]
     assert _decoded(*[{"id": "i", **piece, **padding[at]} for at in range(50)]) == 1
 

@@ -504,12 +504,6 @@ def test_a_call_that_is_told_once_more_as_a_whole_is_told_once() -> None:
     assert outcome.tool_calls == [ToolCall("a", "w", '{"a":1}')]
 
 
-def test_names_and_arguments_may_stand_beside_the_id() -> None:
-    flat = {"index": 0, "id": "a", "type": "function", "name": "w", "arguments": "{}"}
-    outcome = replay([sse(chunk(tool_calls=[flat]), chunk(finish="tool_calls"))])
-    assert outcome.tool_calls == [ToolCall("a", "w", "{}")]
-
-
 @pytest.mark.parametrize("first", ["null", "{}"])
 def test_what_stands_for_no_arguments_is_left_out_before_some(first: str) -> None:
     pieces = [_delta(first, name="w", index=0, id="a"), _delta('{"a":1}', index=0)]
@@ -517,7 +511,13 @@ def test_what_stands_for_no_arguments_is_left_out_before_some(first: str) -> Non
     assert outcome.tool_calls == [ToolCall("a", "w", '{"a":1}')]
 
 
-def test_arguments_may_be_called_parameters() -> None:
-    call = {"index": 0, "id": "a", "function": {"name": "w", "parameters": {"a": 1}}}
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"index": 0, "id": "a", "type": "function", "name": "w", "arguments": '{"a":1}'},  # beside the id
+        {"index": 0, "id": "a", "function": {"name": "w", "parameters": {"a": 1}}},  # under another name
+    ],
+)
+def test_arguments_may_stand_elsewhere(call: dict[str, Any]) -> None:
     outcome = replay([sse(chunk(tool_calls=[call]), chunk(finish="tool_calls"))])
     assert outcome.tool_calls == [ToolCall("a", "w", '{"a":1}')]
