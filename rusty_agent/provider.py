@@ -24,7 +24,7 @@ from .copies import Copied
 from .errors import MissingAPIKeyError
 from .keys import hide_secrets, is_secret, resolve_key, url_secrets, without_secrets
 from .many import ManyPrompts
-from .net.http.transport import ClientSession, Transport, TransportOptions, proxies_of_environment
+from .net.http.transport import ClientSession, Transport, proxies_of_environment
 from .outcome import Outcome
 from .parameters import AsyncOptions, LocalOptions, Parameters, check_names, shows
 from .policy import Limits, RetryPolicy, Timeout
@@ -141,10 +141,9 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
     def _new_calls(self) -> Calls:
         """What no other provider shares: connections, and what calls leave behind."""
         options = self._options
-        how = TransportOptions(options["proxy"], options["trust_env"], options["max_connections"], options["ssl"])
-        transport = Transport(how, options["session"])
+        how = {name: options[name] for name in ("proxy", "trust_env", "max_connections", "ssl", "session")}
         budget = self._requests.config.retry.budget
-        return Calls(transport, adapt=options["adapt"], budget=budget, limits=options["limits"])
+        return Calls(Transport(**how), adapt=options["adapt"], budget=budget, limits=options["limits"])
 
     @property
     def model(self) -> str:

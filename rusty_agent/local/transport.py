@@ -15,7 +15,7 @@ from yarl import URL
 
 from ..errors import RustyAgentError
 from ..net.http.direct import Headers, Response
-from ..net.http.transport import Transport, TransportOptions
+from ..net.http.transport import Transport
 from .process import ServerRun
 from .server import LocalServer
 
@@ -30,7 +30,7 @@ class LocalTransport(Transport):
     """Starts the server with the first request, and stops it when it is closed or dropped, or with the program."""
 
     def __init__(self, server: LocalServer) -> None:
-        super().__init__(TransportOptions())
+        super().__init__()
         self.queues = True  # for the model, while it loads
         self._server = server
         weakref.finalize(self, server.stop)

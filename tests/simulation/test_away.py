@@ -17,9 +17,7 @@ class _Hole(Endpoint):
 
     async def handle(self) -> Said:
         await asyncio.sleep(10)
-        error = APITimeoutError("no connection", limit="connect", seconds=10)
-        error.sent = False
-        raise error
+        raise APITimeoutError("no connection", limit="connect", seconds=10, sent=False)
 
 
 class _Full(Endpoint):

@@ -17,7 +17,7 @@ import attrs
 from multidict import CIMultiDict
 
 from rusty_agent import AsyncProvider, RetryPolicy
-from rusty_agent.net.http.transport import Transport, TransportOptions
+from rusty_agent.net.http.transport import Transport
 from rusty_agent.testing.answers import completion
 from rusty_agent.wire.codec import dumps
 
@@ -286,7 +286,7 @@ _BAD = dumps({"error": {"message": "too many", "code": "rate_limit_exceeded"}})
 
 class VirtualTransport(Transport):
     def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(TransportOptions())
+        super().__init__()
         self._endpoint = endpoint
 
     async def post(self, *_: Any, sending: Callable[[], None], **__: Any) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import ssl
+import ssl as tls
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,6 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 
 import aiohttp
 from aiohttp import ClientSession
-from attrs import define, field
 from yarl import URL
 
 from ... import errors
@@ -32,7 +31,7 @@ from .direct import READING, Headers, Response
 from .failures import NETWORK_ERRORS, network_error
 from .pool import BoundedConnector, Connector, Dialing
 
-__all__ = ["ClientSession", "Transport", "TransportOptions", "proxies_of_environment"]
+__all__ = ["ClientSession", "Transport", "proxies_of_environment"]
 
 _MAX_REDIRECTS = 5
 _LARGE = 2**20  # bytes of a body from which on aiohttp wants to send it in pieces
@@ -43,18 +42,8 @@ _KEEP_ALIVE = 30.0  # seconds; servers commonly close idle connections after 60 
 logger = logging.getLogger("rusty_agent")
 
 
-@define(frozen=True, eq=False, repr=False)
-class TransportOptions:
-    """How to connect; see `AsyncProvider` for the meaning of each."""
-
-    proxy: str | None = field(default=None, repr=False)
-    trust_env: bool = False
-    max_connections: int | None = None
-    tls: ssl.SSLContext | None = None
-
-
 class Transport:
-    """The sessions of one provider, one for each loop that it is used from.
+    """The sessions of one provider, one for each loop that it is used from; see `AsyncProvider` for the arguments.
 
     Attributes:
         closed: It was closed.
@@ -65,17 +54,27 @@ class Transport:
         ValueError: The session, the TLS context or the number of connections is of a wrong kind.
     """
 
-    def __init__(self, options: TransportOptions, session: ClientSession | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        max_connections: int | None = None,
+        ssl: tls.SSLContext | None = None,
+        session: ClientSession | None = None,
+    ) -> None:
         self._sessions: dict[asyncio.AbstractEventLoop, ClientSession] = {}
         if session is not None:
             checked_kind(session, ClientSession, "session")
-        if options.tls is not None:
-            checked_kind(options.tls, ssl.SSLContext, "ssl")
-        checked_count(options.max_connections, "max_connections", optional=True)
-        self._options = options
+        if ssl is not None:
+            checked_kind(ssl, tls.SSLContext, "ssl")
+        self._max_connections = checked_count(max_connections, "max_connections", optional=True)
+        self._fixed_proxy = proxy
+        self._trust_env = trust_env
+        self._ssl = ssl
         self._given = session
         self.inflates = session is not None and session.auto_decompress
-        self.queues = options.max_connections is not None and session is None
+        self.queues = max_connections is not None and session is None
         pool = None if session is None else session.connector
         self._bounded = self.queues or (pool is not None and bool(pool.limit or pool.limit_per_host))
         self.closed = False
@@ -210,12 +209,11 @@ class Transport:
 
     def _open_session(self, loop: asyncio.AbstractEventLoop) -> ClientSession:
         drop_closed(self._sessions)
-        options = self._options
         session = ClientSession(
-            connector=(Connector if options.max_connections is None else BoundedConnector)(
-                limit=options.max_connections or 0,  # 0: no limit; aiohttp's own default of 100 throttles
+            connector=(Connector if self._max_connections is None else BoundedConnector)(
+                limit=self._max_connections or 0,  # 0: no limit; aiohttp's own default of 100 throttles
                 keepalive_timeout=_KEEP_ALIVE,
-                ssl=options.tls or True,
+                ssl=self._ssl or True,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # aiohttp's own default cuts streams after 5 minutes
@@ -228,9 +226,8 @@ class Transport:
 
     def _proxy(self, url: URL) -> str | None:
         """The proxy to use. Not aiohttp's `trust_env`: it would read netrc too and refuse to mix that with a key."""
-        options = self._options
-        if not options.trust_env or options.proxy or proxy_bypass_environment(f"{url.host}:{url.port}"):
-            return options.proxy
+        if not self._trust_env or self._fixed_proxy or proxy_bypass_environment(f"{url.host}:{url.port}"):
+            return self._fixed_proxy
         proxies = getproxies_environment()
         kind = url.scheme if proxies.get(url.scheme) else "all"
         proxy = proxies.get(kind)

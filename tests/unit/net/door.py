@@ -41,9 +41,7 @@ def too_many(retry_after: float | None = None, headers: dict[str, str] | None = 
 
 
 def unreached() -> APIConnectionError:
-    error = APIConnectionError("refused")
-    error.sent = False
-    return error
+    return APIConnectionError("refused", sent=False)
 
 
 def limit(door: Limiter) -> int | None:
