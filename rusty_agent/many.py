@@ -75,7 +75,8 @@ class ManyPrompts:
                 under way.
         """
         hide_secrets(parameters)
-        return self._map(prompts, concurrency, checked_flag(ordered, "ordered"), False, **parameters)
+        drain = False  # the prompts that are left of a run that was stopped need no items
+        return self._map(prompts, concurrency, checked_flag(ordered, "ordered"), drain, **parameters)
 
     @overload
     async def gather(
@@ -162,7 +163,8 @@ class ManyPrompts:
         checked_flag(return_exceptions, "return_exceptions")
         checked_flag(include_usage, "include_usage")
         results: list[Any] = []
-        items = self._map(prompts, concurrency, False, True, **parameters)
+        ordered, drain = False, True
+        items = self._map(prompts, concurrency, ordered, drain, **parameters)
         async with aclosing(items):
             async for item in items:
                 if item.error is not None and not return_exceptions:

@@ -20,7 +20,7 @@ __all__ = ["StopRule"]
 
 _WINDOW = 100  # how many finished prompts an error rate is taken over, and after how many there is no hope
 _LEAST = 20  # … and how many it takes at least
-_AHEAD = 1000  # how many that are over may wait for one that was begun before them, which may hang
+_AHEAD = 1000  # how many prompts that are over may wait to be counted, because one begun before them may hang
 _AHEAD_EACH = 16  # … and where many are under way, how many for each of these
 _AWAY_SECONDS = 600.0  # or a run would go on for days, and fail one prompt after another
 _MOST_SILENT = 120.0  # seconds without an attempt that count: a pace or `Retry-After` was kept, or all stood still
@@ -67,8 +67,8 @@ class StopRule:
         self._hopeless = hopeless
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
         self._begun = 0
-        self._over: dict[int, bool | None] = {}  # those that wait for one that was begun before them
-        self._next = 1  # that one
+        self._over: dict[int, bool | None] = {}  # by number: whether it has failed; not counted before `_next` is over
+        self._next = 1  # the one that is waited for
         self._away_since: float | None = None  # since when all have failed because they were not served
         self._last_away = -math.inf  # when one did so last
         self.served = False

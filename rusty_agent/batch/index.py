@@ -99,7 +99,7 @@ def scan_errors(
     Raises:
         BatchError: As `scan`.
     """
-    last: dict[str, int] = {}  # where a row's last line starts, times two; plus one if it says permanent
+    last: dict[str, int] = {}  # by row: where its last line starts, times two, and plus one if that line says permanent
     for start, told in _lines_of(errors, index.useless_errors, begun, given_up):
         custom_id, facts, failed = told
         if not failed and "kind" not in facts:  # which would be dropped as if it were an error

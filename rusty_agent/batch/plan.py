@@ -36,10 +36,10 @@ class Plan:
     Attributes:
         input: The rows as a file or a list, or None where the caller gives rows one by one.
         index: What earlier runs have left.
-        total: How many rows there are, or None while that is unknown; where they come one by one, bad ones are counted
-            until they come.
-        bad_lines: How many lines are no requests: if any, each must be checked when it is read again. 0 where rows come
-            one by one.
+        total: How many rows there are, or None while that is unknown. Where they come one by one it includes bad ones,
+            of which nobody knows before they come.
+        bad_lines: How many lines are no requests. If there are any, each line must be checked when it is read again. 0
+            where rows come one by one.
         repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that look good by themselves.
         served: Whether earlier runs had answers of this model at this address.
         moved: Whether rows may stand elsewhere in the input than they did when they were answered.

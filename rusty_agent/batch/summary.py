@@ -101,9 +101,10 @@ def is_summary(data: bytes) -> bool:
 
 
 def covers(data: bytes, later: dict[str, Any], failed: int) -> bool:
-    """Whether a file's summary tells all that a later one would: the same bad lines, no fewer rows, a run to its end.
+    """Whether a file's summary tells all that a later one would, so that it can stay.
 
-    And no failure that is gone meanwhile: answered by a run that was killed, or taken out of the input.
+    It does if its run came to the end, had no fewer rows and the same bad lines, and if all failures that it tells of
+    are still there: since then a run that was killed may have answered them, or the input lost them.
 
     Args:
         data: The file's bytes.

@@ -81,15 +81,15 @@ class AdaptiveLimit:
         self._patience = 0.5  # for how many round trips it stays at the mark
         self._stays = 0.0  # how many of them are left
         self._borne = 0.0  # what was served before a series of cuts that no answer has ended yet; 0: there is none
-        self._series = -1  # the epoch that the first cut of the latest series has ended
-        self._answers = 0  # since then
+        self._series = -1  # the epoch that the first cut of the latest series of cuts has ended
+        self._answers = 0  # how many attempts were answered since that cut
         self._most = 0  # in flight when something was answered; 0: nothing ever was
         self._refused = 0  # of the attempts that were sent since the last cut
         self._tried = 1.0  # how many were in flight when they were
         self._lateness = 0.0  # the share that came too late, as a running mean
         self._unsure = 0.0  # refused since the last cut, perhaps not for load
-        self._surely = False  # whether any since the last cut was refused for load and nothing else
-        self._answered = False  # whether any was since the last cut
+        self._surely = False  # whether any since the last cut was refused for load, and for no other reason
+        self._answered = False  # whether any attempt was answered since the last cut
 
     @property
     def probing(self) -> bool:

@@ -226,7 +226,7 @@ class Limiter:
         return limit is not None and len(self._line.waiting.get(caller, ())) >= limit
 
     def held(self, caller: Caller) -> str | None:
-        """Why this caller, if it waits, is let in no sooner than in a second or more; None: it is not so."""
+        """Why this caller has to wait, and for how long; None if it does not wait, or for less than a second."""
         opens, why = self.reason()
         seconds = opens - self._loop.time()
         return f"{why}, next in {seconds:.0f} s" if self.waits(caller) and seconds >= 1 else None

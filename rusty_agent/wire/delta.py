@@ -31,7 +31,7 @@ class DeltaDecoder:
 
     Attributes:
         held: High surrogates whose other half is in the next delta, by kind of delta and index of the choice.
-        told: What has come of the text of each choice: None where it came in pieces, else all that a summary told.
+        told: The text of each choice, as the last summary told it; None where it came in pieces.
         whole: The answer is one JSON object, and no stream: each entry of its `tool_calls` is a call.
     """
 

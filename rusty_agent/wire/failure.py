@@ -157,8 +157,9 @@ def _status_named(body: Any, message: str, names: dict[str, Any]) -> int | None:
 def named(body: Any) -> errors.APIStatusError | None:
     """The error that a body of no known kind tells of; None where it does not clearly tell of one.
 
-    It does if it has words, or a status for its code, and if it names a status. If it names none, its words must ask to
-    try again, and be all there is, or come with a code or in an object of their own: other words may be an answer's.
+    It must say something, in words or by a status for its code. And it must name a status, as a number or by a known
+    name. If it names none, its words must ask to try again, and they must be no answer's: a code stands beside them, or
+    they stand in an object of their own, or they are all there is.
     """
     body = mend(body)
     message, names = _said(body)

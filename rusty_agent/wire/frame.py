@@ -40,7 +40,7 @@ class Frame:
         lead: The bytes before the text of an event with such a chunk.
         trail: The bytes after it.
         span: Where the text stands between the two.
-        least_of_two: What is shorter than this is one event; 0 where more than a text stands between.
+        least_of_two: How many bytes two such events have at least: what is shorter is one. 0 where chunks are padded.
     """
 
     __slots__ = ("_after", "_before", "_padding", "counted", "kind", "lead", "least_of_two", "span", "trail", "useful")

@@ -27,11 +27,11 @@ class ThinkingSplitter:
         self._state = "start"  # then "opened" (skipping white space), "thinking", "after" (skipping it again), "text"
         self._blank: list[str] = []  # white space that a tag may follow
         self._rest = ""  # what may be the beginning of a tag
-        # Reasoning of the endpoint's own; None once what comes between tags has proved to be more, or another thought.
-        self._told: list[str] | None = []
-        self._known = ""  # what was taken out of it to compare,
-        self._again = 0  # how far the thought is the same,
-        self._dropped: list[str] = []  # and its pieces, which were not told once more
+        # The thought between the tags may repeat what the endpoint has told as reasoning before, and is compared to it.
+        self._told: list[str] | None = []  # pieces of that, to be compared; None once the thought has proved to differ
+        self._known = ""  # those that are being compared, joined
+        self._again = 0  # how many characters of these the thought has repeated
+        self._dropped: list[str] = []  # its pieces so far, which were held back as repetitions
 
     def feed(self, text: str) -> list[Delta]:
         """Take the next piece of text."""
