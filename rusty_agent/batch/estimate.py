@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define
 
-from ..net.estimate import TOKENS_PER_CHARACTER
+from ..net.rates import TOKENS_PER_CHARACTER
 from ..requests import merged
 from ..wire.codec import dumps
 from .rows import Row

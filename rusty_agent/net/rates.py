@@ -12,11 +12,15 @@ from random import random
 from ..policy import Limits
 from ..types import Usage
 from ..wire.ratelimit import RateLimits
-from .estimate import TokenEstimate
 from .pace import Pace
 
-__all__ = ["Rates"]
+__all__ = ["TOKENS_PER_CHARACTER", "Rates"]
 
+TOKENS_PER_CHARACTER = 0.25
+"""What is taken for true until an endpoint tells better."""
+
+_SMOOTHING = 0.1  # of the estimate
+_MOST_TOKENS = 2**20  # of one answer, that are believed
 _READ_SECONDS = 0.05  # headers about limits hardly change; reading them at each answer costs 20 µs of its 110
 _DOUBTED_SECONDS = 30.0  # the longest wait for what headers say: then it is tried whether it is so
 _MOST_DEBT_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
@@ -33,7 +37,7 @@ class Rates:
     def __init__(self, limits: Limits) -> None:
         self.requests = Pace(_per_second(limits.requests_per_minute))
         self.tokens = Pace(_per_second(limits.tokens_per_minute))
-        self._estimate = TokenEstimate()
+        self._estimate = _TokenEstimate()
         self._said = RateLimits()
         self._read_next = -math.inf
 
@@ -80,6 +84,31 @@ class Rates:
         said.read(headers, now)
         for pace, told in ((self.requests, said.requests), (self.tokens, said.tokens)):
             pace.change(min(pace.given, told), now, _DOUBTED_SECONDS if told < pace.given else math.inf)
+
+
+class _TokenEstimate:
+    """Learns how many tokens a character of a request is, and how many an answer has.
+
+    Requests with images are long and have few tokens: with a fixed share of a token per character one of 1 MB would
+    count as 250,000, and hold all others back.
+    """
+
+    def __init__(self) -> None:
+        self.answer = 256.0
+        self.per_character = TOKENS_PER_CHARACTER
+        self._told = False  # whether the latter comes from answers
+
+    def of(self, characters: int) -> float:
+        """The tokens of a request of this length and of its answer."""
+        return characters * self.per_character + self.answer
+
+    def learn(self, characters: int, usage: Usage) -> None:
+        """An endpoint has counted; some tell nonsense."""
+        self.answer += (min(usage.completion_tokens, _MOST_TOKENS) - self.answer) * _SMOOTHING
+        if characters and usage.prompt_tokens:
+            told = min(usage.prompt_tokens / characters, 1.0)
+            self.per_character += (told - self.per_character) * (_SMOOTHING if self._told else 1.0)
+            self._told = True
 
 
 def _per_second(per_minute: float | None) -> float:
