@@ -24,7 +24,7 @@ from pathlib import Path
 from attrs import define
 
 from ..errors import LocalModelError
-from .epitaph import epitaph
+from .ending import ending_error
 
 __all__ = ["ServerOptions", "ServerRun"]
 
@@ -95,7 +95,7 @@ class ServerRun:
         if self._failure is None and not self._owned:
             self._failure = "it was started by the process that this one was forked from, and has ended"
         code = self._process.returncode if self._process is not None else None
-        return epitaph(self._model, self._said, ready=self.port is not None, code=code, failure=self._failure)
+        return ending_error(self._model, self._said, ready=self.port is not None, code=code, failure=self._failure)
 
     def ask_to_end(self) -> None:
         """End the child; returns at once. A forked process leaves it to the one that started it."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import AsyncProvider, LocalModelError, Provider
-from rusty_agent.local.epitaph import epitaph
+from rusty_agent.local.ending import ending_error
 
 
 @pytest.mark.parametrize("face", [AsyncProvider, Provider])
@@ -168,7 +168,7 @@ def test_an_unknown_option_is_a_type_error(gguf: Path) -> None:
 
 
 def _told(said: bytes = b"", *, ready: bool = True, code: int | None = 1) -> str:
-    return str(epitaph(Path("/m.gguf"), said, ready=ready, code=code, failure=None))
+    return str(ending_error(Path("/m.gguf"), said, ready=ready, code=code, failure=None))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")

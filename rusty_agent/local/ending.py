@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import LocalModelError
 from ..wire.words import printable
 
-__all__ = ["epitaph"]
+__all__ = ["ending_error"]
 
 _STAMP = re.compile(r"^[\d.]+ [DIWE] +")  # llama.cpp's time and level
 _CAUSE_LINES = 2
@@ -20,7 +20,7 @@ _LAST_LINES = 4
 _MAX_SAID = 700
 
 
-def epitaph(model: Path, said: bytes, *, ready: bool, code: int | None, failure: str | None) -> LocalModelError:
+def ending_error(model: Path, said: bytes, *, ready: bool, code: int | None, failure: str | None) -> LocalModelError:
     """The error for a child that is not there, or not there any more.
 
     Args:
