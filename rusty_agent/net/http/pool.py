@@ -67,19 +67,17 @@ _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
 
 class _Protocol(ResponseHandler):
-    """aiohttp's protocol; but where the body's framing is broken, its reader is told too, and does not wait for ever.
+    """aiohttp's protocol, with these differences.
 
-    The C parser forgets the body when it fails, and the connection is closed without a word to whoever reads.
-
-    And what is closed is closed now: a transport's own `close()` first waits until all that is written has left,
-    which is never if the endpoint does not read. The system would wait likewise, so it is told to reset the connection.
-    What TLS has yet to send it does not tell, so there an exchange that is cut short is always reset.
-
-    And what was right of an answer's beginning counts, although the framing of what came with it is wrong: aiohttp's
-    parser would forget it all, so that a status, or a whole answer, would be lost or not, as TCP has cut it.
-
-    And what nobody has asked for ends the connection: kept, it would be the answer to the next request, and each
-    answer after it would go to the wrong caller.
+    * Where the body's framing is broken, its reader is told too, and does not wait for ever: the C parser forgets the
+      body when it fails, and the connection is closed without a word to whoever reads.
+    * What is closed is closed now. A transport's own `close()` first waits until all that is written has left, which is
+      never if the endpoint does not read. The system would wait likewise, so it is told to reset the connection. What
+      TLS has yet to send it does not tell, so there an exchange that is cut short is always reset.
+    * What was right of an answer's beginning counts, although the framing of what came with it is wrong: aiohttp's
+      parser would forget it all, so that a status, or a whole answer, would be lost or not, as TCP has cut it.
+    * What nobody has asked for ends the connection: kept, it would be the answer to the next request, and each answer
+      after it would go to the wrong caller.
 
     Attributes:
         idle: Whether the connection waits in the pool.
