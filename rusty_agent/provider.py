@@ -293,7 +293,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Configuration only, and the key only on request; connections belong to a process and a loop."""
-        if self._options["session"] is not None or type(self._calls.transport) is not Transport:
+        if self._options["session"] is not None or self._calls.transport.shared:
             raise TypeError("A provider with a session of its own, or of a local model, cannot be pickled")
         if self._options["ssl"] is not None:
             raise TypeError(
@@ -343,6 +343,6 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         twin = type(self).__new__(type(self))
         vars(twin).update({name: value for name, value in vars(self).items() if name in self._own})
         twin._calls = self._new_calls()
-        if type(self._calls.transport) is not Transport:  # a local model's: it runs once, for both
+        if self._calls.transport.shared:  # a local model's: it runs once, for both
             twin._calls.transport = self._calls.transport
         return twin

@@ -29,6 +29,8 @@ _DYING_SECONDS = 1.0  # how much later than its connections a process may end
 class LocalTransport(Transport):
     """Starts the server with the first request, and stops it when it is closed or dropped, or with the program."""
 
+    shared = True
+
     def __init__(self, server: LocalServer) -> None:
         super().__init__()
         self.queues = True  # for the model, while it loads

@@ -46,6 +46,7 @@ class Transport:
     """The sessions of one provider, one for each loop that it is used from; see `AsyncProvider` for the arguments.
 
     Attributes:
+        shared: Copies of a provider share it, and it cannot be pickled: there is something behind it that exists once.
         closed: It was closed.
         queues: Requests may have to wait for a connection.
         inflates: Compressed bodies are undone on the way: a session of the caller's does that.
@@ -53,6 +54,8 @@ class Transport:
     Raises:
         ValueError: The session, the TLS context or the number of connections is of a wrong kind.
     """
+
+    shared = False
 
     def __init__(
         self,
