@@ -226,7 +226,8 @@ class Generate:
     def _abandon(self) -> None:
         """Nobody waits for the answers any more: send nothing, and close what is under way."""
         provider = self._open()
-        self._stop(provider, self._rule.error("interrupt", "the program that it was for is gone."))
+        gone = self._rule.error("interrupt", "the program that it was for is gone.")
+        provider._calls.limiter().stop(self._caller, gone)
         self._closing = asyncio.ensure_future(provider.aclose())
 
     async def _answer(self, provider: AsyncProvider, given: Any) -> RowOutcome:
@@ -242,16 +243,13 @@ class Generate:
             return error
         except RustyAgentError as error:
             if stopped := self._rule.judge(error, number):
-                self._stop(provider, stopped)
+                provider._calls.limiter().stop(self._caller, stopped)
             return error
         except Exception as error:  # of the row itself: nothing was sent
             self._rule.withdraw(number)
             return error
         self._rule.succeeded(number)
         return result
-
-    def _stop(self, provider: AsyncProvider, error: RunStoppedError) -> None:
-        provider._calls.limiter().stop(self._caller, error)
 
 
 _ARGUMENTS = (*signature(Generate).parameters, *Parameters.__annotations__)

@@ -38,7 +38,7 @@ class Caller:
         self.stopped: RunStoppedError | None = None
 
     def check(self) -> None:
-        """Raise what the run was stopped with, if it was."""
+        """Raise what the run was stopped with, if it was: a `RunStoppedError`."""
         if self.stopped is not None:
             raise self.stopped.with_traceback(None)  # or each time it is raised would make it longer
 

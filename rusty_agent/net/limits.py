@@ -174,7 +174,7 @@ class Limiter:
                 time that the others take, what ails the endpoint may have passed.
 
         Raises:
-            RustyAgentError: The caller was stopped meanwhile.
+            RunStoppedError: The caller was stopped meanwhile.
         """
         caller.check()
         return await self._line.wait(caller, characters, again=again and not self._absence.ever_answered)

@@ -15,7 +15,7 @@ import math
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from ..errors import RustyAgentError
+from ..errors import RunStoppedError
 from .caller import Caller
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Line:
         """Wait for a permit; with `again` in front of the caller's others.
 
         Raises:
-            RustyAgentError: The caller was stopped meanwhile.
+            RunStoppedError: The caller was stopped meanwhile.
         """
         turn: asyncio.Future[Permit] = self._loop.create_future()
         others = self.waiting.get(caller) or deque()
@@ -68,12 +68,12 @@ class Line:
             raise
         try:
             caller.check()  # it may have been stopped between its turn and this moment
-        except RustyAgentError:
+        except RunStoppedError:
             permit.release()
             raise
         return permit
 
-    def turn_away(self, caller: Caller, error: RustyAgentError) -> None:
+    def turn_away(self, caller: Caller, error: RunStoppedError) -> None:
         """End the waiting of a caller with this error."""
         for turn, _ in self.waiting.pop(caller, ()):
             if not turn.done():
