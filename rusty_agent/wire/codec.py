@@ -4,6 +4,14 @@ In: bytes or values. Out: values or bytes. Never touched: files, the network.
 
 orjson is strict where real servers and real prompts are not (lone surrogates, invalid UTF-8, integers beyond 64
 bits, integer keys), so each direction falls back to the standard library's codec, which costs nothing until then.
+
+From the strictest decoder on:
+
+* `loads_strict` raises for all that is not JSON to the letter. It is the quickest, and rounds long whole numbers.
+* `loads_exact` keeps them: for what users have written.
+* `loads` forgives bytes that are no UTF-8, and halves of characters.
+* `loads_answer` forgives control characters in strings besides: for what endpoints send.
+* `loads_loose` leaves halves of characters as they are: for a piece of that, whose next piece may hold the other half.
 """
 
 from __future__ import annotations
