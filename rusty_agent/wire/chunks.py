@@ -227,7 +227,7 @@ class ChunkDecoder:
             if not failure.is_error(chunk) and (not chunk or any(self.choices.values())):
                 self._refuse(data, "not JSON", cut=bool(chunk) or (text.startswith(b"{") and ends_within(error)))
                 if text[:1] not in b'{["':  # but words of an error, it may be (mistral.rs#1874, oh-my-pi#11344)
-                    self.error = failure.named(text.decode("utf-8", "replace")) or self.error
+                    self.error = failure.error_in(text.decode("utf-8", "replace")) or self.error
                 return
         self.decode_value(chunk, data, out, loose=True)
 
@@ -346,4 +346,4 @@ class ChunkDecoder:
 
 
 def _error_within(value: Any) -> Any:
-    return failure.told(value.get("error")) if isinstance(value, dict) else None
+    return failure.unless_fine(value.get("error")) if isinstance(value, dict) else None

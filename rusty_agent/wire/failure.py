@@ -20,7 +20,7 @@ from . import wait
 from .codec import loads_answer, mend, string_of
 from .words import as_it_is, printable, quoted, words
 
-__all__ = ["MAX_ERROR_BYTES", "PROXY_ADVICE", "heed", "in_band", "is_error", "named", "status_error", "told"]
+__all__ = ["MAX_ERROR_BYTES", "PROXY_ADVICE", "error_in", "heed", "in_band", "is_error", "status_error", "unless_fine"]
 
 MAX_ERROR_BYTES = 64 * 2**10
 """How much of an error's body is read and kept."""
@@ -154,7 +154,7 @@ def _status_named(body: Any, message: str, names: dict[str, Any]) -> int | None:
     return next(iter(numbers + known + [int(number) for number in spoken]), None)
 
 
-def named(body: Any) -> errors.APIStatusError | None:
+def error_in(body: Any) -> errors.APIStatusError | None:
     """The error that a body of no known kind tells of; None where it does not clearly tell of one.
 
     It must say something, in words or by a status for its code. And it must name a status, as a number or by a known
@@ -204,7 +204,7 @@ def is_error(body: Any) -> bool:
         return True
     error, detail, choices = body.get("error"), body.get("detail"), body.get("choices")
     if isinstance(choices, list):
-        error, detail = told(error), detail if isinstance(detail, str) else None
+        error, detail = unless_fine(error), detail if isinstance(detail, str) else None
     message = body.get("message") or body.get("msg")
     has_words = bool(message) and isinstance(message, str)
     if error or (has_words and not all(_is_fine(body.get(name)) for name in _CODES)):
@@ -219,7 +219,7 @@ def is_error(body: Any) -> bool:
     return not all(map(_is_fine, (detail, *map(body.get, ("error_code", "errors", "error_message", "errorMessage")))))
 
 
-def told(error: Any) -> Any:
+def unless_fine(error: Any) -> Any:
     """What stands where an error may; None where it says nothing, as some send one with each chunk."""
     return None if all(map(_is_fine, error.values() if isinstance(error, dict) else [error])) else error
 

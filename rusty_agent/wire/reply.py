@@ -276,7 +276,7 @@ class ReplyDecoder:
             foreign = not (isinstance(value, dict) and "choices" in value)
             said = f"The answer holds no {what}: {excerpt(body)}."
             nothing = empty(said, body, foreign=foreign, counted=chunks.counted)
-            self._fail(failure.named(chunks.strange) or nothing, out)
+            self._fail(failure.error_in(chunks.strange) or nothing, out)
         else:
             self._end(out)
         return self._deliver(out)
@@ -298,7 +298,7 @@ class ReplyDecoder:
         if self._sse is None and self._document is None:
             return StreamInterruptedError("The endpoint closed the connection with an empty answer.")
         chunks = self._chunks
-        if failed := failure.named(chunks.strange):
+        if failed := failure.error_in(chunks.strange):
             return failed
         odd = self._sse.odd if self._sse is not None else b""
         if odd and not (chunks.choices or chunks.meta):

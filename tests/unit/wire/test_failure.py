@@ -12,7 +12,7 @@ import pytest
 
 from rusty_agent import errors
 from rusty_agent.wire.codec import dumps, loads
-from rusty_agent.wire.failure import heed, in_band, is_error, named, status_error
+from rusty_agent.wire.failure import error_in, heed, in_band, is_error, status_error
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 TRY = "The endpoint failed; trying again later may help."
@@ -539,7 +539,7 @@ def test_is_error(body: Any, expected: bool) -> None:
     ids=lambda wrapped: next(iter(wrapped)),
 )
 def test_an_error_within_what_says_nothing_itself(wrapped: dict[str, Any]) -> None:
-    error = named(wrapped)
+    error = error_in(wrapped)
     assert type(error) is errors.RateLimitError
     assert (error.message, error.body) == ("HTTP 429: m.", wrapped)
 
@@ -562,7 +562,7 @@ def test_many_objects_that_say_nothing_take_no_time() -> None:
 
 
 def test_a_code_that_is_a_status_tells_enough() -> None:  # oh-my-pi#11344
-    error = named({"code": 429})
+    error = error_in({"code": 429})
     assert type(error) is errors.RateLimitError
 
 
@@ -572,7 +572,7 @@ def test_a_code_that_is_a_status_tells_enough() -> None:  # oh-my-pi#11344
     ids=repr,
 )
 def test_words_that_ask_to_try_again_and_are_an_error_s(body: Any) -> None:
-    error = named(body)
+    error = error_in(body)
     assert error is not None
     assert error.retryable
 
@@ -597,7 +597,7 @@ def test_words_that_ask_to_try_again_and_are_an_error_s(body: Any) -> None:
     ids=repr,
 )
 def test_what_does_not_tell_clearly_that_it_is_an_error(body: Any) -> None:
-    assert named(body) is None
+    assert error_in(body) is None
 
 
 @pytest.fixture
