@@ -196,11 +196,12 @@ class Call:
             if not (isinstance(error, BadRequestError) and self._adapts_to(error)):
                 raise
             error.__traceback__ = None  # as of what is retried, see `retrying`
-            await self.turn()
-            return await self.make_attempt(number)  # ends: each round leaves one parameter out
-        if decoder.ended:
-            self._give_back(decoder.error)
-        return deltas
+        else:
+            if decoder.ended:
+                self._give_back(decoder.error)
+            return deltas
+        await self.turn()  # here, so that no error has the refusal for its context
+        return await self.make_attempt(number)  # ends: each round leaves one parameter out
 
     def _give_back(self, error: BaseException | None) -> None:
         """The attempt has ended: note what that means for the next, give its permit back, and tell how it went."""

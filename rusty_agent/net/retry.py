@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import backoff
 
-from ..errors import RateLimitError, RustyAgentError, StreamInterruptedError
+from ..errors import RateLimitError, RunStoppedError, RustyAgentError, StreamInterruptedError
 from ..policy import AttemptReport, RetryPolicy
 
 __all__ = ["RetryBudget", "retrying"]
@@ -93,6 +93,8 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
         number += 1
         try:
             result = await call.make_attempt(number)
+        except RunStoppedError:  # its request was changed, and waited for another turn: nothing was sent
+            raise
         except RustyAgentError as error:
             error.attempts = number
             if policy.max_retries and call.send_back(error):

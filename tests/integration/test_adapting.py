@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import AsyncProvider, BadRequestError, MissingAPIKeyError, Preset, Provider, RetryPolicy
+from rusty_agent import (
+    AsyncProvider,
+    AuthenticationError,
+    BadRequestError,
+    MissingAPIKeyError,
+    Preset,
+    Provider,
+    RetryPolicy,
+)
 from rusty_agent.testing import Answer, Received, answer, completion, error, stream
 
 from ..events import held
@@ -62,6 +70,14 @@ def test_parameters_that_are_refused_inside_an_answer_are_adapted_too(face: Face
     outcome = face.stream(provider, max_tokens=8)
     assert (outcome.text, outcome.error) == ("fine", None)
     assert len(server.requests) == 4
+
+
+async def test_an_error_behind_a_refusal_that_was_adapted_to_does_not_tell_of_that(serve: Serve) -> None:
+    server = serve(lambda request: picky(request) if "seed" in request.json else error(401, "no such key"))
+    async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
+        with pytest.raises(AuthenticationError) as caught:
+            await llm.generate_text("hi", seed=1)
+    assert caught.value.__context__ is None
 
 
 async def test_concurrent_calls_adapt_all(serve: Serve) -> None:

@@ -186,6 +186,13 @@ def test_what_a_run_was_stopped_with_tells_of_no_single_call() -> None:
     assert stopped.attempts == 1
 
 
+def test_nor_does_it_where_a_changed_request_waited_for_its_turn_within_an_attempt() -> None:
+    stopped, reports = RunStoppedError("enough"), list[AttemptReport]()
+    with pytest.raises(RunStoppedError):
+        tried(Call(BUSY, stopped), RetryPolicy(on_attempt=reports.append))
+    assert (stopped.attempts, len(reports)) == (1, 1)
+
+
 @pytest.mark.parametrize("errors", [(), (BUSY,), (BUSY, BUSY)])
 def test_a_call_that_is_closed_before_its_turn_has_not_made_that_attempt(errors: tuple[RustyAgentError, ...]) -> None:
     class Closed(Call):
