@@ -27,10 +27,10 @@ An endpoint that is away refuses all. The limit falls, as nothing is gained by a
 back it bears what it bore before, so the way back is short. The first cuts of an absence look like cuts for load,
 because what was sent before is still answered. Therefore what was borne before the first cut is remembered (`_borne`)
 until something is answered that was sent after that cut. As soon as all is refused, it is the mark again. Only half of
-it is, if refusals say that they are for load: then a quota is used up. And only half of it, if fewer than half as many
-answers have come since the last such series of cuts: the endpoint may have become smaller, and refuse all but one. Else
-each answer of that one would fill it up again: where one place of 64 was left, at 10 s an answer, 42 of 308 prompts
-failed, and four of five attempts were refused.
+it is, if refusals say that they are for load: then a quota is used up. And only half of it, if no more than half as
+many answers have come since the last such series of cuts: the endpoint may have become smaller, and refuse all but one,
+which answers twice between two of them. Else each answer of that one would fill it up again: where one place of 64 was
+left, at 10 s an answer, 42 of 308 prompts failed, and four of five attempts were refused.
 
 One at once may be too many as well: ten a minute are fewer than one after another. Then what is refused keeps its place
 for longer each time. A limit that counts what it refuses would never let anybody in again.
@@ -198,7 +198,7 @@ class AdaptiveLimit:
             return self._mark
         if not self._borne:
             borne = self._tried if self.probing else max(self._mark, self._tried)
-            self._borne = borne if self._answers * 2 >= borne else borne / 2
+            self._borne = borne if self._answers * 2 > borne else borne / 2
             self._series, self._answers = self.epoch, 0
         all_of_them = max(self._refused, self._unsure) >= self._tried
         if all_of_them or not (self._answered or self._surely):  # it is away

@@ -228,11 +228,12 @@ def test_an_endpoint_that_is_away_half_of_the_time(concurrency: Any, period: flo
     assert endpoint.throughput >= 0.5 * 64 / latency / 2
 
 
+@pytest.mark.parametrize("before", [60, 200])
 @pytest.mark.parametrize(("latency", "refusal_latency"), [(3, 0.002), (10, 0.002), (10, 3), (20, 0.5)])
-def test_an_endpoint_that_has_room_for_a_single_one_left(latency: float, refusal_latency: float) -> None:
+def test_an_endpoint_that_has_room_for_a_single_one_left(latency: float, refusal_latency: float, before: int) -> None:
     """All others are refused meanwhile, so that it was taken for away, and filled again with each answer."""
-    endpoint = Capacity(lambda now: 64 if now < 60 else 1, latency, status=503, refusal_latency=refusal_latency)
-    assert run(work_off(endpoint, round(64 * 42 / latency + 400 / latency), concurrency="auto")) == 0
+    endpoint = Capacity(lambda now: 64 if now < before else 1, latency, status=503, refusal_latency=refusal_latency)
+    assert run(work_off(endpoint, round(64 * 0.76 * before / latency) + 250, concurrency="auto")) == 0
     assert endpoint.refused <= 450
 
 
