@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import attrs
 import pytest
 
@@ -164,6 +165,23 @@ async def test_no_captured_local_shows_a_key_of_a_batch_that_cannot_begin(
 def test_no_captured_local_shows_a_key_of_a_call_to_nowhere(face: Face, way: str, proxy: str | None) -> None:
     provider = face.provider(f"http://127.0.0.1:1/v1?key={URL_KEY}", retry=RetryPolicy(max_retries=0), proxy=proxy)
     shown = captured(_failure(face, way, provider, extra_headers=OTHERS))
+    assert [secret for secret in SECRETS if secret in shown] == []
+
+
+@pytest.mark.parametrize("way", ["generate", "stream", "gather"])
+def test_no_captured_local_shows_a_key_of_a_call_of_a_closed_provider(face: Face, way: str) -> None:
+    provider = face.provider(f"http://127.0.0.1:1/v1?key={URL_KEY}")
+    face.close(provider)
+    shown = captured(_failure(face, way, provider, extra_headers=OTHERS))
+    assert [secret for secret in SECRETS if secret in shown] == []
+
+
+async def test_no_captured_local_shows_a_key_of_a_call_of_a_closed_session() -> None:
+    async with aiohttp.ClientSession() as session:
+        llm = AsyncProvider("m", api_key=KEY, base_url=f"http://127.0.0.1:1/v1?key={URL_KEY}", session=session)
+    with pytest.raises(APIConnectionError) as raised:
+        await llm.generate_text("hi", extra_headers=OTHERS)
+    shown = captured(raised.value)
     assert [secret for secret in SECRETS if secret in shown] == []
 
 

@@ -112,7 +112,11 @@ class Transport:
         Raises:
             RustyAgentError: The endpoint could not be reached or gave no HTTP answer.
         """
-        session = self._session(loop)
+        try:
+            session = self._session(loop)
+        except errors.RustyAgentError:
+            del headers, url  # or a traceback that shows local variables shows the key in them
+            raise
         timeout = _client_timeout(connect, self._bounded)
         redirects = 0
         task = asyncio.current_task(loop)
