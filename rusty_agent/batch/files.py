@@ -113,7 +113,7 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
 
     The chunks are written beside it, as `NAME.rusty-agent.tmp`; they may be read from the old file meanwhile. Its
     permissions stay. Only the holder of the batch's lock may do this: the name of the temporary file is fixed, so that
-    what a kill leaves of it is overwritten the next time.
+    what a kill leaves of it is removed the next time.
 
     Raises:
         BatchError: It cannot be written. The file is whole; almost always the old one.
@@ -121,7 +121,8 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     half = beside(path)
     try:
         try:
-            with half.open("wb", buffering=BLOCK_BYTES) as file:
+            half.unlink(missing_ok=True)
+            with half.open("xb", buffering=BLOCK_BYTES) as file:  # x: never through a link that somebody has put there
                 if path.exists():
                     shutil.copymode(path, half)
                 for chunk in chunks:
@@ -157,7 +158,7 @@ def remove(path: Path) -> None:
 
 
 def beside(path: Path) -> Path:
-    """The temporary file that is to become this one. Its name is ours alone: what has it is overwritten."""
+    """The temporary file that is to become this one. Its name is ours alone: what has it is removed."""
     return path.with_name(f"{path.name}.rusty-agent.tmp")
 
 

@@ -139,6 +139,14 @@ def test_permissions(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_nothing_is_written_through_a_link_that_somebody_has_put_there(tmp_path: Path) -> None:
+    path, other = tmp_path / "a", tmp_path / "other"
+    other.write_bytes(b"precious")
+    (tmp_path / "a.rusty-agent.tmp").symlink_to(other)
+    replace_atomically(path, [b"new"])
+    assert (path.read_bytes(), other.read_bytes()) == (b"new", b"precious")
+
+
 def chunks(error: BaseException) -> Iterator[bytes]:
     yield b"half"
     raise error
