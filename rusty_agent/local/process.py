@@ -140,8 +140,7 @@ class ServerRun:
         return True
 
     def _live(self) -> None:
-        timer = threading.Timer(self._options.start_timeout, self._give_up)
-        timer.daemon = True
+        timer = threading.Timer(self._options.start_timeout, self._give_up)  # a daemon, as this thread is
         try:
             timer.start()
             self._attend(self._spawn(), timer)
