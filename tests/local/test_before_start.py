@@ -130,6 +130,12 @@ def test_the_provider_is_named_after_the_file_and_has_a_key_of_its_own(gguf: Pat
 
 
 @pytest.mark.usefixtures("runtime")
+def test_a_small_machine_has_ten_minutes_unless_a_timeout_is_given(gguf: Path) -> None:
+    for given, timeout in ((None, 600), (5, 5)):
+        assert AsyncProvider.local(gguf, timeout=given)._requests.config.timeout == timeout
+
+
+@pytest.mark.usefixtures("runtime")
 def test_a_subclass_gets_one_of_itself(gguf: Path) -> None:
     class Mine(AsyncProvider):
         pass

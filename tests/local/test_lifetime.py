@@ -139,7 +139,7 @@ def test_a_fork_shares_the_process_and_does_not_stop_it() -> None:
         "pid = run_of(p).pid\n"
         "tell(pid)\n"
         "if fork() == 0:\n"
-        "    tell('fork', p.generate_text('Hi', max_tokens=2) != '', run_of(p).pid == pid)\n"
+        "    tell('fork', p.generate_text('Hi', max_tokens=2) != '', run_of(p).pid == pid, run_of(p).gone_within(1))\n"
         "    p.close()\n"
         "    sys.exit()\n"  # with all that happens at exit
         "os.wait()\n"
@@ -148,7 +148,7 @@ def test_a_fork_shares_the_process_and_does_not_stop_it() -> None:
     pid = int(line(program))
     _, out, err = finish(program)
     assert err == ""
-    assert out.splitlines() == ["fork True True", "parent True True"]
+    assert out.splitlines() == ["fork True True False", "parent True True"]
     assert vanishes(pid)
 
 
@@ -229,6 +229,12 @@ def test_the_child_ends_with_its_stdin(model: Path) -> None:
         process.stdin.close()
         assert until(lambda: process.poll() is not None, 2)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("address", ["http://0.0.0.0:8080", "http://127.0.0.1:0", "http://127.0.0.1"])
+def test_a_child_that_the_network_can_reach_or_that_tells_no_port_is_refused(address: str) -> None:
+    with pytest.raises(RuntimeError, match="instead of a port of"):
+        child._loopback_port(address)
 
 
 def test_a_child_that_is_told_nothing_ends() -> None:

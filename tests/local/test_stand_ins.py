@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from yarl import URL
 
@@ -22,7 +23,7 @@ from rusty_agent.local.server import LocalServer
 from rusty_agent.sync import bridge, provider
 
 from ..processes import finish
-from .process import pid_of, start, vanishes
+from .process import line, pid_of, start, vanishes
 
 pytestmark = pytest.mark.usefixtures("runtime", "unmeasured")
 
@@ -146,6 +147,15 @@ def test_the_limit_of_loading_holds_where_it_passes_before_there_is_a_process(gg
     assert "not ready within 60 s" in str(late.error())
 
 
+def test_the_limit_of_loading_holds_for_one_that_talks(
+    gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _stand_in(monkeypatch, tmp_path, f"{_LOADING}; print('a word of the runtime', flush=True)")
+    late = ServerRun(gguf, "key", attrs.evolve(OPTIONS, start_timeout=1))
+    late.settled.result(10)
+    assert "not ready within 1 s" in str(late.error())
+
+
 def test_whatever_keeps_it_from_starting_is_told(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that embeds Python may have no `sys.executable`."""
     monkeypatch.setattr(sys, "executable", None)
@@ -180,6 +190,14 @@ def test_one_is_found_while_another_one_begins(gguf: Path) -> None:
     runs.extend([Found(), Found()])
     assert server.find(1) is None
     runs.clear()
+
+
+def test_a_fork_takes_no_lock_that_a_thread_of_its_parent_holds(gguf: Path) -> None:
+    server = LocalServer(gguf, "key", OPTIONS)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(server._lock.acquire).result()
+        server._after_fork()
+        assert server._lock.acquire(blocking=False)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
@@ -219,3 +237,31 @@ os.waitpid(fork, 0)
 """
     )
     assert finish(program) == (0, "True\n", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system ends no child with its parent")
+def test_it_ends_with_a_program_that_is_killed_while_loading_stops_its_threads(tmp_path: Path) -> None:
+    loads = tmp_path / "loads"
+    (tmp_path / "xllamacpp.py").write_text(
+        "import ctypes\n"
+        "from unittest.mock import MagicMock as CommonParams\n"
+        "def Server(params):\n"
+        f"    open({str(loads)!r}, 'w').close()\n"
+        "    ctypes.PyDLL(None).sleep(60)\n"  # with Python's lock
+    )
+    program = start(
+        f"""
+from pathlib import Path
+from rusty_agent.local import run
+sys.path.insert(0, {str(tmp_path)!r})
+mine = run.ServerRun(Path("m.gguf"), "key", run.ServerOptions(threads=1, context=512, parallel=1, start_timeout=60))
+while not os.path.exists({str(loads)!r}):
+    time.sleep(0.01)
+tell(mine.pid)
+time.sleep(60)
+"""
+    )
+    pid = int(line(program))
+    program.kill()
+    assert vanishes(pid)
+    finish(program)
