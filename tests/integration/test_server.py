@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import struct
 import sys
 import threading
 import time
@@ -94,7 +95,12 @@ def test_a_server_that_is_never_begun_leaves_nothing(complaints: list[object]) -
     assert complaints == []
 
 
-@pytest.mark.parametrize("leave", [socket.socket.close, lambda client: client.shutdown(socket.SHUT_WR)])
+def _reset(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+@pytest.mark.parametrize("leave", [socket.socket.close, lambda client: client.shutdown(socket.SHUT_WR), _reset])
 def test_it_sees_a_client_go_that_has_sent_more(leave: Callable[[socket.socket], None]) -> None:
     with (
         FaultServer(Answer((Hang(),))) as server,
@@ -105,6 +111,17 @@ def test_it_sees_a_client_go_that_has_sent_more(leave: Callable[[socket.socket],
         assert not request.gone.wait(0.05)
         leave(client)
         assert request.gone.wait(2)
+
+
+def test_a_client_may_go_in_the_middle_of_a_request(caplog: pytest.LogCaptureFixture) -> None:
+    with FaultServer() as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(REQUEST.replace(b"Length: 0", b"Length: 9") + b"half")
+        while not server.connections or server.open_connections:
+            time.sleep(0.01)
+    gc.collect()
+    assert caplog.text == ""
+    assert server.requests == []
 
 
 def test_it_stops_quietly_while_clients_connect(complaints: list[object], caplog: pytest.LogCaptureFixture) -> None:
@@ -171,6 +188,11 @@ def test_a_server_may_begin_again() -> None:
         with server:
             assert Provider("m", api_key="none", base_url=server.url).stream_text("x").result().text == text
     assert len(server.requests) == 2
+
+
+def test_requests_that_do_not_arrive_are_told() -> None:
+    with FaultServer() as server, pytest.raises(TimeoutError, match=r"0 of 1 requests within 0\.01 s"):
+        server.wait_for(1, 0.01)
 
 
 def test_no_answer_at_all_is_refused() -> None:
