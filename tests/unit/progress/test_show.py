@@ -284,6 +284,31 @@ async def test_what_a_longer_line_left_is_wiped_out(terminal: Terminal, both: st
     assert "0 done, 1 in flight" + " " * 8 in "".join(last)
 
 
+async def test_a_terminal_that_becomes_narrow_is_not_filled_beyond_its_width(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)  # which fills it once
+    monkeypatch.setattr(show, "_REDRAW_SECONDS", 0.02)
+    flying = 1_000_000
+    tally = Tally(gauges=lambda: (flying, None, 0))
+    async with terminal.display(tally):
+        await asyncio.sleep(0.05)
+        terminal.resize(20)
+        flying = 1
+        await asyncio.sleep(0.05)
+    drawn = terminal.said().rstrip("\r\n").split("\r")
+    assert max(len(text) for text in drawn if "1 in flight" in text) < 20
+
+
+async def test_a_bar_is_drawn_with_what_the_terminal_can_show(terminal: Terminal, both: str) -> None:
+    terminal.stream.reconfigure(encoding="ascii")
+    tally = Tally(total=10)
+    rows(tally, 5)
+    async with terminal.display(tally):
+        await asyncio.sleep(0.05)
+    assert (" 50%|#####     | 5/10 done" in terminal.said()) == (both == "tqdm")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("the run failed"), asyncio.CancelledError(), KeyboardInterrupt()])
 async def test_a_terminal_is_left_clean_after_a_failure_too(
     terminal: Terminal, both: str, error: BaseException
