@@ -151,6 +151,7 @@ def test_a_subclass_gets_one_of_itself(gguf: Path) -> None:
         ("context", -1),
         ("context", 2.5),
         ("context", 2**30),
+        ("context", None),
         ("parallel", "4"),
         ("start_timeout", 0),
         ("start_timeout", float("nan")),

@@ -63,6 +63,17 @@ async def test_it_is_stopped_where_python_lends_no_threads_any_more(gguf: Path) 
     assert vanishes(pid)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
+async def test_one_that_does_not_end_when_asked_is_killed(
+    gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run, "_STOP_SECONDS", 0.1)
+    _stand_in(monkeypatch, tmp_path, f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {_LOADED}")
+    async with AsyncProvider.local(gguf) as llm:
+        pid = pid_of(llm)
+    assert vanishes(pid)
+
+
 @pytest.mark.usefixtures("loaded", "no_threads")
 async def test_its_end_is_told_where_python_lends_no_threads_any_more(
     gguf: Path, monkeypatch: pytest.MonkeyPatch
