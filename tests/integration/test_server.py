@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import APIConnectionError, Provider, RetryPolicy
-from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, stream
+from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, events, stream
 from rusty_agent.wire.codec import dumps
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
@@ -178,7 +178,8 @@ def test_a_pause_that_is_none_is_refused_at_once(seconds: Any) -> None:
 @pytest.mark.parametrize("sent", [b"", b"no JSON", b"[]"])
 def test_what_asks_for_no_completion_is_answered_as_an_endpoint_does(sent: bytes) -> None:
     with FaultServer() as server, socket.create_connection(("127.0.0.1", server.port)) as client:
-        client.sendall(b"GET /v1/models HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(sent), sent))
+        length = b"Content-Length: %d\r\n" % len(sent) if sent else b""
+        client.sendall(b"GET /v1/models HTTP/1.1\r\n" + length + b"\r\n" + sent)
         assert client.makefile("rb").readline().startswith(b"HTTP/1.1 400 ")
 
 
@@ -208,6 +209,45 @@ def test_a_script_that_makes_no_answer_is_told_at_the_end() -> None:
         provider = Provider("m", api_key="none", base_url=server.url, retry=RetryPolicy(max_retries=0))
         with pytest.raises(APIConnectionError):
             provider.generate_text("x")
+
+
+def test_a_stream_has_all_that_it_is_not_asked_to_leave_out() -> None:
+    role, text, finish, usage, mark = events("Hello")
+    assert mark == b"data: [DONE]\n\n"
+    assert events("Hello", finish_reason=None) == [role, text, usage, mark]
+    assert events("Hello", usage=False) == [role, text, finish, mark]
+    assert events("Hello", done=False) == [role, text, finish, usage]
+
+
+@pytest.mark.parametrize(
+    ("scripted", "head", "body", "closed"),
+    [
+        (answer(b"hi"), b"200 Scripted\r\nContent-Type: application/json\r\nContent-Length: 2", b"hi", False),
+        (
+            answer("hi", status=500, headers={"A": "b"}, content_type=""),
+            b"500 Scripted\r\nA: b\r\nContent-Length: 2",
+            b"hi",
+            False,
+        ),
+        (
+            answer([b"h", b"", b"i"], content_type="", framing="chunked"),
+            b"200 Scripted\r\nTransfer-Encoding: chunked",
+            b"1\r\nh\r\n1\r\ni\r\n0\r\n\r\n",
+            False,
+        ),
+        (
+            answer(b"h", content_type="", framing="cut"),
+            b"200 Scripted\r\nTransfer-Encoding: chunked",
+            b"1\r\nh\r\n",
+            True,
+        ),
+        (answer(b"h", content_type="", framing="close"), b"200 Scripted\r\nConnection: close", b"h", True),
+    ],
+)
+def test_an_answer_is_these_bytes(scripted: Answer, head: bytes, body: bytes, closed: bool) -> None:
+    steps = [step for step in scripted.steps if isinstance(step, bytes)]
+    assert b"".join(steps) == b"HTTP/1.1 " + head + b"\r\n\r\n" + body
+    assert scripted.close is closed
 
 
 def test_wrong_options_of_a_stream_are_told_in_its_name() -> None:
