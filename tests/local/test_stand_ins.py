@@ -190,6 +190,13 @@ async def test_a_thread_that_cannot_be_started_is_told_and_the_next_call_tries_a
         assert pid_of(llm)
 
 
+def test_one_that_was_stopped_is_not_started_again(gguf: Path) -> None:
+    server = LocalServer(gguf, "key", OPTIONS)
+    server.stop()
+    with pytest.raises(LocalModelError, match="stopped with its provider"):
+        server.run()
+
+
 def test_one_is_found_while_another_one_begins(gguf: Path) -> None:
     class Found:
         @property
