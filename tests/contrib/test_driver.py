@@ -39,6 +39,16 @@ async def test_its_end_is_told_once(process: subprocess.Popen[bytes]) -> None:
     await asyncio.wait_for(gone.wait(), 10)
 
 
+async def test_the_end_of_one_after_another_is_told(process: subprocess.Popen[bytes]) -> None:
+    """The second is watched by the number that the first was."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        for watched in (process, other):
+            gone = asyncio.Event()
+            assert of(watched).watch("here", gone.set)
+            watched.kill()
+            await asyncio.wait_for(gone.wait(), 10)
+
+
 async def test_another_process_is_not_watched(process: subprocess.Popen[bytes]) -> None:
     driver = of(process)
     assert not driver.watch("there", pytest.fail)

@@ -245,6 +245,10 @@ def test_an_argument_that_there_is_not(name: str, near: str) -> None:
         Generate(provider=GOOD, prompt="q", **wrong)
 
 
+def test_a_long_name_of_a_variable_is_no_key() -> None:
+    Generate(provider=GOOD | {"api_key_env": "OPENAI_API_KEY_OF_TEAM_42"}, prompt="q")  # raises nothing
+
+
 # What Ray is asked for.
 
 
