@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import importlib.util
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 
 from rusty_agent import AsyncProvider, LocalModelError, Provider
 from rusty_agent.local.ending import ending_error
+from rusty_agent.local.model import cores
 
 
 @pytest.mark.parametrize("face", [AsyncProvider, Provider])
@@ -127,6 +129,13 @@ def test_the_provider_is_named_after_the_file_and_has_a_key_of_its_own(gguf: Pat
     keys = [llm._requests.config.key for llm in (one, other)]
     revealed = {key.reveal() for key in keys if key is not None}
     assert [len(key) >= 32 for key in revealed] == [True, True]
+
+
+def test_a_system_that_does_not_tell_which_cores_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    for count in (None, 2):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert cores() == (count or 1)
 
 
 @pytest.mark.usefixtures("runtime")

@@ -175,6 +175,14 @@ def test_whatever_keeps_it_from_starting_is_told(gguf: Path, monkeypatch: pytest
     assert "could not be started with None" in str(never.error())
 
 
+def test_why_the_runtime_fails_is_told(gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "xllamacpp.py").write_text("raise ImportError('libgomp.so.1 is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    failed = ServerRun(gguf, "key", OPTIONS)
+    failed.settled.result(10)
+    assert "exit code 1. It said: «ImportError: libgomp.so.1 is missing»" in str(failed.error())
+
+
 @pytest.mark.usefixtures("loaded")
 async def test_a_thread_that_cannot_be_started_is_told_and_the_next_call_tries_again(
     gguf: Path, monkeypatch: pytest.MonkeyPatch
