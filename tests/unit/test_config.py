@@ -97,6 +97,8 @@ def test_a_bare_number_must_be_positive(timeout: Any) -> None:
         ("https://h/v1/chat/completions/", "https://h/v1/chat/completions"),
         ("https://h/d/x?api-version=1", "https://h/d/x/chat/completions?api-version=1"),
         ("HTTPS://H/v1", "https://H/v1/chat/completions"),
+        ("http://müller.example/v1", "http://xn--mller-kva.example/v1/chat/completions"),
+        ("http://müller.example:8080", "http://xn--mller-kva.example:8080/chat/completions"),
         ("https://h/é/%C3%a9|'?a=é%20b+c", "https://h/%C3%A9/%C3%a9%7C'/chat/completions?a=%C3%A9%20b+c"),
         ("https://h/~a:b;c=d,e@f!$&()*?[x]=/?:@", "https://h/~a:b;c=d,e@f!$&()*/chat/completions?[x]=/?:@"),
     ],
