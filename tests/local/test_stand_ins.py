@@ -67,7 +67,7 @@ async def test_it_is_stopped_where_python_lends_no_threads_any_more(gguf: Path) 
 async def test_one_that_does_not_end_when_asked_is_killed(
     gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run, "_STOP_SECONDS", 0.1)
+    monkeypatch.setattr(process, "_STOP_SECONDS", 0.1)
     _stand_in(monkeypatch, tmp_path, f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {_LOADED}")
     async with AsyncProvider.local(gguf) as llm:
         pid = pid_of(llm)
@@ -278,9 +278,10 @@ def test_it_ends_with_a_program_that_is_killed_while_loading_stops_its_threads(t
     program = start(
         f"""
 from pathlib import Path
-from rusty_agent.local import run
+from rusty_agent.local import process
 sys.path.insert(0, {str(tmp_path)!r})
-mine = run.ServerRun(Path("m.gguf"), "key", run.ServerOptions(threads=1, context=512, parallel=1, start_timeout=60))
+options = process.ServerOptions(threads=1, context=512, parallel=1, start_timeout=60)
+mine = process.ServerRun(Path("m.gguf"), "key", options)
 while not os.path.exists({str(loads)!r}):
     time.sleep(0.01)
 tell(mine.pid)
