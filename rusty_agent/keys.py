@@ -69,11 +69,12 @@ def hide_secrets(parameters: Any) -> None:
         parameters["api_key"] = Hidden(None)
 
 
-# Fireworks' `x-session-affinity` holds no session's key but the name of a user. No pattern of ours is compiled before
-# it is used: together they would take a tenth of the time that our modules take to import.
+# No secrets: Fireworks' `x-session-affinity` and OpenRouter's `session_id`, names of a user or a conversation; OpenAI's
+# `prompt_cache_key`. No pattern of ours is compiled before it is used: together they would take a tenth of the time
+# that our modules take to import.
 _SECRET_NAMES = (
-    r"(?i)auth(?!or(?!i))|key(?!word)|token(?!i[sz]|_type)|secret|cookie|credential|passw|passphrase"
-    r"|session(?!-affinity)|signature|jwt|(?<![a-z])(pass|sig)(?![a-z])"
+    r"(?i)auth(?!or(?!i))|(?<!cache_)key(?!word)|token(?!i[sz]|_type)|secret|cookie|credential|passw|passphrase"
+    r"|session(?!-affinity|_id)|signature|jwt|(?<![a-z])(pass|sig)(?![a-z])"
 )
 
 

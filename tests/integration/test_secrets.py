@@ -350,6 +350,11 @@ def test_results_show_no_key(face: Face, serve: Serve) -> None:
     assert (result.text, result.raw["echo"]) == ("hi", {"key": "***"})
 
 
+def test_what_only_sounds_like_a_key_is_struck_out_of_no_result(face: Face, serve: Serve) -> None:
+    provider, named = face.provider(serve(answer(completion("hi")))), {"prompt_cache_key": "completion"}
+    assert face.generate(provider, include_usage=True, extra_body=named).raw["object"] == "chat.completion"
+
+
 def test_escapes_hide_no_key_and_fields_stay_in_order(face: Face, serve: Serve) -> None:
     escaped = "".join(f"\\u{ord(each):04x}" for each in KEY)
     document = dumps({"echo": "?", **completion("hi"), "last": 1}).replace(b"?", escaped.encode())

@@ -84,6 +84,8 @@ def test_keys_that_are_no_strings() -> None:
         ("Authorization", True),
         ("access_token", True),
         ("X-Session-Affinity", False),
+        ("session_id", False),
+        ("prompt_cache_key", False),
         ("author", False),
         ("keywords", False),
         ("tokenizer", False),
