@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field
@@ -77,6 +78,19 @@ def make_plan(
     Raises:
         BatchError: The input has bad lines, it or the parameters have changed, or a file cannot be used.
     """
+    plan, manifest, dropped = _decide(source, settings, parameters, given_up)
+    for path in dropped:
+        remove(path)
+    settings.files.remove_halves()
+    repair(settings.files, plan.index)
+    manifest.save(settings.files.manifest)
+    return plan
+
+
+def _decide(
+    source: Source, settings: JobSettings, parameters: dict[str, Any], given_up: Callable[[], bool]
+) -> tuple[Plan, Manifest, Sequence[Path]]:
+    """What is to be done, the manifest that says so, and the files to drop as a whole. No file is changed here."""
     files, template, limit = settings.files, settings.template, settings.limit
     before = None if settings.fresh else Manifest.load(files.manifest)
     input = _opened(source, settings, given_up)
@@ -87,14 +101,20 @@ def make_plan(
     unlike = input is None or before is None or before.input_sha256 != now.input_sha256
     marks: dict[str, str] | None = {} if unlike and not settings.fresh else None
     index = scan(files, marks, given_up)
-    index = _take_up(index, settings, input, found, [] if before is None else before.changes(now), marks)
+    changes = [] if before is None else before.changes(now)
+    if changes and index.done and not settings.allow_changed:
+        raise _changed_error(files, changes)
+    if settings.on_bad_line == "fail" and found.bad_count:
+        raise BatchError(found.complaint())
+    index, dropped = _kept(index, settings, changed=bool(changes))
+    if marks is not None and input is not None:
+        _refuse_others(input, index, marks)
     moved = bool(index.done or index.failed) and (unlike or (before is not None and before.moved))
     others = 0
     if before is not None:
         others = before.others if _alike(before, parameters, _SERVED_BY) else len(index.done)
     now = evolve(now, moved=moved, others=min(others, len(index.done)))  # the output may have been cut
-    now.save(files.manifest)
-    return Plan(
+    plan = Plan(
         input,
         index,
         total if total is None or limit is None else min(limit, total),
@@ -104,6 +124,7 @@ def make_plan(
         moved=moved,
         marks=marks if input is None else None,
     )
+    return plan, now, dropped
 
 
 def _opened(source: Source, settings: JobSettings, given_up: Callable[[], bool]) -> Input | None:
@@ -138,45 +159,14 @@ def _alike(before: Manifest, parameters: Mapping[str, Any], names: Iterable[str]
     return all(before.parameters.get(name) == parameters.get(name) for name in names)
 
 
-def _take_up(
-    index: Index,
-    settings: JobSettings,
-    input: Input | None,
-    found: Checked,
-    changes: list[str],
-    marks: Mapping[str, str] | None,
-) -> Index:
-    """What this run goes on from; the rest of what earlier ones left is dropped, last, once all is found right.
-
-    Args:
-        index: What earlier runs have left.
-        settings: What the batch was told.
-        input: The rows, if they can be read again.
-        found: What its rows are.
-        changes: What is not as it was when the batch began.
-        marks: What `scan` has found; None where rows cannot have moved.
-
-    Raises:
-        BatchError: It must not go on from them, or a file cannot be used.
-    """
+def _kept(index: Index, settings: JobSettings, *, changed: bool) -> tuple[Index, Sequence[Path]]:
+    """What this run goes on from of what earlier ones have left, and the files that hold nothing of it."""
     files = settings.files
-    anew = settings.fresh or (bool(changes) and not index.done)  # nothing was answered, as with a mistyped model
-    if changes and not anew and not settings.allow_changed:
-        raise _changed_error(files, changes)
-    if settings.on_bad_line == "fail" and found.bad_count:
-        raise BatchError(found.complaint())
-    if settings.retry_permanent or changes:  # what failed for good was asked otherwise
-        index.permanent.clear()
-    if anew:
-        index = _begin_anew(files)
-    else:
-        if marks is not None and input is not None:
-            _refuse_others(input, index, marks)
-        if changes:
-            _forget_failures(files, index)
-    files.remove_halves()
-    repair(files, index)
-    return index
+    if settings.fresh or (changed and not index.done):  # nothing was answered, as with a mistyped model
+        return Index(), (files.errors, files.output, files.summary)  # results without errors are a batch, too
+    if changed:  # what failed was asked otherwise; and this run may be stopped before it has come to those rows
+        return Index(index.done, useless_results=index.useless_results), (files.errors,)
+    return evolve(index, permanent=set()) if settings.retry_permanent else index, ()
 
 
 def _refuse_others(input: Input, index: Index, marks: Mapping[str, str]) -> None:
@@ -209,20 +199,6 @@ def refuse_another(row: Row, marks: Mapping[str, str]) -> None:
             "tell which of them are answered. Give the rows a custom_id and name another output; or throw away what is "
             "there with fresh=True (--fresh)."
         )
-
-
-def _begin_anew(files: Files) -> Index:
-    """Throw away what earlier runs have left. Errors go first: results without errors are a batch, too."""
-    for path in (files.errors, files.output, files.summary):
-        remove(path)
-    return Index()
-
-
-def _forget_failures(files: Files, index: Index) -> None:
-    """Throw away what has failed, for good: this run may be stopped before it has come to those rows."""
-    remove(files.errors)
-    index.failed = 0
-    del index.useless_errors[:]  # or an empty file would be written in its place
 
 
 def _changed_error(files: Files, changes: list[str]) -> BatchError:
