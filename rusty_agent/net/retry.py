@@ -97,17 +97,13 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             raise
         except RustyAgentError as error:
             error.attempts = number
-            if policy.max_retries and call.send_back(error):
-                turns += 1
-                delay = _turn_delay(error, turns, policy)
-                if delay is not None and not call.of_a_run and _too_late(delay, call):
-                    delay = None
-            else:
-                delay = _delay(error, number - turns, policy.max_retries, policy)
-                if delay is not None and (_too_late(delay, call) or not _affordable(error, budget)):
-                    delay = None
             if call.gives_up(error):
                 delay = None
+            elif policy.max_retries and call.send_back(error):
+                turns += 1
+                delay = _turn_delay(error, turns, policy, call)
+            else:
+                delay = _retry_delay(error, number - turns, policy, call, budget)
             if delay is None:
                 _tell_the_wait(error, policy)
             logger.debug("attempt %d failed, %s: %s", number, _plan(delay), error)
@@ -133,14 +129,6 @@ def _tell_the_wait(error: RustyAgentError, policy: RetryPolicy) -> None:
 def _too_late(delay: float, call: Retriable[T]) -> bool:
     """Whether the call must be over before the delay is."""
     return call.deadline is not None and asyncio.get_running_loop().time() + delay >= call.deadline
-
-
-def _affordable(error: RustyAgentError, budget: RetryBudget) -> bool:
-    """Whether the budget allows another attempt, which it pays for."""
-    if error.retry_after is not None or budget.spend():
-        return True
-    logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
-    return False
 
 
 def _report(policy: RetryPolicy, call: Retriable[T], number: int, error: Exception | None, delay: float | None) -> None:
@@ -190,12 +178,25 @@ def _delay(error: RustyAgentError, number: int, allowed: int, policy: RetryPolic
     return max(asked, min(backoff_delay(number, policy), LOOK_AGAIN_SECONDS))
 
 
-def _turn_delay(error: RustyAgentError, turns: int, policy: RetryPolicy) -> float | None:
+def _retry_delay(
+    error: RustyAgentError, number: int, policy: RetryPolicy, call: Retriable[T], budget: RetryBudget
+) -> float | None:
+    """Seconds to wait before the number-th retry, for which the budget pays, or None to give up."""
+    delay = _delay(error, number, policy.max_retries, policy)
+    if delay is None or _too_late(delay, call):
+        return None
+    if error.retry_after is None and not budget.spend():
+        logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
+        return None
+    return delay
+
+
+def _turn_delay(error: RustyAgentError, turns: int, policy: RetryPolicy, call: Retriable[T]) -> float | None:
     """Seconds to wait after a call was sent back to the end of the line for the turns-th time, or None to give up."""
     delay = _delay(error, turns, max(TURNS, policy.max_retries), policy)
-    if delay is None or error.retry_after is not None:
-        return delay
-    return min(delay, _WINDOW_SECONDS if isinstance(error, RateLimitError) else LOOK_AGAIN_SECONDS)
+    if delay is not None and error.retry_after is None:
+        delay = min(delay, _WINDOW_SECONDS if isinstance(error, RateLimitError) else LOOK_AGAIN_SECONDS)
+    return None if delay is None or (not call.of_a_run and _too_late(delay, call)) else delay
 
 
 def backoff_delay(number: int, policy: RetryPolicy) -> float:
