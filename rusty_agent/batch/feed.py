@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 from ..errors import BatchError
 from ..net.gather import PAUSE
 from ..parameters import Inputs
+from ..progress.tally import Tally
 from .input import Input
 from .plan import Plan, refuse_another
 from .rows import BadLine, Row, parse_row, repeats
@@ -32,37 +33,33 @@ class Feed:
         source: What the caller gave; iterated over if the plan has no input that can be read again.
         plan: What is to be done.
         settings: What the batch was told; about bad lines of an input that can be read again the plan has decided.
+        tally: Told how many rows there are, and how many earlier runs have finished: as they are passed over; or at
+            once, where there is no limit and rows stand where they stood, so that each that the index knows will be.
         refuse: Called with each bad line.
-        passed: Called when a row was passed over, unless that was `foreseen`.
 
     Attributes:
         skipped: Rows passed over so far, because earlier runs have answered them.
         failed_earlier: Rows passed over so far, because they failed for good in earlier runs.
         bad_lines: Lines so far that are no rows.
         lines: The lines of the rows so far, by `custom_id`; None where no sorting needs them.
-        foreseen: Whether each row that the index knows is sure to be passed over: not under a limit, in an input that
-            has changed, or among rows that come one by one.
     """
 
     def __init__(
-        self,
-        source: Source,
-        plan: Plan,
-        settings: JobSettings,
-        *,
-        refuse: Callable[[BadLine], object],
-        passed: Callable[[], object] = lambda: None,
+        self, source: Source, plan: Plan, settings: JobSettings, tally: Tally, *, refuse: Callable[[BadLine], object]
     ) -> None:
         self._source: Any = source
         self._plan = plan
         self._settings = settings
+        self._tally = tally
         self._refuse = refuse
-        self._passed = passed
         self.skipped = 0
         self.failed_earlier = 0
         self.bad_lines = 0
         self.lines: dict[str, int] | None = {} if settings.sort and plan.moved else None
-        self.foreseen = not plan.moved and settings.limit is None
+        self._foreseen = not plan.moved and settings.limit is None
+        tally.total = plan.total
+        if self._foreseen:
+            tally.skipped, tally.failed_earlier = len(plan.index.done), len(plan.index.permanent)
 
     @asynccontextmanager
     async def rows(self) -> AsyncIterator[Inputs]:
@@ -101,10 +98,12 @@ class Feed:
                 return
 
     def _is_left(self, taken: Row | BadLine) -> TypeGuard[Row]:
-        index = self._plan.index
+        index, tally = self._plan.index, self._tally
         if isinstance(taken, BadLine):
             self.bad_lines += 1
             self._refuse(taken)
+            if self._plan.input is None and tally.total is not None:  # the length of the source has it among the rows
+                tally.total -= 1
             return False
         if self.lines is not None:
             self.lines[taken.custom_id] = taken.line
@@ -116,8 +115,8 @@ class Feed:
             return True
         if self._plan.marks is not None:
             refuse_another(taken, self._plan.marks)
-        if not self.foreseen:
-            self._passed()
+        if not self._foreseen:
+            tally.skipped, tally.failed_earlier = self.skipped, self.failed_earlier
         return False
 
     def _of_input(self, input: Input) -> Iterator[Row | BadLine]:

@@ -118,11 +118,7 @@ class Job:
         """
         self._plan = plan
         self._rule.served = plan.served
-        self._feed = Feed(source, plan, self._settings, refuse=self._write_refusal, passed=self._count_passed)
-        tally = self._run.tally
-        tally.total = plan.total
-        if self._feed.foreseen:
-            tally.skipped, tally.failed_earlier = len(plan.index.done), len(plan.index.permanent)
+        self._feed = Feed(source, plan, self._settings, self._run.tally, refuse=self._write_refusal)
         async with AsyncExitStack() as closing:
             closing.push_async_exit(self._drop_superseded)
             self._results = self._open(self._files.output, closing)
@@ -198,8 +194,7 @@ class Job:
         all_tried = tally.total is not None and tried >= tally.total and feed.bad_lines >= self._plan.bad_lines
         if stopped is not None and not (stopped.reason in ("budget", "interrupt") and all_tried):
             return stopped
-        self._count_passed()
-        tally.total = tried
+        tally.total, tally.skipped, tally.failed_earlier = tried, feed.skipped, feed.failed_earlier
         return None  # also where there was nothing left to be stopped
 
     async def _drop_superseded(self, _: object, error: BaseException | None, __: object) -> None:
@@ -263,15 +258,8 @@ class Job:
         if self._budget is not None and (said := self._budget.spend(usage, caller.in_flight)) is not None:
             self._stop("budget", said)
 
-    def _count_passed(self) -> None:
-        tally, feed = self._run.tally, self._feed
-        tally.skipped, tally.failed_earlier = feed.skipped, feed.failed_earlier
-
     def _write_refusal(self, bad: BadLine) -> None:
         self._errors.append(refusal_line(self._run_id, bad))
-        tally = self._run.tally
-        if self._plan.input is None and tally.total is not None:  # the length of the source has it among the rows
-            tally.total -= 1
 
     def _open(self, path: Path, closing: AsyncExitStack) -> Journal:
         journal = Journal(path, self._settings.sync, on_error=self._break)

@@ -22,15 +22,16 @@ from rusty_agent.batch.settings import JobSettings, OnBadLine
 from rusty_agent.batch.source import open_source
 from rusty_agent.errors import BatchError
 from rusty_agent.net.gather import PAUSE
+from rusty_agent.progress.tally import Tally
 from rusty_agent.wire.codec import dumps
 
 
 def feed(
-    source: Any, plan: Plan, *, on_bad_line: OnBadLine = "fail", limit: int | None = None
+    source: Any, plan: Plan, tally: Tally | None = None, *, on_bad_line: OnBadLine = "fail", limit: int | None = None
 ) -> tuple[Feed, list[BadLine]]:
     refused: list[BadLine] = []
     settings = JobSettings(Files.of(Path("out.jsonl")), on_bad_line=on_bad_line, limit=limit)
-    return Feed(source, plan, settings, refuse=refused.append), refused
+    return Feed(source, plan, settings, tally or Tally(), refuse=refused.append), refused
 
 
 async def all_of(feed: Feed) -> list[Row]:
@@ -76,10 +77,31 @@ def left(index: set[str], permanent: set[str]) -> Index:
 
 async def test_what_earlier_runs_have_finished_is_passed_over_and_counted(tmp_path: Path) -> None:
     plan = of_file(tmp_path, ["a", "b", "c", "d"], left({"1", "9"}, {"3"}))
-    given, refused = feed("ignored", plan)
-    assert given.foreseen
+    tally = Tally()
+    given, refused = feed("ignored", plan, tally)
     assert [row.custom_id for row in await all_of(given)] == ["2", "4"]
     assert (given.skipped, given.failed_earlier, given.bad_lines, refused) == (1, 1, 0, [])
+    assert (tally.total, tally.skipped, tally.failed_earlier) == (4, 2, 1)  # as was foreseen
+
+
+@pytest.mark.parametrize("why", ["a limit", "an input that has changed"])
+async def test_the_tally_hears_of_each_row_that_is_passed_over_where_nobody_can_foresee_them(
+    why: str, tmp_path: Path
+) -> None:
+    plan, tally = of_file(tmp_path, ["a", "b", "c", "d"], left({"1", "4"}, {"3"})), Tally()
+    plan.moved = why != "a limit"
+    given, _ = feed("ignored", plan, tally, limit=3 if why == "a limit" else None)
+    assert (tally.skipped, tally.failed_earlier) == (0, 0)
+    assert [row.custom_id for row in await all_of(given)] == ["2"]
+    assert (tally.skipped, tally.failed_earlier) == (1 + plan.moved, 1)
+
+
+@pytest.mark.parametrize(("from_file", "total"), [(True, 1), (False, 2)])
+async def test_a_bad_line_is_no_row_of_those_that_come_one_by_one(from_file: bool, total: int, tmp_path: Path) -> None:
+    tally = Tally()
+    plan = of_file(tmp_path, ["a", 7]) if from_file else Plan(None, Index(), 3)
+    await all_of(feed(["a", 7, "b"], plan, tally, on_bad_line="skip")[0])
+    assert tally.total == total
 
 
 async def test_bad_lines_are_refused(tmp_path: Path) -> None:
