@@ -30,7 +30,7 @@ from ..types import GenerateResult, Usage
 from ..wire.codec import dumps
 from .budget import Budget
 from .feed import Feed
-from .files import Files, replace_atomically
+from .files import replace_atomically
 from .finish import drop_superseded, sort_output
 from .journal import Journal
 from .lines import error_line, refusal_line, result_line
@@ -88,7 +88,6 @@ class Job:
     def __init__(self, settings: JobSettings, provider: AsyncProvider, common: Common, rule: StopRule) -> None:
         self._settings = settings
         self._common = common
-        self._files = Files.of(settings.files.output.absolute())  # the working folder may change meanwhile
         self._provider = provider
         base_url = provider._requests.config.shown_url.removesuffix("/chat/completions")
         self._served_by = {"model": provider.model, "base_url": base_url}
@@ -121,8 +120,8 @@ class Job:
         self._feed = Feed(source, plan, self._settings, self._run.tally, refuse=self._write_refusal)
         async with AsyncExitStack() as closing:
             closing.push_async_exit(self._drop_superseded)
-            self._results = self._open(self._files.output, closing)
-            self._errors = self._open(self._files.errors, closing)
+            self._results = self._open(self._settings.files.output, closing)
+            self._errors = self._open(self._settings.files.errors, closing)
             task = self._task = asyncio.ensure_future(self._work_off())
             try:
                 await outlast(task, on_cancel=self._cancel)  # what is done is kept
@@ -146,8 +145,8 @@ class Job:
         self.interrupt()
         self._cancel()
 
-    def sum_up(self, started: float, report: Path | None) -> BatchResult:
-        """Count the rows of all runs; write the summary, and the report if there is to be one; sort."""
+    def sum_up(self, output: str, started: float, report: Path | None) -> BatchResult:
+        """Count the rows of all runs; write the summary, which names the output so, and the report, if any; sort."""
         source, stopped = self._plan.input, self._count_all()
         told = summary(
             self._run.tally,
@@ -158,11 +157,11 @@ class Job:
             bad_lines=self._feed.bad_lines,
             finish_reasons=self._finish_reasons,
             input=None if source is None else source.name,
-            output=str(self._settings.files.output),
+            output=output,
         )
         self._write_summary(told, report)
         if stopped is None and self._settings.sort:  # last: there may be no room for a second copy
-            sort_output(self._files, self._feed.lines)
+            sort_output(self._settings.files, self._feed.lines)
         now = self._run.tally.snapshot()
         return BatchResult(
             total=now.total,
@@ -179,7 +178,7 @@ class Job:
 
     def _write_summary(self, told: dict[str, Any], report: Path | None) -> None:
         """Write the summary, and the report if there is to be one, unless those of an earlier run tell as much."""
-        path, tally = self._files.summary, self._run.tally
+        path, tally = self._settings.files.summary, self._run.tally
         nothing_new = told["stopped"] is None and not tally.snapshot().finished and path.exists()
         kept = nothing_new and covers(path.read_bytes(), told, self._plan.index.failed)
         if report is not None and not (kept and report.exists()):
@@ -202,7 +201,7 @@ class Job:
         if self._broken:  # the next run sees what was written
             return
         try:
-            await to_its_end(drop_superseded, self._files, self._plan.index.done)
+            await to_its_end(drop_superseded, self._settings.files, self._plan.index.done)
         except BatchError:
             if error is None:  # else that tells more: the folder may be gone
                 raise

@@ -110,8 +110,9 @@ async def run_batch(
     hide_secrets(parameters)
     provider = checked_kind(provider, AsyncProvider, "provider")
     checked_flag(handle_signals, "handle_signals")
+    files = Files.of(checked_path(output, "output"))
     settings = JobSettings(
-        files=Files.of(checked_path(output, "output")),
+        files=Files.of(files.output.absolute()),  # whatever becomes of the working folder
         concurrency=concurrency,
         template=template,
         limit=limit,
@@ -136,9 +137,9 @@ async def run_batch(
     signals = Signals(job.interrupt, job.abandon, wanted=handle_signals)
     read = source if isinstance(source, str | PathLike) and source != "-" else None
     page = None if report is None else checked_path(report, "report")
-    refuse_overwriting(settings.files, read, page)  # before the lock: its file is written, too
-    page = page and page.absolute()  # whatever becomes of the working folder
-    with signals, Lock(settings.files.lock):
+    refuse_overwriting(files, read, page)  # before the lock: its file is written, too
+    page = page and page.absolute()
+    with signals, Lock(files.lock):
         started = time.time()
         given_up = threading.Event()
         plan = await to_its_end(
@@ -151,7 +152,7 @@ async def run_batch(
         )
         signals.begin()
         await job.run(source, plan)
-        return await to_its_end(job.sum_up, started, page)  # which no signal cuts short
+        return await to_its_end(job.sum_up, str(files.output), started, page)  # which no signal cuts short
 
 
 def _described(provider: AsyncProvider, parameters: BatchParameters) -> dict[str, Any]:

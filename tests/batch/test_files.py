@@ -128,8 +128,9 @@ async def test_a_second_run_is_refused_while_the_first_has_the_lock(place: Place
     assert not place.server.requests
 
 
+@pytest.mark.parametrize("when", ["planned", "run"])
 async def test_all_files_lie_in_one_folder_though_the_working_folder_changes(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    when: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -140,8 +141,14 @@ async def test_all_files_lie_in_one_folder_though_the_working_folder_changes(
         os.chdir(elsewhere)
         yield "b"
 
+    class Rows(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            return rows()
+
     async with place.provider() as llm:
-        await run_batch(rows(), "out.jsonl", llm, report="report.html")
+        source = Rows("ab") if when == "planned" else rows()
+        result = await run_batch(source, "out.jsonl", llm, report="report.html")
+    assert result.summary["output"] == "out.jsonl"
     names = {path.name for path in tmp_path.iterdir()} - {"elsewhere", "out.lock"}  # which stays on Windows
     assert names == {"out.jsonl", "out.manifest.json", "out.summary.json", "report.html"}
     assert list(elsewhere.iterdir()) == []

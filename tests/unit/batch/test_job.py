@@ -122,7 +122,7 @@ async def test_abandoned_it_ends_at_once_and_says_so(tmp_path: Path) -> None:
     assert not running.done()
     one.abandon()
     await asyncio.wait_for(running, 5)
-    told = one.sum_up(0.0, None)
+    told = one.sum_up("out.jsonl", 0.0, None)
     assert (told.stopped, told.done, told.total) == ("interrupt", 0, None)
 
 
@@ -149,7 +149,7 @@ async def test_given_up_it_counts_the_rows_whose_lines_were_on_their_way_to_the_
                 task.cancel()
     go.set()
     await asyncio.wait_for(running, 5)
-    told = one.sum_up(0.0, None)
+    told = one.sum_up("out.jsonl", 0.0, None)
     assert told.done == files.output.read_bytes().count(b"\n") == provider.asked == 4
 
 
@@ -208,7 +208,7 @@ async def test_abandoned_more_than_once_it_waits_for_a_source_that_takes_its_tim
         await asyncio.sleep(0.01)
     go_on.set()
     await asyncio.wait_for(running, 5)
-    assert one.sum_up(0.0, None).stopped == "interrupt"
+    assert one.sum_up("out.jsonl", 0.0, None).stopped == "interrupt"
 
 
 async def test_a_source_that_is_cancelled_is_no_end_of_the_run(tmp_path: Path) -> None:
