@@ -201,7 +201,7 @@ class FileSource(Input):
         self, path: Path, template: Template | None, spool: BinaryIO | None, given_up: Callable[[], bool]
     ) -> None:
         self.name: str = str(path)
-        self._path = path
+        self._path = path.absolute() if spool is None else path  # whatever becomes of the working folder
         self._template = template
         self.delimiter = {".csv": ",", ".tsv": "\t"}.get(Path(path.name.lower().removesuffix(".gz")).suffix)
         self._spool = spool

@@ -60,6 +60,16 @@ def test_lines(tmp_path: Path, name: str, packed: bool) -> None:
     assert next(iter(source.rows(limit=0)), None) is None
 
 
+def test_it_is_found_again_though_the_working_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    source = _source(Path(), LINES)
+    monkeypatch.chdir("elsewhere")
+    assert source.digest() == (hashlib.sha256(LINES).hexdigest(), len(LINES))
+    assert _prompts(source.rows(check=True)) == ROWS
+    assert source.name == "in.jsonl"
+
+
 def test_two_readers_do_not_disturb_each_other(tmp_path: Path) -> None:
     source = _source(tmp_path, LINES)
     first, second = source.rows(), source.rows()
