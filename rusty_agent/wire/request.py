@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 from ..checks import checked_flag
@@ -45,6 +46,7 @@ def build_body(
     body: dict[str, Any] = {"model": model, "messages": _messages(prompt, system_prompt, messages)}
     for name, value in parameters.items():
         if value is not None:
+            value = _as_python(value)
             _CHECKS[name](name, value)
             body[name] = dict(value) if isinstance(value, Mapping) else value
     checked_flag(include_usage, "include_usage")
@@ -104,6 +106,15 @@ def _messages(
 
 def _is_sequence(messages: Any) -> bool:
     return isinstance(messages, Sequence) and not isinstance(messages, str | bytes | Mapping)
+
+
+def _as_python(value: Any) -> Any:
+    """A number of another kind, such as numpy's, of which columns of data frames are made, as one of Python's."""
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 def _number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:

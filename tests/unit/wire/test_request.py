@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from fractions import Fraction
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
@@ -87,6 +89,23 @@ def test_a_parameter_is_sent_as_it_was_given(name: str, value: Any) -> None:
 def test_any_mapping_is_a_response_format() -> None:
     body = _body(response_format=MappingProxyType({"type": "json_object"}))
     assert json.loads(encode_body(body))["response_format"] == {"type": "json_object"}
+
+
+@Integral.register
+class Int64:
+    """As numpy's: no int, but registered as a whole number."""
+
+    def __int__(self) -> int:
+        return 5
+
+
+def test_numbers_of_other_kinds_are_sent_as_numbers() -> None:
+    """Columns of data frames are made of such."""
+    body = _body(max_tokens=Int64(), temperature=Fraction(1, 2))
+    assert json.loads(encode_body(body))["max_tokens"] == 5
+    assert json.loads(encode_body(body))["temperature"] == 0.5
+    with pytest.raises(ValueError, match=r"seed must be a whole number, not 0\.5"):
+        _body(seed=Fraction(1, 2))
 
 
 @pytest.mark.parametrize(
