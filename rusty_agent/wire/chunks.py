@@ -251,8 +251,10 @@ class ChunkDecoder:
                     self._sample_call(data, out[before])
             except ResponseError as error:
                 self.error = error
-        elif chunk is not None:
+        elif self.deltas.whole or (chunk and isinstance(chunk, str | list) and not says_nothing(bared(data))):
             self._refuse(data, "no JSON object")
+        else:  # null, a bare number, `"ping"`, `[]`: gateways keep streams alive with them (rig#2258, neuron-ai)
+            self.in_full = True
 
     def _sample_call(self, data: bytes, piece: Delta) -> None:
         """Arguments of a tool call come in such chunks, too: in a frame one takes 2.1 µs, decoded in full 29."""

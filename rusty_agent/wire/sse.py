@@ -58,7 +58,8 @@ def bared(data: bytes) -> bytes:
 
 def says_nothing(data: bytes) -> bool:
     """Whether bare data is a comment, as gateways re-wrap them (mnfst/llm-gateway#2053), or but a sign of life."""
-    return not data or data.startswith(b":") or data[:_MAX_WORD].lower().decode("utf-8", "replace") in KEEP_ALIVES
+    word = data[:_MAX_WORD].strip(b'[]"').lower()  # Duck.ai's is `[PING]`
+    return not data or data.startswith(b":") or word.decode("utf-8", "replace") in KEEP_ALIVES
 
 
 class SSEDecoder:

@@ -171,7 +171,7 @@ def test_what_a_finish_reason_that_came_early_is_worth(
     assert replay([sse(*chunks)]).finish_reason == reason
 
 
-@pytest.mark.parametrize("junk", [b"DONE", b"[done]", b'"[DONE]"', b"<html>", b"[1]"])
+@pytest.mark.parametrize("junk", [b"DONE", b"[done]", b'"[DONE]"', b"<html>", b"[1,2]"])
 def test_junk_after_the_finish_is_an_end_mark(junk: bytes) -> None:
     assert replay([sse(chunk("a"), chunk(finish="stop"), junk, done=False)]).error is None
     decoder = ReplyDecoder()

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.errors import ResponseError
 from rusty_agent.types import Finish, ReasoningDelta, ToolCallDelta
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from rusty_agent.wire.frame import frame_of
@@ -108,7 +107,7 @@ def test_arrivals_that_only_look_like_texts(odd: str, delta: Callable[[Any], dic
 def test_what_stands_in_no_frame_is_no_text(body: bytes) -> None:
     decoder = ReplyDecoder()
     assert decoder.feed(body) == []
-    assert isinstance(decoder.error, ResponseError)
+    assert not decoder.has_content
 
 
 def test_an_answer_that_names_all_there_is_not_is_plain() -> None:
