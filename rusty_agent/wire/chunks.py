@@ -15,7 +15,7 @@ from ..types import RawChunk, ReasoningDelta, TextDelta, ToolCallDelta, UsageUpd
 from . import failure
 from .codec import as_text, ends_within, index_of, join_surrogates, loads_loose, loads_strict, mend
 from .delta import Delta, DeltaDecoder, has_news
-from .document import begun_anew, is_calls_alone, is_whole, unwrapped
+from .document import begun_anew, is_calls_alone, is_whole, object_in, unwrapped
 from .frame import NO_FRAME, Frame, Kind, frame_of
 from .plain import FAILURES, META_KEYS, NO_REASONS, keep_meta, plain_answer, plain_chunk
 from .sse import END_MARK, KEEP_ALIVES, bared, says_nothing
@@ -209,10 +209,11 @@ class ChunkDecoder:
             pass
         elif not type_:
             self._decode_loose(text, data, out)
-        elif text[:1] in b"{[":  # of a server that names all its events (LocalAI#340)
-            self.decode(text, out)
-        else:  # mere words of an event of another kind are not for us
+        elif text[:1] in b"{[" and ("tool" not in type_ or b'"choices"' in text):
+            self.decode(text, out)  # of a server that names all its events (LocalAI#340)
+        else:  # words of another kind, or how an agent's tools fare: the answer goes on if one fails (nanobot#3745)
             self.in_full = self.foreign = True
+            out += map(RawChunk, object_in(text))
 
     def _decode_loose(self, text: bytes, data: bytes, out: list[Delta]) -> None:
         try:
@@ -241,6 +242,7 @@ class ChunkDecoder:
             loose: Its strings may hold lone surrogates.
         """
         self._frame = NO_FRAME
+        self.in_full = True
         if isinstance(chunk, list) and chunk and (len(chunk) == 1 or failure.is_error(chunk[0])):
             chunk = chunk[0]  # Gemini wraps its errors in a list
         if isinstance(chunk, dict):
@@ -252,9 +254,7 @@ class ChunkDecoder:
             except ResponseError as error:
                 self.error = error
         elif self.deltas.whole or (chunk and isinstance(chunk, str | list) and not says_nothing(bared(data))):
-            self._refuse(data, "no JSON object")
-        else:  # null, a bare number, `"ping"`, `[]`: gateways keep streams alive with them (rig#2258, neuron-ai)
-            self.in_full = True
+            self._refuse(data, "no JSON object")  # null, 1, `"ping"`, `[]` are signs of life (rig#2258, neuron-ai)
 
     def _sample_call(self, data: bytes, piece: Delta) -> None:
         """Arguments of a tool call come in such chunks, too: in a frame one takes 2.1 µs, decoded in full 29."""
@@ -271,7 +271,6 @@ class ChunkDecoder:
         self.error = ResponseError(said, body=data[:2048], retryable=cut)  # it may be whole the next time
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
-        self.in_full = True
         if chunk.get("choices") is None:
             chunk = unwrapped(chunk)
         choices = chunk.get("choices")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import ResponseError
-from .codec import loads_answer
+from .codec import loads_answer, loads_loose, mend
 from .failure import is_error
 from .words import excerpt
 
@@ -24,6 +24,7 @@ __all__ = [
     "is_page",
     "is_piece",
     "is_whole",
+    "object_in",
     "unreadable",
     "unwrapped",
 ]
@@ -96,6 +97,14 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
     what = "an HTML page" if body.startswith(b"<") else "not JSON"
     more = "It was cut off before its end." if cut else CHECK_URL
     return ResponseError(f"The answer is {what}: {excerpt(body)}. {more}", body=body[:2048], retryable=cut)
+
+
+def object_in(data: bytes) -> list[dict[str, Any]]:
+    """The object that an event holds whose kind is unknown; none if it holds words or something else."""
+    with suppress(ValueError):
+        value = mend(loads_loose(data))
+        return [value] if isinstance(value, dict) else []
+    return []
 
 
 def unwrapped(value: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from rusty_agent.types import RawChunk
 from tests.replies import replay_every_way
 
 BEGUN = b'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
@@ -43,3 +46,18 @@ def test_signs_of_life_alone_are_no_answer() -> None:
     outcome = replay_every_way(b"data: 42\n\ndata: [DONE]\n\n")
     assert outcome.error is not None
     assert "holds no choices" in outcome.error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("hermes.tool.progress", b'{"tool":"terminal","label":"ls","toolCallId":"c1","status":"running"}'),
+        ("nanobot.tool.progress", b'{"tool":"exec","toolCallId":"c1","status":"error","error":"exit code 1"}'),  # #3745
+    ],
+)
+def test_a_tool_of_an_agent_that_fails_is_no_failure_of_the_answer(name: str, told: bytes) -> None:
+    event = b"event: %b\ndata: %b\n\n" % (name.encode(), told)
+    outcome = replay_every_way(BEGUN + event + PIECE + event + PIECE + END)
+    assert outcome.error is None
+    assert (outcome.text, outcome.finish_reason) == ("HiHi", "stop")
+    assert [delta for delta in outcome.deltas if isinstance(delta, RawChunk)] == [RawChunk(json.loads(told))] * 2

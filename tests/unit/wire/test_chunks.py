@@ -433,6 +433,26 @@ def test_named_events_are_chunks_too() -> None:
     assert decode(named_event(data, "completion"), named_event(data, "completion"), chunk("b"))[0] == ["a", "a", "b"]
 
 
+@pytest.mark.parametrize("told", [b'{"error":"m"}', b'{"status":"error"}', b'{"message":"\\ud83d"}'], ids=repr)
+def test_what_an_agent_tells_of_its_tools_is_no_error_of_the_endpoint(told: bytes) -> None:
+    out, decoder = decode(chunk("a"), named_event(told, "agent.tool.progress"), chunk("b"))
+    assert (out[0], out[2:], decoder.error, decoder.strange) == ("a", ["b"], None, None)
+    assert isinstance(out[1], RawChunk)
+    assert decoder.foreign
+
+
+@pytest.mark.parametrize("told", [b"ls", b'["ls"]', b'{"status":'], ids=repr)
+def test_what_an_agent_tells_of_its_tools_in_no_object_is_not_passed_on(told: bytes) -> None:
+    out, decoder = decode(chunk("a"), named_event(told, "tool_result"), chunk("b"))
+    assert (out, decoder.error) == (["a", "b"], None)
+
+
+def test_a_chunk_in_an_event_of_tools_is_a_chunk() -> None:
+    assert decode(named_event(json.dumps(chunk("a")).encode(), "tool_calls"))[0] == ["a"]
+    _, decoder = decode(named_event(b'{"choices":[],"error":{"message":"m"}}', "tool_calls"))
+    assert decoder.error is not None
+
+
 def test_many_choices_share_what_is_kept_of_them() -> None:
     """What is made anew for each choice would take minutes for the answer that a broken endpoint can send."""
     decoder = ChunkDecoder(9)
