@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from rusty_agent.batch.files import Files
-from rusty_agent.batch.input import KEPT_BAD, Checked, Input
+from rusty_agent.batch.input import Checked, Input
 from rusty_agent.batch.manifest import Manifest
 from rusty_agent.batch.plan import Plan, make_plan
-from rusty_agent.batch.rows import BadLine, Row
+from rusty_agent.batch.rows import Row
 from rusty_agent.batch.settings import JobSettings
 from rusty_agent.errors import BatchError
 from rusty_agent.wire.codec import dumps, loads_strict
@@ -296,13 +296,3 @@ def test_rows_one_by_one(source: Any, total: int | None, tmp_path: Path) -> None
     made = plan(source, files, limit=5)
     assert (made.input is None, made.total) == (total is None, total)
     assert plan(source, files, limit=1).total == (total and 1)
-
-
-def test_only_some_bad_lines_are_shown() -> None:
-    checked = Checked()
-    for line in range(1, KEPT_BAD + 6):
-        checked.add_bad(BadLine(line, f"reason {line}"))
-    said = checked.complaint().splitlines()
-    assert said[0] == "25 lines of the input are not requests; nothing was sent."
-    assert said[1] == "  line 1: reason 1"
-    assert said[KEPT_BAD + 1] == "  … and 5 more"

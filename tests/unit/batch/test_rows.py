@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rusty_agent.batch.estimate import Estimate, prompt_characters
-from rusty_agent.batch.input import KEPT_BAD, Checked
+from rusty_agent.batch.estimate import prompt_characters
 from rusty_agent.batch.rows import BadLine, Row, parse_line, parse_row
 from rusty_agent.batch.template import Template
 from rusty_agent.parameters import Parameters
@@ -317,47 +316,6 @@ def test_any_value_is_a_request_that_would_be_made_or_a_bad_line(value: Any, tem
 def test_any_bytes_are_a_request_or_a_bad_line(data: bytes) -> None:
     assert isinstance(parse_line(data, 1), Row | BadLine)
     assert isinstance(parse_line(data, 1, template=Template("{a}")), Row | BadLine)
-
-
-@pytest.mark.parametrize(
-    ("value", "characters"),
-    [
-        ("Hello", 5),
-        ({"prompt": "Hello", "system_prompt": "Sir"}, 8),
-        ({"prompt": "not sent", "messages": [USER, {"role": "assistant", "content": None}, {"role": "x"}]}, 2),
-        ([{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url"}, "?", {"text": 5}]}], 2),
-        (OPENAI, 2),
-        ({**OPENAI, "body": {**BODY, "tools": [{"type": "function"}]}}, 2 + len('[{"type":"function"}]')),
-        ({"prompt": "Hi", "response_format": {"type": "json_object"}}, 2 + len('{"type":"json_object"}')),
-        ([USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}], 2 + len('[{"id":"c"}]')),
-    ],
-)
-def test_prompt_characters(value: Any, characters: int) -> None:
-    assert prompt_characters(_row(value).parameters) == characters
-
-
-@pytest.mark.parametrize(
-    ("value", "count", "tokens"),
-    [
-        ("Hi", 0, 0),
-        ({"prompt": "Hi", "max_tokens": 5}, 1, 5),
-        ({"prompt": "Hi", "max_tokens": 5, "extra_body": {"max_completion_tokens": 6}}, 1, 6),
-        ({**OPENAI, "body": {**BODY, "max_tokens": 7}}, 1, 7),
-        ({**OPENAI, "body": {**BODY, "max_completion_tokens": 8}}, 1, 8),
-        ({**OPENAI, "body": {**BODY, "max_tokens": "9"}}, 0, 0),
-    ],
-)
-def test_the_estimate_counts_tokens_asked_for(value: Any, count: int, tokens: int) -> None:
-    estimate = Estimate({})
-    estimate.add(_row(value))
-    assert (estimate.rows, estimate.rows_with_max_tokens, estimate.max_tokens) == (1, count, tokens)
-
-
-def test_checked_keeps_the_first_bad_lines_and_counts_all() -> None:
-    checked = Checked()
-    for line in range(1, KEPT_BAD + 6):
-        checked.add_bad(BadLine(line, "x"))
-    assert (checked.bad_count, len(checked.bad), checked.bad[-1].line) == (KEPT_BAD + 5, KEPT_BAD, KEPT_BAD)
 
 
 def test_long_whole_numbers_stay_what_they_are_wherever_they_stand() -> None:

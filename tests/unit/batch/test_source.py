@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import io
-import json
 import os
 import subprocess
 import sys
 import threading
 import tracemalloc
 import zlib
-from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,27 +21,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from rusty_agent.batch import source as module
-from rusty_agent.batch.estimate import Estimate
-from rusty_agent.batch.input import KEPT_BAD
 from rusty_agent.batch.rows import BadLine, Row
-from rusty_agent.batch.source import MAX_LINE_BYTES, FileSource, ListSource, open_source
+from rusty_agent.batch.source import MAX_LINE_BYTES, ListSource, open_source
 from rusty_agent.batch.template import Template
 from rusty_agent.errors import BatchError
 
+from .sources import BOM, prompts_of, source_of
+
 LINES = b'"one"\n\n{"prompt":"two","custom_id":"b"}\r\n \t\n[]\n5\n"last"'
 ROWS = [(1, "one"), (3, "two"), (5, None), (6, None), (7, "last")]
-BOM = b"\xef\xbb\xbf"
-
-
-def _source(folder: Path, data: bytes, name: str = "in.jsonl", **options: Any) -> FileSource:
-    path = folder / name
-    path.write_bytes(data)
-    return open_source(path, **options)
-
-
-def _prompts(rows: Iterable[Row | BadLine]) -> list[tuple[int, Any]]:
-    """Of each row the line, and the prompt; None for a bad line."""
-    return [(row.line, row.parameters["prompt"] if isinstance(row, Row) else None) for row in rows]
 
 
 # Lines of JSON.
@@ -53,25 +38,25 @@ def _prompts(rows: Iterable[Row | BadLine]) -> list[tuple[int, Any]]:
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize("name", ["in.jsonl", "in.ndjson", "in.json", "in", "in.jsonl.gz"])
 def test_lines(tmp_path: Path, name: str, packed: bool) -> None:
-    source = _source(tmp_path, gzip.compress(LINES) if packed else LINES, name)
-    assert _prompts(source.rows(check=True)) == ROWS
-    assert _prompts(source.rows(check=True)) == ROWS
-    assert _prompts(source.rows(check=True, limit=3)) == ROWS[:3]
+    source = source_of(tmp_path, gzip.compress(LINES) if packed else LINES, name)
+    assert prompts_of(source.rows(check=True)) == ROWS
+    assert prompts_of(source.rows(check=True)) == ROWS
+    assert prompts_of(source.rows(check=True, limit=3)) == ROWS[:3]
     assert next(iter(source.rows(limit=0)), None) is None
 
 
 def test_it_is_found_again_though_the_working_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
-    source = _source(Path(), LINES)
+    source = source_of(Path(), LINES)
     monkeypatch.chdir("elsewhere")
     assert source.digest() == (hashlib.sha256(LINES).hexdigest(), len(LINES))
-    assert _prompts(source.rows(check=True)) == ROWS
+    assert prompts_of(source.rows(check=True)) == ROWS
     assert source.name == "in.jsonl"
 
 
 def test_two_readers_do_not_disturb_each_other(tmp_path: Path) -> None:
-    source = _source(tmp_path, LINES)
+    source = source_of(tmp_path, LINES)
     first, second = source.rows(), source.rows()
     assert next(first) == next(second)
     assert next(first) == next(second)
@@ -95,7 +80,7 @@ ODD_LINES = {
 
 @pytest.mark.parametrize(("data", "expected"), ODD_LINES.values(), ids=ODD_LINES)
 def test_odd_lines(tmp_path: Path, data: bytes, expected: list[tuple[int, Any]]) -> None:
-    assert _prompts(_source(tmp_path, data).rows(check=True)) == expected
+    assert prompts_of(source_of(tmp_path, data).rows(check=True)) == expected
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])
@@ -103,8 +88,8 @@ def test_the_cap_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end:
     monkeypatch.setattr(module, "MAX_LINE_BYTES", 8)
     monkeypatch.setattr(module, "_BLOCK", 4)
     data = b'"' + b"x" * 6 + b'"\n"' + b"x" * 7 + b'"\n"a"\n"' + b"x" * 100 + b'"' + end
-    rows = list(_source(tmp_path, data).rows())
-    assert _prompts(rows) == [(1, "xxxxxx"), (2, None), (3, "a"), (4, None)]
+    rows = list(source_of(tmp_path, data).rows())
+    assert prompts_of(rows) == [(1, "xxxxxx"), (2, None), (3, "a"), (4, None)]
     assert rows[1] == BadLine(2, "longer than 8 bytes")
 
 
@@ -114,7 +99,7 @@ def test_the_default_cap(tmp_path: Path) -> None:
         file.truncate(MAX_LINE_BYTES + 2**20)  # a hole: all NUL
         file.seek(0, os.SEEK_END)
         file.write(b'\n"next"\n')
-    assert _prompts(open_source(path).rows()) == [(1, None), (2, "next")]
+    assert prompts_of(open_source(path).rows()) == [(1, None), (2, "next")]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "overwritten", "followed"])
@@ -130,7 +115,7 @@ def test_damaged_gzip_says_where(tmp_path: Path, damage: str) -> None:
         packed[:] = packer.compress(lines) + packer.flush(zlib.Z_SYNC_FLUSH) + b"\x07"  # no block begins so
     else:
         packed += b"more"
-    source = _source(tmp_path, bytes(packed))
+    source = source_of(tmp_path, bytes(packed))
     read = 0
     with pytest.raises(BatchError, match=r"in\.jsonl cannot be read on after line \d+: ") as raised:
         for _ in source.rows():
@@ -146,7 +131,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         open_source(tmp_path / "missing.jsonl")
     with pytest.raises(BatchError, match="cannot be read: Is a directory"):
         open_source(tmp_path)
-    source = _source(tmp_path, LINES)
+    source = source_of(tmp_path, LINES)
     (tmp_path / "in.jsonl").unlink()
     for look in (source.digest, source.check, lambda: next(source.rows())):
         with pytest.raises(BatchError, match="No such file"):
@@ -168,7 +153,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
 def test_every_line_is_a_row_or_bad_or_blank(data: bytes, packed: bool, templated: bool, tmp_path: Path) -> None:
     assume(packed or not data.startswith(b"\x1f\x8b"))  # it would be damaged gzip
     template = Template("{prompt}") if templated else None
-    source = _source(tmp_path, gzip.compress(data, 1) if packed else data, template=template)
+    source = source_of(tmp_path, gzip.compress(data, 1) if packed else data, template=template)
     lines = enumerate(data.split(b"\n"), 1)
     start = {1: BOM}
     expected = [line for line, text in lines if len(text) > 20 or text.removeprefix(start.get(line, b"")).strip()]
@@ -179,140 +164,14 @@ def test_every_line_is_a_row_or_bad_or_blank(data: bytes, packed: bool, template
     assert checked.rows + checked.bad_count == len(expected)
 
 
-# Tables.
-
-
-TABLE = b'custom_id,question,note\n1,"What, exactly?",x\n2,"Two\nlines",\n\n3,,"say ""hi"""\n'
-
-
-@pytest.mark.parametrize("kind", ["in.csv", "IN.CSV", "in.csv.gz", "in.tsv", "in.tsv.gz"])
-@pytest.mark.parametrize("start", [b"", BOM], ids=["plain", "bom"])
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["unix", "windows", "mac"])
-def test_tables(tmp_path: Path, kind: str, start: bytes, newline: bytes) -> None:
-    data = start + TABLE.replace(b"\n", newline)
-    if "tsv" in kind:
-        data = data.replace(b",", b"\t")
-    if kind.endswith("gz"):
-        data = gzip.compress(data)
-    source = _source(tmp_path, data, kind, template=Template("Q: {question}"))
-    rows = [row for row in source.rows(check=True) if isinstance(row, Row)]
-    question = "What\t exactly?" if "tsv" in kind else "What, exactly?"
-    lines = f"Two{newline.decode()}lines"
-    assert [(row.line, row.custom_id, row.parameters["prompt"]) for row in rows] == [
-        (2, "1", f"Q: {question}"),
-        (3, "2", f"Q: {lines}"),
-        (6, "3", "Q: "),
-    ]
-    assert rows[2].fields == {"custom_id": "3", "question": "", "note": 'say "hi"'}
-
-
-def test_a_table_with_a_column_prompt_needs_no_template(tmp_path: Path) -> None:
-    (row,) = _source(tmp_path, b"prompt,temperature\nHi,hot\n", "in.csv").rows(check=True)
-    assert row == Row(2, "2", {"prompt": "Hi"}, {"prompt": "Hi", "temperature": "hot"})
-
-
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (
-            b"question\nHi\n",
-            ": without a template a table needs the column 'prompt'; the columns there are: 'question'$",
-        ),
-        (
-            b"prompt;note\nHi;1\n",
-            "there are: 'prompt;note'; columns are separated by commas in a .csv, by tabs in a .tsv$",
-        ),
-        (b"prompt,a,a\nHi,1,2\n", "two columns have the same name"),
-        (b"pr\xffompt\nHi\n", "the header cannot be read: not UTF-8"),
-        (b'"prompt\nHi\n', "the header cannot be read: not CSV: unexpected end of data"),
-    ],
-)
-def test_headers_that_will_not_do(tmp_path: Path, data: bytes, says: str) -> None:
-    with pytest.raises(BatchError, match=says):
-        list(_source(tmp_path, data, "in.csv").rows())
-    with pytest.raises(BatchError, match="the template needs the column 'x'"):
-        list(_source(tmp_path, b"prompt\nHi\n", "in.csv", template=Template("{x}")).rows())
-
-
 @pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.jsonl.gz"])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_what_begins_as_utf_16_is_to_be_saved_as_utf_8(tmp_path: Path, name: str, encoding: str) -> None:
     data = 'prompt\nHi\n"there"\n'.encode(encoding)
-    source = _source(tmp_path, gzip.compress(data) if name.endswith("gz") else data, name)
+    source = source_of(tmp_path, gzip.compress(data) if name.endswith("gz") else data, name)
     for check in (source.check, lambda: list(source.rows())):
         with pytest.raises(BatchError, match=r"is UTF-16, and cannot be read: save it as UTF-8\.$"):
             check()
-
-
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [
-        (b"a,b\n", "2 columns where the header has 1"),
-        (b'"a"b\n', "not CSV: ',' expected after '\"'"),
-        (b"a\xff\n", "not UTF-8: save it as UTF-8"),
-        (b"a\0\n", "holds a NUL byte: save it as UTF-8"),
-        (b"x" * 41 + b"\n", "longer than 40 characters (is a closing quote missing?)"),
-        (b"x" * 100 + b"\r", "longer than 40 characters (is a closing quote missing?)"),
-    ],
-)
-def test_a_bad_record_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes, reason: str) -> None:
-    monkeypatch.setattr(module, "MAX_LINE_BYTES", 40)
-    monkeypatch.setattr(module, "_BLOCK", 8)
-    rows = list(_source(tmp_path, b"prompt\nbefore\n" + bad + b"after\n", "in.csv").rows())
-    assert _prompts(rows) == [(2, "before"), (3, None), (4, "after")]
-    assert rows[1] == BadLine(3, reason)
-
-
-def test_a_quote_that_never_closes_is_told_where_it_opens(tmp_path: Path) -> None:
-    rows = list(_source(tmp_path, b'prompt\na\n"b\nc\n', "in.csv").rows())
-    assert rows[1:] == [BadLine(3, "not CSV: unexpected end of data")]
-
-
-def test_empty_tables(tmp_path: Path) -> None:
-    assert list(_source(tmp_path, b"", "in.csv").rows()) == []
-    assert list(_source(tmp_path, b"\nprompt\n\n", "in.csv").rows()) == []
-
-
-def test_long_fields_are_read_and_csv_s_own_limit_stays(tmp_path: Path) -> None:
-    before = csv.field_size_limit()
-    rows = _source(tmp_path, b"prompt\n" + b"x" * (before + 1) + b"\nb\n", "in.csv").rows()
-    first = next(rows)
-    assert csv.field_size_limit() == before
-    assert isinstance(first, Row)
-    assert len(first.parameters["prompt"]) == before + 1
-    assert _prompts(rows) == [(3, "b")]
-    assert csv.field_size_limit() == before
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    data=st.binary(max_size=60)
-    | st.lists(st.sampled_from([b'"', b",", b"\n", b"\r", b"a", b"\0", b"\xff"])).map(b"".join)
-)
-def test_any_table_is_rows_and_bad_lines(data: bytes, tmp_path: Path) -> None:
-    source = _source(tmp_path, b"prompt,b\n" + data, "in.csv")
-    rows = list(source.rows(check=True))
-    assert list(source.rows(check=True)) == rows
-    lines = [row.line for row in rows]
-    assert lines == sorted(set(lines))
-    if b'"' not in data:  # a record is a line, so that it is known how many there must be
-        text = io.StringIO(data.decode(errors="replace"), newline=None)
-        assert lines == [number for number, line in enumerate(text, 2) if line.strip("\n")]
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    records=st.lists(
-        st.tuples(*[st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=8)] * 2)
-    )
-)
-def test_tables_survive_their_serialisation(records: list[tuple[str, str]], tmp_path: Path) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows([("a", "b"), *records])
-    source = _source(tmp_path, text.getvalue().encode(), "in.csv", template=Template("{b}{a}"))
-    rows = [row for row in source.rows(check=True) if isinstance(row, Row)]
-    assert [row.parameters["prompt"] for row in rows] == [b + a for a, b in records]
-    assert [row.fields for row in rows] == [{"a": a, "b": b} for a, b in records]
 
 
 # What cannot be read twice.
@@ -331,7 +190,7 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed:
     assert source.digest() == (hashlib.sha256(data).hexdigest(), len(data))
     first, second = source.rows(check=True), source.rows(check=True)
     assert next(first) == next(second)
-    assert _prompts(first) == _prompts(second) == ROWS[1:]
+    assert prompts_of(first) == prompts_of(second) == ROWS[1:]
     assert source.check().bad_count == 2
 
 
@@ -343,7 +202,7 @@ def test_a_pipe_by_its_path(tmp_path: Path) -> None:
     writer.start()
     source = open_source(path, spool_folder=tmp_path)
     writer.join()
-    assert _prompts(source.rows()) == _prompts(source.rows()) == [(2, "Hi")]
+    assert prompts_of(source.rows()) == prompts_of(source.rows()) == [(2, "Hi")]
 
 
 def test_standard_input_of_a_process() -> None:
@@ -370,7 +229,7 @@ def test_standard_input_that_is_not_blocking(tmp_path: Path, monkeypatch: pytest
         late.start()
         source = open_source("-", spool_folder=tmp_path)
         late.join()
-    assert _prompts(source.rows(check=True)) == ROWS
+    assert prompts_of(source.rows(check=True)) == ROWS
 
 
 def test_standard_input_that_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,49 +261,15 @@ def test_an_interrupted_copy_leaves_nothing_open(tmp_path: Path, monkeypatch: py
 # The look at the whole.
 
 
-def test_check(tmp_path: Path) -> None:
-    lines = [
-        {"prompt": "one", "max_tokens": 5},
-        {"prompt": "x", "custom_id": "a", "temperature": "hot"},
-        {"prompt": "two", "custom_id": "a"},
-        {"prompt": "three", "custom_id": "b", "max_tokens": 6},
-        {"prompt": "four", "custom_id": "a"},
-        {"prompt": "five", "custom_id": "1"},
-        {"prompt": "six", "custom_id": "a"},
-    ]
-    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    source = _source(tmp_path, data)
-    estimate = Estimate({})
-    checked = source.check(good=estimate.add)
-    assert source.digest() == (hashlib.sha256(data).hexdigest(), len(data))
-    assert (checked.rows, checked.bad_count) == (3, 4)
-    assert (estimate.rows, estimate.prompt_characters) == (3, 3 + 3 + 5)
-    assert (estimate.rows_with_max_tokens, estimate.max_tokens) == (2, 11)
-    assert checked.bad == [
-        BadLine(2, "temperature must be a finite number, not 'hot'"),
-        BadLine(5, "an earlier row has the same custom_id, 'a'"),
-        BadLine(6, "an earlier row has the same custom_id, '1'"),
-        BadLine(7, "an earlier row has the same custom_id, 'a'"),
-    ]
-    some = source.check(limit=2)
-    assert (some.rows, some.bad_count) == (1, 1)
-
-
-def test_check_counts_more_bad_lines_than_it_keeps(tmp_path: Path) -> None:
-    checked = _source(tmp_path, b'{"prompt":"x","custom_id":"a"}\n' * (KEPT_BAD + 100)).check()
-    assert (checked.rows, checked.bad_count, len(checked.bad)) == (1, KEPT_BAD + 99, KEPT_BAD)
-    assert {bad.reason for bad in checked.bad} == {"an earlier row has the same custom_id, 'a'"}
-
-
 def test_the_digest_is_of_the_bytes_as_they_are(tmp_path: Path) -> None:
     data = gzip.compress(os.urandom(2**20))
-    assert _source(tmp_path, data).digest() == (hashlib.sha256(data).hexdigest(), len(data))
+    assert source_of(tmp_path, data).digest() == (hashlib.sha256(data).hexdigest(), len(data))
 
 
 def test_memory(tmp_path: Path, untraced: None) -> None:
     count = 15_000
     lines = b"".join(b'{"custom_id":"row-%08d","prompt":"%s"}\n' % (i, b"x" * 200) for i in range(count))
-    source = _source(tmp_path, lines)
+    source = source_of(tmp_path, lines)
     tracemalloc.start()
     try:
         assert sum(1 for _ in source.rows()) == count
@@ -478,7 +303,7 @@ def test_reading_ends_soon_when_it_is_given_up(tmp_path: Path, name: str, conten
 @pytest.mark.parametrize("how", ["written over", "replaced"])
 def test_no_row_is_made_of_what_was_not_digested(tmp_path: Path, how: str) -> None:
     long = b'"%s"\n' % (b"x" * 1000)
-    source = _source(tmp_path, long * 900)
+    source = source_of(tmp_path, long * 900)
     source.digest()
     rows = source.rows()
     seen = len(list(islice(rows, 500 if how == "written over" else 0)))
@@ -495,7 +320,7 @@ def test_no_row_is_made_of_what_was_not_digested(tmp_path: Path, how: str) -> No
 
 
 def test_so_does_the_digest_of_a_file(tmp_path: Path) -> None:
-    source = _source(tmp_path, b'"Hi"\n', given_up=lambda: True)
+    source = source_of(tmp_path, b'"Hi"\n', given_up=lambda: True)
     with pytest.raises(BatchError, match=r"in\.jsonl was given up before its end"):
         source.digest()
 
