@@ -8,13 +8,11 @@ import logging
 import ssl
 import traceback
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
-from functools import partial
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import attrs
 import pytest
 
 from rusty_agent import (
@@ -31,6 +29,7 @@ from rusty_agent.testing import Answer, Hang, Received, answer, completion, erro
 from rusty_agent.testing.answers import chunk, event, events
 from rusty_agent.wire.codec import dumps
 
+from ..captured import captured
 from .faces import KEY, TLS, Face, Serve
 from .prompts import gather
 
@@ -58,33 +57,6 @@ def echo(request: Received) -> Answer:
     """Refuse, and quote what came."""
     credentials = request.headers["authorization"].split()[-1]
     return error(403, f"{request.path} is blocked for {credentials} ({request.headers.get('proxy-authorization')})")
-
-
-def captured(raised: BaseException) -> str:
-    """What an error tracker shows that captures the local variables of all frames, those of the tests but for."""
-    shown: list[str] = []
-    pending: list[BaseException | None] = [raised]
-    seen: set[int] = set()
-    while pending:
-        error = pending.pop()
-        if error is None or id(error) in seen:
-            continue
-        seen.add(id(error))
-        pending += [error.__cause__, error.__context__]
-        shown += [repr(error), repr(vars(error))]
-        for frame, line in traceback.walk_tb(error.__traceback__):
-            if "/tests/" not in frame.f_code.co_filename:
-                shown += [f"{frame.f_code.co_filename}:{line} {name} = {told(v)}" for name, v in frame.f_locals.items()]
-    return "\n".join(shown)
-
-
-def told(value: Any) -> str:
-    """A value as those tell it that do not stop at its repr: what mappings hold, and the fields of attrs classes."""
-    if isinstance(value, Mapping):
-        return repr({repr(key): told(part) for key, part in value.items()})
-    if attrs.has(type(value)):
-        return repr([told(getattr(value, field.name)) for field in attrs.fields(type(value)) if field.repr])
-    return repr(value)
 
 
 OTHERS = {"Authorization": "Bearer auth-header-1234", "x-api-key": "x-api-key-1234", "Cookie": "session=cookie-1234"}
@@ -209,51 +181,6 @@ async def test_no_captured_local_shows_the_key(serve: Serve, how: str, script: A
         assert raised.value.args == ("the reason",)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"max_connections": 0},
-        {"limits": 5},
-        {"base_url": f"https://me:{KEY}@h"},
-        {"base_url": f"https://me:{KEY}@h:x"},
-        {"base_url": f"https://[me:{KEY}@h"},
-        {"api_key": f"{KEY}\nx"},
-        {"proxy": f"socks5://me:{KEY}@h"},
-        {"proxy": f"http://me:{KEY}@h:99999"},
-        {"headers": {"X-Api-Key": f"{KEY}\n"}},
-        {"tiemout": 3},
-    ],
-    ids=repr,
-)
-@pytest.mark.parametrize("kind", [AsyncProvider, Provider])
-@pytest.mark.parametrize("way", ["itself", "openai", "anthropic", "openrouter", "from_preset"])
-def test_no_captured_local_shows_the_key_that_a_constructor_was_given(
-    kind: Any, way: str, wrong: dict[str, Any]
-) -> None:
-    make = {"itself": kind, "from_preset": partial(kind.from_preset, "groq")}.get(way) or getattr(kind, way)
-    with pytest.raises((TypeError, ValueError)) as raised:
-        make("m", **{"api_key": KEY} | wrong)
-    assert KEY not in captured(raised.value)
-
-
-def test_no_captured_local_shows_the_key_of_a_pickle_that_does_not_fit() -> None:
-    _, (model, key, options), *_ = AsyncProvider("m", api_key=KEY, pickle_key=True).__reduce__()
-    assert key == KEY
-    with pytest.raises(ValueError, match="preset") as raised:
-        AsyncProvider._made(model, key, {**options, "preset": "of a later version"})
-    del key
-    assert KEY not in captured(raised.value)
-
-
-@pytest.mark.parametrize("kind", [Provider, AsyncProvider])
-def test_a_key_without_its_name_is_told_so_and_not_shown(kind: Any) -> None:
-    for make, name in ((kind, ""), (kind.openai, ".openai"), (partial(kind.from_preset, "groq"), ".from_preset")):
-        with pytest.raises(TypeError) as raised:
-            make("m", KEY)
-        assert str(raised.value) == f"{kind.__name__}{name} takes what comes after model by name only: api_key=…"
-        assert KEY not in captured(raised.value)
-
-
 @pytest.mark.parametrize("kind", [Provider, AsyncProvider])
 @pytest.mark.parametrize("call", ["generate_text", "stream_text", "map", "gather", "local"])
 async def test_a_key_that_is_given_to_a_call_is_refused_and_not_shown(kind: Any, call: str) -> None:
@@ -262,16 +189,6 @@ async def test_a_key_that_is_given_to_a_call_is_refused_and_not_shown(kind: Any,
         await given
     assert call == "local" or str(raised.value).endswith(": a provider does, when it is made")
     assert KEY not in captured(raised.value)
-
-
-def test_the_traceback_of_a_constructor_shows_where_a_subclass_fails() -> None:
-    class Failing(Provider):
-        def __init__(self, model: str, **options: Any) -> None:
-            raise ValueError("mine")
-
-    with pytest.raises(ValueError, match="mine") as raised:
-        Failing.openai("m", api_key=KEY)
-    assert raised.traceback[-1].name == "__init__"
 
 
 @pytest.mark.parametrize("authorization", [f"Basic {BASIC}", f"bearer {BASIC}", f"Token  {BASIC}"])
