@@ -18,11 +18,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from yarl import URL
 
 from rusty_agent import APIConnectionError, AsyncProvider, RetryPolicy, StreamInterruptedError, Timeout
 from rusty_agent.net.http import failures
-from rusty_agent.net.http.failures import network_error
 from rusty_agent.testing import Pause, Reset, answer, completion
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
@@ -41,11 +39,6 @@ def test_a_variable_that_is_no_proxy_is_named(
     with pytest.raises(APIConnectionError, match=f"environment's {variable.lower()}"):
         face.generate(face.provider(server, trust_env=True))
     assert not server.requests
-
-
-@pytest.mark.parametrize(("limit", "said"), [(10.0, "within 10 s."), (0.25, "within 0.25 s."), (None, "to h:80.")])
-def test_a_limit_is_told_as_it_was_given(limit: float | None, said: str) -> None:
-    assert said in str(network_error(TimeoutError(), URL("http://h"), connect=limit))
 
 
 @contextmanager
@@ -70,14 +63,6 @@ def plain_http() -> Iterator[str]:
 def test_https_to_a_port_of_plain_http(face: Face) -> None:
     with plain_http() as address, pytest.raises(APIConnectionError, match="may speak plain http"):
         face.generate(face.provider(f"https://{address}/v1"))
-
-
-@pytest.mark.parametrize(
-    ("url", "hint"), [("http://h/v1", "or speak https: see its log, or check base_url."), ("https://h/v1", "answer.")]
-)
-def test_plain_http_to_a_port_of_https(url: str, hint: str) -> None:
-    """Servers written in Python close such a connection and say nothing."""
-    assert str(network_error(aiohttp.ServerDisconnectedError(), URL(url))).endswith(hint)
 
 
 def test_a_handshake_that_the_server_ends_says_so(face: Face) -> None:
