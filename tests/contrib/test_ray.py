@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl as tls
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent import AsyncProvider, MissingAPIKeyError, Preset, RetryPolicy, RunStoppedError
+from rusty_agent import AsyncProvider, MissingAPIKeyError, RetryPolicy, RunStoppedError
 from rusty_agent.batch.runner import run_batch
 from rusty_agent.contrib.driver import Driver
 from rusty_agent.contrib.ray import Generate, checkpoint, generate
@@ -174,12 +173,8 @@ async def test_the_key_is_looked_for_where_the_actor_runs(monkeypatch: pytest.Mo
         monkeypatch.delenv("RAY_TEST_KEY")
         with pytest.raises(MissingAPIKeyError, match=r"RAY_TEST_KEY .*is not set where this worker of Ray runs"):
             await answered(actor, q=["one"])
-        monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
-        nameless = {"model": "m", "base_url": server.url}
-        with pytest.raises(MissingAPIKeyError, match=r"the preset's .* takes no key say preset=.vllm."):
-            await answered(Generate(provider=nameless, prompt="q"), q=["one"])
         assert server.requests == []
-        keyless = Generate(provider={**nameless, "preset": "vllm"}, prompt="q")
+        keyless = Generate(provider={"model": "m", "base_url": server.url, "preset": "vllm"}, prompt="q")
         assert (await answered(keyless, q=["one"]))["answer"] == ["echo one"]
 
 
@@ -204,24 +199,9 @@ GOOD = {"model": "m", "base_url": "http://127.0.0.1:1"}
     ("arguments", "said"),
     [
         ({"provider": GOOD | {"api_key": "sk-1"}}, "api_key_env"),
-        ({"provider": GOOD | {"headers": {"x-api-key": "1"}}}, "'x-api-key' looks like a key"),
-        ({"provider": GOOD | {"base_url": "https://h/v1?api-key=1"}}, "base_url holds a secret"),
-        ({"provider": GOOD | {"proxy": "http://u:p@h:1"}}, "proxy holds a secret"),
-        (
-            {"provider": {"model": "m", "preset": Preset("own", "https://h/v1?api-key=1", "OWN_KEY")}},
-            "the preset's base_url holds a secret",
-        ),
         ({"provider": GOOD, "extra_headers": {"Authorization": "1"}}, "'authorization' looks like a key"),
-        ({"provider": GOOD | {"headers": "x-api-key: 1"}}, "headers must be a mapping"),
-        ({"provider": GOOD, "extra_headers": [("Authorization", "sk-1")]}, "extra_headers must be a mapping"),
-        ({"provider": GOOD | {"limits": None}}, "each actor has its own"),
-        ({"provider": GOOD | {"ssl": tls.create_default_context()}}, "ssl, which cannot be pickled.*SSL_CERT_FILE"),
-        ({"provider": GOOD | {"api_key_env": "sk-1"}}, "name of an environment variable, and not the key"),
-        ({"provider": GOOD | {"api_key_env": "gsk_0123456789abcdefABCDEFGH"}}, "and not the key"),
-        ({"provider": GOOD | {"api_key_env": 1}}, "name of an environment variable"),
         ({"provider": "m"}, "provider must be a dict of arguments of AsyncProvider.*not str"),
         ({"provider": GOOD | {"modle": "m"}}, "arguments of AsyncProvider.*modle"),
-        ({"provider": {"base_url": "http://x"}}, "arguments of AsyncProvider.*model"),
         ({"provider": GOOD | {"base_url": "ftp://x"}}, "base_url"),
         ({"provider": GOOD, "max_in_flight": 0}, "max_in_flight"),
         ({"provider": GOOD, "rpm": 0}, "requests_per_minute"),
@@ -243,10 +223,6 @@ def test_an_argument_that_there_is_not(name: str, near: str) -> None:
     wrong: Any = {name: 1}
     with pytest.raises(TypeError, match=rf"^Generate takes no argument '{name}': did you mean '{near}'\?"):
         Generate(provider=GOOD, prompt="q", **wrong)
-
-
-def test_a_long_name_of_a_variable_is_no_key() -> None:
-    Generate(provider=GOOD | {"api_key_env": "OPENAI_API_KEY_OF_TEAM_42"}, prompt="q")  # raises nothing
 
 
 # What Ray is asked for.
