@@ -153,14 +153,6 @@ async def test_messages_for_all_are_sent_with_what_has_none(serve: Serve, begun:
     assert list(map(settled, begun))[:2] == list(map(settled, begun))[2:]
 
 
-async def test_a_prompt_that_takes_the_messages_for_all_away_is_sent(serve: Serve) -> None:
-    server = serve(yes)
-    prompts: list[Any] = [{"prompt": "own", "messages": []}, {"prompt": "own", "messages": None}]
-    async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
-        assert await llm.gather(prompts, messages=HELLO) == ["yes", "yes"]
-    assert [request.json["messages"] for request in server.requests] == [[{"role": "user", "content": "own"}]] * 2
-
-
 async def test_what_strings_have_in_common_is_prepared_once(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
