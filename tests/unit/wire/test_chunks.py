@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.types import RawChunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta, Usage, UsageUpdate
+from rusty_agent.types import RawChunk, RefusalDelta, TextDelta, Usage, UsageUpdate
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from tests.replies import chunk
 
@@ -71,22 +71,6 @@ def test_text(chunks: list[Data], deltas: list[Delta]) -> None:
     assert decoder.error is None
 
 
-@pytest.mark.parametrize("no_text", [False, 0])
-@pytest.mark.parametrize("name", ["delta", "message"])
-def test_false_beside_something_else_is_no_text(no_text: Any, name: str) -> None:
-    calls = [{"index": 0, "function": {"name": "w", "arguments": "{}"}}]
-    (call,) = decode(choice_of(**{name: {"role": "assistant", "content": no_text, "tool_calls": calls}}))[0]
-    assert isinstance(call, ToolCallDelta)
-
-
-@pytest.mark.parametrize("name", ["thinking", "reasoning"])
-def test_a_flag_is_no_reasoning(name: str) -> None:
-    for flag in (True, False):
-        for delta in ({"content": "a"}, {"content": ""}, {"content": "b", "audio": {"id": "c"}}):
-            out = decode(choice_of(delta={**delta, name: flag}))[0]
-            assert not any(isinstance(told, ReasoningDelta) for told in out)
-
-
 def test_two_choices_that_were_asked_for() -> None:
     out, decoder = decode(chunk("b", index=1), chunk("a"), chunk("d", index=1), chunk("c"), expected=2)
     assert out == [TextDelta("b", 1), "a", TextDelta("d", 1), "c"]
@@ -107,168 +91,8 @@ def test_choices_that_were_not_asked_for_are_kept_apart_once_they_show() -> None
     assert decode(both, chunk("d", index=1), chunk("c"))[0] == ["a", TextDelta("b", 1), TextDelta("d", 1), "c"]
 
 
-@pytest.mark.parametrize("empty", [{"delta": {}}, {"delta": None}, {}], ids=repr)
-def test_a_message_after_deltas_is_no_news(empty: dict[str, Any]) -> None:
-    whole = choice_of(**empty, message={"role": "assistant", "content": "ab"}, finish_reason="stop")
-    out, decoder = decode(chunk("a"), chunk("b"), whole)
-    assert (out, decoder.reasons) == (["a", "b"], {0: "stop"})
-    call = {"index": 0, "id": "i", "function": {"name": "f", "arguments": "{}"}}
-    again = choice_of(**empty, message={"content": None, "tool_calls": [call]}, finish_reason="tool_calls")
-    assert decode(chunk(tool_calls=[call]), again)[0] == [ToolCallDelta(0, "i", "f", "{}")]
-    assert decode(chunk(role="assistant"), whole)[0] == ["ab"]
-
-
-def test_messages_may_be_the_pieces() -> None:
-    assert decode(*(choice_of(message={"content": text}) for text in "abc"))[0] == ["a", "b", "c"]
-    assert decode(*(choice_of(message={"content": text}) for text in ("a\ud83d", "\ude00b")))[0] == ["a", "😀b"]
-
-
-PARTS = {
-    "text": ([{"type": "text", "text": "a"}], ["a"]),
-    "strings": (["a", {"text": "b"}], ["a", "b"]),
-    "thinking": ([{"type": "thinking", "thinking": "hm"}], [ReasoningDelta("hm")]),
-    "thinking-parts": (
-        [{"type": "thinking", "thinking": [{"type": "text", "text": "h"}, "m"]}],
-        [ReasoningDelta("h"), ReasoningDelta("m")],
-    ),
-    "reasoning-summary": (
-        [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, {"type": "text", "text": "a"}],
-        [ReasoningDelta("hm"), "a"],
-    ),
-    "refusal": ([{"type": "refusal", "refusal": "no"}], [RefusalDelta("no")]),
-    "object": ({"type": "text", "text": "a"}, ["a"]),
-    "empty-parts": ([None, [], {}, "", {"text": ""}, {"type": "thinking", "thinking": [None, ""]}], []),
-    "empty": ([], []),
-}
-
-
-@pytest.mark.parametrize(("content", "deltas"), PARTS.values(), ids=PARTS)
-def test_content_in_parts(content: Any, deltas: list[Delta]) -> None:
-    assert decode(chunk(content))[0] == deltas
-    assert decode(chunk("x"), chunk(content), chunk("y"))[0] == ["x", *deltas, "y"]
-
-
-@pytest.mark.parametrize(
-    ("choice", "deltas"),
-    [
-        ({"delta": {"content": {"a": 1}}}, []),
-        ({"delta": {"content": [{"type": "reference", "reference_ids": [1]}, {"type": "text", "text": "a"}]}}, ["a"]),
-        ({"delta": {"content": [4, "a"]}}, ["a"]),
-        ({"delta": {"content": [{"thinking": [{"text": 4}, "h"]}]}}, [ReasoningDelta("h")]),
-        ({"delta": {"reasoning_details": [{"type": "reasoning.encrypted", "data": "z"}]}}, []),
-        (
-            {"delta": {"reasoning": "r", "reasoning_details": [{"text": "r"}, {"signature": "s"}]}},
-            [ReasoningDelta("r")],
-        ),
-        (
-            {"delta": {"reasoning": "r", "reasoning_details": [{"text": "r", "signature": "s"}]}},
-            [ReasoningDelta("r")],
-        ),
-        ({"delta": {"reasoning_details": [{"text": "r", "signature": "s"}]}}, [ReasoningDelta("r")]),
-        ({"delta": {"content": [{"type": "reasoning", "summary": [{"text": "", "signature": "s"}]}]}}, []),
-        (
-            {"delta": {"content": [{"type": "thinking", "thinking": [{"text": "h"}], "signature": "s"}]}},
-            [ReasoningDelta("h")],
-        ),
-        ({"delta": {"content": [{"type": "thinking", "thinking": "h", "signature": "s"}]}}, [ReasoningDelta("h")]),
-        ({"delta": {"content": [{"type": "text", "text": "391", "thoughtSignature": "s"}]}}, ["391"]),
-        ({"delta": {"reasoning": {"id": 4}, "thinking": ["a"], "reasoning_details": "a"}}, []),
-        ({"delta": {"refusal": {"why": "x"}}}, []),
-        ({"delta": {"tool_calls": "x"}}, []),
-        ({"delta": {"tool_calls": [3, None, {}]}}, []),
-        ({"delta": {"function_call": "x"}}, []),
-        ({"delta": ["x"]}, []),
-        ({"text": ["x"]}, []),
-        ("x", []),
-    ],
-    ids=repr,
-)
-def test_what_is_known_by_name_only_comes_as_a_raw_chunk(choice: Any, deltas: list[Delta]) -> None:
-    odd = {"id": "1", "choices": [choice]}
-    assert decode(odd)[0] == [*deltas, RawChunk(odd)]
-    assert decode(odd, chunk("x"))[0] == [*deltas, RawChunk(odd), "x"]
-
-
 def test_choices_that_are_no_list_come_as_a_raw_chunk() -> None:
     assert decode({"choices": {"0": 1}})[0] == [RawChunk({"choices": {"0": 1}})]
-
-
-def test_content_nested_without_end_is_no_recursion() -> None:
-    content: Any = "deep"
-    for _ in range(300):
-        content = [{"thinking": content}]
-    assert [type(delta) for delta in decode(chunk(content))[0]] == [RawChunk]
-
-
-REASONINGS = {
-    "reasoning_content": ({"reasoning_content": "a"}, ["a"]),
-    "reasoning": ({"reasoning": "a"}, ["a"]),
-    "thinking": ({"thinking": "a"}, ["a"]),
-    "reasoning_text": ({"reasoning_text": "a"}, ["a"]),
-    "reasoning_details": ({"reasoning_details": [{"text": "a"}, {"summary": "b"}, {}, None]}, ["a", "b"]),
-    "details-with-all-fields": (
-        {"reasoning_details": [{"text": None, "summary": "b"}, {"text": "", "signature": None}]},
-        ["b"],
-    ),
-    "object-content": ({"reasoning": {"content": "a"}}, ["a"]),
-    "number": ({"reasoning_content": 6}, ["6"]),
-    "zero": ({"content": "", "reasoning": 0}, ["0"]),
-    "object-text": ({"reasoning": {"text": "a"}}, ["a"]),
-    "two-spellings": ({"reasoning_content": "a", "reasoning": "a"}, ["a"]),
-    "details-beside-text": ({"reasoning": "a", "reasoning_details": [{"text": "a"}]}, ["a"]),
-    "first-is-empty": ({"reasoning_content": "", "reasoning": "a"}, ["a"]),
-    "null": ({"reasoning_content": None, "reasoning": None, "reasoning_details": None}, []),
-    "empty": ({"reasoning": {}, "thinking": [], "reasoning_details": ""}, []),
-}
-
-
-@pytest.mark.parametrize(("delta", "texts"), REASONINGS.values(), ids=REASONINGS)
-def test_reasoning(delta: dict[str, Any], texts: list[str]) -> None:
-    assert decode(choice_of(delta=delta))[0] == [ReasoningDelta(text) for text in texts]
-    spoken = decode({"choices": [{"index": 3, "delta": {**delta, "content": "x"}}]}, expected=4)[0]
-    assert spoken == [*(ReasoningDelta(text, 3) for text in texts), TextDelta("x", 3)]
-
-
-@pytest.mark.parametrize(
-    ("field", "kind"), [("content", TextDelta), ("reasoning_content", ReasoningDelta), ("refusal", RefusalDelta)]
-)
-@pytest.mark.parametrize(
-    ("pieces", "texts"),
-    [
-        (["\ud83d", "\ude00"], ["😀"]),
-        (["a\ud83d", "\ude00b"], ["a", "😀b"]),
-        (["\ud83d", "", "\ude00"], ["😀"]),
-        (["\ud83d", "b"], ["\ufffdb"]),
-        (["\ude00", "b"], ["\ufffd", "b"]),
-        (["\ud83d", "\ud83d", "\ude00"], ["\ufffd", "😀"]),
-        (["a\ud83d"], ["a", "\ufffd"]),
-        (["a\ud83dc", "d"], ["a\ufffdc", "d"]),
-        (["\ud83d\ude00"], ["😀"]),
-    ],
-    ids=["pair", "inside", "empty-between", "high-alone", "low-alone", "high-twice", "at-the-end", "middle", "whole"],
-)
-def test_halves_of_characters(field: str, kind: type, pieces: list[str], texts: list[str]) -> None:
-    out, _ = decode(chunk(role="assistant"), *(choice_of(delta={field: piece}) for piece in pieces))
-    assert out == [text if kind is TextDelta else kind(text) for text in texts]
-    out, _ = decode(*({"choices": [{"index": 1, "delta": {field: piece}}]} for piece in pieces), expected=2)
-    assert out == [kind(text, 1) for text in texts]
-
-
-def test_halves_of_one_choice_do_not_meet_those_of_another() -> None:
-    out, _ = decode(chunk("\ud83d"), chunk("\ud83d", index=1), chunk("\ude00", index=1), chunk("\ude00"), expected=2)
-    assert out == [TextDelta("😀", 1), "😀"]
-
-
-def test_a_half_is_not_overtaken_by_plain_text() -> None:
-    plain = [chunk("a"), chunk("b"), chunk("c")]
-    out, _ = decode(*plain, chunk("\ud83d"), chunk("d"), chunk("e"))
-    assert out == ["a", "b", "c", "\ufffdd", "e"]
-
-
-def test_half_in_tool_arguments_at_the_end() -> None:
-    raw = {"index": 0, "id": "a", "function": {"name": "w", "arguments": '"\ud83d'}}
-    out, _ = decode({"choices": [{"index": 2, "delta": {"tool_calls": [raw]}}]}, expected=3)
-    assert out == [ToolCallDelta(0, "a", "w", '"', 2), ToolCallDelta(0, arguments="\ufffd", index=2)]
 
 
 def test_halves_of_characters_everywhere_else() -> None:

@@ -11,7 +11,6 @@ import pytest
 from rusty_agent.types import Finish, ReasoningDelta, ToolCallDelta
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from rusty_agent.wire.frame import frame_of
-from rusty_agent.wire.plain import plain_answer
 from rusty_agent.wire.reply import ReplyDecoder
 from tests.replies import chunk, replay, sse
 
@@ -108,17 +107,6 @@ def test_what_stands_in_no_frame_is_no_text(body: bytes) -> None:
     decoder = ReplyDecoder()
     assert decoder.feed(body) == []
     assert not decoder.has_content
-
-
-def test_an_answer_that_names_all_there_is_not_is_plain() -> None:
-    """As vLLM's do."""
-    message: dict[str, Any] = {"role": "assistant", "content": "Hi", "tool_calls": [], "reasoning": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop", "stop_reason": None}
-    assert plain_answer({"choices": [choice], "prompt_logprobs": None}) == ("Hi", "stop")
-    for said in ({**message, "tool_calls": [1]}, {**message, "reasoning": "hm"}):
-        assert plain_answer({"choices": [{**choice, "message": said}]}) is None
-    for other in ({**choice, "index": 1}, {**choice, "stop_reason": 7}):
-        assert plain_answer({"choices": [other]}) is None
 
 
 def test_events_that_are_all_named_are_plain_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,130 @@
+"""One choice's delta → typed deltas: what is text, what was told already, what waits for its other half."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rusty_agent.types import RawChunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from rusty_agent.wire.chunks import Delta
+from rusty_agent.wire.delta import has_news
+from tests.replies import chunk
+
+from .decoding import choice_of, decode
+
+
+@pytest.mark.parametrize("no_text", [False, 0])
+@pytest.mark.parametrize("name", ["delta", "message"])
+def test_false_beside_something_else_is_no_text(no_text: Any, name: str) -> None:
+    calls = [{"index": 0, "function": {"name": "w", "arguments": "{}"}}]
+    (call,) = decode(choice_of(**{name: {"role": "assistant", "content": no_text, "tool_calls": calls}}))[0]
+    assert isinstance(call, ToolCallDelta)
+
+
+@pytest.mark.parametrize("empty", [{"delta": {}}, {"delta": None}, {}], ids=repr)
+def test_a_message_after_deltas_is_no_news(empty: dict[str, Any]) -> None:
+    whole = choice_of(**empty, message={"role": "assistant", "content": "ab"}, finish_reason="stop")
+    out, decoder = decode(chunk("a"), chunk("b"), whole)
+    assert (out, decoder.reasons) == (["a", "b"], {0: "stop"})
+    call = {"index": 0, "id": "i", "function": {"name": "f", "arguments": "{}"}}
+    again = choice_of(**empty, message={"content": None, "tool_calls": [call]}, finish_reason="tool_calls")
+    assert decode(chunk(tool_calls=[call]), again)[0] == [ToolCallDelta(0, "i", "f", "{}")]
+    assert decode(chunk(role="assistant"), whole)[0] == ["ab"]
+
+
+def test_messages_may_be_the_pieces() -> None:
+    assert decode(*(choice_of(message={"content": text}) for text in "abc"))[0] == ["a", "b", "c"]
+    assert decode(*(choice_of(message={"content": text}) for text in ("a\ud83d", "\ude00b")))[0] == ["a", "😀b"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "deltas"),
+    [
+        ({"delta": {"content": {"a": 1}}}, []),
+        ({"delta": {"content": [{"type": "reference", "reference_ids": [1]}, {"type": "text", "text": "a"}]}}, ["a"]),
+        ({"delta": {"content": [4, "a"]}}, ["a"]),
+        ({"delta": {"content": [{"thinking": [{"text": 4}, "h"]}]}}, [ReasoningDelta("h")]),
+        ({"delta": {"reasoning_details": [{"type": "reasoning.encrypted", "data": "z"}]}}, []),
+        (
+            {"delta": {"reasoning": "r", "reasoning_details": [{"text": "r"}, {"signature": "s"}]}},
+            [ReasoningDelta("r")],
+        ),
+        (
+            {"delta": {"reasoning": "r", "reasoning_details": [{"text": "r", "signature": "s"}]}},
+            [ReasoningDelta("r")],
+        ),
+        ({"delta": {"reasoning_details": [{"text": "r", "signature": "s"}]}}, [ReasoningDelta("r")]),
+        ({"delta": {"content": [{"type": "reasoning", "summary": [{"text": "", "signature": "s"}]}]}}, []),
+        (
+            {"delta": {"content": [{"type": "thinking", "thinking": [{"text": "h"}], "signature": "s"}]}},
+            [ReasoningDelta("h")],
+        ),
+        ({"delta": {"content": [{"type": "thinking", "thinking": "h", "signature": "s"}]}}, [ReasoningDelta("h")]),
+        ({"delta": {"content": [{"type": "text", "text": "391", "thoughtSignature": "s"}]}}, ["391"]),
+        ({"delta": {"reasoning": {"id": 4}, "thinking": ["a"], "reasoning_details": "a"}}, []),
+        ({"delta": {"refusal": {"why": "x"}}}, []),
+        ({"delta": {"tool_calls": "x"}}, []),
+        ({"delta": {"tool_calls": [3, None, {}]}}, []),
+        ({"delta": {"function_call": "x"}}, []),
+        ({"delta": ["x"]}, []),
+        ({"text": ["x"]}, []),
+        ("x", []),
+    ],
+    ids=repr,
+)
+def test_what_is_known_by_name_only_comes_as_a_raw_chunk(choice: Any, deltas: list[Delta]) -> None:
+    odd = {"id": "1", "choices": [choice]}
+    assert decode(odd)[0] == [*deltas, RawChunk(odd)]
+    assert decode(odd, chunk("x"))[0] == [*deltas, RawChunk(odd), "x"]
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"), [("content", TextDelta), ("reasoning_content", ReasoningDelta), ("refusal", RefusalDelta)]
+)
+@pytest.mark.parametrize(
+    ("pieces", "texts"),
+    [
+        (["\ud83d", "\ude00"], ["😀"]),
+        (["a\ud83d", "\ude00b"], ["a", "😀b"]),
+        (["\ud83d", "", "\ude00"], ["😀"]),
+        (["\ud83d", "b"], ["\ufffdb"]),
+        (["\ude00", "b"], ["\ufffd", "b"]),
+        (["\ud83d", "\ud83d", "\ude00"], ["\ufffd", "😀"]),
+        (["a\ud83d"], ["a", "\ufffd"]),
+        (["a\ud83dc", "d"], ["a\ufffdc", "d"]),
+        (["\ud83d\ude00"], ["😀"]),
+    ],
+    ids=["pair", "inside", "empty-between", "high-alone", "low-alone", "high-twice", "at-the-end", "middle", "whole"],
+)
+def test_halves_of_characters(field: str, kind: type, pieces: list[str], texts: list[str]) -> None:
+    out, _ = decode(chunk(role="assistant"), *(choice_of(delta={field: piece}) for piece in pieces))
+    assert out == [text if kind is TextDelta else kind(text) for text in texts]
+    out, _ = decode(*({"choices": [{"index": 1, "delta": {field: piece}}]} for piece in pieces), expected=2)
+    assert out == [kind(text, 1) for text in texts]
+
+
+def test_halves_of_one_choice_do_not_meet_those_of_another() -> None:
+    out, _ = decode(chunk("\ud83d"), chunk("\ud83d", index=1), chunk("\ude00", index=1), chunk("\ude00"), expected=2)
+    assert out == [TextDelta("😀", 1), "😀"]
+
+
+def test_a_half_is_not_overtaken_by_plain_text() -> None:
+    plain = [chunk("a"), chunk("b"), chunk("c")]
+    out, _ = decode(*plain, chunk("\ud83d"), chunk("d"), chunk("e"))
+    assert out == ["a", "b", "c", "\ufffdd", "e"]
+
+
+def test_half_in_tool_arguments_at_the_end() -> None:
+    raw = {"index": 0, "id": "a", "function": {"name": "w", "arguments": '"\ud83d'}}
+    out, _ = decode({"choices": [{"index": 2, "delta": {"tool_calls": [raw]}}]}, expected=3)
+    assert out == [ToolCallDelta(0, "a", "w", '"', 2), ToolCallDelta(0, arguments="\ufffd", index=2)]
+
+
+@pytest.mark.parametrize(
+    ("value", "news"),
+    [({"a": 1}, False), ({"a": 1, "b": None, "c": []}, False), ({"b": 1}, True), ({"a": 1, "b": "x"}, True)],
+    ids=repr,
+)
+def test_a_field_that_is_not_known_is_news_where_it_holds_anything(value: dict[str, Any], news: bool) -> None:
+    assert has_news(value, frozenset({"a"})) == news
