@@ -1,4 +1,4 @@
-"""The house rules that a program can check: imports run downward, and each dependency has one door."""
+"""House rules that a program can check: imports run downward, a dependency has one door, tests mirror the package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "rusty_agent"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "rusty_agent"
 
 # From the ground up. A room may import from rooms below it and from itself.
 FLOORS = (
@@ -42,7 +43,35 @@ DOORS = {
 }
 # Rooms whose code is loaded where it is used, because it is optional.
 LAZY = {("provider", "local")}
-
+# Rooms whose tests stand beside `unit`: most of them need more than one module.
+BESIDE_UNIT = {"cli", "contrib", "local"}
+# Modules that make sense only with something at their other end, and the tests that are about them, among others.
+TESTED_WITH_OTHERS = {
+    "__main__.py": "cli/test_arguments.py",
+    "call.py": "integration/test_cancellation.py",
+    "calls.py": "integration/test_calls.py",
+    "cli/ask.py": "cli/test_answers.py",
+    "cli/output.py": "cli/test_endings.py",
+    "local/child.py": "local/test_lifetime.py",
+    "local/process.py": "local/test_stand_ins.py",
+    "local/server.py": "local/test_stand_ins.py",
+    "local/transport.py": "local/test_crash.py",
+    "many.py": "integration/test_many.py",
+    "net/attempt.py": "integration/test_timeouts.py",
+    "net/http/direct.py": "integration/test_direct.py",
+    "net/http/pool.py": "integration/test_direct.py",
+    "net/http/transport.py": "integration/test_transport.py",
+    "outcome.py": "integration/test_calls.py",
+    "provider.py": "integration/test_adapting.py",
+    "run.py": "integration/test_many_ends.py",
+    "stream.py": "integration/test_views.py",
+    "sync/loop.py": "integration/test_facade.py",
+    "sync/many.py": "integration/test_many_ends.py",
+    "sync/provider.py": "integration/test_adapting.py",
+    "sync/stream.py": "integration/test_views.py",
+    "testing/answers.py": "integration/test_server.py",
+    "testing/server.py": "integration/test_server.py",
+}
 
 FILES = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]
 
@@ -126,3 +155,17 @@ def test_the_walk_sees_what_it_looks_for() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     for path in FILES:
         assert ast.get_docstring(parsed(path)), path
+
+
+def test_tests_mirror_the_package() -> None:
+    """Whoever changes a module looks for its tests where they stand in `tests` as it stands in the package."""
+    modules = {path.as_posix(): path for path in FILES if path.name != "__init__.py"}
+    assert TESTED_WITH_OTHERS.keys() <= modules.keys()
+    for name, path in modules.items():
+        folder = TESTS if room_of(path) in BESIDE_UNIT else TESTS / "unit"
+        own = folder / path.with_name(f"test_{path.name}")
+        if name in TESTED_WITH_OTHERS:
+            assert (TESTS / TESTED_WITH_OTHERS[name]).exists(), TESTED_WITH_OTHERS[name]
+            assert not own.exists(), f"{name} is no exception any more"
+        else:
+            assert own.exists(), f"{name} has no tests of its own: write {own.relative_to(TESTS)}"
