@@ -1,10 +1,11 @@
-"""Tables of other libraries."""
+"""Tables of other libraries, and the numbers that stand in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral, Real
 
-__all__ = ["DataFrame", "GeoDataFrame"]
+__all__ = ["DataFrame", "Float32", "GeoDataFrame", "Int64"]
 
 
 class DataFrame:
@@ -16,3 +17,25 @@ class DataFrame:
 
 class GeoDataFrame(DataFrame):
     """As that of geopandas."""
+
+
+@Integral.register
+class Int64:
+    """As that of numpy: no int, but registered as a whole number."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __int__(self) -> int:
+        return self._value
+
+
+@Real.register
+class Float32:
+    """As that of numpy: no float, but registered as a number."""
+
+    def __init__(self, value: str) -> None:
+        self._value = float(value)
+
+    def __float__(self) -> float:
+        return self._value

@@ -21,6 +21,7 @@ import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from numbers import Integral, Real
 from typing import Any
 
 import orjson
@@ -39,6 +40,7 @@ __all__ = [
     "loads_strict",
     "map_strings",
     "mend",
+    "plain_number",
     "string_of",
     "with_long_numbers",
 ]
@@ -125,7 +127,20 @@ def _integer(digits: str) -> int | float:
         return float(digits)
 
 
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+def plain_number(value: Any) -> int | float:
+    """A number of another kind, such as numpy's, of which columns of data frames are made, as one of Python's.
+
+    Raises:
+        TypeError: It is no number.
+    """
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=plain_number).encode
 _decode = json.JSONDecoder(parse_int=_integer).decode
 _decode_any = json.JSONDecoder(parse_int=_integer, strict=False).decode
 
@@ -158,7 +173,7 @@ def dumps(value: Any) -> bytes:
         ValueError: It holds something that JSON has no form for.
     """
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, plain_number)
     except TypeError:
         try:
             text = _dumps(value)
@@ -190,7 +205,7 @@ def _holds_nan(value: Any) -> bool:
             todo.extend(node.values())
         elif isinstance(node, list | tuple):
             todo.extend(node)
-        elif isinstance(node, float) and not math.isfinite(node):
+        elif isinstance(node, Real) and not math.isfinite(node):
             return True
     return False
 

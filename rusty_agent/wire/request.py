@@ -10,12 +10,12 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from ..checks import checked_flag
 from ..keys import Hidden
-from .codec import dumps_exact
+from .codec import dumps_exact, plain_number
 
 __all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
 
@@ -109,12 +109,10 @@ def _is_sequence(messages: Any) -> bool:
 
 
 def _as_python(value: Any) -> Any:
-    """A number of another kind, such as numpy's, of which columns of data frames are made, as one of Python's."""
-    if isinstance(value, str | int | float):
+    """A number of whatever kind as one of Python's, which the checks ask for; all else as it stands."""
+    if isinstance(value, str | int | float) or not isinstance(value, Real):
         return value
-    if isinstance(value, Integral):
-        return int(value)
-    return float(value) if isinstance(value, Real) else value
+    return plain_number(value)
 
 
 def _number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from rusty_agent.batch.estimate import prompt_characters
 from rusty_agent.batch.rows import BadLine, Row, parse_line, parse_row
+from rusty_agent.batch.source import ListSource
 from rusty_agent.batch.template import Template
 from rusty_agent.parameters import Parameters
 from rusty_agent.wire.request import PARAMETERS, build_body, encode_body
+from tests.frames import Int64
 
 USER = {"role": "user", "content": "Hi"}
 BODY = {"model": "m", "messages": [USER]}
@@ -333,3 +335,11 @@ def test_of_a_row_that_is_done_only_the_name_is_wanted() -> None:
     assert parse_row(value, 7, done={"b"}) == parse_row(value, 7)
     assert parse_row({"custom_id": 7, "prompt": "Hi"}, 1, done={"7"}) == Row(1, "7", {"prompt": "Hi"}, {})
     assert parse_row("Hi", 1, done={"1"}) == Row(1, "1", {"prompt": "Hi"}, {})
+
+
+def test_rows_are_known_again_whatever_kind_of_numbers_they_hold() -> None:
+    """Such as numpy's: rows that differ elsewhere are not the same."""
+    values = [{"prompt": prompt, "max_tokens": Int64(5)} for prompt in ("a", "b")]
+    rows = [parse_row(value, 1, check=True) for value in values]
+    assert len({row.mark for row in rows if isinstance(row, Row)}) == 2
+    assert len({ListSource([value], None).digest() for value in values}) == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from rusty_agent.wire.codec import (
     loads_strict,
     mend,
 )
+from tests.frames import Float32, Int64
 
 NESTED = b"[" * 100_000 + b"]" * 100_000
 
@@ -199,3 +202,16 @@ def test_whole_numbers_of_any_length() -> None:
     assert float(deep) == float(long)  # rounded, where only the strict decoder goes so deep
     with pytest.raises(ValueError):
         loads_exact(b"{a}")
+
+
+def test_numbers_of_other_kinds_are_written_as_numbers() -> None:
+    value = {"whole": Int64(7), "half": Fraction(1, 2), 1: "a key that orjson refuses"}
+    assert json.loads(dumps(value)) == {"whole": 7, "half": 0.5, "1": "a key that orjson refuses"}
+    with pytest.raises(ValueError, match="Object of type Decimal is not JSON serializable"):
+        dumps({"x": Decimal(1)})
+
+
+def test_no_number_of_another_kind_is_refused_as_such() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        dumps_exact([Float32("nan")])
+    assert dumps_exact([Float32("0.5"), None]) == b"[0.5,null]"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from fractions import Fraction
-from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from rusty_agent.wire.request import _CHECKS, PARAMETERS, build_body, checked_headers, encode_body
+from tests.frames import Int64
 
 USER = {"role": "user", "content": "Hi"}
 
@@ -91,19 +91,11 @@ def test_any_mapping_is_a_response_format() -> None:
     assert json.loads(encode_body(body))["response_format"] == {"type": "json_object"}
 
 
-@Integral.register
-class Int64:
-    """As numpy's: no int, but registered as a whole number."""
-
-    def __int__(self) -> int:
-        return 5
-
-
 def test_numbers_of_other_kinds_are_sent_as_numbers() -> None:
     """Columns of data frames are made of such."""
-    body = _body(max_tokens=Int64(), temperature=Fraction(1, 2))
-    assert json.loads(encode_body(body))["max_tokens"] == 5
-    assert json.loads(encode_body(body))["temperature"] == 0.5
+    body = _body(max_tokens=Int64(5), temperature=Fraction(1, 2), extra_body={"top_k": Int64(3)})
+    sent = json.loads(encode_body(body))
+    assert (sent["max_tokens"], sent["temperature"], sent["top_k"]) == (5, 0.5, 3)
     with pytest.raises(ValueError, match=r"seed must be a whole number, not 0\.5"):
         _body(seed=Fraction(1, 2))
 
