@@ -111,8 +111,9 @@ class Outcome(TokenCounts):
         """The error of whoever still reads an answer that is given up."""
         error, attempt = given_up(), self._attempt
         error.partial_text, error.usage = self.partial_text, self.usage
+        error.attempts = 0 if attempt is None else attempt.number
         if attempt is not None:
-            error.request_id, error.attempts = attempt.request_id, attempt.number
+            error.request_id = attempt.request_id
             attempt.mask(error)
         return error
 

@@ -124,6 +124,15 @@ async def test_a_call_that_is_closed_while_it_stands_in_line_has_made_no_attempt
     assert len(server.requests) == 1
 
 
+async def test_a_stream_that_is_closed_before_it_was_read_has_made_no_attempt(serve: Serve) -> None:
+    async with AsyncProvider("m", api_key=KEY, base_url=serve().url) as llm:
+        unread = llm.stream_text("hi")
+        await unread.aclose()
+        with pytest.raises(StreamInterruptedError) as caught:
+            await unread.result()
+    assert caught.value.attempts == 0
+
+
 def test_metadata_is_none_before_the_stream_is_read(serve: Serve) -> None:
     unread = AsyncProvider("m", api_key=KEY, base_url=serve().url).stream_text("hi")
     assert (unread.finish_reason, unread.model, unread.usage, unread.prompt_tokens) == (None, None, None, None)
