@@ -45,6 +45,10 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
     headers |= checked_headers(parameters.get("extra_headers"), "extra_headers")
     for name in filter(is_secret, headers):
         raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
+    body = parameters.get("extra_body")
+    for name, value in body.items() if isinstance(body, Mapping) else ():
+        if isinstance(value, str) and is_secret(str(name)):  # LiteLLM takes an `api_key` there
+            raise ValueError(f"{name!r} in extra_body looks like a key, which Ray would pickle and may log")
     urls = {name: provider.get(name) for name in ("base_url", "proxy")}
     urls["the preset's base_url"] = getattr(provider.get("preset"), "base_url", None)
     for name, url in urls.items():

@@ -62,11 +62,14 @@ class LocalTransport(Transport):
             LocalModelError: The model could not be loaded, or its process ended.
             RustyAgentError: As `Transport.post`.
         """
-        target = url if self.closed else url.with_port((await self._running()).port)  # one that is closed says so
-        sending()
+        target = url
         try:
+            if not self.closed:  # one that is closed says so
+                target = url.with_port((await self._running()).port)
+            sending()
             return await super().post(target, headers, body, loop, connect=connect, sending=sending, anew=anew)
         except RustyAgentError as error:
+            del headers  # or a traceback that shows local variables shows the key in them
             told = await self.diagnose(error, target)
             if told is error:
                 raise

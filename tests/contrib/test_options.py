@@ -26,6 +26,7 @@ KEYED = GOOD | {"api_key_env": "RAY_TEST_KEY"}
         ({"headers": "x-api-key: 1"}, "^headers must be a mapping"),
         ({"extra_headers": {"Authorization": "1"}}, "'authorization' looks like a key"),
         ({"extra_headers": [("Authorization", "sk-1")]}, "^extra_headers must be a mapping"),
+        ({"extra_body": {"top_k": "1", "api_key": "sk-1"}}, "'api_key' in extra_body looks like a key"),
         ({"ssl": tls.create_default_context()}, "ssl, which cannot be pickled.*SSL_CERT_FILE"),
         *(({name: None}, f"{name}: each actor has its own") for name in ("limits", "session", "pickle_key")),
         ({"api_key_env": "sk-1"}, "name of an environment variable, and not the key"),
@@ -35,13 +36,13 @@ KEYED = GOOD | {"api_key_env": "RAY_TEST_KEY"}
 )
 def test_what_must_not_be_pickled(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
-        refuse_secrets(GOOD | wrong, wrong)  # of all calls, in which it looks for headers alone
+        refuse_secrets(GOOD | wrong, wrong)  # the latter are the arguments of all calls
     assert "sk-1" not in str(caught.value)
 
 
 def test_what_may_be_pickled() -> None:
     long = {"api_key_env": "OPENAI_API_KEY_OF_TEAM_42", "headers": {"x-trace": "1"}}  # whose length makes it no key
-    refuse_secrets(GOOD | long, {"extra_headers": {"x-trace": "1"}})
+    refuse_secrets(GOOD | long, {"extra_headers": {"x-trace": "1"}, "extra_body": {"top_k": "1"}})
 
 
 def test_the_key_is_that_of_the_environment_here(monkeypatch: pytest.MonkeyPatch) -> None:

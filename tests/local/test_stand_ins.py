@@ -16,12 +16,13 @@ import attrs
 import pytest
 from yarl import URL
 
-from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError, Provider
+from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError, Provider, RustyAgentError
 from rusty_agent.local import process, transport
 from rusty_agent.local.process import ServerOptions, ServerRun
 from rusty_agent.local.server import LocalServer
 from rusty_agent.sync import bridge, provider
 
+from ..captured import captured
 from ..processes import finish
 from .process import line, pid_of, start, vanishes
 
@@ -61,6 +62,20 @@ async def test_it_is_stopped_where_python_lends_no_threads_any_more(gguf: Path) 
     async with AsyncProvider.local(gguf) as llm:
         pid = pid_of(llm)
     assert vanishes(pid)
+
+
+@pytest.mark.parametrize("state", ["loads", "closed"])
+async def test_no_captured_local_shows_the_headers_of_a_call_that_fails(
+    state: str, gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _stand_in(monkeypatch, tmp_path, "import sys; sys.exit('bad file')" if state == "loads" else _LOADED)
+    llm = AsyncProvider.local(gguf)
+    if state == "closed":
+        await llm.aclose()
+    with pytest.raises(RustyAgentError) as caught:
+        await llm.generate_text("hi", extra_headers={"Authorization": "Bearer key-of-a-call"})
+    assert "key-of-a-call" not in captured(caught.value)
+    await llm.aclose()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")

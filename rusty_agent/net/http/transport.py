@@ -46,7 +46,7 @@ class Transport:
     """The sessions of one provider, one for each loop that it is used from; see `AsyncProvider` for the arguments.
 
     Attributes:
-        shared: Copies of a provider share it, and it cannot be pickled: there is something behind it that exists once.
+        shared: Copies of a provider share it, and such a provider cannot be pickled: what is behind it exists once.
         closed: It was closed.
         queues: Requests may have to wait for a connection.
         inflates: Compressed bodies are undone on the way: a session of the caller's does that.
@@ -114,7 +114,7 @@ class Transport:
         """
         try:
             session = self._session(loop)
-        except errors.RustyAgentError:
+        except BaseException:
             del headers, url  # or a traceback that shows local variables shows the key in them
             raise
         timeout = _client_timeout(connect, self._bounded)
