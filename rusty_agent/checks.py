@@ -1,7 +1,7 @@
 """Checks of arguments: what cannot be right is refused where it is given, and the message names it.
 
-In: a value, and the name of its argument. Out: the same value, or a ValueError; or what kind of value it is. Never
-touched: what the value is for.
+In: a value, and the name of its argument. Out: the same value, or a ValueError; or what kind of value it is, and how
+many it holds. Never touched: what the value is for.
 """
 
 from __future__ import annotations

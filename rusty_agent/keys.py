@@ -1,6 +1,6 @@
 """Keys, and whatever else is secret: where they come from, and where they may hide.
 
-In: arguments, the environment, headers, URLs. Out: the key, out of sight; what headers and URLs hold of secrets.
+In: arguments, the environment, headers, bodies, URLs. Out: the key, out of sight; what the others hold of secrets.
 Never touched: what is done about it; `wire/mask.py` strikes them out.
 """
 

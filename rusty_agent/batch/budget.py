@@ -30,7 +30,8 @@ class Budget:
                 will not be sent.
 
         Returns:
-            Why to stop: the next row, and what is under way, would take more than is left. None where they would not.
+            Why to stop: the next row, and what is under way, would take more than is left; or the first answer tells
+            no tokens. None where the run may go on.
         """
         if usage is not None:
             cost = self._price.cost(usage.prompt_tokens, usage.completion_tokens)

@@ -34,7 +34,8 @@ class Feed:
         plan: What is to be done.
         settings: What the batch was told; about bad lines of an input that can be read again the plan has decided.
         tally: Told how many rows there are, and how many earlier runs have finished: as they are passed over; or at
-            once, where there is no limit and rows stand where they stood, so that each that the index knows will be.
+            once, where there is no limit, and an input that can be read again has not changed: each that the index
+            knows will be passed over then.
         refuse: Called with each bad line.
 
     Attributes:

@@ -55,8 +55,8 @@ class BatchResult:
         total: How many rows there are, those of earlier runs included, or None where nobody knows yet.
         done: Rows answered by this run.
         failed: Rows that failed in this run; the next one tries those again that are not permanent.
-        skipped: Rows that earlier runs have answered. If this run was stopped, and has a limit or an input that has
-            changed, only those that it had come to are counted.
+        skipped: Rows that earlier runs have answered. If this run was stopped, and has a limit, an input that has
+            changed, or rows that come one by one, only those that it had come to are counted.
         failed_earlier: Rows that failed for good in earlier runs and were not tried again.
         bad_lines: Lines of the input that are not requests and were left out.
         stopped: Why the run ended early (`"budget"`, `"error_rate"`, `"failures"`, `"authentication"`, `"quota"`,

@@ -160,7 +160,7 @@ def _alike(before: Manifest, parameters: Mapping[str, Any], names: Iterable[str]
 
 
 def _kept(index: Index, settings: JobSettings, *, changed: bool) -> tuple[Index, Sequence[Path]]:
-    """What this run goes on from of what earlier ones have left, and the files that hold nothing of it."""
+    """What this run goes on from of what earlier ones have left, and the files to drop, in this order."""
     files = settings.files
     if settings.fresh or (changed and not index.done):  # nothing was answered, as with a mistyped model
         return Index(), (files.errors, files.output, files.summary)  # results without errors are a batch, too

@@ -3,7 +3,7 @@
 In: a GGUF file. Out: a provider for it. Never touched: prompts and answers, which take the same way as everyone's.
 
 The ways in are `AsyncProvider.local` and `Provider.local`. llama.cpp is C++: it may crash on a bad file. So it is
-loaded in the child only (`child.py`), and its end is an error here (`process.py`).
+loaded in the child only (`child.py`), and its end is an error here (`ending.py`).
 """
 
 from __future__ import annotations

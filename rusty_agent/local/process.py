@@ -2,8 +2,8 @@
 
 In: a model file, a key, options. Out: the port that llama.cpp listens on, or why there is none. Never touched: HTTP.
 
-Each has one thread, which starts the child, reads all that it says, and reaps it. The thread lives as long as the
-child: Linux kills the child when the thread that started it ends (see `child.py`).
+Each child has a thread of its own, which starts it, reads all that it says, and reaps it. The thread lives as long as
+the child: Linux kills a child when the thread that started it ends (see `child.py`).
 """
 
 from __future__ import annotations

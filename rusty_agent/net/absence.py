@@ -16,7 +16,7 @@ _RETURN_SECONDS = 30.0  # in which a server restarts, or an address moves to ano
 
 
 def tells_of_absence(error: RustyAgentError) -> bool | None:
-    """Whether an error says that the endpoint, or a server behind it, could not be reached; None: it may be either."""
+    """Whether an error says that the endpoint, or a server behind it, was not reached; None where nobody can tell."""
     if isinstance(error, APIConnectionError):
         return not error.sent
     status = error.status_code if isinstance(error, APIStatusError) else None

@@ -28,9 +28,9 @@ back it bears what it bore before, so the way back is short. The first cuts of a
 because what was sent before is still answered. Therefore what was borne before the first cut is remembered (`_borne`)
 until something is answered that was sent after that cut. As soon as all is refused, it is the mark again. Only half of
 it is, if refusals say that they are for load: then a quota is used up. And only half of it, if no more than half as
-many answers have come since the last such series of cuts: the endpoint may have become smaller, and refuse all but one,
-which answers twice between two of them. Else each answer of that one would fill it up again: where one place of 64 was
-left, at 10 s an answer, 42 of 308 prompts failed, and four of five attempts were refused.
+many answers as that have come since the last such series of cuts: the endpoint may have become smaller, and refuse all
+but one, which answers twice between two such series. Else each answer of that one would fill it up again: where one
+place of 64 was left, at 10 s an answer, 42 of 308 prompts failed, and four of five attempts were refused.
 
 One at once may be too many as well: ten a minute are fewer than one after another. Then what is refused keeps its place
 for longer each time. A limit that counts what it refuses would never let anybody in again.

@@ -1,6 +1,7 @@
 """How many requests and tokens may be sent in a minute: what the user allows, and what the endpoint says.
 
-In: requests, the tokens that they have taken, headers. Out: two paces. Never touched: who waits for them.
+In: the lengths of requests, the tokens that they have taken, headers. Out: two paces. Never touched: who waits for
+them.
 """
 
 from __future__ import annotations

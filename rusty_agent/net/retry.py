@@ -93,7 +93,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
         number += 1
         try:
             result = await call.make_attempt(number)
-        except RunStoppedError:  # its request was changed, and waited for another turn: nothing was sent
+        except RunStoppedError:  # its request was changed, and waited for another turn: this is of all the run's calls
             raise
         except RustyAgentError as error:
             error.attempts = number

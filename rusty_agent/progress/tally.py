@@ -204,7 +204,7 @@ class Tally:
             kind = f"{kind} {error.status_code}"
         self.failures[kind] += 1
         self.failure_messages[kind] = str(error)
-        if not isinstance(error, RustyAgentError):  # nothing was sent
+        if not isinstance(error, RustyAgentError):  # it tells neither attempts nor tokens
             return
         self._retries += max(0, error.attempts - 1)
         if error.duration is not None:

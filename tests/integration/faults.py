@@ -562,7 +562,7 @@ IN_BAND: Sequence[Fault] = (
 
 UNREADABLE: Sequence[Fault] = (
     Fault("Malformed JSON in one event", sse(A, event('{"choices": [{"delta"'), B, STOP), BAD, "foo ", "not JSON"),
-    Fault("JSON that is not an object in an event", sse(A, event("[1, 2]"), STOP), BAD, "foo "),
+    Fault("A list, or a text, in an event", sse(A, event("[1, 2]"), STOP), BAD, "foo "),
     Fault(
         "HTML with status 200",
         body(b"<!doctype html><title>Log in</title>", content_type="text/html"),
