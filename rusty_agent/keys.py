@@ -23,6 +23,7 @@ __all__ = [
     "is_secret",
     "named_secrets",
     "resolve_key",
+    "secret_names",
     "url_secrets",
     "without_secrets",
 ]
@@ -83,10 +84,14 @@ def is_secret(name: str) -> bool:
     return re.search(_SECRET_NAMES, name) is not None
 
 
+def secret_names(fields: Mapping[str, Any]) -> list[str]:
+    """The names of those headers, or fields of a body, that hold a secret; no number is one."""
+    return [name for name, value in fields.items() if isinstance(value, str) and is_secret(str(name))]
+
+
 def named_secrets(fields: Mapping[str, Any]) -> list[str]:
     """What headers, or fields of a body, hold of secrets, without the scheme in front, as in `Bearer …`."""
-    found = [value for name, value in fields.items() if isinstance(value, str) and is_secret(name)]
-    return [re.sub(_SCHEME, "", value) for value in found]
+    return [re.sub(_SCHEME, "", fields[name]) for name in secret_names(fields)]
 
 
 _SCHEME = r"(?i)\A(bearer|basic|digest|token|key|api-?key)\s+"

@@ -18,7 +18,7 @@ from attrs import asdict, define, field
 
 from .. import __version__
 from ..errors import BatchError
-from ..keys import is_secret, without_secrets
+from ..keys import secret_names, without_secrets
 from ..wire.codec import dumps, loads_strict
 from .files import replace_atomically
 
@@ -38,9 +38,9 @@ def _canonical(value: dict[str, Any]) -> dict[str, Any]:
 
 def _normalised(value: Any) -> Any:
     """The same in the same order, without keys, and with whole numbers as such."""
-    if isinstance(value, Mapping):  # LiteLLM takes an `api_key`, tools have an `authorization`; no number is a key
-        names = (name for name in sorted(value, key=str) if not (isinstance(value[name], str) and is_secret(str(name))))
-        return {name: _normalised(value[name]) for name in names}
+    if isinstance(value, Mapping):
+        hidden = secret_names(value)  # LiteLLM takes an `api_key`, tools have an `authorization`
+        return {name: _normalised(value[name]) for name in sorted(value, key=str) if name not in hidden}
     if isinstance(value, str) and re.fullmatch(r"https?://\S+", value):  # as of an MCP server
         with suppress(ValueError):
             return without_secrets(value)

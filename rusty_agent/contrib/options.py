@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import MissingAPIKeyError
-from ..keys import is_secret, url_secrets
+from ..keys import secret_names, url_secrets
 from ..policy import Limits
 from ..provider import AsyncProvider
 from ..wire.request import checked_headers
@@ -43,12 +43,11 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
         raise ValueError("api_key_env must be the name of an environment variable, and not the key that it holds")
     headers = checked_headers(provider.get("headers"), "headers")
     headers |= checked_headers(parameters.get("extra_headers"), "extra_headers")
-    for name in filter(is_secret, headers):
+    for name in secret_names(headers):
         raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
     body = parameters.get("extra_body")
-    for name, value in body.items() if isinstance(body, Mapping) else ():
-        if isinstance(value, str) and is_secret(str(name)):  # LiteLLM takes an `api_key` there
-            raise ValueError(f"{name!r} in extra_body looks like a key, which Ray would pickle and may log")
+    for name in secret_names(body) if isinstance(body, Mapping) else ():  # LiteLLM takes an `api_key` there
+        raise ValueError(f"{name!r} in extra_body looks like a key, which Ray would pickle and may log")
     urls = {name: provider.get(name) for name in ("base_url", "proxy")}
     urls["the preset's base_url"] = getattr(provider.get("preset"), "base_url", None)
     for name, url in urls.items():

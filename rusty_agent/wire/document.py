@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import ResponseError
-from .codec import loads_answer, loads_loose, mend
+from .codec import loads_answer
 from .failure import is_error
 from .words import excerpt
 
@@ -102,7 +102,7 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
 def object_in(data: bytes) -> list[dict[str, Any]]:
     """The object that an event holds whose kind is unknown; none if it holds words or something else."""
     with suppress(ValueError):
-        value = mend(loads_loose(data))
+        value = loads_answer(data)
         return [value] if isinstance(value, dict) else []
     return []
 
