@@ -20,7 +20,7 @@ from .wire.request import encode_body
 
 if TYPE_CHECKING:
     from .calls import Calls
-    from .net.limits import Limiter, Permit
+    from .net.limits.limiter import Limiter, Permit
 
 __all__ = ["Call"]
 

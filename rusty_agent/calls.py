@@ -18,7 +18,7 @@ from .policy import Limits
 from .wire.refusal import Refusals
 
 if TYPE_CHECKING:
-    from .net.limits import Limiter
+    from .net.limits.limiter import Limiter
 
 __all__ = ["Calls"]
 
@@ -57,7 +57,7 @@ class Calls:
         loop = asyncio.get_running_loop()
         limiter = self.limiters.get(loop)
         if limiter is None:
-            from .net.limits import Limiter  # most providers have none, and import that much less
+            from .net.limits.limiter import Limiter  # most providers have none, and import that much less
 
             drop_closed(self.limiters)
             limiter = self.limiters[loop] = Limiter(self._limits or Limits(), loop)

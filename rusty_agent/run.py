@@ -15,7 +15,7 @@ from .checks import checked_count
 from .errors import RunStoppedError, RustyAgentError
 from .net.caller import Caller
 from .net.gather import Stop, spread, work_off
-from .net.limits import Limiter
+from .net.limits.limiter import Limiter
 from .parameters import Concurrency, Inputs
 from .progress.price import Price
 from .progress.show import Display, ProgressOption

@@ -12,7 +12,7 @@ from time import monotonic
 
 from .checks import checked_count, is_number
 from .errors import APIStatusError, RateLimitError, RunStoppedError, RustyAgentError
-from .net.absence import tells_of_absence
+from .net.limits.absence import tells_of_absence
 from .policy import RetryPolicy
 from .verdict import OVERLOADED, refuses_content
 

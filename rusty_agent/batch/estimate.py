@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define
 
-from ..net.rates import TOKENS_PER_CHARACTER
+from ..net.limits.rates import TOKENS_PER_CHARACTER
 from ..requests import merged
 from ..wire.codec import dumps
 from .rows import Row

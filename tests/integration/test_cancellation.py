@@ -23,7 +23,7 @@ from rusty_agent import (
     StreamInterruptedError,
     TextStream,
 )
-from rusty_agent.net.limits import Limiter, Permit
+from rusty_agent.net.limits.limiter import Limiter, Permit
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, error, stream
 from rusty_agent.testing.answers import events
 

@@ -20,7 +20,7 @@ from rusty_agent.errors import (
 )
 from rusty_agent.stop_rule import StopRule
 
-from .net.door import unreached
+from .net.limits.door import unreached
 
 FAILURE = ServerError("broken", status_code=500)
 

@@ -10,7 +10,7 @@ from rusty_agent.errors import RunStoppedError
 from rusty_agent.net.caller import Caller
 from tests.simulation.virtual import run
 
-from .door import now, settle
+from .limits.door import now, settle
 
 
 def test_a_stop_ends_all_waits_and_the_first_reason_stays() -> None:

@@ -12,7 +12,7 @@ from rusty_agent.config import TimeLimits
 from rusty_agent.net.watchdog import Watchdog
 from tests.simulation.virtual import run
 
-from .door import now
+from .limits.door import now
 
 NONE = dict.fromkeys(("total", "connect", "first_token", "idle", "stall"))
 

@@ -9,7 +9,7 @@ from inspect import signature
 from typing import Any
 
 from rusty_agent.errors import APIConnectionError, RateLimitError
-from rusty_agent.net.limits import Limiter
+from rusty_agent.net.limits.limiter import Limiter
 from rusty_agent.policy import Limits
 from tests.simulation.virtual import run
 

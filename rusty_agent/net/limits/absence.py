@@ -6,8 +6,8 @@ clock, the waiting.
 
 from __future__ import annotations
 
-from ..errors import APIConnectionError, APIStatusError, RustyAgentError
-from ..verdict import OVERLOADED, UNREACHED, UNTOLD
+from ...errors import APIConnectionError, APIStatusError, RustyAgentError
+from ...verdict import OVERLOADED, UNREACHED, UNTOLD
 
 __all__ = ["Absence", "tells_of_absence"]
 

@@ -15,11 +15,11 @@ import math
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from ..errors import RunStoppedError
-from .caller import Caller
+from ...errors import RunStoppedError
+from ..caller import Caller
 
 if TYPE_CHECKING:
-    from .limits import Limiter, Permit
+    from .limiter import Limiter, Permit
 
 __all__ = ["Line"]
 

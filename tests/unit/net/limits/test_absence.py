@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rusty_agent.errors import APIConnectionError, APIStatusError, RateLimitError, RustyAgentError, ServerError
-from rusty_agent.net.absence import Absence
+from rusty_agent.net.limits.absence import Absence
 
 from .door import unreached
 

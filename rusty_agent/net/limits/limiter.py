@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from attrs import define
 
-from ..errors import (
+from ...errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -25,12 +25,12 @@ from ..errors import (
     RunStoppedError,
     RustyAgentError,
 )
-from ..policy import Limits
-from ..types import Usage
-from ..verdict import OVERLOADED
+from ...policy import Limits
+from ...types import Usage
+from ...verdict import OVERLOADED
+from ..caller import Caller
 from .absence import Absence
 from .adapt import AdaptiveLimit
-from .caller import Caller
 from .line import Line
 from .pace import Pace
 from .rates import Rates

@@ -9,7 +9,7 @@ import pytest
 
 from rusty_agent.errors import APIConnectionError, RateLimitError, ServerError
 from rusty_agent.net.caller import Caller
-from rusty_agent.net.limits import Limiter
+from rusty_agent.net.limits.limiter import Limiter
 from rusty_agent.types import Usage
 
 from .door import now, on, too_many

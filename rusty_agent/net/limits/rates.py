@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping
 from random import random
 
-from ..policy import Limits
-from ..types import Usage
-from ..wire.ratelimit import RateLimits
+from ...policy import Limits
+from ...types import Usage
+from ...wire.ratelimit import RateLimits
 from .pace import Pace
 
 __all__ = ["TOKENS_PER_CHARACTER", "Rates"]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rusty_agent.net.pace import TOLERANCE_SECONDS, Pace
+from rusty_agent.net.limits.pace import TOLERANCE_SECONDS, Pace
 
 
 def served(pace: Pace, seconds: float, step: float = 0.001) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from rusty_agent.errors import APIConnectionError, APITimeoutError, BadRequestError, RateLimitError, ServerError
 from rusty_agent.net.caller import Caller
-from rusty_agent.net.limits import CEILING, Limiter
+from rusty_agent.net.limits.limiter import CEILING, Limiter
 
 from .door import limit, now, on, settle, too_many, unreached
 

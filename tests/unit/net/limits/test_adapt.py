@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rusty_agent.net.adapt import START, AdaptiveLimit
+from rusty_agent.net.limits.adapt import START, AdaptiveLimit
 
 
 def grow(limit: AdaptiveLimit, round_trips: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from rusty_agent.errors import RateLimitError, RunStoppedError
 from rusty_agent.net.caller import Caller
-from rusty_agent.net.limits import Limiter, Permit
+from rusty_agent.net.limits.limiter import Limiter, Permit
 from rusty_agent.policy import Limits
 from rusty_agent.types import Usage
 
@@ -232,7 +232,7 @@ async def test_who_comes_while_the_garbage_collector_gives_a_place_back_is_not_f
             first.release()  # as the end of a stream that was dropped does
             super().append(item)
 
-    monkeypatch.setattr("rusty_agent.net.line.deque", Queue)
+    monkeypatch.setattr("rusty_agent.net.limits.line.deque", Queue)
     async with asyncio.timeout(1):
         await door.acquire(Caller(), 0)
 

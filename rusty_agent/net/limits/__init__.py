@@ -1,0 +1,1 @@
+"""Who may send now: the limits of a provider, and what is found out about its endpoint."""
