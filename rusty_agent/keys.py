@@ -85,13 +85,22 @@ def is_secret(name: str) -> bool:
 
 
 def secret_names(fields: Mapping[str, Any]) -> list[str]:
-    """The names of those headers, or fields of a body, that hold a secret; no number is one."""
-    return [name for name, value in fields.items() if isinstance(value, str) and is_secret(str(name))]
+    """The names of those headers, or fields of a body, that hold a secret, or a list of them; no number is one."""
+    return [name for name, value in fields.items() if _holds_secrets(str(name), value)]
 
 
 def named_secrets(fields: Mapping[str, Any]) -> list[str]:
     """What headers, or fields of a body, hold of secrets, without the scheme in front, as in `Bearer …`."""
-    return [re.sub(_SCHEME, "", fields[name]) for name in secret_names(fields)]
+    found = [fields[name] for name in secret_names(fields)]
+    texts = [text for value in found for text in ([value] if isinstance(value, str) else value)]
+    return [re.sub(_SCHEME, "", text) for text in texts]
+
+
+def _holds_secrets(name: str, value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        several = bool(value) and all(isinstance(item, str) for item in value)
+        return several and is_secret(name.lower().replace("tokens", ""))  # `stop_tokens` and the like are a model's
+    return isinstance(value, str) and is_secret(name)
 
 
 _SCHEME = r"(?i)\A(bearer|basic|digest|token|key|api-?key)\s+"

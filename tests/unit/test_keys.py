@@ -105,7 +105,12 @@ def test_the_scheme_of_a_header_is_no_secret() -> None:
 
 
 def test_what_is_no_text_is_no_secret() -> None:
-    assert named_secrets({"max_completion_tokens": 5, "logit_keys": ["a"], "api_key": "k"}) == ["k"]
+    assert named_secrets({"max_completion_tokens": 5, "logit_keys": [1], "keys": [], "api_key": "k"}) == ["k"]
+
+
+def test_each_of_a_list_is_a_secret_but_not_a_models_tokens() -> None:
+    fields = {"api_keys": ["Bearer a", "b"], "secrets": ("c",), "stop_tokens": ["d"], "bannedTokens": ["e"]}
+    assert named_secrets(fields) == ["a", "b", "c"]
 
 
 def test_a_secret_shows_nowhere() -> None:

@@ -37,12 +37,13 @@ def test_a_secret_of_one_call_is_masked_in_that_call() -> None:
     every = requests(headers={"x-api-key": "own-header-1234"})
     secrets: dict[str, Any] = {
         "extra_headers": {"cookie": "session=cookie-1234"},
-        "extra_body": {"api_key": "body-key-1234"},
+        "extra_body": {"api_key": "body-key-1234", "api_keys": ["body-key-5678"]},
     }
     call = every.prepare("hi", whole=True, streamed=False, **secrets)
-    said = f"{KEY} own-header-1234 session=cookie-1234 body-key-1234"
-    assert call.mask(said) == "*** *** *** ***"
-    assert every.prepare("hi", whole=True, streamed=False).mask(said) == "*** *** session=cookie-1234 body-key-1234"
+    said = f"{KEY} own-header-1234 session=cookie-1234 body-key-1234 body-key-5678"
+    assert call.mask(said) == "*** *** *** *** ***"
+    others = every.prepare("hi", whole=True, streamed=False)
+    assert others.mask(said) == "*** *** session=cookie-1234 body-key-1234 body-key-5678"
 
 
 def test_why_no_request_can_be_made_is_told_each_time_anew() -> None:

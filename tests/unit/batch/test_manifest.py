@@ -95,7 +95,8 @@ def test_keys_are_left_out_wherever_they_stand(tmp_path: Path) -> None:
     """And one that an earlier version has written down is neither a change nor shown."""
     tool = {"type": "mcp", "server_label": "x", "authorization": "hush", "headers": {"X-Api-Key": "hush"}}
     tool["server_url"] = "https://me:hush@mcp.example.com/mcp?apiKey=hush&lang=en"
-    keys = {"tools": [tool], "extra_body": {"api_key": "hush", "fallbacks": [{"model": "b", "api_key": "hush"}]}}
+    fallback = {"model": "b", "api_key": "hush", "api_keys": ["hush"]}
+    keys = {"tools": [tool], "extra_body": {"api_key": "hush", "fallbacks": [fallback]}}
     manifest = changed(**keys)
     assert manifest.parameters["tools"] == [
         {"type": "mcp", "server_label": "x", "headers": {}, "server_url": "https://mcp.example.com/mcp?lang=en"}
