@@ -101,9 +101,12 @@ class APIConnectionError(RustyAgentError, ConnectionError):
             one may be possible later.
     """
 
-    def __init__(self, message: str, *, retryable: bool = True, sent: bool = True, **fields: Any) -> None:
+    retryable = True
+
+    def __init__(self, message: str, *, retryable: bool | None = None, sent: bool = True, **fields: Any) -> None:
         super().__init__(message, **fields)
-        self.retryable = retryable
+        if retryable is not None:  # else its class tells: it may be a user's
+            self.retryable = retryable
         self.sent = sent
 
 
@@ -196,10 +199,11 @@ class ResponseError(RustyAgentError, ValueError):
         body: The bytes that cannot be decoded, at most 2 KiB of them.
     """
 
-    def __init__(self, message: str, *, body: bytes = b"", retryable: bool = False, **fields: Any) -> None:
+    def __init__(self, message: str, *, body: bytes = b"", retryable: bool | None = None, **fields: Any) -> None:
         super().__init__(message, **fields)
         self.body = body
-        self.retryable = retryable
+        if retryable is not None:
+            self.retryable = retryable
 
 
 class MissingAPIKeyError(RustyAgentError, ValueError):

@@ -127,6 +127,16 @@ def test_defaults_of_the_fields_of_some() -> None:
     assert errors.ResponseError("m").body == b""
 
 
+@pytest.mark.parametrize("kind", [errors.APIConnectionError, errors.APITimeoutError, errors.ResponseError])
+@pytest.mark.parametrize("of_class", [True, False])
+def test_a_class_of_ones_own_tells_whether_to_retry_unless_an_error_does(
+    kind: type[errors.APIConnectionError | errors.ResponseError], of_class: bool
+) -> None:
+    own = type("Own", (kind,), {"retryable": of_class})
+    assert own("m").retryable is of_class
+    assert own("m", retryable=not of_class).retryable is not of_class
+
+
 def test_headers_are_copied() -> None:
     headers = {"a": "b"}
     error = errors.APIStatusError("m", headers=headers)
