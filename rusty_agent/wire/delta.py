@@ -52,6 +52,8 @@ class DeltaDecoder:
         if not REASONING_KEYS.isdisjoint(delta):
             unknown |= self._emit_all(reasoning_pieces(delta), index, out)
         content = delta.get("content")
+        if content and not self.whole and delta.get("role") == "tool":  # what a server's own has answered
+            unknown, content = True, None
         if content or not has_news(delta, _ROLE):  # 0 and false are text where they stand alone
             content = as_text(content)
         if content and not isinstance(content, str):

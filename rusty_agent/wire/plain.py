@@ -65,7 +65,7 @@ def plain_chunk(chunk: Any) -> PlainChunk | None:
         elif (text := delta.get(key)) and len(delta) == 1:
             plain = type(text) is str
         else:  # a role may stand beside it, and keys that hold nothing
-            told = [item for item in delta.items() if item[1] and item[0] != "role"]
+            told = [item for item in delta.items() if item[1] and (item[0] != "role" or item[1] == "tool")]
             # No text, or one that came as a number.
             (key, text), *more = told or [item for item in delta.items() if item[1] == 0] or [(key, "")]
             plain = type(text) is str and key in _TEXT_KEYS

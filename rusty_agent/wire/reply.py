@@ -46,7 +46,7 @@ class ReplyDecoder:
         ended: Nothing more is needed of the body: it finished (`[DONE]`), failed, or was closed.
         error: The error that ended the answer; set only once `ended` is.
         tail: Once every choice has its finish reason: the seconds without content that end the answer; 0 before.
-        has_content: Text, reasoning, a refusal, a tool call or media came: from then on nothing may be replayed.
+        has_content: Text, reasoning, a refusal, a tool call or result, or media came: nothing may be replayed any more.
     """
 
     def __init__(
@@ -335,7 +335,7 @@ class ReplyDecoder:
 
 
 def has_content(deltas: list[Delta]) -> bool:
-    """Whether text, reasoning, a refusal, a tool call or media are among the deltas; most often text comes first."""
+    """Whether content is among the deltas, see `ReplyDecoder.has_content`; most often text comes first."""
     return bool(deltas) and (type(deltas[0]) is str or any(map(_is_content, deltas)))
 
 
@@ -344,6 +344,7 @@ def _is_content(delta: Delta) -> bool:
         return not isinstance(delta, _NO_CONTENT)
     try:
         choice = delta.data["choices"][0]
-        return any(map((choice.get("delta") or choice["message"]).get, MEDIA_KEYS))
+        told = choice.get("delta") or choice["message"]
+        return told.get("role") == "tool" or any(map(told.get, MEDIA_KEYS))  # a tool has run, and may not run again
     except (KeyError, IndexError, TypeError, AttributeError):
         return False

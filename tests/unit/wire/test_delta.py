@@ -38,6 +38,20 @@ def test_messages_may_be_the_pieces() -> None:
     assert decode(*(choice_of(message={"content": text}) for text in ("a\ud83d", "\ude00b")))[0] == ["a", "😀b"]
 
 
+@pytest.mark.parametrize("result", ["18 degrees", [{"type": "text", "text": "18"}], 18], ids=repr)
+@pytest.mark.parametrize("more", [{}, {"tool_call_id": "i", "name": "w"}], ids=["bare", "named"])
+def test_what_a_tool_has_answered_is_no_text_of_the_model(result: Any, more: dict[str, Any]) -> None:
+    """Agents that run their tools themselves stream it in the choice of the answer, as Osaurus documents it."""
+    told = choice_of(delta={"role": "tool", "content": result, **more})
+    out = decode(chunk(role="assistant"), chunk("a"), told, told, chunk("b"))[0]
+    assert out == ["a", RawChunk(told), RawChunk(told), "b"]
+
+
+def test_a_role_alone_says_nothing_of_the_text_behind_it() -> None:
+    """vLLM repeats that of the last message where no generation prompt is wanted."""
+    assert decode(choice_of(delta={"role": "tool", "content": ""}), chunk("a"))[0] == ["a"]
+
+
 @pytest.mark.parametrize(
     ("choice", "deltas"),
     [

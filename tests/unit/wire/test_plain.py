@@ -50,6 +50,8 @@ def test_an_answer_that_names_all_there_is_not_is_plain() -> None:
         (choice_of(delta={"annotations": "a"}), None),
         (choice_of(delta={"content": 6}), None),
         (choice_of(delta={"content": ["a"]}), None),
+        (choice_of(delta={"role": "tool", "content": "a"}), None),
+        (choice_of(delta={"role": "tool", "content": ""}), None),
         (choice_of(delta={"reasoning": "a", "reasoning_details": [{"text": "a", "signature": "s"}]}), None),
         *((choice_of(delta={}, finish_reason=reason), None) for reason in [*sorted(FAILURES | NO_REASONS), 5]),
         (choice_of(delta={}, native_finish_reason="stop"), None),

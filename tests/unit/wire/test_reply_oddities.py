@@ -401,3 +401,13 @@ def test_media_are_content(key: str) -> None:
     nothing = {**chunk("", audio=None, images=[]), "citations": ["x"]}  # LiteLLM's first
     for other in (chunk(annotations=[1]), nothing, {"choices": [], "x": 1}, {"choices": [1]}, {"choices": [{"x": 1}]}):
         assert not replay([sse(other, done=False)]).has_content
+
+
+def test_what_a_tool_has_answered_is_content() -> None:
+    """The endpoint has run it: a second request would run it again."""
+    told = {"choices": [{"index": 0, "delta": {"role": "tool", "content": "18", "tool_call_id": "i"}}]}
+    assert replay([sse(told, done=False)]).has_content
+    assert replay_every_way(sse(told, chunk("warm", finish="stop"))).text == "warm"
+    message = {"role": "tool", "content": "18"}  # of a whole answer it is all there is
+    assert replay([json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()]).text == "18"
+    assert replay([json.dumps({"choices": [{"message": message}]}).encode()]).text == "18"
