@@ -246,6 +246,21 @@ def test_a_second_signal_waits_for_nothing(command: Command, server: FaultServer
 
 
 @posix
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.usefixtures("unmeasured")
+def test_no_signal_takes_the_exit_code_of_a_batch_that_is_over(command: Command, tmp_path: Path, number: str) -> None:
+    script = tmp_path / "ending.py"
+    script.write_text(
+        "import atexit, os, signal, sys\n"
+        "from rusty_agent.cli import main\n"
+        f"atexit.register(os.kill, os.getpid(), signal.{number})\n"
+        "sys.exit(main())\n"
+    )
+    ended = command.run("--progress", "off", program=(sys.executable, str(script)))
+    assert ended == (0, "", "rusty-agent batch: 20 answered\n")
+
+
+@posix
 def test_a_signal_that_is_ignored_stays_ignored(command: Command, server: FaultServer) -> None:
     server.answer(by_prompt({"r0": SLOW}))
     shell = ("sh", "-c", 'trap "" INT; exec "$@"', "sh", *PROGRAM)
