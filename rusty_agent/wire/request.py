@@ -21,6 +21,7 @@ __all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
 
 _HEADER_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _UNFIT = r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]"  # control characters but for the tab, and halves of characters
+_LARGE = 2**12  # bytes; orjson's smallest buffer
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "host", "content-encoding"})
 
 
@@ -72,9 +73,11 @@ def encode_body(body: dict[str, Any]) -> bytes:
         ValueError: It holds something that JSON has no form for.
     """
     try:
-        return dumps_exact(body)
+        data = dumps_exact(body)
     except ValueError as error:
         raise ValueError(f"messages, response_format or extra_body cannot be sent as JSON: {error}") from None
+    # orjson leaves it in a buffer of many times its size (home-assistant/core#181245), and it is kept for its call.
+    return bytes(memoryview(data)) if len(data) > _LARGE else data
 
 
 def _messages(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
@@ -169,6 +170,17 @@ def test_extra_body_is_laid_over_the_rest() -> None:
         "top_k": 5,
     }
     assert _body(extra_body={}) == _body()
+
+
+def test_a_large_body_takes_no_more_memory_than_it_is_long() -> None:
+    body = _body("a" * 2**20)
+    tracemalloc.start()
+    try:
+        data = encode_body(body)
+        assert tracemalloc.get_traced_memory()[0] < 1.5 * len(data)
+    finally:
+        tracemalloc.stop()
+    assert json.loads(data) == body
 
 
 def test_halves_of_characters_are_sent_as_replacement_characters() -> None:
