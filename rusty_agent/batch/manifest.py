@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import zip_longest
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,8 +45,9 @@ def _normalised(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"https?://\S+", value):  # as of an MCP server
         with suppress(ValueError):
             return without_secrets(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
-        return int(value)  # 0.0 and 0 ask for the same
+    if isinstance(value, Real) and not isinstance(value, Integral):  # numpy has floats that are none of Python's
+        number = float(value)
+        return int(number) if number.is_integer() and abs(number) < _EXACT else number  # 0.0 and 0 ask for the same
     return [_normalised(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -15,6 +15,7 @@ from rusty_agent import __version__
 from rusty_agent.batch.manifest import Manifest
 from rusty_agent.errors import BatchError
 from rusty_agent.wire.codec import dumps, loads
+from tests.frames import Float32, Int64
 
 from .lines import unsynced
 
@@ -79,6 +80,8 @@ def test_a_number_is_the_same_in_either_form() -> None:
     assert one == other
     assert one.changes(other) == []
     assert changed(seed=1).changes(changed(seed=1.5)) == ["parameter seed: 1 -> 1.5"]
+    numpys = changed(seed=Float32("1"), extra={"x": [Float32("0"), Int64(2**53), 10**20]})
+    assert one.changes(numpys) == []
 
 
 def test_any_mapping_of_any_keys_is_the_object_that_is_sent() -> None:
