@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from json import JSONDecodeError
+from numbers import Integral
 from typing import Any
 from zlib import crc32
 
@@ -216,8 +217,8 @@ def _named(value: dict[str, Any], line: int, parameters: dict[str, Any], fields:
     if "custom_id" not in value:
         return Row(line, str(line), parameters, fields)
     given = value["custom_id"]
-    if type(given) is int:  # which true is not
-        given = str(given)
+    if type(given) is not str and type(given) is not bool and isinstance(given, Integral):
+        given = str(int(given))  # of whatever kind, such as numpy's
     if not isinstance(given, str) or not given:
         raise ValueError(f"custom_id must be a string that is not empty, or a whole number, not {given!r}")
     # As it will stand in the output, where it is looked for.

@@ -192,6 +192,9 @@ def test_what_cannot_be_carried_through_is_named() -> None:
 def test_whole_numbers_are_ids() -> None:
     assert _row({"prompt": "Hi", "custom_id": 12}).custom_id == "12"
     assert _row({"prompt": "Hi", "custom_id": 0}).custom_id == "0"
+    numpys = parse_row({"prompt": "Hi", "custom_id": Int64(12)}, 1)
+    assert isinstance(numpys, Row)
+    assert numpys.custom_id == "12"
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64, -(2**64), 10**40])
