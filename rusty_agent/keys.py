@@ -10,6 +10,7 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
@@ -79,6 +80,7 @@ _SECRET_NAMES = (
 )
 
 
+@lru_cache(1024)
 def is_secret(name: str) -> bool:
     """Whether a header, or a field, of this name holds something like a key."""
     return re.search(_SECRET_NAMES, name) is not None
@@ -90,10 +92,20 @@ def secret_names(fields: Mapping[str, Any]) -> list[str]:
 
 
 def named_secrets(fields: Mapping[str, Any]) -> list[str]:
-    """What headers, or fields of a body, hold of secrets, without the scheme in front, as in `Bearer …`."""
-    found = [fields[name] for name in secret_names(fields)]
-    texts = [text for value in found for text in ([value] if isinstance(value, str) else value)]
-    return [re.sub(_SCHEME, "", text) for text in texts]
+    """What headers, or fields of a body at any depth, hold of secrets, without the scheme in front: `Bearer …`."""
+    found: list[str] = []
+    nodes: list[Any] = [fields]
+    for node in nodes:  # which grows meanwhile
+        inner = node
+        if not isinstance(node, list | tuple):
+            if node.get("type") in _SCHEMAS:
+                continue
+            for name in secret_names(node):
+                value = node[name]
+                found += [value] if isinstance(value, str) else value
+            inner = node.values()
+        nodes += [item for item in inner if isinstance(item, dict | list | tuple)]
+    return [re.sub(_SCHEME, "", text) for text in found]
 
 
 def _holds_secrets(name: str, value: Any) -> bool:
@@ -103,6 +115,7 @@ def _holds_secrets(name: str, value: Any) -> bool:
     return isinstance(value, str) and is_secret(name)
 
 
+_SCHEMAS = ("function", "json_schema")  # the types of what holds a schema: long, and without keys
 _SCHEME = r"(?i)\A(bearer|basic|digest|token|key|api-?key)\s+"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import MissingAPIKeyError
-from ..keys import secret_names, url_secrets
+from ..keys import named_secrets, secret_names, url_secrets
 from ..policy import Limits
 from ..provider import AsyncProvider
 from ..wire.request import checked_headers
@@ -46,8 +46,8 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
     for name in secret_names(headers):
         raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
     body = parameters.get("extra_body")
-    for name in secret_names(body) if isinstance(body, Mapping) else ():  # LiteLLM takes an `api_key` there
-        raise ValueError(f"{name!r} in extra_body looks like a key, which Ray would pickle and may log")
+    if isinstance(body, Mapping) and named_secrets(body):  # LiteLLM takes an `api_key` there
+        raise ValueError("extra_body holds a field that looks like a key, which Ray would pickle and may log")
     urls = {name: provider.get(name) for name in ("base_url", "proxy")}
     urls["the preset's base_url"] = getattr(provider.get("preset"), "base_url", None)
     for name, url in urls.items():

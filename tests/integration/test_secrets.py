@@ -246,10 +246,19 @@ def test_no_error_shows_the_key(face: Face, serve: Serve, caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("name", ["an error body", "an error header", "an error inside a stream"])
-@pytest.mark.parametrize("given", ["extra_headers", "extra_body"])
-def test_no_error_shows_a_key_that_one_call_was_given(face: Face, serve: Serve, name: str, given: str) -> None:
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"extra_headers": {"api_key": KEY, "top_k": "5"}},
+        {"extra_body": {"api_key": KEY, "top_k": "5"}},
+        {"extra_body": {"fallbacks": [{"model": "m", "api_key": KEY}]}},
+    ],
+    ids=["header", "body", "body-deep"],
+)
+def test_no_error_shows_a_key_that_one_call_was_given(
+    face: Face, serve: Serve, name: str, parameters: dict[str, Any]
+) -> None:
     provider = face.provider(serve(QUOTES[name]), api_key="key-of-the-provider", retry=RetryPolicy(max_retries=0))
-    parameters: dict[str, Any] = {given: {"api_key": KEY, "top_k": "5"}}
     raised = face.stream(provider, **parameters).error
     assert isinstance(raised, RustyAgentError)
     assert KEY not in everything(raised)
