@@ -96,6 +96,8 @@ def _text(column: str, value: Any) -> str:
         missing = value is None or bool(value != value)  # NaN is how some writers of JSON spell a missing value
     except TypeError:  # NA of pandas is neither true nor false
         missing = True
+    except ValueError:  # nor are arrays of numpy, which have values but no form in JSON
+        missing = False
     if missing:
         raise ValueError(f"the column {column!r}, which the template needs, has no value in this row")
     return dumps(value).decode()

@@ -72,17 +72,30 @@ def test_a_missing_column_is_named_and_so_are_those_there() -> None:
 class NA:
     """As that of pandas."""
 
+    ambiguous: Exception = TypeError("boolean value of NA is ambiguous")
+
     def __ne__(self, _: object) -> Any:
         return self
 
     def __bool__(self) -> bool:
-        raise TypeError("boolean value of NA is ambiguous")
+        raise self.ambiguous
+
+
+class Array(NA):
+    """As that of numpy."""
+
+    ambiguous = ValueError("the truth value of an array is ambiguous")
 
 
 @pytest.mark.parametrize("value", [None, math.nan, NA()])
 def test_a_column_without_a_value_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="'a', which the template needs, has no value"):
         Template("{a}").render({"a": value})
+
+
+def test_what_has_no_form_in_json_is_told_as_that() -> None:
+    with pytest.raises(ValueError, match="Object of type Array is not JSON serializable"):
+        Template("{a}").render({"a": Array()})
 
 
 @given(st.text())
