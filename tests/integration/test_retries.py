@@ -21,8 +21,8 @@ from rusty_agent import (
     StreamInterruptedError,
     Timeout,
 )
-from rusty_agent.testing import Answer, Received, Reset, answer, completion, error, stream
-from rusty_agent.testing.answers import chunk, event
+from rusty_agent.testing import Answer, Pause, Received, Reset, answer, completion, error, stream
+from rusty_agent.testing.answers import Step, chunk, event
 
 from .faces import Face, Serve
 
@@ -225,6 +225,23 @@ def test_a_dead_pooled_connection_is_replaced_without_spending_an_attempt(
     assert [report.number for report in reports] == [1, 1, 1]
     assert server.connections == 3
     assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nX: y\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
+@pytest.mark.parametrize("death", [(), (Pause(0.02), Reset())], ids=["closed", "reset"])
+def test_a_pooled_connection_that_has_begun_to_answer_was_not_dead(
+    face: Face, serve: Serve, begun: bytes, death: tuple[Step, ...]
+) -> None:
+    """The endpoint has worked on the request: whether it is sent again is for the policy to say."""
+    server = serve(GOOD)
+    provider = face.provider(server, retry=RetryPolicy(max_retries=0))
+    assert face.generate(provider) == "good"
+    server.answer(Answer((begun, *death), close=True))
+    with pytest.raises(APIConnectionError, match="ended within its headers") as raised:
+        face.generate(provider)
+    assert (raised.value.attempts, raised.value.retryable) == (1, True)
+    assert len(server.requests) == 2
+    assert server.connections == 1
 
 
 def test_redirects_within_the_origin_are_followed_with_the_body(face: Face, serve: Serve) -> None:

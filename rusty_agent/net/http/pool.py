@@ -76,6 +76,8 @@ class _Protocol(ResponseHandler):
       TLS has yet to send it does not tell, so there an exchange that is cut short is always reset.
     * What was right of an answer's beginning counts, although the framing of what came with it is wrong: aiohttp's
       parser would forget it all, so that a status, or a whole answer, would be lost or not, as TCP has cut it.
+    * A connection that breaks when an answer has begun was alive: that is another error than that of a dead one, for
+      which the request is sent again at once.
     * What nobody has asked for ends the connection: kept, it would be the answer to the next request, and each answer
       after it would go to the wrong caller.
 
@@ -126,8 +128,10 @@ class _Protocol(ResponseHandler):
                 self._feed_apart(begun)
             finally:
                 self.transport = transport
-        else:
-            super().set_exception(exc, *cause)
+            return
+        if begun and isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+            exc = aiohttp.ClientPayloadError("the answer ended within its headers")
+        super().set_exception(exc, *cause)
 
     def _feed_apart(self, data: bytes) -> None:
         """Take headers, those of interim answers (1xx) too, and what comes behind them one after the other."""
