@@ -119,6 +119,8 @@ def _said(error: BaseException) -> str:
         words = cause.strerror
         if words and words.startswith("Connect call failed") and os.name == "posix":  # it names the peer, not why
             words = os.strerror(cause.errno or 0)
+        elif words and words.startswith("Can not write request body"):  # for a URL and its query
+            words = "it did not take the whole request"
     words = words or str(cause) or type(cause).__name__
     return re.sub(_REPR, r"\1\2\3", printable(str(words))).rstrip(".")
 

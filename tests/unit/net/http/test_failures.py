@@ -22,6 +22,7 @@ CONNECT, RESPONSE = aiohttp.ClientConnectorError, aiohttp.ClientResponseError
 REFUSED = OSError(errno.ECONNREFUSED, "Connect call failed ('1.2.3.4', 80)")  # the words are asyncio's
 FULL = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 UNTRUSTED = aiohttp.ClientConnectorCertificateError(HERE, ssl.SSLCertVerificationError(1, "self-signed"))
+UNWRITTEN = aiohttp.ClientOSError(errno.EPIPE, "Can not write request body for https://h/v1?code=s3cret")
 CUT = "Not done: <TransferEncodingError: 400, message='Not enough.'>. ConnectionResetError(104, 'Reset by peer')"
 
 
@@ -48,6 +49,7 @@ def proxy_refuses(status: int) -> aiohttp.ClientHttpProxyError:
         (BadHttpMessage("Bad \x1b size"), True, True, r"h:80 broke: its HTTP framing is wrong: Bad \x1b size."),
         (RESPONSE(HERE, (), message="Bad line"), True, True, "h:80 does not speak HTTP: Bad line."),
         (aiohttp.ClientPayloadError(CUT), True, True, "h:80 broke: Not done: Not enough. Reset by peer."),
+        (UNWRITTEN, True, True, "The connection to h:80 broke: it did not take the whole request."),
         (RuntimeError("Connection closed."), True, True, "The connection to h:80 broke: it closed the connection."),
         (RuntimeError("Closed"), False, True, "The request to h:80 could not be sent: Closed."),
         (ValueError("Newline"), False, True, "The request to h:80 could not be sent: Newline."),
