@@ -15,6 +15,7 @@ __all__ = ["find_usage", "parse_usage"]
 
 _MOST = 2**63
 _BARE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 
 
 def find_usage(chunk: dict[str, Any]) -> Usage | None:
@@ -44,12 +45,14 @@ def parse_usage(raw: Any) -> Usage | None:
         return None
     cached = reasoning = 0
     if not raw.keys() <= _BARE:
-        cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+        cached = _detail(raw, _PROMPT_DETAILS, "cached_tokens")
         cached = cached or _count(raw, "prompt_cache_hit_tokens", "cache_read_input_tokens")  # DeepSeek's, Anthropic's
         reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
     apart = total - prompt - completion
     if prompt and apart > 0:
-        if apart == cached + _count(raw, "cache_creation_input_tokens"):  # Bedrock's (Portkey-AI/gateway#1211)
+        heard = _detail(raw, _PROMPT_DETAILS, "audio_tokens")
+        # Bedrock tells apart what a cache holds (Portkey-AI/gateway#1211), Mistral what it heard.
+        if apart in (cached + _count(raw, "cache_creation_input_tokens"), heard):
             prompt += apart
         elif reasoning in (0, apart):  # xAI tells it apart from completion (vercel/ai#12425), Gemini in the total alone
             completion += apart

@@ -148,6 +148,16 @@ COUNTS = {
         },
         (103, 4, 107, 60, 0),
     ),
+    "audio-apart": (  # Mistral's Voxtral
+        {
+            "prompt_audio_seconds": 6,
+            "prompt_tokens": 12,
+            "completion_tokens": 31,
+            "total_tokens": 418,
+            "prompt_tokens_details": {"cached_tokens": 8, "audio_tokens": 375},
+        },
+        (387, 31, 418, 8, 0),
+    ),
 }
 
 
