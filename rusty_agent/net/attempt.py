@@ -134,7 +134,10 @@ class Attempt:
                 )
                 self.headers = response.headers
                 self.decoder = ReplyDecoder(
-                    config.max_event_bytes, choices=exchange.fields.get("n"), split_thinking=config.split_thinking
+                    config.max_event_bytes,
+                    choices=exchange.fields.get("n"),
+                    model=exchange.fields.get("model"),
+                    split_thinking=config.split_thinking,
                 )
                 if not self._transport.inflates:
                     self._inflater = inflater_for(response.headers.get("content-encoding"))

@@ -11,7 +11,7 @@ from codecs import BOM_UTF8
 from typing import Any
 
 from ..errors import ResponseError, RustyAgentError, StreamInterruptedError
-from ..types import Finish, RawChunk, ReasoningDelta, RefusalDelta, ToolCallDelta, UsageUpdate
+from ..types import Finish, RawChunk, UsageUpdate
 from . import failure
 from .assemble import Assembler
 from .chunks import ChunkDecoder
@@ -19,6 +19,7 @@ from .codec import ends_within, loads_answer, loads_strict
 from .delta import MEDIA_KEYS, Delta
 from .document import CHECK_URL, empty, is_bare, is_lines, is_page, is_piece, is_whole, unreadable, unwrapped
 from .frame import NO_FRAME, Frame
+from .snapshots import Snapshots, tells_all_so_far
 from .sse import END_MARK, MAX_EVENT_BYTES, SSEDecoder
 from .thinking import ThinkingSplitter
 from .words import as_it_is, excerpt
@@ -50,7 +51,12 @@ class ReplyDecoder:
     """
 
     def __init__(
-        self, max_bytes: int = MAX_EVENT_BYTES, *, choices: int | None = 1, split_thinking: bool = False
+        self,
+        max_bytes: int = MAX_EVENT_BYTES,
+        *,
+        choices: int | None = 1,
+        model: Any = None,
+        split_thinking: bool = False,
     ) -> None:
         self.assembler = Assembler()
         self._pieces = self.assembler.pieces  # asked for with each token that comes alone
@@ -58,7 +64,10 @@ class ReplyDecoder:
         self.error: RustyAgentError | None = None
         self.tail = 0.0
         self.has_content = False
-        self._thinking = ThinkingSplitter() if split_thinking else None
+        # What the deltas pass in turn; most answers' pass none.
+        self._sieves: list[Snapshots | ThinkingSplitter] = [Snapshots()] if tells_all_so_far(model) else []
+        if split_thinking:
+            self._sieves.append(ThinkingSplitter())
         self._cap = max_bytes
         self._chunks = ChunkDecoder(max(choices, 1) if isinstance(choices, int) else 1)
         self._head = b""  # what arrived before it was clear what this is
@@ -115,7 +124,7 @@ class ReplyDecoder:
         if self._document is not None:
             data = self._collect(self._document, data, out)
         if self._sse is not None:
-            self._frame = None if self._thinking is None else NO_FRAME
+            self._frame = NO_FRAME if self._sieves else None
             self._decode(self._sse.feed(data), out)
             if self._sse.error is not None and not self.ended:
                 self._fail(self._sse.error, out)
@@ -260,7 +269,7 @@ class ReplyDecoder:
         if isinstance(value, dict) and value.get("choices") is None:
             value = unwrapped(value)
         chunks = self._chunks
-        if chunks.decode_document(value, body, out) and self._thinking is None:
+        if chunks.decode_document(value, body, out) and not self._sieves:
             self.assembler.add(out)
             out.append(Finish(chunks.reasons[0]))  # written out: `_end` and `_deliver` would take 8,000 instructions
             self.ended = self.has_content = True
@@ -312,8 +321,8 @@ class ReplyDecoder:
         return StreamInterruptedError(said)
 
     def _deliver(self, out: list[Delta]) -> list[Delta]:
-        if self._thinking is not None:
-            out = self._split(self._thinking, out)
+        for sieve in self._sieves:
+            out = sieve.sift(out, failed=self.error is not None)
         if out:
             self.assembler.add(out)
         if not self.has_content:
@@ -322,16 +331,6 @@ class ReplyDecoder:
             self.error.partial_text = self.assembler.text
             self.error.usage = self.assembler.usage
         return out
-
-    def _split(self, thinking: ThinkingSplitter, out: list[Delta]) -> list[Delta]:
-        split: list[Delta] = []
-        for delta in out:
-            if isinstance(delta, ReasoningDelta) and delta.index == 0:
-                thinking.hear(delta.text)
-            elif isinstance(delta, Finish | ToolCallDelta | RefusalDelta) and delta.index == 0:
-                split += thinking.close()
-            split += thinking.feed(delta) if isinstance(delta, str) else [delta]
-        return split if self.error is None else split + thinking.close()
 
 
 def has_content(deltas: list[Delta]) -> bool:

@@ -6,7 +6,7 @@ reasoning that the endpoint separates itself.
 
 from __future__ import annotations
 
-from ..types import ReasoningDelta
+from ..types import Finish, ReasoningDelta, RefusalDelta, ToolCallDelta
 from .delta import Delta
 
 __all__ = ["ThinkingSplitter"]
@@ -32,6 +32,17 @@ class ThinkingSplitter:
         self._known = ""  # those that are being compared, joined
         self._again = 0  # how many characters of these the thought has repeated
         self._dropped: list[str] = []  # its pieces so far, which were held back as repetitions
+
+    def sift(self, deltas: list[Delta], *, failed: bool) -> list[Delta]:
+        """Take the next deltas of an answer, return what they come to; the last ones if it has `failed`."""
+        split: list[Delta] = []
+        for delta in deltas:
+            if isinstance(delta, ReasoningDelta) and delta.index == 0:
+                self.hear(delta.text)
+            elif isinstance(delta, Finish | ToolCallDelta | RefusalDelta) and delta.index == 0:
+                split += self.close()
+            split += self.feed(delta) if isinstance(delta, str) else [delta]
+        return split + self.close() if failed else split
 
     def feed(self, text: str) -> list[Delta]:
         """Take the next piece of text."""

@@ -164,6 +164,12 @@ def test_thinking_is_split_when_asked(face: Face, serve: Serve) -> None:
     assert (outcome.text, outcome.stream.reasoning) == ("Yes.", "Hm")
 
 
+def test_text_that_each_chunk_tells_once_more_is_told_once(face: Face, serve: Serve) -> None:
+    server = serve(stream("We", "We went", "We went home."))
+    assert face.stream(face.provider(server), extra_body={"model": "qwen-mt-plus"}).text == "We went home."
+    assert face.stream(face.provider(server)).text == "WeWe wentWe went home."
+
+
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
 def test_copies_of_a_provider_work_on_their_own(face: Face, serve: Serve, copied: Callable[[object], object]) -> None:
     server = serve()
