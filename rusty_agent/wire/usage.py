@@ -15,6 +15,8 @@ __all__ = ["find_usage", "parse_usage"]
 
 _MOST = 2**63
 _BARE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_CACHED = ("prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens")
+"""DeepSeek's, Anthropic's, Mistral's."""
 _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 
 
@@ -46,7 +48,7 @@ def parse_usage(raw: Any) -> Usage | None:
     cached = reasoning = 0
     if not raw.keys() <= _BARE:
         cached = _detail(raw, _PROMPT_DETAILS, "cached_tokens")
-        cached = cached or _count(raw, "prompt_cache_hit_tokens", "cache_read_input_tokens")  # DeepSeek's, Anthropic's
+        cached = cached or next(filter(None, (_count(raw, name) for name in _CACHED)), 0)
         reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
     apart = total - prompt - completion
     if prompt and apart > 0:

@@ -187,9 +187,10 @@ def test_nothing_to_count(raw: Any) -> None:
         {"input_tokens_details": {"cached_tokens": 3}, "output_tokens_details": {"reasoning_tokens": 2}},
         {"prompt_cache_hit_tokens": 3, "reasoning_tokens": 2},
         {"cache_read_input_tokens": 3, "reasoning_tokens": 2},
+        {"num_cached_tokens": 3, "reasoning_tokens": 2},
         {"prompt_tokens_details": None, "cached_tokens": 3, "reasoning_tokens": 2},
     ],
-    ids=["openai", "responses", "deepseek", "anthropic", "flat"],
+    ids=["openai", "responses", "deepseek", "anthropic", "mistral", "flat"],
 )
 def test_names_of_details(details: dict[str, Any]) -> None:
     usage = parse_usage({**TWO, **details})
