@@ -6,6 +6,7 @@ In: a prepared request. Out: deltas per arrival. Never touched: connections, chu
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -189,7 +190,7 @@ class Call:
                 if not whole:
                     deltas += more
             if decoder.error is not None and (whole or not decoder.has_content):
-                raise decoder.error
+                raise copy(decoder.error)  # what has a traceback holds this call, which holds the decoder
         except BaseException as error:
             attempt.close()
             self._give_back(error)

@@ -169,7 +169,10 @@ class ManyPrompts:
             async for item in items:
                 if item.error is not None and not return_exceptions:
                     item.error.add_note(f"This was prompt {item.index} of gather.")
-                    raise item.error
+                    try:
+                        raise item.error
+                    finally:
+                        del item  # a cycle of the error and this frame, which holds the other answers
                 results.extend([None] * (item.index + 1 - len(results)))
                 results[item.index] = item.error or (item.result if include_usage else str(item.result))
         return results

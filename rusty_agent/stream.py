@@ -9,6 +9,7 @@ server back through TCP.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from copy import copy
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
@@ -149,7 +150,7 @@ class AsyncTextStream(Outcome):
     async def _begin_or_end(self) -> list[Delta] | None:
         """The first deltas, or the end, or why there are none."""
         if self._error is not None:
-            raise self._error.with_traceback(None)  # or each time it is raised would make it longer
+            raise copy(self._error)
         if self._whole:
             return None
         if self._closed:
@@ -165,7 +166,7 @@ class AsyncTextStream(Outcome):
                 self._close()
                 return None
             else:
-                raise self._decoder.error
+                raise copy(self._decoder.error)
         except BaseException as error:
             self._break(error)
             raise
@@ -179,7 +180,7 @@ class AsyncTextStream(Outcome):
     def _break(self, error: BaseException) -> None:
         self._close()
         if isinstance(error, RustyAgentError):
-            self._error = error
+            self._error = copy(error)  # itself, it would hold the stream by its traceback, and be held by it
         else:  # cancelled: what arrived is not the whole answer, and reading on must not look like its end
             self._whole = False
 
@@ -193,7 +194,7 @@ class AsyncTextStream(Outcome):
     def _refuse_rest(self) -> NoReturn:
         """The stream was closed before its end, maybe by another task while this one read it."""
         self._error = self._decoder.error or self._given_up()
-        raise self._error
+        raise copy(self._error)
 
     @property
     def _received(self) -> int:

@@ -124,6 +124,8 @@ class Crossing(Generic[T]):
     async def _run(self) -> None:
         try:
             value = await self._function()
+        except asyncio.CancelledError:
+            self._fail(asyncio.CancelledError())  # without frames: they hold the queue in which it may stay for good
         except BaseException as error:
             self._fail(error)
         else:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from ..call import Call
+from ..errors import RustyAgentError
 from ..outcome import Outcome, all_was_given
 from ..stream import AsyncTextStream
 from ..types import GenerateResult, StreamEvent, TextDelta
@@ -49,7 +51,7 @@ class TextStream(Outcome):
         self._begun = False
         self._closed = False
         self._whole = False  # the end has been seen
-        self._error: BaseException | None = None
+        self._error: RustyAgentError | None = None
         self._reading = threading.Lock()
         handover: Handover[list[Delta]] = Handover(thread)
         self._handover = handover
@@ -160,7 +162,7 @@ class TextStream(Outcome):
     def _is_over(self) -> bool:
         """Whether all was read; raises where nothing can be read any more for another reason."""
         if self._error is not None:
-            raise self._error.with_traceback(None)  # or each time it is raised would make it longer
+            raise copy(self._error)
         if self._closed and not self._whole:
             raise self._interruption()
         return self._whole
@@ -173,10 +175,13 @@ class TextStream(Outcome):
             self.close()
             deltas = []
         elif error is not None:
-            if isinstance(error, Exception):
-                self._error = error
+            if isinstance(error, RustyAgentError):
+                self._error = copy(error)  # itself, it would hold the stream by its traceback, and be held by it
             self._ended = True
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # a cycle of the error and this frame
         if self._closed and not self._whole:  # by another thread
             raise self._interruption()
         self._begun = True
@@ -197,10 +202,10 @@ class TextStream(Outcome):
         self.close()
         self._handover.settle()
 
-    def _interruption(self) -> BaseException:
+    def _interruption(self) -> RustyAgentError:
         """The error of whoever reads on though the stream was closed before its end."""
         self._error = self._given_up()
-        return self._error
+        return copy(self._error)
 
 
 class _View(Generic[T]):

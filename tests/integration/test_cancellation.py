@@ -6,7 +6,9 @@ import asyncio
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -14,6 +16,7 @@ import pytest
 
 from rusty_agent import (
     APIConnectionError,
+    APIStatusError,
     AsyncProvider,
     AttemptReport,
     Limits,
@@ -193,6 +196,60 @@ async def test_dropping_a_stream_that_has_failed_before_needs_no_garbage_collect
     finally:
         gc.enable()
     assert len(server.requests) == 2
+
+
+LATE = answer(
+    [events("a")[1], b'data: {"error": {"message": "no", "code": 500}}\n\n'], content_type="text/event-stream"
+)
+
+
+@pytest.mark.parametrize("last", [SAYS_BUSY, REFUSES, error(500), LATE], ids=["busy", "refuses", "status", "late"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_stream_that_has_failed_needs_no_garbage_collector(serve: Serve, last: Answer, times: int) -> None:
+    """It keeps its error for whoever reads on; and an error holds, by its traceback, all that it came through."""
+    llm = provider(serve(last))
+    gc.disable()
+    try:
+        opened = llm.stream_text("hi")
+        for _ in range(times):
+            with suppress(APIStatusError):
+                await opened.result()
+        kept: list[weakref.ref[Any]] = [weakref.ref(opened), weakref.ref(opened._call)]
+        del opened
+        assert [each() for each in kept] == [None, None]
+    finally:
+        gc.enable()
+
+
+async def test_a_stream_that_was_closed_and_read_on_needs_no_garbage_collector(serve: Serve) -> None:
+    llm = provider(serve(STARTED))
+    gc.disable()
+    try:
+        opened = llm.stream_text("hi")
+        await opened.open()
+        await opened.aclose()
+        with suppress(StreamInterruptedError):
+            await opened.result()
+        kept = weakref.ref(opened)
+        del opened
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("last", [SAYS_BUSY, error(500)], ids=["busy", "status"])
+async def test_an_error_and_its_call_need_no_garbage_collector(serve: Serve, last: Answer) -> None:
+    llm = provider(serve(last))
+    gc.disable()
+    try:
+        for ask in (llm.generate_text, lambda prompt: llm.gather([prompt])):
+            try:
+                await ask("hi")
+            except APIStatusError as raised:
+                kept = weakref.ref(raised)
+            assert kept() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -14,11 +14,12 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import pytest
 
-from rusty_agent import AttemptReport, NotFoundError, Provider, RetryPolicy
+from rusty_agent import AttemptReport, NotFoundError, Provider, RetryPolicy, RustyAgentError, TextStream
 from rusty_agent.sync import bridge, many
 from rusty_agent.sync import stream as stream_module
 from rusty_agent.sync.bridge import Crossing
@@ -27,6 +28,7 @@ from rusty_agent.sync.thread import loop_thread
 from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answer, completion, error, stream
 from rusty_agent.testing.answers import Step, chunk, event, events
 
+from ..events import until
 from ..processes import STRICT, finish
 from .faces import Serve
 from .scripts import run, start
@@ -380,6 +382,51 @@ def test_an_error_goes_with_its_handler(serve: Serve) -> None:
         while kept() is not None and time.monotonic() < enough:  # the loop's thread may have to let go of it first
             time.sleep(0.01)
         assert kept() is None
+    finally:
+        gc.enable()
+
+
+def read_and_leave(opened: TextStream) -> None:
+    for _ in opened:
+        break
+
+
+def read_a_closed_one(opened: TextStream) -> None:
+    opened.open()
+    opened.close()
+    opened.result()
+
+
+LATE = answer(
+    [events("a")[1], b'data: {"error": {"message": "no", "code": 500}}\n\n'], content_type="text/event-stream"
+)
+STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (error(404), TextStream.result),
+        (LATE, TextStream.result),
+        (STARTED, read_and_leave),
+        (STARTED, read_a_closed_one),
+    ],
+    ids=["failed", "failed late", "left", "closed"],
+)
+def test_a_stream_that_did_not_end_well_goes_at_once(
+    serve: Serve, sent: Answer, read: Callable[[TextStream], object]
+) -> None:
+    """Without a garbage collection: it holds what had arrived, and its error all that it came through."""
+    shared = provider(serve(sent))
+    gc.disable()
+    try:
+        opened = shared.stream_text("hi")
+        for _ in range(2):
+            with suppress(RustyAgentError):
+                read(opened)
+        kept: list[weakref.ref[Any]] = [weakref.ref(opened), weakref.ref(opened._stream)]
+        del opened
+        until(lambda: [each() for each in kept] == [None, None])  # the loop's thread may have to let go of it first
     finally:
         gc.enable()
 
