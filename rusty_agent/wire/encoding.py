@@ -69,7 +69,8 @@ class Inflater:
         try:
             return self._undo(data)
         except zlib.error as error:
-            raise self._failed(str(error)) from None
+            why = str(error)
+        raise self._failed(why)  # here, so that no context of it holds frames
 
     def _begin(self, data: bytes) -> Any:
         if _TEXT.issuperset(data[:_HEAD_BYTES]):

@@ -301,7 +301,7 @@ class ReplyDecoder:
     def _fail(self, error: RustyAgentError, out: list[Delta]) -> None:
         self._chunks.deltas.flush(out)
         self.ended = True
-        self.error = error
+        self.error = error.with_traceback(None)  # whose frames hold this
 
     def _interruption(self) -> RustyAgentError:
         if self._sse is None and self._document is None:

@@ -360,6 +360,18 @@ def test_an_unfinished_event_at_the_border_of_the_cap_is_cut_not_wrong() -> None
     assert outcome.text == "ok"
 
 
+def test_an_error_that_was_raised_is_kept_without_its_frames() -> None:
+    """They hold the decoder, which holds the error: only the garbage collector could free the two."""
+    for raised in (ReplyDecoder(max_bytes=8), ReplyDecoder()):
+        try:
+            raise errors.ResponseError("It cannot be decompressed.")
+        except errors.ResponseError as error:
+            raised.feed(sse(chunk("a" * 99), done=False))
+            raised.close(error)
+        assert raised.error is not None
+        assert raised.error.__traceback__ is None
+
+
 def test_keep_alive_lines_take_no_memory() -> None:
     decoder = ReplyDecoder(max_bytes=1024)
     for _ in range(1000):
