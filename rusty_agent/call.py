@@ -140,35 +140,28 @@ class Call:
         """Whether the run has waited long enough for an endpoint that is away. To be told of each failed attempt."""
         return self._caller is not None and self._caller.gives_up(error, self._began)
 
-    async def nap(self, seconds: float) -> None:
-        """Wait between two attempts."""
-        if self._closed:  # by a retry hook
-            raise given_up()
-        try:
-            with self._scope:
-                await (asyncio.sleep if self._caller is None else self._caller.sleep)(seconds)
-        except Interrupted:
-            raise given_up() from None
-
-    async def turn(self) -> None:
-        """Wait until the next attempt may be made: at once without limits."""
-        if self._closed:
+    async def turn(self, delay: float | None = None) -> None:
+        """Wait so many seconds, if any, and then until the next attempt may be made: at once without limits."""
+        if self._closed:  # maybe by a retry hook
             raise given_up()
         limiter, caller = self._limiter, self._caller
-        if limiter is not None and caller is not None:
-            permit = limiter.try_acquire(caller, len(self._exchange.body)) if self.attempt is None else None
-            self._permit = permit or await self._admitted(limiter, caller)
-            self._waits_since = None
+        try:
+            if delay is not None:
+                with self._scope:
+                    await (asyncio.sleep if caller is None else caller.sleep)(delay)
+            if limiter is not None and caller is not None:
+                permit = limiter.try_acquire(caller, len(self._exchange.body)) if self.attempt is None else None
+                self._permit = permit or await self._admitted(limiter, caller)
+                self._waits_since = None
+        except Interrupted:
+            raise given_up() from None
 
     async def _admitted(self, limiter: Limiter, caller: Caller) -> Permit:
         """Stand in line. The call's clock stands still meanwhile: a long line is no slow endpoint."""
         again = self._waits_since is None  # it has failed, and was not sent back
         since = self.loop.time() if self._waits_since is None else self._waits_since
-        try:
-            with self._scope:
-                permit = await limiter.acquire(caller, len(self._exchange.body), again=again)
-        except Interrupted:
-            raise given_up() from None
+        with self._scope:
+            permit = await limiter.acquire(caller, len(self._exchange.body), again=again)
         if self.attempt is None:
             self.asked = monotonic()
         if self.deadline is not None:

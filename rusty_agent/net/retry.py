@@ -48,14 +48,11 @@ class Retriable(Protocol[T]):
     deadline: float | None
     of_a_run: bool
 
-    async def turn(self) -> None:
-        """Wait until the next attempt may be made."""
+    async def turn(self, delay: float | None) -> None:
+        """Wait so many seconds, if any, and then until the next attempt may be made."""
 
     async def make_attempt(self, number: int) -> T:
         """Make an attempt, given its number; it has cleaned up after itself when it raises."""
-
-    async def nap(self, seconds: float) -> None:
-        """Wait between two attempts."""
 
     def send_back(self, error: RustyAgentError) -> bool:
         """Go back to the end of the line in which it stands, if that is all that the error asks for; whether it did.
@@ -84,9 +81,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
     delay: float | None = None
     while True:
         try:
-            if delay is not None:
-                await call.nap(delay)
-            await call.turn()
+            await call.turn(delay)
         except StreamInterruptedError as error:  # the call was closed; what stops a run is of all its calls
             error.attempts = number
             raise

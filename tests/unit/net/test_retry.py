@@ -45,16 +45,14 @@ class Call:
         self.naps: list[float] = []
         self._errors: Iterator[RustyAgentError] = iter(errors)
 
-    async def turn(self) -> None:
-        pass
+    async def turn(self, delay: float | None) -> None:
+        if delay is not None:
+            self.naps.append(delay)
 
     async def make_attempt(self, number: int) -> int:
         for error in self._errors:
             raise error
         return number
-
-    async def nap(self, seconds: float) -> None:
-        self.naps.append(seconds)
 
     def send_back(self, error: RustyAgentError) -> bool:
         return self.in_line
@@ -175,8 +173,8 @@ def test_a_wait_that_ends_after_the_deadline_is_not_begun(wait: float, attempts:
 
 def test_what_a_run_was_stopped_with_tells_of_no_single_call() -> None:
     class Stopped(Call):
-        async def nap(self, seconds: float) -> None:
-            await super().nap(seconds)
+        async def turn(self, delay: float | None) -> None:
+            await super().turn(delay)
             if len(self.naps) == 2:
                 raise stopped
 
@@ -198,7 +196,7 @@ def test_a_call_that_is_closed_before_its_turn_has_not_made_that_attempt(errors:
     class Closed(Call):
         turns = 0
 
-        async def turn(self) -> None:
+        async def turn(self, delay: float | None) -> None:
             self.turns += 1
             if self.turns > len(errors):
                 raise StreamInterruptedError("closed")
