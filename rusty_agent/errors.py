@@ -68,7 +68,7 @@ class RustyAgentError(Exception):
             had begun.
     """
 
-    retryable = False
+    retryable: bool = False
     retry_after: float | None = None
     duration: float | None = None
 
@@ -85,7 +85,7 @@ class RustyAgentError(Exception):
         self.partial_text = partial_text
         self.usage = usage
         self.request_id = request_id
-        self.attempts = 1
+        self.attempts: int = 1
 
     def _reword(self, message: str) -> None:
         """Say it in other words, wherever they are looked for."""
@@ -101,7 +101,7 @@ class APIConnectionError(RustyAgentError, ConnectionError):
             one may be possible later.
     """
 
-    retryable = True
+    retryable: bool = True
 
     def __init__(self, message: str, *, retryable: bool | None = None, sent: bool = True, **fields: Any) -> None:
         super().__init__(message, **fields)
@@ -163,7 +163,7 @@ class APIStatusError(RustyAgentError, RuntimeError):
         self.param = param
         self.body = body
         self.retry_after = retry_after
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
         self.spent, self.key_refused, self.may_pass = judge(status_code, code, type, message)
         self.retryable = told_to_retry(self.headers, self.may_pass)
 
