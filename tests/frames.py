@@ -1,11 +1,11 @@
-"""Tables of other libraries, and the numbers that stand in them."""
+"""Tables of other libraries, and the scalars that stand in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral, Real
 
-__all__ = ["DataFrame", "Float32", "GeoDataFrame", "Int64"]
+__all__ = ["Bool", "DataFrame", "Float32", "GeoDataFrame", "Int64"]
 
 
 class DataFrame:
@@ -39,3 +39,16 @@ class Float32:
 
     def __float__(self) -> float:
         return self._value
+
+
+class Bool:
+    """As that of numpy: no bool, and registered as nothing."""
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __bool__(self) -> bool:
+        return self._value
+
+
+Bool.__name__ = "bool"

@@ -40,7 +40,7 @@ __all__ = [
     "loads_strict",
     "map_strings",
     "mend",
-    "plain_number",
+    "plain_scalar",
     "string_of",
     "with_long_numbers",
 ]
@@ -127,20 +127,22 @@ def _integer(digits: str) -> int | float:
         return float(digits)
 
 
-def plain_number(value: Any) -> int | float:
-    """A number of another kind, such as numpy's, of which columns of data frames are made, as one of Python's.
+def plain_scalar(value: Any) -> int | float | bool:
+    """A number or a truth value of another kind, such as numpy's, which data frames hold, as one of Python's.
 
     Raises:
-        TypeError: It is no number.
+        TypeError: It is neither.
     """
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
         return float(value)
+    if type(value).__name__ in ("bool", "bool_"):  # numpy's, which no abstract class of Python's knows
+        return bool(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=plain_number).encode
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=plain_scalar).encode
 _decode = json.JSONDecoder(parse_int=_integer).decode
 _decode_any = json.JSONDecoder(parse_int=_integer, strict=False).decode
 
@@ -173,7 +175,7 @@ def dumps(value: Any) -> bytes:
         ValueError: It holds something that JSON has no form for.
     """
     try:
-        return orjson.dumps(value, plain_number)
+        return orjson.dumps(value, plain_scalar)
     except TypeError:
         try:
             text = _dumps(value)

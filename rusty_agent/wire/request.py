@@ -15,7 +15,7 @@ from typing import Any
 
 from ..checks import checked_flag
 from ..keys import Hidden
-from .codec import dumps_exact, plain_number
+from .codec import dumps_exact, plain_scalar
 
 __all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
 
@@ -115,7 +115,7 @@ def _as_python(value: Any) -> Any:
     """A number of whatever kind as one of Python's, which the checks ask for; all else as it stands."""
     if isinstance(value, str | int | float) or not isinstance(value, Real):
         return value
-    return plain_number(value)
+    return plain_scalar(value)
 
 
 def _number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:

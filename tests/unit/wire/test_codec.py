@@ -23,7 +23,7 @@ from rusty_agent.wire.codec import (
     loads_strict,
     mend,
 )
-from tests.frames import Float32, Int64
+from tests.frames import Bool, Float32, Int64
 
 NESTED = b"[" * 100_000 + b"]" * 100_000
 
@@ -204,9 +204,11 @@ def test_whole_numbers_of_any_length() -> None:
         loads_exact(b"{a}")
 
 
-def test_numbers_of_other_kinds_are_written_as_numbers() -> None:
-    value = {"whole": Int64(7), "half": Fraction(1, 2), 1: "a key that orjson refuses"}
-    assert json.loads(dumps(value)) == {"whole": 7, "half": 0.5, "1": "a key that orjson refuses"}
+def test_scalars_of_other_kinds_are_written_as_what_they_are() -> None:
+    value = {"whole": Int64(7), "half": Fraction(1, 2), "truth": [Bool(True), Bool(False)]}
+    told = {"whole": 7, "half": 0.5, "truth": [True, False]}
+    assert json.loads(dumps(value)) == told
+    assert json.loads(dumps(value | {1: "a key that orjson refuses"})) == told | {"1": "a key that orjson refuses"}
     with pytest.raises(ValueError, match="Object of type Decimal is not JSON serializable"):
         dumps({"x": Decimal(1)})
 
