@@ -1,8 +1,8 @@
 """Deltas → the whole answer.
 
-In: deltas in order of arrival. Out: what they come to so far: text, reasoning, tool calls, usage. Never touched:
+In: deltas in order of arrival. Out: what they add up to so far: text, reasoning, tool calls, usage. Never touched:
 bytes, time.
-Cost is linear in the number of deltas: text is joined when it is asked for.
+Cost is linear in the number of deltas: text is joined only when it is asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .delta import Delta
 
 __all__ = ["Assembler"]
 
-_PIECES = (ReasoningDelta, RefusalDelta, ToolCallDelta)  # made once: `|` makes a type each time it is asked for
+_PIECES = (ReasoningDelta, RefusalDelta, ToolCallDelta)  # made once: `|` would make a new type at each check
 
 
 class _Call:
@@ -30,7 +30,7 @@ class _Call:
 
 
 class _More:
-    """What only some answers hold."""
+    """The parts that only some answers have."""
 
     __slots__ = ("calls", "reasoning", "refusal")
 
@@ -60,7 +60,7 @@ class Assembler:
 
     Attributes:
         usage: The last token counts, or None.
-        pieces: Takes text of the first choice: to write a single piece there is as good as `add`, and quicker.
+        pieces: The text of the first choice. Writing a single piece to it does the same as `add`, but faster.
     """
 
     def __init__(self) -> None:
@@ -88,17 +88,17 @@ class Assembler:
 
     @property
     def reasoning(self) -> str | None:
-        """The reasoning so far, or None where there was none."""
+        """The reasoning so far, or None if there was none."""
         return None if self._more is None else "".join(self._more.reasoning) or None
 
     @property
     def refusal(self) -> str | None:
-        """The refusal so far, or None where there was none."""
+        """The refusal so far, or None if there was none."""
         return None if self._more is None else "".join(self._more.refusal) or None
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """The tool calls so far, in order of appearance; an id that the endpoint left out is made up."""
+        """The tool calls so far, in order of appearance; if the endpoint left out an id, one is made up."""
         if self._more is None:
             return []
         return [
@@ -108,5 +108,5 @@ class Assembler:
 
 
 def _arguments(text: str) -> str:
-    """Without the `{}` that Bedrock, or a gateway to Anthropic, puts first of all (litellm#4537), or a `null`."""
+    """Drop a leading `null`, or the `{}` that Bedrock and gateways to Anthropic put first (litellm#4537)."""
     return re.sub(r"^(\{\}|null)(?=\{)", "", text)

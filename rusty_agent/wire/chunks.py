@@ -1,9 +1,9 @@
 """Event data → typed deltas: every provider's dialect, decoded once.
 
-In: the data of one event, or a whole JSON body. Out: deltas. The text of the first choice, nearly all there is, is a
-bare `str`; anything else is one of the events of `types`. Never touched: framing, time, the joined text.
+In: the data of one event, or a whole JSON body. Out: deltas. Text of the first choice, which nearly all deltas are, is
+a bare `str`; anything else is one of the events of `types`. Never touched: framing, time, the joined text.
 
-Servers are not validated: what is needed is taken, what is unknown becomes a `RawChunk`.
+Servers are not validated: the decoder takes what it needs, and anything unknown becomes a `RawChunk`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .words import excerpt
 
 __all__ = ["ChunkDecoder", "Delta"]
 
-# Fields that are no news: decoded elsewhere, or of no use to anybody. A chunk with any other becomes a RawChunk too.
+# Known fields: decoded elsewhere, or of no use to anybody. A chunk with any other field also becomes a RawChunk.
 _CHUNK_KEYS = META_KEYS | {"choices", "usage", "error", "x_groq"}
 _CHOICE_KEYS = frozenset(
     {"index", "delta", "message", "text", "finish_reason", "native_finish_reason", "usage", "error"}
 )
 _LESSONS = 8
-_WORTH_A_FRAME = 3  # chunks: making one takes as long as decoding one chunk in full
+_WORTH_A_FRAME = 3  # chunks: making a frame takes as long as decoding one chunk in full
 _MAX_META_BYTES = 2**16  # of a longer chunk only short values are kept, so that meta stays below 8 MiB in all
 
 
@@ -38,24 +38,24 @@ class ChunkDecoder:
     """Decodes the chunks of one answer.
 
     Args:
-        expected: How many choices were asked for. Where it is one, an index that is counted up from chunk to chunk
-            (foundry-local#144), or begins at 1 (older TGI), means nothing.
+        expected: How many choices were asked for. If one, the choice's index means nothing: some servers count it up
+            from chunk to chunk (foundry-local#144), or begin at 1 (older TGI).
 
     Attributes:
         deltas: Decodes what stands within a choice.
-        meta: The chunks' fields that are no content (`id`, `model`, …), last non-empty value each.
+        meta: The chunks' metadata fields (`id`, `model`, …), the last non-empty value of each; or a whole JSON answer.
         done: `[DONE]` was seen.
-        error: The error that ended the answer, once there is one: an error object, or data that is not JSON.
-        junk: That error is about data that is not JSON.
+        error: The error that ended the answer, once there is one: an error object, or data that cannot be decoded.
+        junk: That error is about data that is not JSON, or no JSON object.
         reasons: The finish reason of each choice that has ended, by index.
         reason_alone: The last finish reason came without text; some servers send one with every chunk.
-        resumed: The choices that went on after their finish reason and have not got another one since.
-        early: A choice went on after its finish reason: this endpoint's reasons do not tell that the answer is whole.
-        choices: The choices seen, by index; True once a delta has brought something of it.
-        in_full: An event came that is no plain chunk, even if it held nothing.
-        counted: Such a chunk held token counts.
-        strange: The last chunk, if it is of no known kind: neither an answer, nor token counts, nor a sign of life.
-        foreign: An event of no known kind came, be it the last or not.
+        resumed: The choices that went on after their finish reason and have not had another one since.
+        early: A choice went on after its finish reason: this endpoint's reasons do not mean that the answer is whole.
+        choices: The choices seen, by index; True once a delta has brought something of the choice.
+        in_full: An event came that is not a plain chunk, even if it held nothing.
+        counted: Such an event held token counts.
+        strange: The last chunk, if it is of unknown kind: not an answer, nor token counts, nor a sign of life.
+        foreign: An event of unknown kind came, whether or not it was the last.
     """
 
     def __init__(self, expected: int = 1) -> None:
@@ -73,25 +73,25 @@ class ChunkDecoder:
         self.counted = False
         self.strange: dict[str, Any] | None = None
         self.foreign = False
-        self._failed = ""  # the finish reason that says that a choice is not whole
+        self._failed = ""  # a finish reason that means that the choice is not whole
         self.deltas = DeltaDecoder()
-        self._held = self.deltas.held  # the same dict: each chunk asks for it
-        # Of the last chunk that was decoded in full, if it was plain; None: not made yet of this sample.
+        self._held = self.deltas.held  # the same dict: each chunk needs it
+        # The frame of the last chunk that was decoded in full, if it was plain; None: not made yet from `_sample`.
         self._frame: Frame | None = NO_FRAME
         self._sample: tuple[bytes, str, str, Kind, bool] = (b"", "", "", str, False)
-        self._made = NO_FRAME  # the last that was
+        self._made = NO_FRAME  # the last frame that was made
         self._lessons = _LESSONS
 
     @property
     def finished(self) -> bool:
-        """Whether every choice has its finish reason, those that have not begun included."""
+        """Whether every choice has its finish reason, including those that have not begun."""
         return len(self.reasons) - len(self.resumed) >= max(len(self.choices), self._expected)
 
     def decode_all(self, events: list[bytes], out: list[Delta]) -> None:
         """Decode the data of events in order, append their deltas to `out`; stop at the end mark or an error.
 
-        Most chunks of a stream differ in nothing but their text. One that stands in the frame of the last that was
-        decoded in full takes 0.4 µs where decoding takes 2.5.
+        Most chunks of a stream differ only in their text. One that fits the frame of the last chunk that was decoded in
+        full takes 0.4 µs; decoding it in full takes 2.5.
         """
         at = 0
         while at < len(events):
@@ -104,12 +104,12 @@ class ChunkDecoder:
                     return
 
     def decode_framed(self, chunks: list[bytes], out: list[Delta], start: int = 0) -> int:
-        """Append the deltas of chunks from `start` on that differ from the last in their text only; stop at another.
+        """Append the deltas of chunks from `start` on that differ from the last only in their text; stop at another.
 
         Returns:
-            How many were decoded; perhaps fewer than there are.
+            How many were decoded; perhaps fewer than would fit.
         """
-        if self._frame is None and start and len(chunks) - start < _WORTH_A_FRAME:  # of a short answer none is made
+        if self._frame is None and start and len(chunks) - start < _WORTH_A_FRAME:  # a short answer gets no frame
             return 0
         frame = self._frame or self._make_frame()
         if frame is NO_FRAME:
@@ -127,22 +127,22 @@ class ChunkDecoder:
 
     @property
     def frame(self) -> Frame:
-        """What surrounds the text of a chunk that differs from the last in nothing else; `NO_FRAME` if unknown."""
+        """The frame of chunks that differ from the last only in their text; `NO_FRAME` if unknown."""
         return self._frame or self._make_frame()
 
     def _make_frame(self) -> Frame:
-        """Learn what stands around the text of a plain chunk; give up on a server whose chunks differ in more."""
+        """Make the frame of the last plain chunk; give up on a server whose chunks keep differing in more."""
         self._lessons = (_LESSONS if self._made.useful else self._lessons) - 1
         self._made = self._frame = frame_of(*self._sample) if self._lessons > 0 else NO_FRAME
         return self._made
 
     def decode(self, data: bytes, out: list[Delta]) -> None:
         """Decode one event's data, append its deltas to `out`."""
-        if data == END_MARK and type(data) is bytes:  # orjson's exception would take longer than a chunk
+        if data == END_MARK and type(data) is bytes:  # raising orjson's exception would take longer than a chunk
             self.done = True
             return
         try:
-            chunk = loads_strict(data)  # which refuses an `Event`: it takes bytes, and no subclass
+            chunk = loads_strict(data)  # refuses an `Event`: it takes bytes, but no subclass
         except ValueError:
             self._decode_odd(data, out)
             return
@@ -161,7 +161,7 @@ class ChunkDecoder:
                 self.deltas.told[0] = None
             if self.reasons:
                 self._resume(0)
-            if key:  # what differs in several places has no frame
+            if key:  # with text under several keys, chunks differ in several places, which no frame fits
                 kind = str if key == "content" else ReasoningDelta
                 self._frame, self._sample = None, (data, text, key, kind, usage is not None)
         else:
@@ -172,7 +172,7 @@ class ChunkDecoder:
             out.append(UsageUpdate(usage))
 
     def decode_document(self, document: Any, data: bytes, out: list[Delta]) -> bool:
-        """Decode a whole answer that is parsed already; arguments as those of `decode_value`.
+        """Decode a whole answer that is already parsed; arguments as for `decode_value`.
 
         Nearly all are one choice of text and nothing else; decoded like a chunk they would take six times as long.
 
@@ -195,7 +195,7 @@ class ChunkDecoder:
         return plain is not None
 
     def _decode_odd(self, data: bytes, out: list[Delta]) -> None:
-        """Data that is not strict JSON: the end mark, a comment in the wrong place, an escape of half a character."""
+        """Decode data that is not strict JSON: the end mark, a misplaced comment, an escape of half a character."""
         text, type_ = bared(data), getattr(data, "type", "")
         if type_ == "error":
             try:
@@ -203,15 +203,15 @@ class ChunkDecoder:
             except ValueError:
                 told = begun_anew(text) or data.decode("utf-8", "replace")
             self.error = failure.in_band(told)
-        elif text.startswith(END_MARK):  # what comes behind it does not matter
+        elif text.startswith(END_MARK):  # what follows it does not matter
             self.done = True
         elif says_nothing(text) or type_ in KEEP_ALIVES:
             pass
         elif not type_:
             self._decode_loose(text, data, out)
         elif text[:1] in b"{[" and ("tool" not in type_ or b'"choices"' in text):
-            self.decode(text, out)  # of a server that names all its events (LocalAI#340)
-        else:  # words of another kind, or how an agent's tools fare: the answer goes on if one fails (nanobot#3745)
+            self.decode(text, out)  # from a server that names all its events (LocalAI#340)
+        else:  # other words, or the progress of an agent's tools: the answer goes on if one fails (nanobot#3745)
             self.in_full = self.foreign = True
             out += map(RawChunk, object_in(text))
 
@@ -220,24 +220,24 @@ class ChunkDecoder:
             chunk = loads_loose(text)
         except ValueError as error:
             last = text.removesuffix(END_MARK).rstrip().removesuffix(b"data:").rstrip()
-            if text.endswith(END_MARK) and is_whole(last):  # its line had no end (ODS#5652)
+            if text.endswith(END_MARK) and is_whole(last):  # the line end before the mark was missing (ODS#5652)
                 self.decode(last, out)
                 self.done = self.error is None
                 return
             chunk = begun_anew(text)
             if not failure.is_error(chunk) and (not chunk or any(self.choices.values())):
                 self._refuse(data, "not JSON", cut=bool(chunk) or (text.startswith(b"{") and ends_within(error)))
-                if text[:1] not in b'{["':  # but words of an error, it may be (mistral.rs#1874, oh-my-pi#11344)
+                if text[:1] not in b'{["':  # but perhaps an error in words (mistral.rs#1874, oh-my-pi#11344)
                     self.error = failure.error_in(text.decode("utf-8", "replace")) or self.error
                 return
         self.decode_value(chunk, data, out, loose=True)
 
     def decode_value(self, chunk: Any, data: bytes, out: list[Delta], *, loose: bool = False) -> None:
-        """Decode one chunk that is parsed already.
+        """Decode one chunk that is already parsed.
 
         Args:
             chunk: The value.
-            data: What it was parsed from.
+            data: The bytes that it was parsed from.
             out: Where the deltas go.
             loose: Its strings may hold lone surrogates.
         """
@@ -257,7 +257,7 @@ class ChunkDecoder:
             self._refuse(data, "no JSON object")  # null, 1, `"ping"`, `[]` are signs of life (rig#2258, neuron-ai)
 
     def _sample_call(self, data: bytes, piece: Delta) -> None:
-        """Arguments of a tool call come in such chunks, too: in a frame one takes 2.1 µs, decoded in full 29."""
+        """Prepare a frame for a tool call's arguments: a chunk of them takes 2.1 µs in a frame, 29 decoded in full."""
         if isinstance(piece, ToolCallDelta) and not self.reasons and self.error is None:
             summary = b'"message"' in data or b'"text"' in data
             more = None if summary else self.deltas.more_of(piece)
@@ -268,7 +268,7 @@ class ChunkDecoder:
         self.junk = True
         said = f"The stream holds an event that is {what}: {excerpt(data)}"
         said = f"{said}. It was cut off before its end." if cut else said
-        self.error = ResponseError(said, body=data[:2048], retryable=cut)  # it may be whole the next time
+        self.error = ResponseError(said, body=data[:2048], retryable=cut)  # it may be whole next time
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
         if chunk.get("choices") is None:
@@ -283,14 +283,14 @@ class ChunkDecoder:
                 if isinstance(choice, dict):
                     index = index_of(choice.get("index"))
                     if alone or index is None or (single and self.deltas.whole and is_calls_alone(choice)):
-                        index = 0 if single else place  # of several that were asked for, the place tells
+                        index = 0 if single else place  # if several were asked for, the position is the index
                     unknown |= self._decode_choice(choice, index, out)
                     choice_error = choice_error or _error_within(choice) or _error_within(choice.get("delta"))
                 else:
                     unknown |= bool(choice)
         else:
             unknown |= bool(choices)
-        if loose:  # from here on no string waits for its other half
+        if loose:  # from here on no string waits for another half of a character
             chunk = mend(chunk)
         keep_meta(self.meta, chunk, small)
         if choice_error or self._failed or failure.is_error(chunk):
@@ -307,7 +307,7 @@ class ChunkDecoder:
             self.foreign = self.foreign or self.strange is not None
 
     def _decode_choice(self, choice: dict[str, Any], index: int, out: list[Delta]) -> bool:
-        """Decode one choice; True where it holds something that no event carries."""
+        """Decode one choice; True if it holds something that no event carries."""
         begun = self.choices.setdefault(index, False)
         before, held = len(out), len(self._held)
         unknown = has_news(choice, _CHOICE_KEYS)
@@ -325,7 +325,7 @@ class ChunkDecoder:
         if len(out) > before and self.reasons:
             self._resume(index)
         reason = choice.get("finish_reason")
-        if isinstance(reason, dict):  # as SGLang has it within
+        if isinstance(reason, dict):  # SGLang puts it into an object
             reason = reason.get("type")
         if reason and isinstance(reason, str) and reason not in NO_REASONS:
             self._finish(index, reason, alone=len(out) == before)
@@ -339,8 +339,8 @@ class ChunkDecoder:
             self._failed = reason
 
     def _resume(self, index: int) -> None:
-        """A choice has more; if it had a finish reason, that came early (gateways to Gemini send one with each chunk:
-        litellm#2195, new-api#378)."""
+        """Note that a choice goes on; if it had a finish reason, that was early (gateways to Gemini send one with each
+        chunk: litellm#2195, new-api#378)."""
         if index in self.reasons:
             self.resumed |= {index}
             self.early = True

@@ -5,13 +5,13 @@ In: bytes or values. Out: values or bytes. Never touched: files, the network.
 orjson is strict where real servers and real prompts are not (lone surrogates, invalid UTF-8, integers beyond 64
 bits, integer keys), so each direction falls back to the standard library's codec, which costs nothing until then.
 
-From the strictest decoder on:
+The decoders, from the strictest on:
 
-* `loads_strict` raises for all that is not JSON to the letter. It is the quickest, and rounds long whole numbers.
-* `loads_exact` keeps them: for what users have written.
-* `loads` forgives bytes that are no UTF-8, and halves of characters.
-* `loads_answer` forgives control characters in strings besides: for what endpoints send.
-* `loads_loose` leaves halves of characters as they are: for a piece of that, whose next piece may hold the other half.
+* `loads_strict` raises for everything that is not JSON to the letter. It is the fastest, and rounds long integers.
+* `loads_exact` is as strict, but keeps long integers: for what users have written.
+* `loads` also accepts invalid UTF-8 and lone surrogates.
+* `loads_answer` also accepts control characters in strings: for what endpoints send.
+* `loads_loose` also leaves lone surrogates as they are: for chunks, of which the next may hold the other half.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ __all__ = [
 ]
 
 _AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
-_LONG_NUMBER = b"0" * 19  # digits: of fewer all fit into 64 bits
-# What stands where reading stops, if a number, a word or an escape was cut.
+_LONG_NUMBER = b"0" * 19  # numbers with fewer digits all fit into 64 bits
+# What is left where the decoder stops, if a number, a literal or an escape was cut off.
 _BEGUN = r"-?|[.eE][+-]?|t(ru?)?|f(a(ls?)?)?|n(ul?)?|u[0-9a-fA-F]{0,4}"
 
 loads_strict = orjson.loads
@@ -55,7 +55,7 @@ loads_strict = orjson.loads
 
 
 def loads(data: bytes) -> Any:
-    """Decode JSON, forgiving bytes that are no UTF-8 and escapes of lone surrogates; each becomes U+FFFD.
+    """Decode JSON, accepting invalid UTF-8 and escapes of lone surrogates; each becomes U+FFFD.
 
     Raises:
         ValueError: It is not JSON, or nested too deeply.
@@ -67,7 +67,7 @@ def loads(data: bytes) -> Any:
 
 
 def loads_answer(data: bytes) -> Any:
-    """Decode JSON as `loads` does, but let strings hold control characters: some endpoints send them as they are.
+    """Decode JSON as `loads` does, but let strings hold control characters: some endpoints send them unescaped.
 
     Raises:
         ValueError: It is not JSON, or nested too deeply.
@@ -79,7 +79,7 @@ def loads_answer(data: bytes) -> Any:
 
 
 def loads_loose(data: bytes) -> Any:
-    """Decode JSON as `loads_answer` does, but let strings hold lone surrogates: the rest may be in the next event.
+    """Decode JSON as `loads_answer` does, but keep lone surrogates: the other half may be in the next event.
 
     Raises:
         ValueError: It is not JSON, or nested too deeply.
@@ -95,7 +95,7 @@ def _loosely(data: bytes, decode: Callable[[str], Any]) -> Any:
 
 
 def loads_exact(data: bytes) -> Any:
-    """Decode strict JSON; whole numbers stay as they are, however long.
+    """Decode strict JSON; integers keep all their digits.
 
     Raises:
         ValueError: It is not strict JSON.
@@ -104,15 +104,15 @@ def loads_exact(data: bytes) -> Any:
 
 
 def with_long_numbers(value: Any, data: bytes) -> Any:
-    """What a strict decoder has made of the data, with its whole numbers as they stand there: it rounds long ones."""
-    if data.translate(_AS_ZEROS).find(_LONG_NUMBER) >= 0:  # no `in`: it raises an error within
-        with suppress(ValueError):  # nested too deeply for the decoder that has room
+    """What `loads_strict` made of the data, but with the long integers that it rounds in full."""
+    if data.translate(_AS_ZEROS).find(_LONG_NUMBER) >= 0:  # no `in`: it raises an error internally
+        with suppress(ValueError):  # nested too deeply for the decoder that keeps long integers
             return mend(loads_loose(data))
     return value
 
 
 def ends_within(error: ValueError) -> bool:
-    """Whether the text that `loads_answer` could not read is the beginning of JSON: it was cut off."""
+    """Whether the text that `loads_answer` could not decode is JSON that was cut off."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     begun = re.fullmatch(_BEGUN, error.doc[error.pos :]) is not None and error.msg != "Extra data"
@@ -128,7 +128,7 @@ def _integer(digits: str) -> int | float:
 
 
 def plain_scalar(value: Any) -> int | float | bool:
-    """A number or a truth value of another kind, such as numpy's, which data frames hold, as one of Python's.
+    """Convert a number or truth value of another type, such as numpy's in data frames, to one of Python's.
 
     Raises:
         TypeError: It is neither.
@@ -137,7 +137,7 @@ def plain_scalar(value: Any) -> int | float | bool:
         return int(value)
     if isinstance(value, Real):
         return float(value)
-    if type(value).__name__ in ("bool", "bool_"):  # numpy's, which no abstract class of Python's knows
+    if type(value).__name__ in ("bool", "bool_"):  # numpy's: it is registered with none of Python's abstract classes
         return bool(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
@@ -148,9 +148,9 @@ _decode_any = json.JSONDecoder(parse_int=_integer, strict=False).decode
 
 
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """A copy of decoded JSON in which every string is changed, those that are keys too."""
+    """A copy of decoded JSON in which every string is changed, keys included."""
     top = [value]
-    todo: list[Any] = [top]  # no recursion: the depth is the sender's choice
+    todo: list[Any] = [top]  # no recursion: the sender decides how deep it is nested
     while todo:
         node = todo.pop()
         for place, item in node.items() if isinstance(node, dict) else enumerate(node):
@@ -164,15 +164,15 @@ def map_strings(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def mend(value: Any) -> Any:
-    """A copy of decoded JSON to every string of which `join_surrogates` was applied."""
+    """A copy of decoded JSON with `join_surrogates` applied to every string."""
     return map_strings(value, join_surrogates)
 
 
 def dumps(value: Any) -> bytes:
-    """Encode as JSON; lone surrogates become U+FFFD, and what is no number (NaN, the infinities) null.
+    """Encode as JSON; lone surrogates become U+FFFD, and NaN and the infinities become null.
 
     Raises:
-        ValueError: It holds something that JSON has no form for.
+        ValueError: It holds something that JSON cannot represent.
     """
     try:
         return orjson.dumps(value, plain_scalar)
@@ -190,7 +190,7 @@ def dumps_exact(value: Any) -> bytes:
     """Encode as `dumps` does, but refuse NaN and the infinities.
 
     Raises:
-        ValueError: It holds something that JSON has no form for.
+        ValueError: It holds something that JSON cannot represent.
     """
     data = dumps(value)
     if data.find(b"null") >= 0 and _holds_nan(value):
@@ -199,7 +199,7 @@ def dumps_exact(value: Any) -> bytes:
 
 
 def _holds_nan(value: Any) -> bool:
-    """Whether a float somewhere in it is not finite."""
+    """Whether any number in the value is not finite."""
     todo = [value]
     while todo:
         node = todo.pop()
@@ -213,25 +213,25 @@ def _holds_nan(value: Any) -> bool:
 
 
 def join_surrogates(text: str) -> str:
-    """Join surrogate pairs into the characters they mean; a lone one becomes U+FFFD."""
+    """Join surrogate pairs into the characters they encode; a lone surrogate becomes U+FFFD."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def as_text(value: Any) -> Any:
-    """A number, true or false as the text that it is, anything else as it stands.
+    """Turn a number or a bool back into its JSON text; anything else is returned as it is.
 
-    Cloudflare reads the pieces of its answers as JSON where it can (cloudflare/ai#651): the text `6` comes as 6.
+    Cloudflare parses the pieces of its answers as JSON where it can (cloudflare/ai#651): the text `6` arrives as 6.
     """
     return json.dumps(value) if isinstance(value, int | float) else value
 
 
 def string_of(value: Any) -> str:
-    """A string, or a number as one; empty of anything else, which may be nested too deeply for `str`."""
+    """A string, or a number as a string; `""` for anything else, which may be nested too deeply for `str`."""
     return str(value) if isinstance(value, str | int | float) else ""
 
 
 def index_of(value: Any) -> int | None:
-    """The number that stands where an index belongs, be it written as `"1"` or `1.0`; None of anything else."""
+    """The number that stands where an index belongs, even if written as `"1"` or `1.0`; None for anything else."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and value.isdecimal() and len(value) < 16:

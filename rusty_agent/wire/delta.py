@@ -1,7 +1,7 @@
 """One choice's delta → typed deltas: text, reasoning, refusals, tool calls.
 
-In: what stands under `delta`, or `message`, and the choice's index. Out: deltas. Never touched: the rest of the chunk,
-how a choice ends.
+In: the value of `delta` or `message`, and the choice's index. Out: deltas. Never touched: the rest of the chunk, how a
+choice ends.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .tools import ToolCallTracker
 __all__ = ["MEDIA_KEYS", "Delta", "DeltaDecoder", "has_news"]
 
 Delta: TypeAlias = str | StreamEvent
-"""A bare str is text of the first choice."""
+"""A bare `str` is text of the first choice."""
 
 MEDIA_KEYS = frozenset({"audio", "images"})
-"""Content that no event but `RawChunk` carries, OpenAI's and OpenRouter's."""
+"""Content of OpenAI and OpenRouter that only `RawChunk` events carry."""
 
 _KNOWN = REASONING_KEYS | {"role", "content", "refusal", "name", "tool_calls", "function_call"}
 _ROLE = frozenset({"role"})
@@ -30,9 +30,9 @@ class DeltaDecoder:
     """Decodes the deltas of one answer.
 
     Attributes:
-        held: High surrogates whose other half is in the next delta, by kind of delta and index of the choice.
-        told: The text of each choice, as the last summary told it; None where it came in pieces.
-        whole: The answer is one JSON object, and no stream: each entry of its `tool_calls` is a call.
+        held: High surrogates that wait for their other half in the next delta, by kind of delta and choice index.
+        told: The text of each choice according to the last summary; None if it came in pieces.
+        whole: The answer is one JSON object, not a stream: each entry of its `tool_calls` is a whole call.
     """
 
     __slots__ = ("_tools", "held", "told", "whole")
@@ -44,7 +44,7 @@ class DeltaDecoder:
         self.whole = False
 
     def decode(self, delta: Any, index: int, out: list[Delta]) -> bool:
-        """Decode a delta, or a message; True where it holds something that no event carries."""
+        """Decode a delta or a message; True if it holds something that no event carries."""
         if not isinstance(delta, dict):
             delta = {"content": delta} if isinstance(delta, str) else {}
             return not delta or self.decode(delta, index, out)
@@ -52,9 +52,9 @@ class DeltaDecoder:
         if not REASONING_KEYS.isdisjoint(delta):
             unknown |= self._emit_all(reasoning_pieces(delta), index, out)
         content = delta.get("content")
-        if content and not self.whole and delta.get("role") == "tool":  # what a server's own has answered
+        if content and not self.whole and delta.get("role") == "tool":  # the result of a tool that the server ran
             unknown, content = True, None
-        if content or not has_news(delta, _ROLE):  # 0 and false are text where they stand alone
+        if content or not has_news(delta, _ROLE):  # 0 and false are text if nothing else is in the delta
             content = as_text(content)
         if content and not isinstance(content, str):
             unknown |= self._emit_all(content_pieces(content), index, out)
@@ -77,20 +77,20 @@ class DeltaDecoder:
         return unknown
 
     def more_of(self, piece: ToolCallDelta) -> Callable[[str], Delta] | None:
-        """See `ToolCallTracker`."""
+        """See `ToolCallTracker.more_of`."""
         return self._tools[piece.index].more_of(piece)
 
     def summary(self, message: Any, index: int, out: list[Delta], *, begun: bool) -> bool:
-        """Decode a message that tells all that has come so far, and perhaps more: what is new of it counts.
+        """Decode a message that repeats all that has come so far, and perhaps more: only what is new counts.
 
-        `begun` tells whether anything has come in deltas.
+        `begun` says whether anything has come in deltas.
         """
         if not isinstance(message, dict):
             message = {"content": message}
         begun |= self.told.get(index) is not None
         text, told = message.get("content"), self.told.get(index, "")
         left_out = set()
-        if told is None:  # the whole of what came in pieces
+        if told is None:  # the text has already come in pieces
             left_out.add("content")
         elif isinstance(text, str):
             told, message = text, {**message, "content": text.removeprefix(told) if text.startswith(told) else ""}
@@ -104,7 +104,7 @@ class DeltaDecoder:
         return unknown
 
     def flush(self, out: list[Delta]) -> None:
-        """The answer has ended: hand out what waited for its other half."""
+        """Take the end of the answer: hand out the surrogates that waited for their other half."""
         for kind, index in list(self.held):
             self.emit(kind, "", index, out, last=True)
         for index, tracker in self._tools.items():
@@ -120,7 +120,7 @@ class DeltaDecoder:
         return unknown
 
     def emit(self, kind: type, text: Any, index: int, out: list[Delta], *, last: bool = False) -> bool:
-        """Append a delta, if this is a text; True where it is something else."""
+        """Append a delta if `text` is a string; True if it is something else."""
         if not isinstance(text, str):
             return bool(text)
         if not (text or last):
@@ -137,5 +137,5 @@ class DeltaDecoder:
 
 
 def has_news(value: dict[str, Any], known: frozenset[str]) -> bool:
-    """Whether a field that is not known holds anything."""
+    """Whether any field that is not in `known` holds anything."""
     return not value.keys() <= known and any(map(value.get, value.keys() - known))

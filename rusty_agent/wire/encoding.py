@@ -1,10 +1,10 @@
-"""A compressed body → the body.
+"""Decompresses bodies.
 
-In: a body as it arrives, and what its `Content-Encoding` says of it. Out: what was compressed, in blocks of bounded
-size. Never touched: the socket, what the body means.
+In: a compressed body as it arrives, and its `Content-Encoding`. Out: the decompressed body, in blocks of bounded size.
+Never touched: the socket, what the body means.
 
-Nobody has asked for compression: tokens would be held back for it. Some gateways compress all the same, and some only
-say that they did (envoyproxy/ai-gateway#2554, agentgateway#1620): then the body is taken as it is.
+The client never asks for compression, as it would delay tokens. Some gateways compress all the same, and some only say
+that they did (envoyproxy/ai-gateway#2554, agentgateway#1620): then the body is taken as it is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import ResponseError
 __all__ = ["Inflater", "inflater_for"]
 
 _BLOCK_BYTES = 2**16
-_HEAD_BYTES = 8  # by which to tell what is compressed from what is not: few such bytes are all text
+_HEAD_BYTES = 8  # enough to recognise compression: so many compressed bytes are hardly ever all text
 _GZIP = b"\x1f\x8b"
 _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _COMPRESSIONS = _WBITS.keys() | {"br", "zstd", "compress", "x-compress"}
@@ -25,37 +25,36 @@ _TEXT = frozenset(b"\t\n\r" + bytes(range(0x20, 0x7F)))
 
 
 def inflater_for(encoding: str | None) -> Inflater | None:
-    """What undoes this `Content-Encoding`; None where nothing is to be undone.
+    """The `Inflater` for this `Content-Encoding`; None if it names no compression.
 
-    What is no compression says nothing: `none` keeps proxies from compressing a stream, `utf-8` and `chunked` are
-    mistakes.
+    Other values are ignored: `none` keeps proxies from compressing a stream, `utf-8` and `chunked` are mistakes.
     """
     names = [name for part in (encoding or "").split(",") if (name := part.strip().lower()) in _COMPRESSIONS]
     return Inflater(",".join(names)) if names else None
 
 
 class Inflater:
-    """Undoes gzip and deflate (RFC 9110 §8.4.1), the latter also without its header, as old servers send it.
+    """Decompresses gzip and deflate (RFC 9110 §8.4.1), the latter also without its header, as old servers send it.
 
     Args:
-        encoding: What to undo. Of anything else nothing can be read.
+        encoding: The encoding to undo. Any but these two makes `feed` raise if the body really is compressed.
 
     Attributes:
-        more: The bytes taken so far hold more than was given: `feed` gives it without further ones.
+        more: There is more output for the bytes taken so far: call `feed` again, without new bytes, to get it.
     """
 
     def __init__(self, encoding: str) -> None:
         self.more = False
         self._encoding = encoding
-        self._known = False  # it is clear what this is
-        self._held = b""  # bytes whose turn has not come
-        self._stream: Any = None  # of zlib, or None: it is not compressed
+        self._known = False  # whether it is clear if the body is compressed
+        self._held = b""  # bytes still to be decompressed
+        self._stream: Any = None  # zlib's decompressor; None if the body is not compressed
 
     def feed(self, data: bytes, *, last: bool = False) -> bytes:
-        """Take the next bytes, or the last; give a block of what they hold.
+        """Take the next bytes, or the last; return a block of what they decompress to.
 
         Raises:
-            ResponseError: They cannot be undone.
+            ResponseError: They cannot be decompressed.
         """
         data, self._held = self._held + data, b""
         if not self._known:
@@ -70,7 +69,7 @@ class Inflater:
             return self._undo(data)
         except zlib.error as error:
             why = str(error)
-        raise self._failed(why)  # here, so that no context of it holds frames
+        raise self._failed(why)  # out here, so that it has no context, which would hold frames
 
     def _begin(self, data: bytes) -> Any:
         if _TEXT.issuperset(data[:_HEAD_BYTES]):
@@ -90,7 +89,7 @@ class Inflater:
         self._held = data
         self.more = bool(data) or len(block) == _BLOCK_BYTES
         if self._stream.eof:
-            self.more = data.startswith(_GZIP)  # one member follows another (RFC 1952 §2.2)
+            self.more = data.startswith(_GZIP)  # another gzip member follows (RFC 1952 §2.2)
             if self.more:
                 self._stream = zlib.decompressobj(31)
             else:

@@ -3,7 +3,7 @@
 In: a status, headers and a body, or an error object found inside an answer. Out: the error to raise, whose text is
 safe to print: capped, without control characters. Never touched: the decision to retry.
 
-The shapes that bodies come in are listed in tests/unit/wire/test_failure.py.
+tests/unit/wire/test_failure.py lists the shapes that bodies come in.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _BY_STATUS = {
 _INNER = ("error", "errors", "base_resp")  # where the object that describes an error may be
 _CODES = ("code", "status_code", "statusCode", "http_status_code", "error_code", "errorCode", "Code", "__type")
 _FAILED = "[45][0-9][0-9]"  # a status
-_FINE = frozenset({"0", "200", "ok", "success", "none"})  # what gateways say where all is well
+_FINE = frozenset({"0", "200", "ok", "success", "none"})  # what gateways send when all is well
 _MESSAGE_ALONE = frozenset({"message", "request_id", "requestId"})
 _MAX_NAME = 200
 _MAX_WRAPS = 3
-_MOST_WRAPPED = 8  # objects side by side that are looked into
+_MOST_WRAPPED = 8  # how many objects side by side are searched
 
 _NAMES = {
     name: status
@@ -63,30 +63,30 @@ _NAMES = {
     }.items()
     for name in names.split()
 }
-"""The status that an error's code or type stands for where an answer that had begun can have none: OpenAI's codes
+"""The status that an error's code or type stands for, as errors inside an answer have no status: OpenAI's codes
 (https://platform.openai.com/docs/guides/error-codes), Anthropic's types (https://docs.anthropic.com/en/api/errors),
 Google's (https://cloud.google.com/apis/design/errors), Databricks' (`TEMPORARILY_UNAVAILABLE`), TGI's `overloaded`,
 Moonshot's `engine_overloaded_error` and `rate_limit_reached_error`, Volcengine's `ServerOverloaded`, sub2api's
-`upstream_error`, and the numbers of MiniMax and Z.ai (13…), which come with status 200. Names of classes, as vLLM,
-LiteLLM and AWS send them (`InternalServerError`, `ThrottlingException`), are the same words in another case; and some
-are several, of which the last tells most, or else the first (`com.amazon#ThrottlingException`, DashScope's
-`InternalError.Algo.DataInspectionFailed`, but `Throttling.RateQuota`). xAI's codes are sentences, those of gRPC in Rust
+`upstream_error`, and the numbers of MiniMax and Z.ai (13…), which come with status 200. The class names that vLLM,
+LiteLLM and AWS send (`InternalServerError`, `ThrottlingException`) are the same words in another case. Some names have
+several parts: the last one tells most, else the first (`com.amazon#ThrottlingException`, DashScope's
+`InternalError.Algo.DataInspectionFailed`, but `Throttling.RateQuota`). xAI's codes are sentences: those of gRPC in Rust
 (https://docs.rs/tonic/latest/tonic/enum.Code.html; vercel/ai#10533).
 """
 
 _WORD_END = r"(?<=[a-z])(?=[A-Z])|(?<=\w) (?=\w)"
-_NO_NAME = r"_?(error|exception)$"  # what says no more than that it is an error
+_NO_NAME = r"_?(error|exception)$"  # a suffix that only says that it is an error
 
-# Gateways hand on the words of OpenAI's clients, for Python and, `429 You …`, for JavaScript; DashScope those of its
-# models, `<400> …`.
+# Gateways pass on messages of OpenAI's clients for Python and for JavaScript (`429 You …`); DashScope those of its
+# models (`<400> …`).
 _QUOTED_STATUS = rf"^(?:\w{{,40}}Error: )?(?:Error code: |HTTP |<|(?={_FAILED} (?:[A-Z{{<]|status code)))({_FAILED})\b"
 
-_QUOTED_NAME = r"^litellm\.(\w{1,99})"  # applications hand on the words of its exceptions
+_QUOTED_NAME = r"^litellm\.(\w{1,99})"  # applications pass on the messages of LiteLLM's exceptions
 
 _ENDS = (".", "!", "?", "…", "。", "！")
 
 PROXY_ADVICE = "Put user:password@ before the proxy's host."
-"""What helps against a 407, be it of a tunnel or of a request."""
+"""The advice for a 407, whether for a tunnel or for a request."""
 
 _HINTS = {
     401: "Check the API key.",
@@ -103,14 +103,14 @@ _HINTS = {
 def status_error(
     status: int, headers: Mapping[str, str], body: bytes, *, now: float, key_origin: str = ""
 ) -> errors.APIStatusError:
-    """The error for an answer whose status is no success.
+    """The error for an answer whose status is not a success.
 
     Args:
         status: The HTTP status.
         headers: The response's headers, with lower-case names.
         body: The body, or its first `MAX_ERROR_BYTES`.
-        now: The wall clock in seconds since 1970, for moments that are told in an answer without a `Date`.
-        key_origin: Where the key came from, in a sentence.
+        now: The wall clock in seconds since 1970, the reference for points in time if the answer has no `Date`.
+        key_origin: A sentence that says where the key came from.
     """
     bare = _bare(body)
     try:
@@ -123,14 +123,14 @@ def status_error(
 
 
 def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
-    """The error for an error object that came where an answer was expected, status 200.
+    """The error for an error object that came where an answer was expected, with status 200.
 
-    It is that of the status which the object names, as a number or by a name that is known.
+    Its type follows from the status that the object names, as a number or by a known name.
 
     Args:
         chunk: The object.
-        reason: A finish reason beside it that says that the endpoint has failed. It speaks where the object says
-            nothing: as an error that may pass, since no request is to blame for it.
+        reason: A finish reason beside it that says that the endpoint has failed. It counts if the object says nothing:
+            as an error that may pass, since the request is not to blame.
     """
     chunk = mend(chunk)
     message, names = _said(chunk)
@@ -139,11 +139,11 @@ def in_band(chunk: Any, reason: str = "") -> errors.APIStatusError:
 
 
 def _status_named(body: Any, message: str, names: dict[str, Any]) -> int | None:
-    """The status that a body names, as a number or by a known name; `message` and `names` are what `_said` returned."""
+    """The status that a body names, as a number or by a known name; `message` and `names` come from `_said`."""
     outer, error = _objects(body)
     first = _first(error)
     said = [_code(error), error.get("status"), error.get("raw_status_code")]  # the third is Mistral's
-    said += _code(first), first.get("status"), _code(outer), outer.get("status")  # watsonx has it beside its errors
+    said += _code(first), first.get("status"), _code(outer), outer.get("status")  # watsonx: next to `errors`
     numbers = [int(value) for value in map(string_of, said) if re.fullmatch(_FAILED, value)]
     start = message[:_MAX_NAME]
     said += names["type"], *re.findall(_QUOTED_NAME, start)
@@ -155,11 +155,11 @@ def _status_named(body: Any, message: str, names: dict[str, Any]) -> int | None:
 
 
 def error_in(body: Any) -> errors.APIStatusError | None:
-    """The error that a body of no known kind tells of; None where it does not clearly tell of one.
+    """The error that a body of unknown kind describes; None if it does not clearly describe one.
 
-    It must say something, in words or by a status for its code. And it must name a status, as a number or by a known
-    name. If it names none, its words must ask to try again, and they must be no answer's: a code stands beside them, or
-    they stand in an object of their own, or they are all there is.
+    It must hold a message or a code that is a status. It must also name a status, as a number or by a known name. If it
+    names none, its message must ask to try again, and must not be part of an answer: it has a code beside it, or is in
+    an object of its own, or is the whole body.
     """
     body = mend(body)
     message, names = _said(body)
@@ -170,12 +170,12 @@ def error_in(body: Any) -> errors.APIStatusError | None:
 
 
 def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -> None:
-    """Take into an error what its answer's headers and its own words say of trying again.
+    """Set `retryable` and `retry_after` of an error from its answer's headers, its body and its message.
 
     Args:
-        error: The error, which may have stood inside an answer.
+        error: The error, which may have come inside an answer.
         headers: The answer's, with lower-case names.
-        now: The clock of the moments that are told, in seconds since 1970.
+        now: The clock to which points in time refer, in seconds since 1970.
     """
     error.retryable = told_to_retry(headers, error.retryable)
     error.retry_after = wait.in_headers(headers, now)
@@ -188,14 +188,14 @@ def heed(error: errors.APIStatusError, headers: Mapping[str, str], now: float) -
 
 
 def is_error(body: Any) -> bool:
-    """Whether what came instead of an answer or a chunk is an error.
+    """Whether a body that came in place of an answer or a chunk is an error.
 
-    Beside `error`: FastAPI sends `detail`, Cloudflare `errors`, Mistral `object: "error"`, Anthropic `type: "error"`,
-    OpenAI's other API `response.failed` (after which some leave the connection open: codex#43140), DashScope `code` and
-    `message`, FastChat, Databricks and Baidu `error_code`, gateways a `message` alone or with a `statusCode` or
-    `status` (Portkey: `failure`), or an `error_message` (hermes-agent#65738), MiniMax `base_resp` with a status that is
-    not 0. Beside choices, be they empty, it must say more: some servers send a code that all is well with each chunk
-    (iFlytek's Spark), or details of other things.
+    Apart from `error`: FastAPI sends `detail`, Cloudflare `errors`, Mistral `object: "error"`, Anthropic
+    `type: "error"`, OpenAI's other API `response.failed` (after which some leave the connection open: codex#43140),
+    DashScope `code` and `message`, FastChat, Databricks and Baidu `error_code`, gateways a `message` alone or with a
+    `statusCode` or `status` (Portkey: `failure`), or an `error_message` (hermes-agent#65738), MiniMax `base_resp` with
+    a status other than 0. Next to choices, even empty ones, more is required: some servers send a code for «all is
+    well» with each chunk (iFlytek's Spark), or details of other things.
     """
     if not isinstance(body, dict):
         return False
@@ -220,12 +220,12 @@ def is_error(body: Any) -> bool:
 
 
 def unless_fine(error: Any) -> Any:
-    """What stands where an error may; None where it says nothing, as some send one with each chunk."""
+    """The value of an error field; None if it says nothing, as some servers send an empty one with each chunk."""
     return None if all(map(_is_fine, error.values() if isinstance(error, dict) else [error])) else error
 
 
 def _is_fine(value: Any) -> bool:
-    """Whether it says nothing, or that all is well."""
+    """Whether a value is empty or says that all is well."""
     return not value or (isinstance(value, str | int) and str(value).lower() in _FINE)
 
 
@@ -240,14 +240,14 @@ def _build(
     said = printable(message) if message or any(names.values()) else as_it_is(decoded)
     where = f"HTTP {status}" if status != 200 else "The endpoint reported an error inside its answer"
     kind = _BY_STATUS.get(status, errors.ServerError if status >= 500 else errors.APIStatusError)
-    error = kind(said, status_code=status, body=decoded, headers=headers, **names)  # judged by what was said alone
+    error = kind(said, status_code=status, body=decoded, headers=headers, **names)  # judged by the bare message
     parts = (f"{where}: {said}" if said else where, "" if headers is None else _hint(error, key_origin))
     error._reword(" ".join(part if part.endswith(_ENDS) else f"{part}." for part in parts if part))
     return error
 
 
 def _bare(body: bytes) -> bytes:
-    """A body without what may stand around its JSON: some say it as an event, though nobody listens yet."""
+    """The JSON of a body without what may surround it: some servers send an error as an event, not as plain JSON."""
     body = body.strip().removeprefix(BOM_UTF8).strip()
     if body.startswith((b"{", b"[", b"<")):
         return body
@@ -264,7 +264,7 @@ def _hint(error: errors.APIStatusError, key_origin: str) -> str:
 
 
 def _said(body: Any) -> tuple[str, dict[str, Any]]:
-    """The words of an error, and its code, type and param, wherever this body has them."""
+    """The message of an error, and its code, type and param, wherever they are in this body."""
     outer, error = _objects(body)
     message, cause = words(error) or words(outer or body), _cause(error)
     if (said := words(cause)) not in message:
@@ -272,7 +272,7 @@ def _said(body: Any) -> tuple[str, dict[str, Any]]:
     first, code = _first(error), _code(error)
     code = _code(outer) if code is None else code
     names = [name for name in (_code(first), first.get("type")) if not string_of(name).isdigit()]
-    names += error.get("type"), outer.get("error_type")  # a gateway's say less
+    names += error.get("type"), outer.get("error_type")  # last: a gateway's own names say less
     return message, {
         "code": code if isinstance(code, int) and not isinstance(code, bool) else _name(code),
         "type": next(filter(None, map(_name, names)), None),
@@ -281,14 +281,14 @@ def _said(body: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _name(value: Any) -> str | None:
-    """A name, capped; None for what stands for nothing, as LiteLLM and gateways written in Go say it."""
+    """A name, capped; None for the empty values of LiteLLM (`None`) and of gateways written in Go (`<nil>`)."""
     return value[:_MAX_NAME] if isinstance(value, str) and value not in ("", "None", "<nil>") else None
 
 
 def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The body, and the object in it that describes the error, perhaps the body itself; empty ones if it is mere words.
+    """The body, and the object in it that describes the error, perhaps the body itself; both empty for plain text.
 
-    That object may stand in a string, as the whole body of somebody else's error, or deeper within.
+    That object may be in a string, as the quoted body of an upstream's error, or nested deeper.
     """
     outer = _object(body) or {}
     detail = quoted(outer.get("detail"))
@@ -301,10 +301,10 @@ def _objects(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _describing(body: dict[str, Any], depth: int = _MAX_WRAPS) -> dict[str, Any]:
-    """The first object inside a body that describes an error; the body, if it says something itself or none does.
+    """The first object inside a body that describes an error; the body, if it has a message itself or none does.
 
-    Tencent's errors stand so in `Response`, those of OpenAI's other API in `response`, gateways' in `data`. Words alone
-    may be the request's, or an answer's.
+    Tencent wraps errors in `Response`, OpenAI's other API in `response`, gateways in `data`. A message without a code
+    does not count: it may be the request's, or an answer's.
     """
     if not depth or _has_inner(body) or words(body):
         return body
@@ -325,14 +325,14 @@ def _code(error: dict[str, Any]) -> Any:
 
 
 def _first(error: dict[str, Any]) -> dict[str, Any]:
-    """The object of somebody else's error that this one, a gateway's, quotes; empty where it quotes none."""
+    """The upstream's error object that this error, a gateway's, quotes; empty if it quotes none."""
     return _objects(quoted(_cause(error)))[1]
 
 
 def _cause(error: dict[str, Any]) -> Any:
-    """What a provider said to the gateway whose error this is: its message, or, of OpenRouter's, what stands beside it.
+    """What the provider told the gateway that sent this error: the message, or OpenRouter's `metadata.raw`.
 
-    The message is «Provider returned error» there.
+    OpenRouter's message is just «Provider returned error».
     """
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
@@ -340,7 +340,7 @@ def _cause(error: dict[str, Any]) -> Any:
 
 
 def _object(value: Any) -> dict[str, Any] | None:
-    """The object that describes an error: the value itself, or the first of a list."""
+    """The object that describes an error: the value itself, or the first item of a list."""
     if isinstance(value, list) and value:
         value = value[0]
     return value if isinstance(value, dict) else None

@@ -1,6 +1,6 @@
-"""Secrets → asterisks, in whatever an endpoint sent back and somebody may print.
+"""Secrets → asterisks, in anything that an endpoint sent back and that may be printed.
 
-In: any decoded value. Out: the same without the secrets. Never touched: an answer's text.
+In: any decoded value. Out: the same value without the secrets. Never touched: an answer's text.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from .codec import dumps, loads, map_strings
 
 __all__ = ["Mask"]
 
-_SHORTEST = 8  # what is shorter is a placeholder such as "none", and would be struck out of plain words
+_SHORTEST = 8  # anything shorter is a placeholder such as "none", and masking it would mangle ordinary words
 _MARKS = "…'\". >)}]"  # what our messages put behind an excerpt
 
 
 class Mask:
-    """Strikes secrets out; some endpoints quote the key that they refuse."""
+    """Masks secrets: some endpoints quote the key that they refuse."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         plain = {secret for secret in secrets if len(secret) >= _SHORTEST}
@@ -32,7 +32,7 @@ class Mask:
         self._bytes = [form.encode("utf-8", "surrogatepass") for form in self._forms]
 
     def __call__(self, value: Any) -> Any:
-        """The same value without the secrets, and without the beginning of one at its very end, where it was cut."""
+        """The value without the secrets, and without the beginning of one at its very end, where an excerpt was cut."""
         if not self._forms:
             return value
         if isinstance(value, str):
@@ -43,11 +43,11 @@ class Mask:
         if isinstance(value, dict | list) and value:
             try:
                 text = dumps(value)
-                for form in self._bytes:  # no `any`: this runs for each answer, and it takes twice as long
+                for form in self._bytes:  # no `any`: it takes twice as long, and this runs for each answer
                     if text.find(form) >= 0:
                         return loads(self(text))
                 return value
-            except ValueError:  # nested too deeply to be written; this is slower
+            except ValueError:  # nested too deeply to encode: take the slower way
                 return map_strings(value, self._text)
         return value
 

@@ -1,6 +1,6 @@
-"""Content and reasoning of a delta → pieces, in each of the forms that endpoints give them.
+"""Content and reasoning of a delta → pieces, in every form that endpoints send.
 
-In: a delta, or the value of its `content`. Out: pieces: which kind of delta, and its text. Never touched: choices,
+In: a delta, or the value of its `content`. Out: pieces: a kind of delta and its text. Never touched: choices,
 halves of characters, the order in which deltas arrive.
 """
 
@@ -15,26 +15,26 @@ from .codec import as_text
 __all__ = ["REASONING_KEYS", "REASONING_TEXTS", "Piece", "content_pieces", "reasoning_pieces"]
 
 Piece: TypeAlias = tuple[type | None, str]
-"""What kind of delta it is, and its text."""
+"""The type of the delta, and its text."""
 
 _UNKNOWN: Piece = (None, "")
-"""Here stood something that no delta carries."""
+"""Stands for something that no delta carries."""
 
 REASONING_TEXTS = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
-"""The keys of a delta under which reasoning stands as a text, in each of its spellings; the last is Copilot's."""
+"""The keys under which endpoints put the text of the reasoning; the last is Copilot's."""
 
 REASONING_KEYS = frozenset({*REASONING_TEXTS, "reasoning_details"})
 
 _SIGNATURES = frozenset({"signature", "thoughtSignature"})
-"""What may stand beside a text, and has to be sent back with it: Claude's and Gemini's, as Databricks tells them."""
+"""Signatures beside a text, which must be sent back with it: Claude's and Gemini's, as Databricks passes them on."""
 
 
 def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
-    """The reasoning of a delta: the text of the first spelling that holds any, since some endpoints send two."""
+    """The reasoning of a delta: the first text among the possible keys, since some endpoints send it under two."""
     found = False
     for key in REASONING_TEXTS:
         value = delta.get(key)
-        if not isinstance(value, bool):  # that is a flag
+        if not isinstance(value, bool):  # a bool is a flag, not text
             value = as_text(value)
         if isinstance(value, dict):
             value = value.get("content") or value.get("text") or value
@@ -54,7 +54,7 @@ def reasoning_pieces(delta: dict[str, Any]) -> Iterator[Piece]:
 
 
 def content_pieces(content: Any) -> Iterator[Piece]:
-    """Content that is no string: a list of parts (Mistral, Z.ai), or one of them: text, thinking, refusal."""
+    """Pieces of content that is no string: a list of parts (Mistral, Z.ai) or one part: text, thinking, refusal."""
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str):
             yield TextDelta, part

@@ -1,7 +1,7 @@
-"""Nearly all chunks, and nearly all answers, are text and nothing else: what to know such ones by.
+"""The fast way for chunks and answers that are text and nothing else, as nearly all are.
 
-In: a decoded chunk or answer. Out: its text; what it says of itself, and so of any chunk. Never touched: content that
-is out of the ordinary, which takes the long way.
+In: a decoded chunk or answer. Out: its text, and the metadata fields of any chunk. Never touched: unusual content,
+which takes the long way.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from .usage import parse_usage
 __all__ = ["FAILURES", "META_KEYS", "NO_REASONS", "PADDING_KEYS", "keep_meta", "plain_answer", "plain_chunk"]
 
 PADDING_KEYS = ("obfuscation", "p")
-"""Letters at random, so that the length of what is encrypted does not tell the text: OpenAI's `obfuscation`, and `p`
+"""Random letters, so that the length of an encrypted chunk does not reveal its text: OpenAI's `obfuscation`, and `p`
 of Mistral (https://docs.mistral.ai/resources/changelogs, May 2026), Cloudflare and Bedrock."""
 
 META_KEYS = frozenset(
     {"id", "object", "created", "model", "system_fingerprint", "service_tier", "provider", "timings", *PADDING_KEYS}
 )
-"""The fields of a chunk, or an answer, that are no content and no news."""
+"""The metadata fields of a chunk or an answer, which are not content."""
 
 _FAILURES = (
     "error failed server_error abort aborted cancelled canceled timeout network_error insufficient_system_resource"
 )
 FAILURES = frozenset(_FAILURES.split() + _FAILURES.upper().split())
-"""Finish reasons that say that the answer is not whole: OpenRouter's; of an engine that gave up (vLLM #57082, SGLang),
-or was told to, or had no more time (TensorRT-LLM's `CompletionOutput.finish_reason`); Z.ai's
+"""Finish reasons that mean that the answer is not whole: OpenRouter's; those of an engine that gave up (vLLM #57082,
+SGLang), was told to, or ran out of time (TensorRT-LLM's `CompletionOutput.finish_reason`); Z.ai's
 (https://docs.z.ai/api-reference/llm/chat-completion); DeepSeek's
-(https://api-docs.deepseek.com/api/create-chat-completion). Some are written in capitals (Cohere's)."""
+(https://api-docs.deepseek.com/api/create-chat-completion). Some are in upper case (Cohere's)."""
 
 NO_REASONS = frozenset({"null", "None", "none", "not_finished", "FINISH_REASON_UNSPECIFIED"})
-"""What some gateways, and engines, make of a `finish_reason` that is null."""
+"""What some gateways and engines send for a `finish_reason` that is null."""
 
 PlainChunk: TypeAlias = tuple[str, str, str | None, Usage | None, dict[str, Any]]
 
@@ -48,28 +48,28 @@ _MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
 
 
 def plain_chunk(chunk: Any) -> PlainChunk | None:
-    """What a chunk holds that is one choice with a piece of text, a role or a finish reason, and nothing else.
+    """Take apart a chunk whose one choice holds a piece of text, a role or a finish reason, and nothing else.
 
     Returns:
         The key in the delta under which the text stands (`""`: under several), the text or `""`, the finish
-        reason or None, the token counts or None, and the fields that are no content; None of any other chunk.
+        reason or None, the token counts or None, and the metadata fields; None for any other chunk.
     """
     key, text, reason, usage = "content", "", None, None
     try:
         (choice,) = chunk["choices"]
-        (news,) = filter(None, choice.values())  # so its index is 0, or says nothing
+        (news,) = filter(None, choice.values())  # so its index is 0, or missing
         delta = choice["delta"]
         if news is not delta:
             reason = news
             plain = type(reason) is str and reason not in _ODD_REASONS and reason is choice["finish_reason"]
         elif (text := delta.get(key)) and len(delta) == 1:
             plain = type(text) is str
-        else:  # a role may stand beside it, and keys that hold nothing
+        else:  # there may also be a role, and keys with empty values
             told = [item for item in delta.items() if item[1] and (item[0] != "role" or item[1] == "tool")]
-            # No text, or one that came as a number.
+            # Nothing else: either no text, or one that came as a number.
             (key, text), *more = told or [item for item in delta.items() if item[1] == 0] or [(key, "")]
             plain = type(text) is str and key in _TEXT_KEYS
-            if more:  # reasoning under two keys, as OpenRouter has it, and vLLM did for a while
+            if more:  # reasoning under two keys, as OpenRouter sends it, and vLLM did for a while
                 ((kind, text),) = reasoning_pieces(delta)
                 plain = kind is ReasoningDelta and all(name in REASONING_KEYS for name, _ in told)
                 key = ""
@@ -84,7 +84,7 @@ def plain_chunk(chunk: Any) -> PlainChunk | None:
 
 
 def plain_answer(document: Any) -> tuple[str, str] | None:
-    """Text and finish reason of a whole answer that is one choice of text and nothing else; None of any other."""
+    """Text and finish reason of a whole answer that is one choice of text and nothing else; None for any other."""
     try:
         (choice,) = document["choices"]
         message, reason = choice["message"], choice["finish_reason"]
@@ -95,7 +95,7 @@ def plain_answer(document: Any) -> tuple[str, str] | None:
             and type(reason) is str
             and reason
             and reason not in _ODD_REASONS
-            # Asked by name, and known to `has_news`: so most answers pass it by a look at their keys.
+            # Checked by name and known to `has_news`, so that for most answers it only has to compare the keys.
             and not (choice.get("index") or choice.get("logprobs"))
             and not (message.get("refusal") or message.get("annotations"))
             and not has_news(message, _MESSAGE_KEYS)
@@ -108,7 +108,7 @@ def plain_answer(document: Any) -> tuple[str, str] | None:
 
 
 def keep_meta(meta: dict[str, Any], chunk: dict[str, Any], small: bool) -> None:
-    """Put a chunk's fields that are no content into `meta`; only short ones, unless the chunk is `small`."""
+    """Put a chunk's metadata fields into `meta`; only short values, unless the chunk is `small`."""
     for key, value in chunk.items():
         if (
             value

@@ -1,16 +1,16 @@
 """Headers about rate limits, in every dialect → requests and tokens per second.
 
-In: a response's headers. Out: the rates that they speak of, or nothing. Never touched: the pace itself.
+In: a response's headers. Out: the rates that they state, or nothing. Never touched: the pace itself.
 
 Seen: OpenAI, Azure and Groq (`x-ratelimit-limit-requests`, `-remaining-`, `-reset-requests: 6m0s`), Azure and GitHub
 Models (`x-ratelimit-renewalperiod-requests: 60`), Anthropic (`anthropic-ratelimit-requests-limit`), Mistral and
 Cerebras (`x-ratelimit-limit-tokens-minute`, `-req-minute`), OpenRouter, Together (`x-ratelimit-limit`), the IETF's
 draft (`ratelimit-limit: 100;w=60`, `ratelimit-policy`).
 
-They are read with distrust. Azure sends -1 and 0. The period is mostly unsaid: OpenAI's limit is by the minute, Groq's
-requests are by the day, Together's by the second, and `reset` is the time until the allowance is *full* again. A
-period of more than a minute is a quota and no pace: spreading it evenly would make a run of hours out of minutes.
-What the endpoint says no more is forgotten soon, and limits of other things (images, calls at once) are none of ours.
+They are not trusted. Azure sends -1 and 0. The period is mostly missing: OpenAI's limit is per minute, Groq's for
+requests per day, Together's per second, and `reset` is the time until the allowance is *full* again. A period of more
+than a minute is a quota, not a pace: spreading it evenly would turn a run of minutes into one of hours. What the
+endpoint no longer says is soon forgotten. Limits on other things (images, concurrent calls) are ignored.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _REMEMBERED_SECONDS = 10.0
 _LONGEST_PACE = 60.0
 _NUMBER = r"\d{1,15}(\.\d{1,15})?"
 _FIELD = r"(\w+)=\"?([\w.-]*)"
-_MOST = 200  # characters of a value that are looked at
+_MOST = 200  # characters of a value that are read
 _THOUSANDS = r"\s*\d{1,3}(,\d{3}){1,4}\s*"
 _NAME = r"^(?:x-|anthropic-)?ratelimit(?:bysize)?-(.+)$"
 _AGREES = 0.25  # how far two estimates of a rate may differ
-_ROUGH = 10.0  # a reset of fewer whole seconds may be rounded too much to compute with
+_ROUGH = 10.0  # a reset of fewer seconds, if a whole number, may be rounded too much to compute with
 
 
 @define(eq=False, repr=False)
 class _Said:
-    """What the headers of one response say of requests, or of tokens, in one window."""
+    """What the headers of one response say about requests, or about tokens, in one window."""
 
     limit: float | None = None
     remaining: float | None = None
@@ -52,14 +52,14 @@ class _Said:
 
 
 _Windows: TypeAlias = dict[tuple[str, float | None], _Said]
-"""By the kind, and the window's seconds where they are told."""
+"""By kind, and the window's seconds or None if the headers do not give them."""
 
 
 class RateLimits:
     """What an endpoint has said about its limits so far.
 
     Attributes:
-        requests: Requests per second, infinite where nothing usable was said.
+        requests: Requests per second, infinite if nothing usable was said.
         tokens: Tokens per second, likewise.
     """
 
@@ -70,13 +70,13 @@ class RateLimits:
         self._heard = {"requests": 0.0, "tokens": 0.0}
 
     def read(self, headers: Mapping[str, str], now: float = 0.0) -> None:
-        """Take the headers of one response in, which came at this moment."""
+        """Take in the headers of one response, which came at the time `now`."""
         said: _Windows = {}
         for name, value in headers.items():
             if "ratelimit" in (lower := name.lower()) and (found := re.match(_NAME, lower)) is not None:
                 words = found[1].split("-")
                 kind = "tokens" if "bysize" in lower or not _TOKENS.isdisjoint(words) else "requests"
-                if _WORDS.issuperset(words):  # Anthropic's `input-tokens`, others' images: not ours
+                if _WORDS.issuperset(words):  # not Anthropic's `input-tokens`, nor others' images
                     _note(said, kind, words, value)
         for kind, heard in self._heard.items():
             rates = self._rates(kind, said)
@@ -87,25 +87,25 @@ class RateLimits:
                 setattr(self, kind, math.inf)
 
     def _rates(self, kind: str, said: _Windows) -> list[float]:
-        """The pace that each window allows: all of them hold."""
+        """The rate that each window allows; all of them apply at once."""
         limits = [(window, one, one.limit) for (what, window), one in said.items() if what == kind and one.limit]
         told = {limit for window, _, limit in limits if window is not None}
         rates = []
         for window, one, limit in limits:
-            if window is None and limit not in told:  # else its window was told besides
+            if window is None and limit not in told:  # else another header gave its window
                 window = self._guessed(kind, one, limit)
             if window is not None:
                 rates.append(limit / window if window <= _LONGEST_PACE else math.inf)
         return rates
 
     def _guessed(self, kind: str, said: _Said, limit: float) -> float:
-        """The window of a limit that does not tell it itself, in seconds."""
+        """The window, in seconds, of a limit that came without one."""
         if said.period:
             return said.period
         longest = self._longest_reset[kind] = max(self._longest_reset[kind], said.reset or 0.0)
         window = self._agreeing(said)
         if window is None:
-            # A reset is never longer than its window. Where none was sent: by the minute, as OpenAI documents.
+            # A reset is never longer than its window. If none was sent, assume a minute, as OpenAI documents.
             fits = (unit for unit in _UNITS.values() if unit * 1.05 >= longest)
             ends_now = said.reset == 0 and said.remaining is not None and said.remaining < limit
             window = next(fits, math.inf) if longest or ends_now else _UNITS["minute"]
@@ -113,7 +113,7 @@ class RateLimits:
 
     @staticmethod
     def _agreeing(said: _Said) -> float | None:
-        """The period that explains the reset, if what was used is refilled evenly, as by OpenAI and Groq."""
+        """The period that explains the reset if the allowance is refilled evenly, as OpenAI and Groq do."""
         if said.limit is None or said.remaining is None or not said.reset or said.remaining >= said.limit:
             return None
         if said.reset < _ROUGH and said.reset.is_integer():
@@ -138,9 +138,9 @@ def _note(said: _Windows, kind: str, words: list[str], value: str) -> None:
 
 
 def _limits(value: str) -> list[tuple[float, float | None, str]]:
-    """Limits, the seconds of their windows, what they count: `60`, `10,000`, `10, 10;w=1`, `"a";q=10;w=1;qu="tokens"`.
+    """Limits, their windows in seconds, their units: `60`, `10,000`, `10, 10;w=1`, `"a";q=10;w=1;qu="tokens"`.
 
-    Of several without a window the largest counts, as the smaller may be by the second.
+    Of several without a window the largest counts, as the smaller may be per second.
     """
     if re.fullmatch(_THOUSANDS, value):
         return [(float(value.replace(",", "")), None, "")]
@@ -149,7 +149,7 @@ def _limits(value: str) -> list[tuple[float, float | None, str]]:
         number, *more = (part.strip() for part in item.split(";"))
         fields = dict(re.findall(_FIELD, ";".join(more)))
         limit, unit = _number(fields.get("q", number)), fields.get("qu", "")
-        if limit is not None and (not unit or unit in _WORDS):  # others are bytes, or requests at once
+        if limit is not None and (not unit or unit in _WORDS):  # other units are bytes, or concurrent requests
             found.append((limit, _number(fields.get("w", "")), unit))
     windows = [one for one in found if one[1]]
     unsaid = [one for one in found if one[1] is None]
@@ -161,7 +161,7 @@ def _number(value: str) -> float | None:
 
 
 def _seconds(value: str) -> float | None:
-    """`6m0s`, `12ms`, `1.5`; None for moments in time, whose clock is the server's."""
+    """The seconds of `6m0s`, `12ms` or `1.5`; None for points in time, which are by the server's clock."""
     text = value[:_MOST].strip()
     if re.fullmatch(f"({DURATION})+", text):
         return in_seconds(text)

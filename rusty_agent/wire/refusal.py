@@ -1,7 +1,7 @@
 """Parameters that an endpoint refuses → what to send instead.
 
-In: the error of a 400 or 422, and the body that drew it. Out: the parameter, and its other name or None to leave it
-out; or nothing. Never touched: parameters whose loss would change what the answer means.
+In: the error of a 400 or 422, and the request body that caused it. Out: the parameter, and its other name or None to
+leave it out; or nothing. Never touched: parameters whose loss would change what the answer means.
 """
 
 from __future__ import annotations
@@ -15,49 +15,49 @@ from ..verdict import says
 
 __all__ = ["Adaptation", "Refusals", "refused_parameter"]
 
-# Endpoints differ in which of the two they take (o-series: only the second; Mistral, OpenRouter: only the first).
+# Endpoints differ in which of the two they accept (o-series: only the second; Mistral, OpenRouter: only the first).
 _OTHER_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
-# What steers how an answer is made, not what it is: may be left out, with a warning. Never here: `response_format`,
-# `tools`, `tool_choice`, `messages`, `stop`, `n`, and whatever is not known.
+# Parameters that steer how an answer is made, not what it is: they may be left out, with a warning. Never here:
+# `response_format`, `tools`, `tool_choice`, `messages`, `stop`, `n`, and unknown parameters.
 _OPTIONAL = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty", "repetition_penalty"}
     | {"logit_bias", "logprobs", "top_logprobs", "stream_options", "parallel_tool_calls", "reasoning_effort"}
     | {"service_tier", "store", "metadata", "user", "safety_identifier", "prompt_cache_key", "verbosity"}
 )
 
-# How a request lets the model think, under the names of OpenAI, OpenRouter, Anthropic and Qwen, which vLLM's templates
-# have too. Many take `temperature` and `logprobs` without thinking only, and do not say so (GPT-5.2: «is not supported
+# How a request turns thinking on: the names of OpenAI, OpenRouter, Anthropic and Qwen, which vLLM's templates use too.
+# Many models accept `temperature` and `logprobs` only without thinking, and do not say so (GPT-5.2: «is not supported
 # with this model»).
 _THINKING = ("reasoning_effort", "reasoning", "thinking", "enable_thinking")
 
-# Where nothing but the default is taken, as of the o-series' `temperature`, Kimi's, and Claude's while it thinks,
-# leaving the parameter out is what the endpoint asks for.
+# An endpoint that accepts only the default, as for the `temperature` of the o-series, of Kimi, and of Claude while it
+# thinks, asks for the parameter to be left out.
 _DEFAULT_ONLY = r"only (the default|(temperature=)?[\d.]+ is (allowed|supported)|be set to [\d.]+)|must be unset"
 
-# Compiled when an endpoint refuses something, which most never do: all together take a millisecond.
+# Compiled when an endpoint refuses something, which most never do: compiling them all takes a millisecond.
 _REFUSAL = (
     r"unsupported|not (currently )?(supported|allowed|permitted|available|accepted|enabled)|(does|do) ?n[o']t support"
     r"|unknown|unrecogni[sz]ed|unexpected|extra[ _](inputs|fields|forbidden)|forbidden|deprecated"
     rf"|no such (parameter|field)|invalid (parameter|argument|field) name\b|{_DEFAULT_ONLY}"
 )
 
-# What is refused is the value: the next call may well send another. Fireworks tells it though it refuses the field.
+# Only the value is refused: the next call may well send another. Fireworks quotes it even when it refuses the field.
 _VALUE = (
     r"(?<!', )\bvalues?\b|must be|at (most|least)|\btoo \w+|out of (range|bounds)|(less|greater|more|fewer) than"
     r"|\bbetween\b|exceed|m(ax|in)imum|(?<!-)[<>≤≥]"
 )
 _VALUE_CODES = frozenset({"unsupported_value", "invalid_value"})
 
-# A sentence about these may use a parameter's name for something else, such as a property in a tool's schema; or it
-# refuses a parameter beside them, which other calls of the model may well send (OpenAI's `reasoning_effort`).
+# A message about these may use a parameter's name for something else, such as a property in a tool's schema; or it
+# refuses a parameter only in combination with them, so other calls may well send it (OpenAI's `reasoning_effort`).
 _ELSEWHERE = r"\b(messages|tools?|functions?|schema|response_format)\b"
 
 
 def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[str, str | None] | None:
     """The parameter of `body` that this error refuses, and the name to send it under instead, or None to leave it out.
 
-    None where the error is about anything else, or about a parameter that must not be changed.
+    None if the error is about anything else, or about a parameter that must not be changed.
     """
     if error.status_code not in (400, 422):
         return None
@@ -72,15 +72,15 @@ def refused_parameter(error: APIStatusError, body: Mapping[str, Any]) -> tuple[s
 
 
 def _subject(error: APIStatusError, body: Mapping[str, Any]) -> str | None:
-    """Which of the parameters that may be changed the error is about."""
+    """The parameter that the error is about, among those that may be changed."""
     candidates = body.keys() & (_OPTIONAL | _OTHER_NAMES.keys())
-    message = error.message.partition(", expected one of ")[0]  # behind it servers in Rust list all that they know
+    message = error.message.partition(", expected one of ")[0]  # after it, servers in Rust list every known name
     if says(_ELSEWHERE, message):
         return None
     if error.param is not None and re.split(r"\W", error.param)[0] in body:  # Cerebras: always "validation_error"
         return error.param if error.param in candidates else None
     named = {name: found.start() for name in candidates if (found := _named(message, name)) is not None}
-    return min(sorted(named), key=named.__getitem__, default=None)  # what it names later explains it
+    return min(sorted(named), key=named.__getitem__, default=None)  # names after the first only explain it
 
 
 def _refuses(error: APIStatusError) -> bool:
@@ -96,9 +96,9 @@ def _is_about_a_value(error: APIStatusError, name: str, value: Any) -> bool:
 
 
 def _named(message: str, name: str) -> re.Match[str] | None:
-    """Where a message speaks of a parameter; one that is a word of the language (`user`) must be marked as a name.
+    """Where a message names a parameter; a name that is an ordinary word (`user`) must be marked as one.
 
-    xAI spells names in its own way: `presencePenalty`. To Gemini both penalties are one.
+    xAI spells names in its own way: `presencePenalty`. Gemini has one name for both penalties.
     """
     if "_" in name:
         pattern = rf"(?<!\w){name.replace('_', '_?')}(?!\w)"
@@ -113,17 +113,17 @@ def _named(message: str, name: str) -> re.Match[str] | None:
 
 
 class Refusals:
-    """What one endpoint is known to refuse, by model, and by how that is to think."""
+    """What one endpoint is known to refuse, by model and by the request's thinking parameters."""
 
     def __init__(self) -> None:
         self._changes: dict[str, dict[str, str | None]] = {}
 
     def known(self, body: Mapping[str, Any]) -> dict[str, str | None]:
         """The changes that requests like this one need."""
-        kwargs = body.get("chat_template_kwargs")  # which may hold whole documents beside
+        kwargs = body.get("chat_template_kwargs")  # which may also hold whole documents
         places = [body, kwargs] if isinstance(kwargs, dict) else [body]
         said = repr([place.get(name) for place in places for name in _THINKING])
-        thinking = re.sub(r"\d+", "", said)  # budgets are many
+        thinking = re.sub(r"\d+", "", said)  # without the numbers: there are many possible budgets
         return self._changes.setdefault(f"{body.get('model')} {thinking}", {})
 
     def __bool__(self) -> bool:
@@ -132,11 +132,11 @@ class Refusals:
 
 
 class Adaptation:
-    """What is left out or renamed in one call. It becomes known to others only once it has worked.
+    """What is left out or renamed in one call. Other calls learn of it only once it has worked.
 
     Attributes:
         body: The body to send.
-        lines: What was changed, a line each.
+        lines: A line for each change.
     """
 
     def __init__(self, refusals: Refusals, body: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class Adaptation:
             self._change(name, other)
 
     def refused(self, error: APIStatusError) -> bool:
-        """Take an error in; True if the body has changed and is worth another try."""
+        """Take an error; True if the body has changed and is worth another attempt."""
         found = refused_parameter(error, self.body)
         if found is None or found[0] in self._made or (self._first and found[0] in self._made.values()):
             return False
@@ -158,12 +158,12 @@ class Adaptation:
         return True
 
     def worked(self) -> None:
-        """The body as it is was accepted."""
+        """Let other calls know the changes: the endpoint has accepted the body."""
         if self._first is not None:
             self._known.update(self._made)
 
     def error(self, last: APIStatusError) -> APIStatusError:
-        """The error to raise when nothing helped: the one that the caller's own request drew."""
+        """The error to raise if no change helped: the one that the caller's own request caused."""
         return self._first or last
 
     def _change(self, name: str, other: str | None) -> None:
@@ -172,7 +172,7 @@ class Adaptation:
             value = self.body.pop(name)
             if other is not None:
                 self.body[other] = value
-            if other in self._made:  # what was known of the two names holds no longer: others than before may answer
+            if other in self._made:  # the known renaming holds no longer: another server may be answering now
                 del self._made[other]
                 self._known.pop(other, None)
             else:

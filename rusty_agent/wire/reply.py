@@ -1,8 +1,7 @@
 """The body of one successful answer, as bytes → deltas, and how it ended.
 
-In: the body as it arrives, whether it turns out to be an event stream or one JSON object; what the server says in
-its headers about that is not believed. Out: deltas, then exactly one of a finish and a typed error. Never touched:
-the socket, the clock.
+In: the body as it arrives, be it an event stream or one JSON object; the headers are not trusted to say which. Out:
+deltas, then exactly one of a finish and a typed error. Never touched: the socket, the clock.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from .words import as_it_is, excerpt
 __all__ = ["ReplyDecoder", "has_content"]
 
 TAIL_SECONDS = 5.0
-"""How long to wait for usage and the end mark after a finish reason that came by itself, behind the content."""
+"""How long to wait for usage and the end mark after a finish reason that came by itself, after the content."""
 
 DOUBTFUL_TAIL_SECONDS = 120.0
-"""… after one that came with content, as some send one with each chunk; or that is about tool calls, as LiteLLM makes
-some of these itself and goes on with what its model says then (`MCPStreamingIterator`)."""
+"""The same for a finish reason that came with content, as some servers send one with each chunk, or that says that the
+model calls tools: LiteLLM makes some calls itself and goes on with the model's next answer (`MCPStreamingIterator`)."""
 
 _CALLS = frozenset({"tool_calls", "function_call"})
 _NO_CONTENT = (UsageUpdate, Finish)
@@ -44,10 +43,10 @@ class ReplyDecoder:
 
     Attributes:
         assembler: What has arrived so far.
-        ended: Nothing more is needed of the body: it finished (`[DONE]`), failed, or was closed.
+        ended: Nothing more of the body is needed: it finished (`[DONE]`), failed, or was closed.
         error: The error that ended the answer; set only once `ended` is.
-        tail: Once every choice has its finish reason: the seconds without content that end the answer; 0 before.
-        has_content: Text, reasoning, a refusal, a tool call or result, or media came: nothing may be replayed any more.
+        tail: The seconds without content that end the answer once every choice has its finish reason; 0 before.
+        has_content: Text, reasoning, a refusal, a tool call or result, or media came: no retry is possible any more.
     """
 
     def __init__(
@@ -59,30 +58,30 @@ class ReplyDecoder:
         split_thinking: bool = False,
     ) -> None:
         self.assembler = Assembler()
-        self._pieces = self.assembler.pieces  # asked for with each token that comes alone
+        self._pieces = self.assembler.pieces  # a shortcut for tokens that arrive one at a time
         self.ended = False
         self.error: RustyAgentError | None = None
         self.tail = 0.0
         self.has_content = False
-        # What the deltas pass in turn; most answers' pass none.
+        # The filters that all deltas pass in turn; most answers need none.
         self._sieves: list[Snapshots | ThinkingSplitter] = [Snapshots()] if tells_all_so_far(model) else []
         if split_thinking:
             self._sieves.append(ThinkingSplitter())
         self._cap = max_bytes
         self._chunks = ChunkDecoder(max(choices, 1) if isinstance(choices, int) else 1)
-        self._head = b""  # what arrived before it was clear what this is
+        self._head = b""  # the byte order mark, or the part of it that has arrived, before anything else
         self._sse: SSEDecoder | None = None
-        # What stands around the text where the next events differ from the last in no more; None: to be found out.
+        # The frame of the next events, if they differ from the last only in their text; None: not looked for yet.
         self._frame: Frame | None = NO_FRAME
-        self._document: bytearray | None = None  # a body that is no event stream
-        self._looked = False  # it was checked whether it is one object: once, as that takes as long as reading it
+        self._document: bytearray | None = None  # a body that is not an event stream
+        self._looked = False  # `is_lines` was asked: only once, as it takes as long as reading the first line
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes, return the deltas that they complete."""
-        # Found out only now, or the first text would wait for it, and short answers never need it.
+        # Found only now, or the first text would wait for it; and short answers never need it.
         frame = self._frame or self._find_frame()
         if data.startswith(frame.lead) and data.endswith(frame.trail) and len(data) < frame.least_of_two:
-            # As tokens come, and written out: calls would add 1,500 instructions to 6,900.
+            # One token, as they mostly arrive. Inlined: calls would add 1,500 instructions to 6,900.
             try:
                 text = loads_strict(data[frame.span])
             except ValueError:
@@ -99,7 +98,7 @@ class ReplyDecoder:
         return self._feed_several(data) if whole and not self.ended else self._feed(data)
 
     def _feed_several(self, data: bytes) -> list[Delta]:
-        """Take events that may differ from the last in their text only."""
+        """Take events that may differ from the last only in their text."""
         deltas: list[Delta] = []
         chunks = data[6:-2].split(b"\n\ndata: ")
         known = self._chunks.decode_framed(chunks, deltas)
@@ -109,7 +108,7 @@ class ReplyDecoder:
         return deltas
 
     def _find_frame(self) -> Frame:
-        """Find out how to recognise events that differ from the last in their text only, if such may follow."""
+        """Find the frame of events that differ from the last only in their text, if such may follow."""
         idle = self._sse is not None and self._sse.idle
         frame = self._chunks.frame if idle else NO_FRAME
         self._frame = frame if frame.least_of_two <= self._cap else NO_FRAME
@@ -131,7 +130,7 @@ class ReplyDecoder:
         return self._deliver(out) if out or self.ended else out
 
     def feed_last(self, data: bytes) -> list[Delta]:
-        """Take the last bytes: `feed` and `close` in one, and quicker for a whole document in one piece."""
+        """Take the last bytes: `feed` and `close` in one, and faster for a whole document in one piece."""
         untouched = self._sse is None and self._document is None and not self._head and not self.ended
         if untouched and data[:1] == b"{" and len(data) <= self._cap:
             self._document = bytearray()
@@ -139,17 +138,17 @@ class ReplyDecoder:
         return self.feed(data) + self.close()
 
     def close(self, broken: RustyAgentError | None = None) -> list[Delta]:
-        """The body has ended, or the connection broke with the error given.
+        """Take the end of the body, or the error with which the connection broke.
 
-        A broken connection does not matter once the finish was seen, be it in an event that lacks its blank line;
-        unless this endpoint sends finishes before the end, or nothing else has come.
+        A broken connection does not matter once every finish reason was seen, even in an event that lacks its blank
+        line; unless this endpoint sends finish reasons early, or no content has come.
         """
         out: list[Delta] = []
         if self.ended:
             return out
         if self._sse is not None:
             self._decode(self._sse.close(), out)
-            if self._chunks.junk and isinstance(self.error, ResponseError):  # not wrong but cut: its end never came
+            if self._chunks.junk and isinstance(self.error, ResponseError):  # not junk but cut off: its end never came
                 self.ended, self.error = False, None
         elif self._document is not None and (broken is None or is_whole(self._document)):
             body = bytes(self._document)
@@ -170,12 +169,12 @@ class ReplyDecoder:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the first choice ended, None before."""
+        """Why the first choice ended; None before."""
         return self._chunks.reasons.get(0)
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The answer's fields that are no content; the whole body where it was one JSON object."""
+        """The answer's metadata fields; the whole body if it was one JSON object."""
         return self._chunks.meta
 
     def _sniff(self, data: bytes) -> bytes:
@@ -219,7 +218,7 @@ class ReplyDecoder:
         if chunks.done:
             self._end_as_said(out)
         elif chunks.error is not None:
-            if chunks.junk and chunks.finished and not chunks.early:  # `data: DONE`, and whatever else is meant by it
+            if chunks.junk and chunks.finished and not chunks.early:  # `data: DONE` or another home-made end mark
                 self._end(out)
             else:
                 self._fail(chunks.error, out)
@@ -227,7 +226,7 @@ class ReplyDecoder:
             self.tail = self._wait_for_more(self.has_content or has_content(out))
 
     def _wait_for_more(self, begun: bool) -> float:
-        """The `tail`, now that there is a finish reason; 0 before any content: the model may still be thinking."""
+        """The `tail` once there is a finish reason; 0 before any content: the model may still be thinking."""
         chunks = self._chunks
         if chunks.early or not begun or not chunks.finished:
             return 0.0
@@ -235,10 +234,10 @@ class ReplyDecoder:
         return TAIL_SECONDS if sure else DOUBTFUL_TAIL_SECONDS
 
     def _end_as_said(self, out: list[Delta]) -> None:
-        """The end mark has come: a good end if a finish reason came too, or if nothing else is wrong.
+        """End at the end mark: well if a finish reason came too, or if nothing else is wrong.
 
-        Some send the end mark whatever happened: FastChat after `{"text": "…", "error_code": 50001}`, gateways after
-        whatever their upstream had said.
+        Some servers send the end mark no matter what: FastChat after `{"text": "…", "error_code": 50001}`, gateways
+        after anything that their upstream has said.
         """
         chunks = self._chunks
         assert self._sse is not None
@@ -261,7 +260,7 @@ class ReplyDecoder:
         except ValueError as error:
             streamed = b"\ndata:" in body or body.rstrip().endswith(END_MARK)
             if (streamed or is_lines(body)) and not self.has_content and not is_page(body):
-                # A stream whose first line lacks its field: an error, most often, or a chunk a line.
+                # A stream whose first line lacks `data:`: most often an error, or one chunk per line.
                 self._document, self._sse = None, SSEDecoder(self._cap)
                 return self._feed(body) + self.close()
             self._fail(unreadable(body, cut=body.startswith(b"{") and ends_within(error)), out)
@@ -271,7 +270,7 @@ class ReplyDecoder:
         chunks = self._chunks
         if chunks.decode_document(value, body, out) and not self._sieves:
             self.assembler.add(out)
-            out.append(Finish(chunks.reasons[0]))  # written out: `_end` and `_deliver` would take 8,000 instructions
+            out.append(Finish(chunks.reasons[0]))  # inlined: `_end` and `_deliver` would take 8,000 instructions
             self.ended = self.has_content = True
             return out
         if chunks.error is not None:
@@ -301,7 +300,7 @@ class ReplyDecoder:
     def _fail(self, error: RustyAgentError, out: list[Delta]) -> None:
         self._chunks.deltas.flush(out)
         self.ended = True
-        self.error = error.with_traceback(None)  # whose frames hold this
+        self.error = error.with_traceback(None)  # its frames would hold this decoder
 
     def _interruption(self) -> RustyAgentError:
         if self._sse is None and self._document is None:
@@ -316,7 +315,7 @@ class ReplyDecoder:
         said = "The stream ended before its finish: what arrived is in partial_text, and it is not the whole answer."
         if odd:
             said += f" One of its lines was {excerpt(odd)}."
-        elif last := as_it_is(chunks.strange):  # an error, perhaps, in a form that nobody knows
+        elif last := as_it_is(chunks.strange):  # perhaps an error in an unknown form
             said += f" Its last event was {last}."
         return StreamInterruptedError(said)
 
@@ -334,7 +333,7 @@ class ReplyDecoder:
 
 
 def has_content(deltas: list[Delta]) -> bool:
-    """Whether content is among the deltas, see `ReplyDecoder.has_content`; most often text comes first."""
+    """Whether the deltas hold content, see `ReplyDecoder.has_content`; most often text comes first."""
     return bool(deltas) and (type(deltas[0]) is str or any(map(_is_content, deltas)))
 
 
@@ -344,6 +343,6 @@ def _is_content(delta: Delta) -> bool:
     try:
         choice = delta.data["choices"][0]
         told = choice.get("delta") or choice["message"]
-        return told.get("role") == "tool" or any(map(told.get, MEDIA_KEYS))  # a tool has run, and may not run again
+        return told.get("role") == "tool" or any(map(told.get, MEDIA_KEYS))  # a tool has run, and must not run again
     except (KeyError, IndexError, TypeError, AttributeError):
         return False

@@ -1,7 +1,7 @@
 """Arguments → the JSON body and the headers of a request.
 
-In: what the caller passed. Out: a dict and header pairs, checked: what an endpoint would surely refuse is a
-`ValueError` that names the argument. Never touched: the network, and whatever the endpoint may or may not support.
+In: the caller's arguments. Out: a dict and header pairs, checked: anything that every endpoint would refuse raises a
+`ValueError` that names the argument. Never touched: the network, and anything that only some endpoints support.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .codec import dumps_exact, plain_scalar
 __all__ = ["PARAMETERS", "build_body", "checked_headers", "encode_body"]
 
 _HEADER_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_UNFIT = r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]"  # control characters but for the tab, and halves of characters
+_UNFIT = r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]"  # control characters except the tab, and halves of characters
 _LARGE = 2**12  # bytes; orjson's smallest buffer
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "host", "content-encoding"})
 
@@ -70,13 +70,13 @@ def encode_body(body: dict[str, Any]) -> bytes:
     """The body as JSON.
 
     Raises:
-        ValueError: It holds something that JSON has no form for.
+        ValueError: It holds something that JSON cannot represent.
     """
     try:
         data = dumps_exact(body)
     except ValueError as error:
         raise ValueError(f"messages, response_format or extra_body cannot be sent as JSON: {error}") from None
-    # orjson leaves it in a buffer of many times its size (home-assistant/core#181245), and it is kept for its call.
+    # orjson's result keeps a buffer of many times its size (home-assistant/core#181245), and lives as long as the call.
     return bytes(memoryview(data)) if len(data) > _LARGE else data
 
 
@@ -112,7 +112,7 @@ def _is_sequence(messages: Any) -> bool:
 
 
 def _as_python(value: Any) -> Any:
-    """A number of whatever kind as one of Python's, which the checks ask for; all else as it stands."""
+    """A number of any type as one of Python's, which the checks require; anything else as it is."""
     if isinstance(value, str | int | float) or not isinstance(value, Real):
         return value
     return plain_scalar(value)
@@ -168,18 +168,18 @@ def checked_headers(headers: Mapping[str, str] | Hidden | None, argument: str) -
 
     Raises:
         ValueError: A name or value cannot stand in a header (CR, LF and NUL would let it smuggle others in), or the
-            header is one that frames the request. The message never shows the value.
+            header frames the request. The message never shows the value.
     """
     checked: dict[str, str] = {}
     complaint = _take_headers(headers.headers if isinstance(headers, Hidden) else headers, checked)
     if complaint:
-        del headers, checked  # or whoever prints local variables shows the values
+        del headers, checked  # or a traceback that prints local variables would show the values
         raise ValueError(argument + complaint)
     return checked
 
 
 def _take_headers(headers: Any, checked: dict[str, str]) -> str:
-    """Take over pairs up to the first that is wrong; tells what is."""
+    """Copy pairs into `checked` up to the first invalid one; return what is wrong with it, or `""`."""
     if headers is None:
         return ""
     if not isinstance(headers, Mapping):

@@ -1,6 +1,6 @@
-"""Pieces of text that tell the whole text so far → what is new in each.
+"""Pieces that each repeat the whole text so far → the new text in each.
 
-In: the deltas of one answer. Out: the same, with text that is new. Never touched: any other delta.
+In: the deltas of one answer. Out: the same, with only the new text. Never touched: any other delta.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ _MODELS = ("qwen-mt-plus", "qwen-mt-turbo")
 
 
 def tells_all_so_far(model: Any) -> bool:
-    """Whether each chunk of this model's streams holds all of the text so far, as only its name tells.
+    """Whether each chunk of this model's streams holds all of the text so far. Only the model's name tells.
 
-    So do two of Alibaba's (https://help.aliyun.com/zh/model-studio/qwen-mt-api). It cannot be seen in time: a first
-    `ha` and then `haha` may be a beginning, told twice, or a laugh.
+    Two of Alibaba's do (https://help.aliyun.com/zh/model-studio/qwen-mt-api). It cannot be seen from the data in time:
+    `ha` followed by `haha` may be a beginning that is repeated, or a laugh.
     """
     return isinstance(model, str) and any(name in model for name in _MODELS)
 
 
 class Snapshots:
-    """Cuts off one answer's pieces what is known; nothing more once one of them has not begun with it."""
+    """Cuts the text so far off each of one answer's pieces, until a piece does not begin with it."""
 
     def __init__(self) -> None:
-        self._told: str | None = ""  # None: these pieces are pieces, as other endpoints may serve such a model
+        self._told: str | None = ""  # None: these pieces do not repeat: other endpoints may serve such a model so
 
     def sift(self, deltas: list[Delta], *, failed: bool) -> list[Delta]:
-        """Take the next deltas, return what is new of them; `failed` does not matter, as nothing is held back."""
+        """Take the next deltas, return what is new in them; `failed` does not matter, as nothing is held back."""
         out: list[Delta] = []
         for delta in deltas:
             if isinstance(delta, str) and self._told is not None:

@@ -6,10 +6,10 @@ the data means.
 Departures from the rules, because servers depart from them:
 
 * `close()` hands out a last event that lacks its blank line.
-* Blanks, NULs and a byte order mark before an event's first line are dropped: heartbeats, and some writers, leave them.
+* Blanks, NULs and a byte order mark before an event's first line are dropped: heartbeats and some writers leave them.
 * A field `error` is data of an event of that type (older llama.cpp). An event of that type needs no data.
 * A line that begins with a brace is data without its field (errors of new-api, after its pings), and so is a bare end
-  mark. If a line holds only the opening of a JSON text, the lines behind it are the rest of that (errors of Gemini).
+  mark. If a line holds only the opening of a JSON text, the lines after it are the rest of it (errors of Gemini).
 * If a JSON text ends and the next line of data begins another, or is the end mark, a blank line is missing between the
   two (GLM and Kimi: eventsource-parser#31): no JSON text goes on like that.
 """
@@ -23,26 +23,26 @@ from ..errors import ResponseError
 __all__ = ["END_MARK", "KEEP_ALIVES", "MAX_EVENT_BYTES", "Event", "SSEDecoder", "bared", "says_nothing"]
 
 END_MARK = b"[DONE]"
-"""The data of the event after which nothing counts: OpenAI's, and no part of the standard."""
+"""The data of the event after which nothing counts. It is OpenAI's, not part of the standard."""
 
 MAX_EVENT_BYTES = 16 * 2**20
 """The default cap of one event in bytes: well above any answer seen in one line (an image, a reasoning trace).
 
-It bounds what is held until an event is whole. Decoded it may take more: four bytes for a character, some thirty times
-as much for nothing but `[],[],…`.
+It bounds what is held until an event is whole. Once decoded, the event may take more: four bytes per character, or some
+thirty times its size if it is nothing but `[],[],…`.
 """
 
-KEEP_ALIVES = ("ping", "heartbeat", "keepalive", "keep-alive", "keep_alive")  # no set: anything may be looked up
+KEEP_ALIVES = ("ping", "heartbeat", "keepalive", "keep-alive", "keep_alive")  # no set: unhashable values are looked up
 
-_CR = b"\r"[0]  # looked for as a number: bytes in bytes raise an error within, which takes five times as long
+_CR = b"\r"[0]  # a number: looking for bytes in bytes raises an error internally, which takes five times as long
 _MAX_WORD = 2**5
-_MAX_NAME_BYTES = 2**12  # of an event's type more is not decoded
+_MAX_NAME_BYTES = 2**12  # no more of an event's type is decoded
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 _LITTER = b" \t\0" + BOM_UTF8
 _AROUND = _LITTER + b"\r\n"
 _OPENINGS = frozenset({b"{", b"[", b"[{"})
 _BEGINNINGS = (b"{", END_MARK)  # of a line that is data, with its field or without
-_FIELD_SLACK = 16  # a line still under way may hold this much beside its value: the field's name, colon and space
+_FIELD_SLACK = 16  # an unfinished line may hold this much besides its value: the field's name, colon and space
 
 
 class Event(bytes):
@@ -52,12 +52,12 @@ class Event(bytes):
 
 
 def bared(data: bytes) -> bytes:
-    """An event's data without what surrounds it where it was made twice: blanks, NULs, a BOM, one more `data:`."""
+    """An event's data without what double encoding left around it: blanks, NULs, a BOM, a second `data:`."""
     return data.strip(_AROUND).removeprefix(b"data:").strip(_AROUND)
 
 
 def says_nothing(data: bytes) -> bool:
-    """Whether bare data is a comment, as gateways re-wrap them (mnfst/llm-gateway#2053), or but a sign of life."""
+    """Whether bare data is a comment that a gateway re-wrapped (mnfst/llm-gateway#2053), or only a sign of life."""
     word = data[:_MAX_WORD].strip(b'[]"').lower()  # Duck.ai's is `[PING]`
     return not data or data.startswith(b":") or word.decode("utf-8", "replace") in KEEP_ALIVES
 
@@ -69,21 +69,21 @@ class SSEDecoder:
         max_event_bytes: The most that an event may hold.
 
     Attributes:
-        error: One event was longer than the cap: the events before it were handed out, none will follow.
-        odd: The beginning of the first line that is no field of an event stream, if there was one.
+        error: Set if an event was longer than the cap: the events before it were handed out, none will follow.
+        odd: The beginning of the first line that is not a field of an event stream, if there was one.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._cap = max_event_bytes
         self._after_cr = False  # the last byte was a CR: an LF right after it belongs to it
         self._partial = bytearray()  # a line whose end has not arrived
-        # The data of the event that is under way: nearly always one line, kept as it is, else the lines joined.
+        # The data of the unfinished event: nearly always one line, kept as it is, else the lines joined.
         self._data: bytes | bytearray | None = None
         self._size = 0  # its bytes
         self._type = ""
-        self._type_before = ""  # the same when its data began
-        self._sprawls = False  # a JSON text without its fields is under way
-        self._over = False  # an odd line has come behind the end mark
+        self._type_before = ""  # the type when the data began
+        self._sprawls = False  # inside a JSON text over several lines without `data:`
+        self._over = False  # an odd line has come after the end mark
         self.error: ResponseError | None = None
         self.odd = b""
 
@@ -92,7 +92,7 @@ class SSEDecoder:
         plain = data[:6] == b"data: " and data[-2:] == b"\n\n"
         plain = plain and data.find(b"\n") == len(data) - 2 and _CR not in data
         if plain and self.idle and len(data) <= self._cap:
-            return [data[6:-2]]  # one plain event, as tokens come one at a time: for a third of what `_feed` takes
+            return [data[6:-2]]  # one plain event, as tokens mostly arrive: a third of what `_feed` takes
         events: list[bytes] = []
         if self.error is None:
             try:
@@ -103,7 +103,7 @@ class SSEDecoder:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way that the next bytes could belong to."""
+        """Whether nothing is unfinished that the next bytes could belong to."""
         waits = self._after_cr or self._partial or self._data is not None or self._type
         return not waits and self.error is None
 
@@ -126,15 +126,15 @@ class SSEDecoder:
         self._feed_whole(data[start:] if start else data, events)
 
     def close(self) -> list[bytes]:
-        """The body has ended: return the last event if it lacked its blank line."""
+        """Take the end of the body: return the last event if it lacked its blank line."""
         return self.feed(b"\n\n")
 
     def _feed_whole(self, data: bytes, events: list[bytes]) -> None:
-        """Take bytes that begin at the border of two events: nearly all there are."""
+        """Take bytes that begin at the start of an event, as nearly all arrivals do."""
         whole, found, tail = data.rpartition(b"\n\n")
         if found:
-            plain = whole[6:].split(b"\n\ndata: ")  # right if every event is one line of data, and then a third faster
-            # `count` would take 6 instructions for each byte, joining and looking take less than one.
+            plain = whole[6:].split(b"\n\ndata: ")  # a third faster, and right if every event is one line of data
+            # `count` would take 6 instructions per byte; joining and searching take less than one.
             if whole.startswith(b"data: ") and len(whole) <= self._cap and b"\n" not in b"".join(plain):
                 events += plain
             else:
@@ -149,7 +149,7 @@ class SSEDecoder:
             self._keep(rest)
 
     def _end_plain(self, data: bytes, events: list[bytes]) -> int:
-        """Finish an event of one line of data for a third of what its lines would take; where the next one begins."""
+        """Finish an event of one line in a third of the usual time; return where the next one begins, 0 if not done."""
         end = data.find(b"\n\n")
         if end < 0 or not self._partial.startswith(b"data: ") or data.find(b"\n") < end:
             return 0
@@ -161,7 +161,7 @@ class SSEDecoder:
         return end + 2
 
     def _keep(self, data: bytes) -> None:
-        """Put away the beginning of a line; of a comment only that it is one."""
+        """Keep the beginning of an unfinished line; of a comment, only the colon."""
         if self._partial.startswith(b":"):
             return
         self._partial += b":" if not self._partial and data.startswith(b":") else data
@@ -203,18 +203,18 @@ class SSEDecoder:
         elif name == b"error":  # older llama.cpp: `error: {…}` as a line of its own
             self._type = "error"
             self._add(value)
-        elif name and name not in _FIELDS:  # what is for reconnecting, `id` and `retry`, is of no use here
+        elif name and name not in _FIELDS:  # `id` and `retry` are for reconnecting, and of no use here
             self._take_odd(line, events)
 
     def _take_odd(self, line: bytes, events: list[bytes]) -> None:
-        """A line that is no field: perhaps one behind what does not belong there; within an event it is ignored."""
+        """Take a line that is not a field. Between events it may be one after litter; any other is kept as `odd`."""
         bare = line.lstrip(_LITTER) if self._data is None else line
         if bare != line and bare.partition(b":")[0] in _FIELDS:
             self._line(bare, events)
         elif any(field.startswith(line) for field in _FIELDS):
             pass  # the body was cut here
         elif not self.odd and not self._over:
-            # Nothing counts that comes behind it: it begins what stands in its line, or ends it.
+            # Nothing counts after the end mark, which may be at the beginning or the end of an event's data.
             ended = (*events, bytes(self._data or b""))
             self._over = any(data.startswith(END_MARK) or data.endswith(END_MARK) for data in map(bared, ended))
             self.odd = b"" if self._over else line[:2048]

@@ -1,6 +1,6 @@
-"""`<think>…</think>` inside an answer's text → reasoning and text, and other tags likewise.
+"""Splits `<think>…</think>`, or similar tags, in an answer's text into reasoning and text.
 
-In: pieces of text, cut anywhere, also within a tag. Out: the same as text and reasoning deltas. Never touched:
+In: pieces of text, cut anywhere, even within a tag. Out: the same as text and reasoning deltas. Never touched:
 reasoning that the endpoint separates itself.
 """
 
@@ -12,29 +12,29 @@ from .delta import Delta
 __all__ = ["ThinkingSplitter"]
 
 _TAGS = ("<think>", "<thought>", "<thinking>", "<reasoning>", "<mm:think>", "<seed:think>", "[THINK]", "◁think▷")
-"""The second is Gemini's; then come gateways', Bedrock's of gpt-oss, MiniMax', ByteDance's, Mistral's and Kimi's."""
+"""The second is Gemini's; then come those of gateways, gpt-oss on Bedrock, MiniMax, ByteDance, Mistral and Kimi."""
 
 
 class ThinkingSplitter:
     """Splits one answer. Only a tag at its very beginning opens reasoning: later ones are text about tags.
 
-    White space around the tags is dropped, as models put it there and nobody wants it.
-    What the endpoint has told as reasoning itself is not told once more (MiniMax M3: vellum-assistant#34556).
+    White space around the tags is dropped: models put it there and nobody wants it.
+    Reasoning that the endpoint has already sent as such is not repeated (MiniMax M3: vellum-assistant#34556).
     """
 
     def __init__(self) -> None:
-        self._closing = ""  # the tag that ends it
+        self._closing = ""  # the tag that ends the thought
         self._state = "start"  # then "opened" (skipping white space), "thinking", "after" (skipping it again), "text"
         self._blank: list[str] = []  # white space that a tag may follow
-        self._rest = ""  # what may be the beginning of a tag
-        # The thought between the tags may repeat what the endpoint has told as reasoning before, and is compared to it.
-        self._told: list[str] | None = []  # pieces of that, to be compared; None once the thought has proved to differ
-        self._known = ""  # those that are being compared, joined
-        self._again = 0  # how many characters of these the thought has repeated
-        self._dropped: list[str] = []  # its pieces so far, which were held back as repetitions
+        self._rest = ""  # possibly the beginning of a tag
+        # The thought between the tags may repeat reasoning that the endpoint has sent as such, so the two are compared.
+        self._told: list[str] | None = []  # pieces of that reasoning, not yet joined; None once the thought differs
+        self._known = ""  # the part of it that is being compared, joined
+        self._again = 0  # how many characters of `_known` the thought has repeated
+        self._dropped: list[str] = []  # pieces of the thought that were held back as repetitions
 
     def sift(self, deltas: list[Delta], *, failed: bool) -> list[Delta]:
-        """Take the next deltas of an answer, return what they come to; the last ones if it has `failed`."""
+        """Take the next deltas of an answer, return them split; with `failed` they are the last ones."""
         split: list[Delta] = []
         for delta in deltas:
             if isinstance(delta, ReasoningDelta) and delta.index == 0:
@@ -71,7 +71,7 @@ class ThinkingSplitter:
             self._told.append(reasoning)
 
     def close(self) -> list[Delta]:
-        """The answer has ended, or goes on with something else: return what was held back, as it is no tag."""
+        """Take the end of the text, or of the answer: return what was held back, as it is no tag."""
         rest, self._rest = self._unblank(self._rest), ""
         if not rest or (self._dropped and self._state == "thinking"):
             return []
@@ -108,10 +108,10 @@ class ThinkingSplitter:
         return after
 
     def _new_of(self, thought: str) -> str:
-        """What is new in the next piece of a thought; with what was dropped, if it proves to be another thought."""
+        """The new part of the next piece of a thought; with the dropped pieces if the thought proves to differ."""
         if self._told is None:
             return thought
-        if len(self._known) - self._again < len(thought):  # no sooner: joining at each piece would take n² steps
+        if len(self._known) - self._again < len(thought):  # not sooner: joining at each piece would take n² steps
             known = self._known[self._again :] + "".join(self._told)
             self._known, self._again = known if self._dropped else known.lstrip(), 0
             self._told.clear()
@@ -133,6 +133,6 @@ class ThinkingSplitter:
 
 
 def _tag_begun(text: str, tag: str) -> int:
-    """How many characters at the end may be a piece of a tag."""
+    """How many characters at the end of the text may be the beginning of the tag."""
     lengths = range(min(len(tag) - 1, len(text)), 0, -1)
     return next((length for length in lengths if tag.startswith(text[-length:])), 0)

@@ -1,7 +1,7 @@
-"""Tool-call deltas → which call each belongs to.
+"""Finds the call that each tool-call delta belongs to.
 
-In: the `tool_calls` entries of one choice's deltas, in any of the dialects seen: index missing, reused or not from
-0; id missing, empty or repeated; name late or repeated; whole calls in one chunk. Out: `ToolCallDelta`s numbered by
+In: the `tool_calls` entries of one choice's deltas, in any of the dialects seen: index missing, reused or not starting
+at 0; id missing, empty or repeated; name late or repeated; whole calls in one chunk. Out: `ToolCallDelta`s numbered by
 call. Never touched: the arguments' JSON, which is whole only at the end of the stream.
 """
 
@@ -19,12 +19,12 @@ from .codec import dumps, index_of, join_surrogates, loads_strict, mend
 __all__ = ["ToolCallTracker"]
 
 _KNOWN = frozenset({"index", "id", "type", "function"})
-_KNOWN_CUSTOM = frozenset({"index", "id", "custom", "function"})  # its type is news: there is no other mark of it
-_FLAT = frozenset({"name", "arguments"})  # what some have beside the id, and not under `function`
-_NO_ID = "null"  # what GLM and Mistral give the later pieces of a call (zed#53605, langchainjs#11373)
+_KNOWN_CUSTOM = frozenset({"index", "id", "custom", "function"})  # `type` is kept as extra: nothing else marks it
+_FLAT = frozenset({"name", "arguments"})  # some servers put these beside the id, not under `function`
+_NO_ID = "null"  # the id that GLM and Mistral give the later pieces of a call (zed#53605, langchainjs#11373)
 _MOST_ID = 2**63
-_MAX_NAME = 2**10  # characters from which on a name gets no further piece: adding one copies it
-_AGAIN = 4  # arguments that are told once more may be so many times shorter, without blanks
+_MAX_NAME = 2**10  # a name longer than this gets no further piece: each addition copies it
+_AGAIN = 4  # repeated arguments may be this many times shorter, as their blanks may be gone
 _MARKS = r'\\(?s:.)|["{}\[\]]'
 
 
@@ -41,15 +41,15 @@ class _Call:
         self.name = ""
         self.held = ""  # a high surrogate whose other half is in the next delta
         self.pieces: list[str] = []  # of its arguments
-        self.cumulative = False  # each piece tells all of them so far
+        self.cumulative = False  # each piece repeats all arguments so far
         self._length = 0
-        self._read = 0  # the pieces that `whole` has looked at: most calls are never asked
-        self._escape = ""  # a backslash at their end
+        self._read = 0  # how many pieces `whole` has read: for most calls it is never called
+        self._escape = ""  # a backslash at the end of these
         self._depth = 0
         self._in_string = self._seen = False
 
     def add(self, arguments: str, free: bool = False) -> str:
-        """Take a piece of the arguments, or of free text; return what can be told of it and of what was held back."""
+        """Take a piece of the arguments, or of free text; return its new text, after what was held back before."""
         if 0 < self._length <= _AGAIN * len(arguments) and not free:
             arguments = self._new_of(arguments)
         text, self.held = self.held + arguments, ""
@@ -62,10 +62,10 @@ class _Call:
         return text
 
     def _new_of(self, arguments: str) -> str:
-        """What is new in a piece that may tell all of the arguments so far (Qianfan: hermes-agent#35718).
+        """The new part of a piece that may repeat all of the arguments so far (Qianfan: hermes-agent#35718).
 
-        Or all of them once more at the end (opencodex#361), perhaps with other blanks (elizaOS#16973), or in a string
-        (litellm#20480). A mere next piece never begins with all that came before, as that would be no JSON; but it may
+        Or it repeats them all at the end (opencodex#361), perhaps with other blanks (elizaOS#16973), or in a string
+        (litellm#20480). An ordinary piece never begins with all that came before, as that would not be JSON, except
         where a value begins: `{"and":[1,` within `{"and":[1,`.
         """
         told = "".join(self.pieces)
@@ -73,13 +73,13 @@ class _Call:
             return ""
         if not arguments.startswith(told):
             return arguments
-        before = ":[," if "[" in told else ":"  # a value
+        before = ":[," if "[" in told else ":"  # characters that a value may follow
         if len(arguments) > len(told) and told[0] == "{" and (self._in_string or told.rstrip()[-1] not in before):
             self.cumulative = True
         return arguments[len(told) :] if self.cumulative else arguments
 
     def grow(self, name: str) -> str:
-        """Take a name, whole or a piece; return what is new of it.
+        """Take a name, or a piece of one; return its new part.
 
         Some servers repeat the name, and some send it in pieces (Gemini: continuedev/continue#5849).
         """
@@ -92,12 +92,12 @@ class _Call:
     def whole(self) -> bool:
         """Whether its arguments look like whole JSON: only then can an anonymous delta begin a new call.
 
-        Every piece is read once, however often this is asked; all that counts is that what was opened is closed.
+        Each piece is read once, however often this is called. It only checks that every bracket and string is closed.
         """
         text = self._escape + "".join(self.pieces[self._read :])
         self._read = len(self.pieces)
         escapes = len(text) - len(text.rstrip("\\"))
-        rest = escapes % 2  # a last backslash belongs to the character that is to come
+        rest = escapes % 2  # a last backslash escapes the next character, still to come
         self._escape = "\\" * rest
         for mark in re.findall(_MARKS, text[: len(text) - rest]):
             if mark == '"':
@@ -110,35 +110,35 @@ class _Call:
 
 
 class ToolCallTracker:
-    """Numbers the calls of one choice; ids decide before indexes, indexes before order.
+    """Numbers the calls of one choice; ids take precedence over indexes, indexes over order.
 
-    But an id counts only where the indexes do not contradict it (DeepSeek, GLM: one id for all calls), and without a
-    name nothing begins where there is a call to go on with (poolside: a new id with each delta).
+    But an id counts only if the indexes do not contradict it (DeepSeek, GLM: one id for all calls), and a delta without
+    a name begins no call if there is one to continue (poolside: a new id with each delta).
     """
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
-        self._named = False  # whether the last delta told a name
-        # The last call seen with an id, at an index, and with both.
+        self._named = False  # whether the last delta held a name
+        # The last call seen with each id, with each index, and with both.
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int | str, _Call] = {}
         self._by_both: dict[tuple[str, int | str], _Call] = {}
 
     def delta(self, raw: Any, choice: int, *, whole: bool = False) -> ToolCallDelta | None:
-        """One entry of `tool_calls`; None for what carries nothing.
+        """Decode one entry of `tool_calls`; None if it holds nothing.
 
         Args:
             raw: The entry.
-            choice: The index of the choice in which it stands.
+            choice: The index of its choice.
             whole: It is a whole call, whatever its id and index say.
 
         Raises:
-            ResponseError: The arguments are a value that JSON has no form for.
+            ResponseError: The arguments are a value that JSON cannot represent.
         """
         if not isinstance(raw, dict):
             return None
         function, custom, known = raw.get("function"), raw.get("custom"), _KNOWN
-        if custom and isinstance(custom, dict) and not function:  # OpenAI's tools whose input is free text
+        if custom and isinstance(custom, dict) and not function:  # OpenAI's custom tools, whose input is free text
             function, known = {"name": custom.get("name"), "arguments": custom.get("input")}, _KNOWN_CUSTOM
         if not isinstance(function, dict):
             function, known = ({}, known) if _FLAT.isdisjoint(raw) else (raw, _KNOWN | _FLAT)
@@ -164,9 +164,9 @@ class ToolCallTracker:
         return ToolCallDelta(call.number, new_id or None, new_name or None, told, choice, extra)
 
     def more_of(self, piece: ToolCallDelta) -> Callable[[str], ToolCallDelta] | None:
-        """What makes deltas of further arguments, where the last delta held nothing else; None where it did.
+        """A function that makes deltas of further arguments; None if the last delta held anything else.
 
-        A name that is told each time begins a call once the last one is whole, and may come with all of it once more.
+        For instance a name: a repeated one begins a new call once the last is whole, or comes with all arguments again.
         """
         if self._named or piece.id or piece.extra or not piece.arguments:
             return None
@@ -174,14 +174,14 @@ class ToolCallTracker:
         return lambda text: ToolCallDelta(number, None, None, add(text), choice)
 
     def flush(self, choice: int) -> Iterator[ToolCallDelta]:
-        """The answer has ended: what waited for its other half."""
+        """The surrogates that waited for their other half when the answer ended."""
         for call in self._calls:
             if call.held:
                 held, call.held = call.held, ""
                 yield ToolCallDelta(call.number, arguments=join_surrogates(held), index=choice)
 
     def _find(self, index: int | str | None, id_: str, name: str) -> _Call | None:
-        """The call that a delta with these may go on with."""
+        """The call that a delta with this index, id and name may continue."""
         call = None
         if id_:
             call = self._by_id.get(id_)
@@ -191,13 +191,13 @@ class ToolCallTracker:
             call = self._by_index.get(index)
         if call is None and self._calls:
             last = self._calls[-1]
-            nameless = not (id_ or name) and last.name and not last.whole()  # a wrong index (Nebius: pipecat#4688)
+            nameless = not (id_ or name) and last.name and not last.whole()  # its index is wrong (Nebius: pipecat#4688)
             if index is None or last.index is None or nameless:
                 call = last
         return call
 
     def _note(self, call: _Call, index: int | str | None, id_: str) -> None:
-        """Remember what a delta said of its call; the first of each counts."""
+        """Remember what a delta said about its call; a call keeps its first id and index."""
         call.id = call.id or id_
         if call.index is None:
             call.index = index
@@ -210,7 +210,7 @@ class ToolCallTracker:
 
 
 def _begins(index: int | str | None, id_: str, name: str, arguments: str, last: _Call) -> bool:
-    """Whether a delta is a call of its own and not the next piece of the last one."""
+    """Whether a delta begins a call of its own, rather than continuing the last one."""
     if id_ and last.id and id_ != last.id:
         return bool(name) or not last.name
     if not name or not last.name:
@@ -224,10 +224,10 @@ def _begins(index: int | str | None, id_: str, name: str, arguments: str, last: 
 
 
 def _are_equal(one: str, other: str) -> bool:
-    """Whether two texts are the same JSON, be the other one in a string."""
+    """Whether two texts are the same JSON, even if `other` is encoded once more, as a string."""
     if one == other:
         return True
-    with suppress(ValueError, RecursionError):  # the latter of comparing what is nested too deeply
+    with suppress(ValueError, RecursionError):  # the latter from comparing values that are nested too deeply
         value, again = loads_strict(one.encode()), loads_strict(other.encode())
         return bool(value == again or (isinstance(again, str) and value == loads_strict(again.encode())))
     return False

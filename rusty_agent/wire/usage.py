@@ -1,6 +1,6 @@
 """An endpoint's usage object → `Usage`.
 
-In: whatever stood where usage may stand. Out: a `Usage`, or None where there is nothing to count. Never touched:
+In: the value found where usage may stand. Out: a `Usage`, or None if there is nothing to count. Never touched:
 earlier counts; the last non-empty usage wins and nothing is ever summed over chunks.
 """
 
@@ -16,7 +16,7 @@ __all__ = ["find_usage", "parse_usage"]
 _MOST = 2**63
 _BARE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _CACHED = ("prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens")
-"""DeepSeek's, Anthropic's, Mistral's."""
+"""The names of DeepSeek, Anthropic and Mistral."""
 _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 
 
@@ -31,7 +31,7 @@ def find_usage(chunk: dict[str, Any]) -> Usage | None:
 
 
 def parse_usage(raw: Any) -> Usage | None:
-    """Read the counts; None for `null`, `{}`, and where every count is zero, as some endpoints send early."""
+    """Read the counts; None for `null`, `{}` and all-zero counts, which some endpoints send early in a stream."""
     if not isinstance(raw, dict):
         return None
     if raw.keys() == _BARE:
@@ -53,10 +53,10 @@ def parse_usage(raw: Any) -> Usage | None:
     apart = total - prompt - completion
     if prompt and apart > 0:
         heard = _detail(raw, _PROMPT_DETAILS, "audio_tokens")
-        # Bedrock tells apart what a cache holds (Portkey-AI/gateway#1211), Mistral what it heard.
+        # Bedrock counts cached tokens apart from the prompt (Portkey-AI/gateway#1211), Mistral audio tokens.
         if apart in (cached + _count(raw, "cache_creation_input_tokens"), heard):
             prompt += apart
-        elif reasoning in (0, apart):  # xAI tells it apart from completion (vercel/ai#12425), Gemini in the total alone
+        elif reasoning in (0, apart):  # xAI counts it apart from completion (vercel/ai#12425), Gemini only in the total
             completion += apart
             reasoning = apart
     # Baseten reports more reasoning than completion (vercel/ai 83e6510).

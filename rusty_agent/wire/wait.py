@@ -1,6 +1,6 @@
-"""What an endpoint says of waiting → seconds.
+"""How long an endpoint asks to wait, in seconds.
 
-In: headers, or an error's object and its words. Out: seconds, or nothing. Never touched: how long is waited.
+In: headers, or an error's object and message. Out: seconds, or nothing. Never touched: how long we actually wait.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ _WORDS = (
     r"\b(?:(?:again|retry|wait|reset)(?: in| after| for)?:? (?:about |approximately )?|retryDelay\W{3,9})"
     rf"((?:{DURATION})+|\d{{1,9}}(?:\.\d+)? [smhd](?:\b|ec|in|our|ay))"
 )
-_RESET = r"1[0-9]{9}(?:[0-9]{3})?"  # since 1970, in seconds or, as OpenRouter says it, in milliseconds
-_BY = ("", "llm_provider-")  # LiteLLM hands on what its provider has said under names of its own (litellm#21553)
+_RESET = r"1[0-9]{9}(?:[0-9]{3})?"  # since 1970, in seconds or, from OpenRouter, in milliseconds
+_BY = ("", "llm_provider-")  # LiteLLM passes its provider's headers on with this prefix (litellm#21553)
 
 
 def clock(headers: Mapping[str, str], otherwise: float) -> float:
-    """The wall clock by which an answer tells moments, in seconds since 1970: the endpoint's own, else another.
+    """The clock to which points in time in an answer refer, in seconds since 1970: the endpoint's `Date`, else ours.
 
-    RFC 9110 §6.6.1. Ours may be days behind, where a virtual machine has slept.
+    RFC 9110 §6.6.1. Ours may be days behind if a virtual machine was suspended.
 
     Args:
         headers: The answer's, with lower-case names.
-        otherwise: The clock where it tells none.
+        otherwise: The clock to use if the answer has no `Date`.
     """
     said = _moment(headers.get("date"))
     return otherwise if said is None else said
 
 
 def in_headers(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after`, else these as LiteLLM names them.
+    """Seconds that the endpoint asks to wait: `retry-after-ms`, else `retry-after`, else these with LiteLLM's prefix.
 
-    `retry-after` is seconds or an HTTP date (RFC 9110 §10.2.3), or a duration (`2m59s`) or a moment since 1970, which
-    some send; the header in milliseconds is OpenAI's. None for what is missing, negative or no time.
+    `retry-after` is seconds or an HTTP date (RFC 9110 §10.2.3); some send a duration (`2m59s`) or seconds since 1970.
+    The header in milliseconds is OpenAI's. None if the value is missing, negative or not a time.
 
     Args:
         headers: With lower-case names.
@@ -63,7 +63,7 @@ def _in_header(headers: Mapping[str, str], by: str, now: float) -> float | None:
     text = headers.get(f"{by}retry-after")
     if text is None:
         return None
-    if re.fullmatch(_RESET, text):  # what some take the header for
+    if re.fullmatch(_RESET, text):  # some send the time of the reset in this header
         return _until_reset(text, now)
     if re.fullmatch(f"({DURATION})+", text):  # `2m59.56s` (opencode#48185)
         return in_seconds(text)
@@ -77,8 +77,8 @@ def _in_header(headers: Mapping[str, str], by: str, now: float) -> float | None:
 def in_object(error: Mapping[str, Any], now: float) -> float | None:
     """Seconds that an error's object asks to wait: in Google's `RetryInfo`, or in OpenRouter's `metadata`.
 
-    Gemini sends no header: https://cloud.google.com/apis/design/errors. OpenRouter tells the seconds, or, in headers
-    that it quotes, when a limit is over, be it by the minute or by the day.
+    Gemini sends no header: https://cloud.google.com/apis/design/errors. OpenRouter gives the seconds, or, in headers
+    that it quotes, when a limit resets, whether it is per minute or per day.
     """
     details = error.get("details")
     for detail in details if isinstance(details, list) else []:
@@ -96,17 +96,17 @@ def in_object(error: Mapping[str, Any], now: float) -> float | None:
 
 
 def in_words(message: str) -> float | None:
-    """Seconds that the words of a 429 ask to wait: «Please try again in 1m9.7s», «Your quota will reset after 48s».
+    """Seconds that the message of a 429 asks to wait: «Please try again in 1m9.7s», «Your quota will reset after 48s».
 
-    OpenAI does not always send the header, and gateways hand on what was said to them without it: Google's `RetryInfo`
-    too, behind words of their own.
+    OpenAI does not always send the header, and gateways pass on an upstream's message without it; Google's `RetryInfo`
+    too, after words of their own.
     """
     found = re.search(_WORDS, message, re.IGNORECASE)
     return None if found is None else in_seconds(re.sub(r" (.).*", r"\1", found[1].lower()))
 
 
 def in_seconds(duration: str) -> float:
-    """`6m0s`, `12ms`, in seconds."""
+    """The seconds of a duration such as `6m0s` or `12ms`."""
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(DURATION, duration))
 
 
@@ -126,5 +126,5 @@ def _moment(text: str | None) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    """A number of at least 0; None of anything else."""
+    """A number of at least 0; None for anything else."""
     return float(text) if text is not None and re.fullmatch(_NUMBER, text) else None

@@ -1,6 +1,6 @@
-"""What endpoints say → words that are safe to print: capped, on one line, without control characters.
+"""Endpoints' messages → text that is safe to print: capped, on one line, without control characters.
 
-In: a decoded value, text or bytes. Out: text. Never touched: what they mean.
+In: a decoded value, text or bytes. Out: text. Never touched: its meaning.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ __all__ = ["as_it_is", "excerpt", "printable", "quoted", "words"]
 
 _MAX_MESSAGE = 1000
 _MAX_EXCERPT = 200
-_MAX_DEPTH = 5  # as deep as Mistral's complaints stand
+_MAX_DEPTH = 5  # how deep Mistral nests its complaints
 
 _SAYING: tuple[str, ...] = ("message", "detail", "msg", "error", "errors", "error_message", "text")
 _SAYING += ("Message", "error_msg", "status_msg", "title", "errorMessage")  # AWS, Baidu, MiniMax, RFC 9457, Java
 
 
 def words(value: Any, depth: int = _MAX_DEPTH) -> str:
-    """What a string, an HTML page, a list of complaints (FastAPI, Mistral) or an object that holds one of them says."""
+    """The message in a string, an HTML page, a list of complaints (FastAPI, Mistral) or an object that holds these."""
     if isinstance(value, str):
         page = value[:4096]
         if re.match(r"\s*<(!doctype|html|head|body)", page, re.IGNORECASE):
-            title = re.search(r"<(?:title|h1)[^>]*>([^<]*)", page, re.IGNORECASE)  # HAProxy's have no title
+            title = re.search(r"<(?:title|h1)[^>]*>([^<]*)", page, re.IGNORECASE)  # HAProxy's pages have no title
             return f"an HTML page{f' titled «{title[1].strip()}»' if title else ''}"
         said = quoted(value) if depth else value
         return value if said is value else words(said, depth - 1) or value
@@ -42,8 +42,8 @@ def words(value: Any, depth: int = _MAX_DEPTH) -> str:
 
 
 def quoted(value: Any) -> Any:
-    """The object in a string: what gateways make of the body of somebody else's error; of anything else, itself."""
-    if not isinstance(value, str) or not re.match(r'\s*(\{|\[\s*\{\s*"error")', value):  # Gemini's stands in a list
+    """Decode the JSON in a string, as gateways quote an upstream's error body; return any other value as it is."""
+    if not isinstance(value, str) or not re.match(r'\s*(\{|\[\s*\{\s*"error")', value):  # Gemini's error is in a list
         return value
     try:
         return loads_answer(value.encode("utf-8", "replace"))
@@ -52,7 +52,7 @@ def quoted(value: Any) -> Any:
 
 
 def as_it_is(body: Any) -> str:
-    """What a body holds that has neither words for people nor a name that is known."""
+    """The JSON of a body that has neither a readable message nor a known code; `""` if it holds nothing."""
     if not (body if isinstance(body, list) else isinstance(body, dict) and any(body.values())):
         return ""
     try:
@@ -62,7 +62,7 @@ def as_it_is(body: Any) -> str:
 
 
 def printable(text: str, limit: int = _MAX_MESSAGE) -> str:
-    """One line, capped, in which control characters are escaped, so that it cannot steer a terminal."""
+    """One capped line with control characters escaped, so that it cannot control a terminal."""
     text = " ".join(text[: limit * 2].split())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
     return text if len(text) <= limit else text[:limit] + "…"
