@@ -1,1 +1,1 @@
-"""The event loop's side: connections, attempts, retries."""
+"""Everything that needs the event loop: connections, attempts, retries."""

@@ -1,6 +1,6 @@
 """One attempt: one HTTP exchange, read as it arrives, bounded in time, closed at once when it is given up.
 
-In: a prepared request and its time limits. Out: deltas per arrival, and how the answer ended. Never touched:
+In: a prepared request and its time limits. Out: the deltas of each arrival, and how the answer ended. Never touched:
 retries, what callers do with deltas.
 """
 
@@ -38,15 +38,15 @@ from .watchdog import Interrupted, Scope, Watchdog
 __all__ = ["NOTHING_YET", "Attempt", "Exchange", "given_up"]
 
 _ERROR_BODY_SECONDS = 2.0
-_UNMASKED = frozenset({"partial_text", "usage"})  # what the caller was given already
+_UNMASKED = frozenset({"partial_text", "usage"})  # the caller already has these
 
 NOTHING_YET = ReplyDecoder()
-"""The decoder of an attempt without an answer yet; never fed. Each would be nine objects, and most calls only wait."""
+"""Shared by all attempts without an answer yet, and never fed: a decoder is nine objects, and most calls only wait."""
 
 
 @define(eq=False, repr=False)
 class Exchange:
-    """A request that can be sent: what every attempt of one call sends, how often to try, what to tell the caller."""
+    """A request ready to send: what every attempt of one call sends, how often to retry, what to tell the caller."""
 
     config: ProviderConfig
     headers: Headers = field(repr=False)
@@ -62,15 +62,15 @@ class Exchange:
 class Attempt:
     """One HTTP exchange. `open()`, then `read()` until `decoder.ended`; `close()` is safe at any time.
 
-    With `anew` it goes over a new connection, see `Transport.post`.
+    With `anew` it uses a new connection, see `Transport.post`.
 
     Attributes:
         decoder: What the answer has brought so far.
         headers: The answer's headers.
         number: Which attempt of its call it is, from 1.
         received: Bytes of the answer's body read so far.
-        began: When the first content came, by `time.monotonic`; a loop's own clock may stand still within a step.
-        ended: When the answer ended, likewise.
+        began: When the first content came, by `time.monotonic`, as a loop's own clock may stand still within a step.
+        ended: When the answer ended, by the same clock.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Attempt:
         self._scope = scope
         self._response: Response | None = None
         self._closed = False
-        self._inflater: Inflater | None = None  # where the answer is compressed
+        self._inflater: Inflater | None = None  # set if the answer is compressed
 
     @property
     def request_id(self) -> str | None:
-        """The endpoint's name for the request: a header's, else the completion's own id."""
+        """The endpoint's id for the request: from a header, else the completion's own id."""
         headers = self.headers
         found = headers.get("x-request-id") or headers.get("request-id") or headers.get("x-generation-id")
         if found is None:
@@ -112,10 +112,10 @@ class Attempt:
         return found and join_surrogates(found)
 
     async def open(self) -> None:
-        """Send the request; return when the headers of a successful answer are there.
+        """Send the request; return when the headers of a successful answer have arrived.
 
         Raises:
-            RustyAgentError: There was none.
+            RustyAgentError: There was no such answer.
         """
         exchange, config = self._exchange, self._exchange.config
         interrupted = False
@@ -144,7 +144,7 @@ class Attempt:
                 status = response.status
                 if not 200 <= status < 300 or (status != 200 and _is_no_answer(response)):
                     failing = self._status_error(response)
-                    del response  # whose repr may hold the URL, and that a key
+                    del response  # its repr may hold the URL, which may hold a key
                     raise await failing
         except Interrupted:
             interrupted = True
@@ -153,14 +153,14 @@ class Attempt:
             if isinstance(error, RustyAgentError):
                 self.mask(error)
             raise
-        if interrupted:  # raised here, so that it has no context
+        if interrupted:  # raised out here, so that the error has no context
             raise self._interruption()
         self._watchdog.arrived(content=False)
 
     async def read(self) -> list[Delta]:
-        """The deltas of the next arrival; [] where it held none. Sets `decoder.ended` at the end.
+        """The deltas of the next arrival; [] if it held none. `decoder.ended` is set at the end of the answer.
 
-        An error of the answer is not raised but left in `decoder.error`: the deltas before it come first.
+        An error in the answer is not raised but left in `decoder.error`, as the deltas before it come first.
         """
         response, decoder, watchdog = self._response, self.decoder, self._watchdog
         assert response is not None
@@ -168,14 +168,14 @@ class Attempt:
         whole = content.is_eof()
         if inflater is not None and inflater.more:
             watchdog.waiting()
-            await asyncio.sleep(0)  # a small body may make much work: between two blocks it is the others' turn
+            await asyncio.sleep(0)  # a small body may decompress to a lot: let other tasks run between two blocks
             deltas = decoder.close(self._interruption()) if self._is_over() else self._inflate(b"", content.at_eof())
         else:
             if not whole:
                 watchdog.waiting()
             try:
                 data = content.read_nowait() if whole else await content.readany()
-            except (*NETWORK_ERRORS, RuntimeError) as error:  # the latter where the caller has closed the session
+            except (*NETWORK_ERRORS, RuntimeError) as error:  # the latter if the caller has closed the session
                 data = salvage(response, error)
                 if not data:
                     deltas = decoder.close(await self._broken(error, response))
@@ -199,7 +199,7 @@ class Attempt:
         return deltas
 
     def _inflate(self, data: bytes, last: bool) -> list[Delta]:
-        """The deltas of a block of what these bytes, or those before them, hold."""
+        """The deltas of the next block that these bytes, or those before them, decompress to."""
         decoder, inflater = self.decoder, self._inflater
         assert inflater is not None
         try:
@@ -209,7 +209,7 @@ class Attempt:
         return deltas + decoder.close() if last and not inflater.more else deltas
 
     def close(self) -> None:
-        """Give the exchange up: the connection closes now. Callable from anywhere on the loop, at any time."""
+        """Give up the exchange: the connection closes now. May be called from anywhere on the loop, at any time."""
         self._closed = True
         self._watchdog.release()
         self._scope.interrupt()
@@ -217,13 +217,13 @@ class Attempt:
             release(self._response, self._loop)
 
     def stop_waiting(self) -> None:
-        """End whatever `open` or `read` waits for. For the watchdog, once a limit has passed."""
+        """End the wait of `open` or `read`. The watchdog calls this once a limit has passed."""
         self._scope.interrupt()
         if self._response is not None:
             self._response.close()
 
     def _end(self, response: Response) -> None:
-        """The answer is whole, or failed. Keep the connection if its body ends too, right now or soon."""
+        """Finish: the answer is whole, or failed. The connection is kept if a whole answer's body ends now or soon."""
         self._watchdog.release()
         self.ended = monotonic()
         error = self.decoder.error
@@ -236,7 +236,7 @@ class Attempt:
             self.mask(error)
 
     async def _status_error(self, response: Response) -> RustyAgentError:
-        self._watchdog.stop()  # the status says enough: its body gets a short time of its own
+        self._watchdog.stop()  # the status says enough: the body gets a short time limit of its own
         until = self._loop.time() + _ERROR_BODY_SECONDS
         if self._deadline is not None:
             until = min(until, self._deadline)
@@ -245,7 +245,7 @@ class Attempt:
             async with asyncio.timeout_at(until):
                 while len(body) < failure.MAX_ERROR_BYTES and (data := await response.content.readany()):
                     body += data
-        except (*NETWORK_ERRORS, RuntimeError) as broken:  # a timeout is one; the last is of a connection that is gone
+        except (*NETWORK_ERRORS, RuntimeError) as broken:  # OSError includes timeouts; the last: the connection is gone
             body += salvage(response, broken)
         if self._inflater is not None:
             body = _inflated(self._inflater, body)
@@ -258,7 +258,7 @@ class Attempt:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The answer's fields that are no content; those that are, of one JSON object, as the endpoint sent them."""
+        """The answer's metadata fields, masked; if it was one JSON object, also `choices` as the endpoint sent them."""
         meta, mask = self.decoder.meta, self._exchange.mask
         others = {**meta, "choices": None} if "choices" in meta else meta
         masked: dict[str, Any] = mask(others)
@@ -267,14 +267,14 @@ class Attempt:
         return {**masked, "choices": meta["choices"]} if "choices" in meta else masked
 
     def mask(self, error: RustyAgentError) -> None:
-        """Strike secrets out of all that an error says, but for what the caller was given already."""
+        """Mask secrets in everything that an error holds, except what the caller already has."""
         mask = self._exchange.mask
         for name in vars(error).keys() - _UNMASKED:
             setattr(error, name, mask(getattr(error, name)))
         error.args = tuple(map(mask, error.args))
 
     async def _broken(self, error: BaseException, response: Response) -> RustyAgentError:
-        """The connection ended before the answer did: by the clock, by `close()`, or by itself."""
+        """The error if the connection ended before the answer: by a time limit, by `close()`, or by itself."""
         if self._is_over():
             return self._interruption()
         broken = network_error(error, response.url)
@@ -285,7 +285,7 @@ class Attempt:
         return await self._transport.diagnose(broken, response.url)
 
     def _is_over(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether the attempt was ended from our side: by a limit, by `close()`, or with its transport."""
         return self._watchdog.expired is not None or self._closed or self._transport.ended
 
     def _interruption(self) -> RustyAgentError:
@@ -308,17 +308,17 @@ class Attempt:
 
 
 def _is_no_answer(response: Response) -> bool:
-    """Whether a status that is a success says that there is none: 204, or a 202 of a job that is still to be done."""
+    """Whether a success status comes without an answer: 204, or a 202 for a job that is still to be done."""
     return response.status == 204 or (response.status == 202 and response.headers.get("content-length") == "0")
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
-    """With names in lower case; bytes that are no UTF-8 come as halves of characters, which nobody could write."""
+    """Headers with lower-case names; invalid UTF-8, which aiohttp gives as surrogates, becomes U+FFFD."""
     return {name.lower(): join_surrogates(value) for name, value in headers.items()}
 
 
 def _inflated(inflater: Inflater, data: bytes) -> bytes:
-    """As much of an error's body as can be read: its status says enough."""
+    """As much of an error's body as can be decompressed; the status says enough without it."""
     body = b""
     try:
         body = inflater.feed(data, last=True)
@@ -330,7 +330,7 @@ def _inflated(inflater: Inflater, data: bytes) -> bytes:
 
 
 def given_up() -> StreamInterruptedError:
-    """The error of whoever still reads an answer when it was left, or its provider or session closed."""
+    """The error for a reader of an answer that was left, or whose provider or session was closed."""
     return StreamInterruptedError(
         "The answer was given up: a loop over it was left, its stream, its provider or the provider's session was "
         "closed before its end, or a task that read it was cancelled, as by asyncio.wait_for.",

@@ -1,6 +1,6 @@
-"""Who stands in line at the door: a run of many prompts, or a call by itself.
+"""The party that waits in line for permits: a run of many prompts, or a single call.
 
-In: that the run was stopped. Out: an end to its waits between two attempts; whether to give its endpoint up. Never
+In: that the run was stopped. Out: an end to its waits between two attempts; whether to give up on its endpoint. Never
 touched: the line itself.
 """
 
@@ -15,17 +15,17 @@ __all__ = ["Caller"]
 
 
 class Caller:
-    """Who waits: callers take turns at the door. A run of many prompts is one caller, a call by itself is another.
+    """One party in line: callers take turns at the door. A run of many prompts is one caller, a single call another.
 
     Args:
-        gives_up: Called with an attempt's error, and with the moment at which its prompt was begun (by
+        gives_up: Called with an attempt's error, and with the time at which its prompt was begun (by
             `time.monotonic`): whether the endpoint has been away for too long to make another attempt.
 
     Attributes:
-        asleep: What ends its waits between two attempts.
+        asleep: Futures that end its waits between two attempts.
         in_flight: How many of its attempts are under way.
         rate_limited: How many of its attempts were answered with 429.
-        stopped: Why the run was stopped, once it was: what still waits is turned away with it.
+        stopped: The error with which the run was stopped, once it was; calls that still wait are turned away with it.
     """
 
     __slots__ = ("asleep", "gives_up", "in_flight", "rate_limited", "stopped")
@@ -38,12 +38,12 @@ class Caller:
         self.stopped: RunStoppedError | None = None
 
     def check(self) -> None:
-        """Raise what the run was stopped with, if it was: a `RunStoppedError`."""
+        """Raise the `RunStoppedError` that the run was stopped with, if it was."""
         if self.stopped is not None:
-            raise self.stopped.with_traceback(None)  # or each time it is raised would make it longer
+            raise self.stopped.with_traceback(None)  # or the traceback would grow each time it is raised
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, but not longer than the run goes on; then raise what it was stopped with."""
+        """Sleep, but no longer than until the run is stopped; then raise the error that it was stopped with."""
         self.check()
         awake = asyncio.get_running_loop().create_future()
         self.asleep.add(awake)
@@ -54,7 +54,7 @@ class Caller:
         self.check()
 
     def stop(self, error: RunStoppedError) -> None:
-        """The run was stopped: nothing more is sent for it. The first reason stays."""
+        """Stop the run: nothing more is sent for it. If called again, the first error stays."""
         self.stopped = self.stopped or error
         for awake in self.asleep:
             if not awake.done():

@@ -1,10 +1,10 @@
 """Bounded concurrency: one coroutine function over many inputs, in order or as they finish.
 
-In: inputs of any number, from a list, an iterator or an asynchronous one; a coroutine function. Out: a `MapItem` for
-each. Never touched: what the function does.
+In: any number of inputs, from a list, an iterator or an asynchronous iterator; a coroutine function. Out: a `MapItem`
+for each. Never touched: what the function does.
 
 There are as many workers as may be busy at once, not a task for every input. A worker takes the next input when it is
-free and its result will have a place: results that nobody has taken yet are bounded too. Errors are values.
+free and there is room for the result: results that nobody has taken yet are bounded too. Errors are values.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ __all__ = ["PAUSE", "Stop", "Work", "spread", "work_off"]
 Work: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 PAUSE = object()
-"""An iterator whose next input takes long may yield this instead: it is no input, and lets the loop go round once."""
+"""Not an input: an iterator whose next input takes long may yield this first, to let the event loop run once."""
 
 _END = object()
-_WINDOW = 16  # in order, an answer may take this many times longer than others before the others wait for its turn
+_WINDOW = 16  # if ordered, an answer may take about this many times longer than the others before they must wait
 
 
 class Stop:
-    """Lets others end a run: no further input is taken; what is under way goes on, and what is done is handed out."""
+    """Ends a run early: no further input is taken; work in progress goes on, and finished items are handed out."""
 
     def __init__(self) -> None:
         self.requested = False
         self._crew: _Crew | None = None
 
     def request(self) -> None:
-        """Take no further input, nor wait for one."""
+        """Take no further input, and stop waiting for one."""
         self.requested = True
         if self._crew is not None:
             self._crew.recall()
@@ -53,15 +53,16 @@ async def spread(
 ) -> AsyncGenerator[MapItem, None]:
     """Run `work` over the inputs; yield an item for each that was taken.
 
-    Leaving the generator early cancels what is under way, and waits for its end.
+    Leaving the generator early cancels work in progress, and waits until it has ended.
 
     Args:
         inputs: Taken only as fast as they are worked off.
         work: Called with an input; what it returns or raises becomes the item's `result` or `error`.
-        concurrency: How many are worked on at once, at least 1; or a context that tells it, entered meanwhile.
-        ordered: Yield in the order of the inputs. Up to 16 times `concurrency` results then wait behind a slow one,
-            before no further input is taken. Else, up to `concurrency` results wait for whoever iterates.
-        stop: Ends the run early when it is told to.
+        concurrency: How many are worked on at once, at least 1; or a context manager that gives the number, entered
+            for the duration of the run.
+        ordered: Yield in the order of the inputs. Up to 16 times `concurrency` results may then wait behind a slow
+            one; beyond that, no further input is taken. Else, up to `concurrency` results wait for the consumer.
+        stop: Ends the run early when requested.
 
     Raises:
         Exception: What taking the next input raised, after the items of all inputs before it.
@@ -84,10 +85,10 @@ async def work_off(
     stop: Stop | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run `work` over the inputs, and keep nothing of what comes of it; other arguments and errors as `spread`'s.
+    """Run `work` over the inputs, and keep no results; other arguments and errors as for `spread`.
 
     Args:
-        enough: Asked when an input was taken: whether another would only wait, so that no worker is hired for it.
+        enough: Called when an input was taken: whether another would only wait, so that it needs no new worker.
     """
     crew = _Crew(inputs, work, concurrency, None, stop or Stop(), enough)
     try:
@@ -114,17 +115,17 @@ class _Crew:
         self._concurrency = concurrency
         self._enough = enough
         self._bound = concurrency * (1 + (_WINDOW if ordered else 1))
-        self._done: dict[int, MapItem] = {}  # by the turn at which each is handed over
+        self._done: dict[int, MapItem] = {}  # items by position in the output
         self._ordered = ordered
-        self._taken = 0  # inputs
-        self._given = 0  # items, which is the turn of the next
+        self._taken = 0  # number of inputs taken
+        self._given = 0  # number of items handed over, which is the position of the next
         self._exhausted = stop.requested  # no further input is taken
-        self._pausing = False  # nobody takes one in this turn of the loop
+        self._pausing = False  # no input is taken in this iteration of the loop
         self._broken: BaseException | None = None  # what taking an input raised
         self._workers: set[asyncio.Task[None]] = set()
-        self._free = 0  # of the workers; while one is, no other is needed
+        self._free = 0  # number of free workers; while there is one, no other is needed
         self._taking = asyncio.Lock()
-        self._taker: asyncio.Task[Any] | None = None  # who waits for an input
+        self._taker: asyncio.Task[Any] | None = None  # the worker that waits for an input
         self._recalled = False
         self._room = asyncio.Event()
         self._news = asyncio.Event()
@@ -132,7 +133,7 @@ class _Crew:
         self._hire()
 
     async def has_more(self) -> bool:
-        """Wait until there is an item whose turn it is; False after the last."""
+        """Wait until the next item is ready; False after the last."""
         while self._given not in self._done:
             if not self._workers:
                 if self._broken is not None:
@@ -143,7 +144,7 @@ class _Crew:
         return True
 
     def hand_over(self) -> MapItem | None:
-        """The item whose turn it is, if it is there."""
+        """The next item, or None if it is not ready."""
         item = self._done.pop(self._given, None)
         if item is not None:
             self._given += 1
@@ -151,12 +152,12 @@ class _Crew:
         return item
 
     def wake(self) -> None:
-        """There may be news for the workers that wait for room, and for whoever waits for an item."""
+        """Wake the workers that wait for room, and the consumer that waits for an item."""
         self._room.set()
         self._news.set()
 
     def recall(self) -> None:
-        """No further input is taken: whoever waits for one waits no longer."""
+        """Take no further input, and end the wait of a worker for one."""
         self._exhausted = True
         if self._taker is not None and not self._recalled:
             self._recalled = True
@@ -164,9 +165,9 @@ class _Crew:
         self.wake()
 
     async def dismiss(self) -> None:
-        """End all workers, and let go of the inputs: an iterator that nobody else has is closed here and now."""
+        """End all workers, and release the inputs: an iterator that nobody else holds is closed here and now."""
         self._exhausted = True
-        self._inputs, self._asynchronous = iter(()), None  # the run holds itself until the garbage collector comes by
+        self._inputs, self._asynchronous = iter(()), None  # the run itself lives on until a garbage collection
         self._cancel()
         if self._workers:
             await asyncio.wait(self._workers)
@@ -185,16 +186,16 @@ class _Crew:
         self._workers.discard(worker)
         try:
             broken = worker.exception()
-        except asyncio.CancelledError:  # which it keeps until it is asked, with all that its frames hold
+        except asyncio.CancelledError:  # by being asked, the task lets go of it and of all that its frames hold
             broken = asyncio.CancelledError()
-        self._broken = self._broken or broken  # no item tells of it, so the run must
+        self._broken = self._broken or broken  # no item carries it, so the run must raise it
         self._exhausted = True
-        if isinstance(broken, KeyboardInterrupt | SystemExit):  # the program is to end: nothing is waited for
+        if isinstance(broken, KeyboardInterrupt | SystemExit):  # the program is to end: do not wait for anything
             self._cancel()
         self.wake()
 
     async def _run(self) -> None:
-        if asyncio.current_task() not in self._workers:  # an eager loop runs a task before whoever makes it has it
+        if asyncio.current_task() not in self._workers:  # an eager loop runs a task before `_hire` has added it
             await asyncio.sleep(0)
         try:
             while True:
@@ -208,7 +209,7 @@ class _Crew:
                         continue
                     given = _END if self._exhausted else next(self._inputs, _END)
                 if given is PAUSE:
-                    self._pausing = True  # for all, or each worker that is free goes on for as long until the next
+                    self._pausing = True  # for all workers, or each free one would run the iterator to its next pause
                     await asyncio.sleep(0)
                     self._pausing = False
                     continue
@@ -224,7 +225,7 @@ class _Crew:
                     result = await self._work(given)
                 except Exception as raised:
                     error = raised
-                    if isinstance(error, RustyAgentError):  # it may be kept for long, and its frames hold all of a call
+                    if isinstance(error, RustyAgentError):  # it may be kept for long, and its frames hold a whole call
                         error.__traceback__ = error.__context__ = None
                 if self._ordered is None:
                     self._given += 1
@@ -232,10 +233,10 @@ class _Crew:
                     self._hand_out(MapItem(index, given, result, error))
                 self._free += 1
         finally:
-            self._exhausted = True  # before whoever waits to take an input can ask for one: the iterator may be broken
+            self._exhausted = True  # before the next worker can take an input: the iterator may be broken
 
     async def _take(self, inputs: AsyncIterator[Any]) -> Any:
-        """The next input, when its result will have a place; or `_END`, also where the run was told to stop."""
+        """The next input, once there is room for its result; or `_END`, also if the run was told to stop."""
         async with self._taking:  # one at a time
             await self._wait_for_room()
             if self._exhausted:

@@ -1,10 +1,10 @@
-"""Closes what is open on an event loop, when that loop shuts down.
+"""Closes the sessions and responses that are open on an event loop when that loop shuts down.
 
 In: sessions and responses as they open. Out: nothing; they close with their loop, or with their provider. Never
 touched: requests.
 
-An async generator stands guard on each loop: `asyncio.run`, and whoever else calls `shutdown_asyncgens`, closes it
-before the loop goes, and so gives us the loop's last moment.
+Each loop gets a suspended async generator: `asyncio.run`, or any other caller of `shutdown_asyncgens`, closes it while
+the loop still runs, and its `finally` closes the rest.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Guard:
     """Watches over one loop.
 
     Attributes:
-        sessions: All that are not closed yet.
-        responses: All that are not released yet.
+        sessions: Those not closed yet.
+        responses: Those not released yet.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -40,7 +40,7 @@ class Guard:
         self._loop = loop
         self._dismissed = False
         self._generator = self._stand()
-        with suppress(StopIteration):  # run it to its yield, which registers it with the loop
+        with suppress(StopIteration):  # run it up to its `yield`, which registers it with the loop
             self._generator.asend(None).send(None)
 
     async def _stand(self) -> AsyncGenerator[None, None]:
@@ -60,7 +60,7 @@ class Guard:
         self.sessions.discard(session)
 
     def close_soon(self, session: ClientSession) -> None:
-        """Begin to close a session; runs on the loop, whose end may cancel it: then `_stand` does it again."""
+        """Begin to close a session, on its loop. The loop's end may cancel this: then `_stand` closes it."""
         task = asyncio.ensure_future(self.close(session))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -77,11 +77,11 @@ _T = TypeVar("_T")
 
 
 def release(response: Response, loop: asyncio.AbstractEventLoop, *, linger: bool = False) -> None:
-    """Be done with a response. Its connection closes now, unless its body has ended.
+    """Finish with a response. Its connection closes now, unless its body has ended.
 
     Args:
         response: What `Transport.post` returned.
-        loop: The running loop, on which it did.
+        loop: The running loop, the same as for `Transport.post`.
         linger: Give the body a moment to end, so that the connection can be kept.
     """
     guard = _guards.get(loop)  # None when the loop is shutting down
@@ -95,27 +95,27 @@ def release(response: Response, loop: asyncio.AbstractEventLoop, *, linger: bool
 
 
 def drop_closed(by_loop: dict[asyncio.AbstractEventLoop, _T]) -> list[_T]:
-    """Take out what belongs to loops that are closed, and return it; other threads may be clearing the same ones."""
+    """Remove and return the entries of closed loops; other threads may be removing the same ones."""
     closed = [loop for loop in list(by_loop) if loop.is_closed()]
     return [left for loop in closed if (left := by_loop.pop(loop, None)) is not None]
 
 
 def guard_of(loop: asyncio.AbstractEventLoop) -> Guard:
-    """A loop's guard, made if there is none yet."""
+    """A loop's guard, which is made if there is none yet."""
     guard = _guards.get(loop)
     if guard is None:
         for left in drop_closed(_guards):
             left.dismiss()
         guard = _guards[loop] = Guard(loop)
-        # The loop holds the guard, and so all that is open. In a forked child a loop of the parent's is never destroyed
-        # (its thread's frames are lost, not unwound), so nothing of it closes there: with epoll, that would take the
-        # parent's sockets out of the set that both processes share.
+        # This makes the loop hold the guard, and so everything that is open on it. In a forked child the parent's loops
+        # are never destroyed (their threads' frames are lost, not unwound), so nothing is closed there: with epoll,
+        # closing would remove the parent's sockets from the set that both processes share.
         loop.call_later(_FOREVER_SECONDS, guard.dismiss)
     return guard
 
 
 def dismiss_all() -> None:
-    """Forget everything that is open: the process ends, or is a child to whose parent it belongs."""
+    """Forget everything that is open: the process ends, or it is a forked child and all of it is its parent's."""
     for guard in list(_guards.values()):
         guard.dismiss()
 

@@ -1,7 +1,7 @@
-"""Which failures are tried again, how long to wait, how often: the only door to backoff.
+"""Which failures are retried, how often, and after what wait: the only door to backoff.
 
-In: a call that makes one attempt at a time. Out: what the last one brought, or its error. Never touched: what an
-attempt is.
+In: a call that makes one attempt at a time. Out: the last attempt's result or error. Never touched: what an attempt
+is.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ TURNS = 16
 """How often a call may be sent back to the end of the line."""
 
 LOOK_AGAIN_SECONDS = 4.0
-"""The longest wait before another look at an endpoint that is away for a moment, or has too much to do."""
+"""The longest wait before another attempt at an endpoint that is briefly away or overloaded."""
 
-_WINDOW_SECONDS = 16.0  # in 16 turns even a window of a minute is outlasted, and the last rows do not sleep for minutes
-_MOST_DOUBLINGS = 64  # of any base delay: with one of 0 there would be no end to them
-_NO_WAIT_SECONDS = 0.1  # some ask for no wait, again and again: then all that a call has is used up in a moment
+_WINDOW_SECONDS = 16.0  # 16 turns outlast even a window of a minute, and the last rows do not sleep for minutes
+_MOST_DOUBLINGS = 64  # of the base delay: 0 could be doubled without end
+_NO_WAIT_SECONDS = 0.1  # some endpoints ask for no wait again and again, which would use up all retries in a moment
 
 logger = logging.getLogger("rusty_agent")
 
@@ -39,9 +39,9 @@ class Retriable(Protocol[T]):
     """A call that may take several attempts.
 
     Attributes:
-        asked: When it began, by `time.monotonic`: a loop's own clock may tell milliseconds only.
+        asked: When it began, by `time.monotonic`, as a loop's own clock may only be exact to milliseconds.
         deadline: When it must be over, by the loop's clock, or None.
-        of_a_run: Whether it is a run's: its deadline is put off by as long as it waits after it was sent back.
+        of_a_run: Whether it belongs to a run: its waits after it was sent back then extend its deadline.
     """
 
     asked: float
@@ -49,46 +49,46 @@ class Retriable(Protocol[T]):
     of_a_run: bool
 
     async def turn(self, delay: float | None) -> None:
-        """Wait so many seconds, if any, and then until the next attempt may be made."""
+        """Wait for `delay` seconds, if any, and then until the next attempt may be made."""
 
     async def make_attempt(self, number: int) -> T:
-        """Make an attempt, given its number; it has cleaned up after itself when it raises."""
+        """Make the attempt with this number; when it raises, it has already cleaned up."""
 
     def send_back(self, error: RustyAgentError) -> bool:
-        """Go back to the end of the line in which it stands, if that is all that the error asks for; whether it did.
+        """Go back to the end of its line, if the error requires no more than that; return whether it did.
 
-        That costs it neither the budget nor one of the few retries, but one of `TURNS`.
+        This costs no budget and none of the few retries, but one of `TURNS`.
         """
 
     def gives_up(self, error: RustyAgentError) -> bool:
-        """Whether to make no further attempt, even if some are left."""
+        """Whether to make no further attempt, even if retries are left."""
 
 
 async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget) -> T:
     """Make attempts until one succeeds, fails for good, or no more are allowed.
 
     Args:
-        call: Makes them.
-        policy: How often and how long.
+        call: Makes the attempts.
+        policy: How many retries, and what waits.
         budget: What the provider may spend on retries.
 
     Raises:
-        RunStoppedError: The run that the call is of was stopped before the next attempt.
+        RunStoppedError: The call's run was stopped before the next attempt.
         RustyAgentError: The last attempt's error; `attempts` says how many there were.
     """
     number = 0
-    turns = 0  # of its failures, those after which it was sent back
+    turns = 0  # the failures after which the call was sent back
     delay: float | None = None
     while True:
         try:
             await call.turn(delay)
-        except StreamInterruptedError as error:  # the call was closed; what stops a run is of all its calls
+        except StreamInterruptedError as error:  # the call was closed; a `RunStoppedError` is shared by all calls
             error.attempts = number
             raise
         number += 1
         try:
             result = await call.make_attempt(number)
-        except RunStoppedError:  # its request was changed, and waited for another turn: this is of all the run's calls
+        except RunStoppedError:  # while its changed request waited for another turn; shared by all the run's calls
             raise
         except RustyAgentError as error:
             error.attempts = number
@@ -105,7 +105,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
             _report(policy, call, number, error, delay)
             if delay is None:
                 raise
-            error.__traceback__ = None  # its frames hold the call, and who decoded it, or a hook, may keep the error
+            error.__traceback__ = None  # its frames hold the call, and the decoder or a hook may keep the error
         else:
             budget.earn(number)
             if policy.on_attempt is not None:
@@ -114,7 +114,7 @@ async def retrying(call: Retriable[T], policy: RetryPolicy, budget: RetryBudget)
 
 
 def _tell_the_wait(error: RustyAgentError, policy: RetryPolicy) -> None:
-    """Let the error say that it was final because of the wait that the endpoint asks for."""
+    """If the endpoint asks for too long a wait, add to the error's message that it was final for that reason."""
     asked = error.retry_after if error.retryable else None
     if asked is not None and asked > policy.max_retry_after:
         said = f"It asks to wait for {asked:,.0f} s, and max_retry_after is {policy.max_retry_after:,.0f} s."
@@ -122,7 +122,7 @@ def _tell_the_wait(error: RustyAgentError, policy: RetryPolicy) -> None:
 
 
 def _too_late(delay: float, call: Retriable[T]) -> bool:
-    """Whether the call must be over before the delay is."""
+    """Whether the call's deadline comes before the end of the delay."""
     return call.deadline is not None and asyncio.get_running_loop().time() + delay >= call.deadline
 
 
@@ -134,11 +134,11 @@ def _report(policy: RetryPolicy, call: Retriable[T], number: int, error: Excepti
 class RetryBudget:
     """A bucket of tokens for the retries of one provider, as in AWS's SDKs (standard mode) and gRPC (A6).
 
-    A retry takes `RETRY_COST` tokens, a call that succeeds gives back what its retry took, or 1 if it needed none.
-    While most calls succeed the bucket stays full and nothing is felt; when most fail it empties, and calls then
-    fail at once instead of multiplying the load of an endpoint in trouble. Retries that the endpoint itself invited
-    with `Retry-After` are free. Runs of many prompts spend none of it: with a row in each of 256 places, an outage of
-    a moment failed more than half of them after one attempt.
+    A retry takes `RETRY_COST` tokens; a call that succeeds gives back the cost of one retry, or 1 if it needed none.
+    While most calls succeed, the bucket stays full and has no effect; when most fail, it empties, and calls then fail
+    at once instead of multiplying the load on an endpoint in trouble. Retries that the endpoint itself invited with
+    `Retry-After` are free. Runs of many prompts spend none of it: with 256 rows in flight, a brief outage made more
+    than half of them fail after one attempt.
     """
 
     RETRY_COST = 5
@@ -147,14 +147,14 @@ class RetryBudget:
         self._capacity = self._tokens = math.inf if capacity is None else capacity
 
     def spend(self) -> bool:
-        """Take the price of a retry; False if there is not enough left."""
+        """Take the cost of a retry; False if there is not enough left."""
         if self._tokens < self.RETRY_COST:
             return False
         self._tokens -= self.RETRY_COST
         return True
 
     def earn(self, attempts: int) -> None:
-        """A call has succeeded, at this attempt."""
+        """Give tokens back: a call has succeeded after this many attempts."""
         if self._tokens < self._capacity:
             self._tokens = min(self._capacity, self._tokens + (1 if attempts == 1 else self.RETRY_COST))
 
@@ -176,7 +176,7 @@ def _delay(error: RustyAgentError, number: int, allowed: int, policy: RetryPolic
 def _retry_delay(
     error: RustyAgentError, number: int, policy: RetryPolicy, call: Retriable[T], budget: RetryBudget
 ) -> float | None:
-    """Seconds to wait before the number-th retry, for which the budget pays, or None to give up."""
+    """Seconds to wait before the number-th retry, which is paid for from the budget, or None to give up."""
     delay = _delay(error, number, policy.max_retries, policy)
     if delay is None or _too_late(delay, call):
         return None

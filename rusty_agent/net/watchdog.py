@@ -1,10 +1,10 @@
 """Time limits of attempts, all watched by one timer per loop; and a way to interrupt a task that waits.
 
-In: the moments at which reading waits and gets something. Out: a call when a limit has passed. Never touched: what
+In: when reading begins to wait, and when something arrives. Out: a call when a limit has passed. Never touched: what
 is waited for.
 
-Reading notes moments down and arms nothing: the timer, when it fires, looks at them and puts itself off while there
-is life. So a limit costs nothing per chunk, and next to nothing per attempt: a timer of its own for each cost 30 µs.
+Reading only notes the times and arms no timer: when the one timer fires, it checks them, and postpones itself while
+something arrives. So a limit costs nothing per chunk, and next to nothing per attempt: a timer for each cost 30 µs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Interrupted", "Scope", "Watchdog"]
 
-_SOON_SECONDS = 0.05  # when to look again at a limit that passed while nothing was awaited, or nobody looked
+_SOON_SECONDS = 0.05  # when to check again a limit that passed while nothing was awaited, or while the loop was blocked
 
 
 class _Ticker:
@@ -33,16 +33,16 @@ class _Ticker:
         self._watched: set[Watchdog] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next = math.inf
-        self._late = False  # whether the last time it fired was too late to judge
+        self._late = False  # whether it last fired too late to judge
 
     def add(self, watchdog: Watchdog, due: float) -> None:
-        """Watch, and look again at `due` or before."""
+        """Watch, and check at `due` or earlier."""
         self._watched.add(watchdog)
         if due < self._next:
             self._arm(due)
 
     def discard(self, watchdog: Watchdog) -> None:
-        """Watch no more; the timer is left to find out by itself."""
+        """Watch no more; the timer stays armed, and finds out when it fires."""
         self._watched.discard(watchdog)
 
     def _arm(self, due: float) -> None:
@@ -55,12 +55,12 @@ class _Ticker:
         self._timer = None
         now = self._loop.time()
         late, self._next = now - self._next > _SOON_SECONDS, math.inf
-        self._late = late and not self._late  # once: a loop that is always late has its limits too
-        if self._late:  # the loop stood still: what came meanwhile is there, but its readers have yet to take it
+        self._late = late and not self._late  # only once: limits also apply on a loop that is always late
+        if self._late:  # the loop was blocked: data may have arrived that readers have yet to take
             self._arm(now + _SOON_SECONDS)
             return
         due = min((watchdog.look(now) for watchdog in list(self._watched)), default=math.inf)
-        if due < self._next:  # what expired may have armed it
+        if due < self._next:  # an expired limit may have armed it already
             self._arm(max(due, now + 0.001))
 
 
@@ -81,7 +81,7 @@ class Watchdog:
     Attributes:
         expired: Which limit passed and its length in seconds, once one has.
         content: The answer's content has begun.
-        tail: How long to wait without content, now that the answer has its finish reason, in seconds; 0 before.
+        tail: How many seconds to wait without content once the answer has its finish reason; 0 before.
     """
 
     __slots__ = (
@@ -114,17 +114,17 @@ class Watchdog:
         self._ticker = _ticker(loop)
         self._watched = False
         self._waiting_since: float | None = None
-        self._quiet = 0.0  # seconds that reads have waited since content came, but for the one under way
+        self._quiet = 0.0  # seconds that reads have waited since content came, without the current read
         self.expired: tuple[str, float] | None = None
         self.content = False
         self.tail = 0.0
 
     def start(self) -> None:
-        """The attempt begins; until something is awaited of the endpoint only the deadline runs."""
+        """The attempt begins; only the deadline runs until something is awaited from the endpoint."""
         self._arm(self._loop.time())
 
     def waiting(self) -> None:
-        """Something is awaited of the endpoint from now on."""
+        """From now on, something is awaited from the endpoint."""
         now = self._waiting_since = self._loop.time()
         if self._sent is None:
             self._sent = now
@@ -133,34 +133,34 @@ class Watchdog:
             self._arm(now)
 
     def arrived(self, content: bool) -> None:
-        """Something came: content, or mere bytes and what is no content (pings, usage, what no other event carries)."""
+        """Something arrived: content, or bytes without any (pings, usage, most `RawChunk`s)."""
         if content:
             self._quiet = 0.0
             if not self.content:
                 self.content = True
-                self.stop()  # other limits hold from here on: the next wait arms the timer anew
+                self.stop()  # other limits apply from here on: the next wait arms the timer anew
         elif self._waiting_since is not None:
             self._quiet += self._loop.time() - self._waiting_since
         self._waiting_since = None
 
     def settle(self, tail: float) -> None:
-        """The finish reason has come, or there was more to come after all: then the tail is 0."""
+        """The finish reason has come; or, if the tail is 0, the answer went on after all."""
         self.tail, self._quiet = tail, 0.0
         self.stop()  # the next wait arms the timer anew, for the tail
 
     def release(self) -> None:
-        """Watch no more, for good, and forget the attempt: else only the garbage collector could free the two."""
+        """Stop watching for good, and forget the attempt: else only the garbage collector could free the two."""
         self.stop()
         self._attempt = None
 
     def stop(self) -> None:
-        """Watch no more, until the next wait."""
+        """Stop watching until the next wait."""
         if self._watched:
             self._watched = False
             self._ticker.discard(self)
 
     def _due(self, now: float) -> tuple[float, str, float] | None:
-        """The next limit to pass: when, which, its length. While nothing is awaited only the deadline runs."""
+        """The next limit to pass: when, which, its length. While nothing is awaited, `look` heeds only the deadline."""
         limits = self._time_limits
         total = None
         if self._deadline is not None and limits.total is not None:
@@ -169,7 +169,7 @@ class Watchdog:
             return total
         due: list[tuple[float, str, float]] = [] if total is None else [total]
         waiting = now if self._waiting_since is None else self._waiting_since
-        quiet = waiting - self._quiet  # since when, what the reader took between its reads not counted
+        quiet = waiting - self._quiet  # since when, not counting the reader's own time between its reads
         if self.tail:
             due.append((quiet + self.tail, "tail", self.tail))
         if limits.idle is not None:
@@ -187,12 +187,12 @@ class Watchdog:
             self._ticker.add(self, due[0])
 
     def look(self, now: float) -> float:
-        """End the wait if a limit has passed by now; tells when to look again, infinite for never."""
+        """End the wait if a limit has passed by now; return when to look again, infinite for never."""
         due = self._due(now)
         if due is None:
             return math.inf
         when, limit, seconds = due
-        if self._waiting_since is None and limit != "total":  # it moves on with the clock
+        if self._waiting_since is None and limit != "total":  # nothing is awaited, so this limit is not running
             return max(when, now + _SOON_SECONDS)
         if when > now:
             return when
@@ -208,12 +208,12 @@ class Interrupted(Exception):
 
 
 class Scope:
-    """A stretch of one task that can be interrupted from outside, as by `asyncio.timeout` but at a fifth of its cost.
+    """A section of one task that can be interrupted from outside, like `asyncio.timeout` but at a fifth of its cost.
 
-    It may be entered again once it was left.
+    It may be entered again after it was left.
 
     Raises:
-        Interrupted: On leaving it, if it was; unless the task was cancelled by somebody else too.
+        Interrupted: On leaving it, if it was interrupted; unless somebody else has cancelled the task too.
     """
 
     __slots__ = ("_cancelling", "_interrupted", "_loop", "_task")
@@ -231,7 +231,7 @@ class Scope:
         self._interrupted = False
 
     def interrupt(self) -> None:
-        """End what the scope's task waits for."""
+        """End the wait of the scope's task."""
         if self._task is not None and not self._interrupted:
             self._interrupted = True
             self._task.cancel()

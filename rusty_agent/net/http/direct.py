@@ -1,12 +1,12 @@
 """One POST over aiohttp's pool and parser, without the session in between.
 
-In: a connector, a target that was prepared once, headers and a body. Out: a `Reply`, whose headers are there and whose
-body arrives. Never touched: redirects, cookies, retries, what the body means.
+In: a connector, a target that was prepared once, headers and a body. Out: a `Reply` with its headers, whose body is
+still arriving. Never touched: redirects, cookies, retries, what the body means.
 
 `ClientSession.post` costs 50 µs of the 87 that a request by hand takes on aiohttp: it builds a request object, merges
-headers, cookies and timeouts that never change here, and starts a task that writes the body. What is left is what has
-to happen: take a connection from the pool, write one block of bytes, wait for the parser. The session is used for all
-that is not so plain (proxies, sessions of the caller's): both ways send the same bytes, which a test compares.
+headers, cookies and timeouts that never change here, and starts a task that writes the body. This module only does what
+it must: take a connection from the pool, write one block of bytes, wait for the parser. Less plain requests (proxies,
+the caller's own sessions) go through the session. Both ways send the same bytes, which a test compares.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from yarl import URL
 
 __all__ = ["PARSING", "READING", "Headers", "Outbox", "Reply", "Response", "Target"]
 
-# Gateways hand on their providers' headers too, under further names (litellm#25572): more than aiohttp's 128.
+# Gateways also pass on their providers' headers, under other names (litellm#25572): more than aiohttp's 128.
 _MAX_HEADERS = 2**9
 _MAX_HEADER_BYTES = 2**16  # gateways add policies and cookies beyond the 8,190 bytes that are aiohttp's default
-_READ_BUFFER = 2**18  # bytes; at most twice this are held, then the server is held back (aiohttp's high-water mark)
+_READ_BUFFER = 2**18  # bytes; at twice this, aiohttp's high-water mark, reading pauses (backpressure)
 
 READING: dict[str, Any] = {
     "auto_decompress": False,  # aiohttp raises before the status can be read
@@ -35,23 +35,23 @@ READING: dict[str, Any] = {
     "max_field_size": _MAX_HEADER_BYTES,
     "max_headers": _MAX_HEADERS,
 }
-"""How an answer is read, for sessions of aiohttp too."""
+"""How an answer is read; also the options for aiohttp's sessions."""
 
 PARSING: dict[str, Any] = {
-    "timer": TimerNoop(),  # it has no state: else each answer gets one of its own
+    "timer": TimerNoop(),  # has no state, so one can serve all answers; else each would get its own
     "read_until_eof": True,
     **READING,
 }
-"""How aiohttp's parser is to read an answer."""
+"""How aiohttp's parser reads an answer."""
 
-_TOGETHER = 32  # requests that are sent together at most: more save nothing, and each waits for the others
-_AUTOMATIC = ("Host", "Accept", "Accept-Encoding")  # what aiohttp would add to our headers by itself
+_TOGETHER = 32  # the most requests to send together: more save nothing, and each waits for the others
+_AUTOMATIC = ("Host", "Accept", "Accept-Encoding")  # headers that aiohttp would add to ours by itself
 
 
 class Headers(CIMultiDict[str]):
-    """Headers of requests: in the form that aiohttp takes without converting, and without values in their repr.
+    """Request headers in the form that aiohttp takes without converting, and without values in their repr.
 
-    One of them is the key, and tracebacks may print local variables.
+    One of the values is the key, and tracebacks may print local variables.
     """
 
     _head: tuple[Target, bytes] | None = None
@@ -60,22 +60,22 @@ class Headers(CIMultiDict[str]):
         return repr(dict.fromkeys(self, "***"))
 
     def head(self, target: Target) -> bytes:
-        """The beginning of a request with these headers, up to the number of its `Content-Length`; made once."""
-        head = self._head  # read once: threads share these headers, and redirects may send each elsewhere
+        """The beginning of a request with these headers, up to the value of `Content-Length`; made once."""
+        head = self._head  # read once: threads share these headers, and redirects may give each another target
         if head is None or head[0] is not target:
             head = self._head = target, target.head(self)
         return head[1]
 
 
 class Reply:
-    """An answer whose headers are there; what our code uses of aiohttp's `ClientResponse`, under the same names.
+    """An answer whose headers have arrived: the part of aiohttp's `ClientResponse` that we use, under the same names.
 
     Attributes:
         status: The HTTP status.
         headers: The headers.
         content: The body as it arrives.
         url: Where it comes from.
-        closed: The connection has been given back or closed.
+        closed: The connection has been given back to the pool, or closed.
     """
 
     __slots__ = ("_connection", "content", "headers", "status", "url")
@@ -100,7 +100,7 @@ class Reply:
         return self._connection is None
 
     def close(self) -> None:
-        """Close the connection now, unless the body has ended; wake who waits for more of it."""
+        """Close the connection now, unless the body has ended; wake the task that waits for more of it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             if self.content.exception() is None:
@@ -114,11 +114,11 @@ class Reply:
 
 
 Response: TypeAlias = aiohttp.ClientResponse | Reply
-"""An answer, whichever way its request has gone."""
+"""An answer, whichever way its request was sent."""
 
 
 class Link(Protocol):
-    """A connection, as far as sending goes. While it is `idle` whatever arrives is no answer to a request of ours."""
+    """A connection, as needed for sending. While it is `idle`, anything that arrives answers no request of ours."""
 
     idle: bool
     transport: asyncio.Transport | None
@@ -128,11 +128,11 @@ class Link(Protocol):
 
 
 class Outbox:
-    """Requests that one iteration of the loop has made, to be sent together at the beginning of the next.
+    """Collects the requests that one iteration of the loop makes, and sends them together at the start of the next.
 
-    Sent one by one, between the work for other answers, each of them wakes the endpoint by itself, and its answer
-    wakes us: both spend their time on waking. With 8 to 64 in flight on loopback a request took 96 and 90 µs of CPU
-    one by one, and takes 68 and 72 µs together.
+    Sent one by one, between the work for other answers, each request would wake the endpoint separately, and each
+    answer us: both would spend their time on waking. With 8 to 64 in flight on loopback, a request took 96 and 90 µs of
+    CPU when sent one by one, and takes 68 and 72 µs when sent together.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -140,7 +140,7 @@ class Outbox:
         self._waiting: deque[tuple[Link, bytes]] = deque()
 
     def put(self, link: Link, request: bytes) -> None:
-        """Send a request soon. Its connection is idle until then, and may be closed meanwhile."""
+        """Send a request soon. Its connection counts as idle until then, and may be closed meanwhile."""
         if not self._waiting:
             self._loop.call_soon(self._send_all)
         link.idle = True
@@ -155,11 +155,11 @@ class Outbox:
             while requests:
                 link, request = requests.popleft()
                 _send_now(link, request)
-        except BaseException as error:  # Ctrl-C: nobody would send the others, whose callers wait
+        except BaseException as error:  # Ctrl-C: the rest would never be sent, and their callers would wait
             for other in (link, *(each for each, _ in requests)):
                 if other is not None:
                     other.close()
-            requests, request = deque(), b""  # the key is in them, and frames are printed
+            requests, request = deque(), b""  # they hold the key, and tracebacks may print this frame
             raise error.with_traceback(None) from None
 
 
@@ -170,12 +170,12 @@ def _send_now(link: Link, request: bytes) -> None:
 
 
 class _Asked(ClientRequest):
-    """For the pool, which asks it what connection it needs each time; aiohttp's would make the key anew.
+    """The request that the pool sees. It keeps its connection key, which aiohttp's would make anew for each request.
 
     No `cached_property`: before Python 3.12 all threads share its lock, and a forked child may find it held for ever.
     """
 
-    connection_key: Any = None  # a plain attribute in the place of aiohttp's property
+    connection_key: Any = None  # a plain attribute in place of aiohttp's property
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -183,7 +183,7 @@ class _Asked(ClientRequest):
 
 
 class Target:
-    """Where requests of one session to one URL go: prepared once, so that nothing is prepared for each."""
+    """The destination of one session's requests to one URL: prepared once, so that no request has to."""
 
     def __init__(self, session: aiohttp.ClientSession, url: URL, outbox: Outbox) -> None:
         self._url = url
@@ -206,7 +206,7 @@ class Target:
         """Send a request, wait for the answer's headers.
 
         Raises:
-            aiohttp.ClientError: As `ClientSession.post`.
+            aiohttp.ClientError: As from `ClientSession.post`.
             OSError: Likewise.
         """
         try:
@@ -218,8 +218,8 @@ class Target:
             if protocol is None or protocol.transport is None:
                 raise aiohttp.ServerDisconnectedError
             protocol.set_response_params(**PARSING)
-            link: Any = protocol  # of our own kind, see `Connector`
-            # Alone it waits for no others; and on a new connection the answer may be there already.
+            link: Any = protocol  # our own class, see `Connector`
+            # A lone request need not wait for others; and on a new connection an answer may already be there.
             send = self._outbox.put if link.kept and len(connector._acquired) > 1 else _send_now
             send(link, b"%b%d\r\n\r\n%b" % (headers.head(self), len(body), body))
             while True:

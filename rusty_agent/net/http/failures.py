@@ -1,7 +1,7 @@
-"""What goes wrong on a connection → typed errors.
+"""Connection errors → typed errors.
 
-In: what aiohttp or the operating system raised. Out: the error of ours, in words for the user. Never touched: the
-decision to retry; aiohttp's errors themselves, whose frames hold the headers, are never a cause.
+In: what aiohttp or the operating system raised. Out: our own error, in words for the user. Never touched: the decision
+to retry. aiohttp's errors, whose frames hold the headers, are never kept as a cause.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from .direct import Response
 __all__ = ["NETWORK_ERRORS", "network_error", "salvage"]
 
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
-"""What reading from a `Response` may raise; `network_error` turns it into an error of ours."""
+"""What reading from a `Response` may raise; `network_error` turns it into one of our errors."""
 
-_REPR = (  # in aiohttp's words: a status 400 that no server has sent, an error of the system's, what came over the wire
+_REPR = (  # reprs in aiohttp's messages: a status 400 that no server sent, a system error, bytes from the wire
     r"<\w+: 400, message=['\"](.*?)\.?['\"]>|\b\w+Error\(\d+, '(.*?)'\)|b['\"](.*)['\"] \^"
 )
 
 _NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _CHECK_PROXY = "proxy, or the environment if trust_env is set"
 
-_GONE = "Connection closed."  # aiohttp's RuntimeError where it broke while nobody was reading; others are of misuse
-_NO_TLS = "wrong.version.number|record.layer"  # what OpenSSL says of an answer that is no TLS at all
+_GONE = "Connection closed."  # aiohttp's RuntimeError if it broke while nobody was reading; others mean misuse
+_NO_TLS = "wrong.version.number|record.layer"  # what OpenSSL says about an answer that is not TLS at all
 
 
 def network_error(
     error: BaseException, url: URL, *, connect: float | None = None, proxy: URL | None = None
 ) -> errors.RustyAgentError:
-    """The error of ours for one of aiohttp's, or of the operating system's, on the way to `url`.
+    """Our own error for one that aiohttp or the operating system raised on the way to `url`.
 
     Args:
         error: What was raised.
         url: Where the request goes.
         connect: The limit for connecting, in seconds.
-        proxy: What a connection should have been made through, if it was not.
+        proxy: The proxy through which a connection could not be made, if any.
     """
     if isinstance(error, RuntimeError) and str(error) == _GONE:
         error = ConnectionResetError()
@@ -73,7 +73,7 @@ def network_error(
     if isinstance(error, aiohttp.ServerDisconnectedError):
         hint = " It may have crashed, or speak https: see its log, or check base_url." if url.scheme == "http" else ""
         return errors.APIConnectionError(f"{peer} closed the connection without an answer.{hint}")
-    if isinstance(error, HttpProcessingError):  # from aiohttp's parser in Python; that in C hides it
+    if isinstance(error, HttpProcessingError):  # from aiohttp's Python parser; its C parser hides it
         return errors.APIConnectionError(f"The connection to {peer} broke: its HTTP framing is wrong: {said}.")
     if isinstance(error, aiohttp.ClientResponseError):
         return errors.APIConnectionError(f"{peer} does not speak HTTP: {said}.")
@@ -83,7 +83,7 @@ def network_error(
 
 
 def _peer(error: BaseException, url: URL, proxy: URL | None) -> tuple[str, str]:
-    """Whom the request did not reach, and what to check."""
+    """The peer that the request did not reach, and what to check."""
     peer = _address(url.host, url.port)
     if isinstance(error, aiohttp.ClientConnectorError) and (error.host, error.port) != (url.raw_host, url.port):
         return f"the proxy {_address(error.host, error.port)}", _CHECK_PROXY
@@ -95,7 +95,7 @@ def _peer(error: BaseException, url: URL, proxy: URL | None) -> tuple[str, str]:
 
 
 def _no_socket() -> OSError | None:
-    """The error of a system that has no file left for a socket: then the C library says that nobody knows the name."""
+    """The error if no file descriptor is left for a socket: the C library then says that the name is unknown."""
     try:
         socket.socket().close()
     except OSError as error:
@@ -108,18 +108,18 @@ def _address(host: str | None, port: int | None) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """What went wrong, in the words of whoever noticed it first: aiohttp's own would name the peer once more."""
+    """What went wrong, in the words of the first error: aiohttp's own message would name the peer once more."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     words = cause.message if isinstance(cause, HttpProcessingError | aiohttp.ClientResponseError) else None
     if isinstance(cause, aiohttp.ServerDisconnectedError) or (
         isinstance(cause, ConnectionResetError) and not cause.args
     ):
-        words = "it closed the connection"  # where there is half an answer, that is all that aiohttp says
+        words = "it closed the connection"  # for half an answer aiohttp gives no better reason
     elif isinstance(cause, OSError):
         words = cause.strerror
-        if words and words.startswith("Connect call failed") and os.name == "posix":  # it names the peer, not why
+        if words and words.startswith("Connect call failed") and os.name == "posix":  # names the peer, not the reason
             words = os.strerror(cause.errno or 0)
-        elif words and words.startswith("Can not write request body"):  # for a URL and its query
+        elif words and words.startswith("Can not write request body"):  # goes on with the URL and its query
             words = "it did not take the whole request"
     words = words or str(cause) or type(cause).__name__
     return re.sub(_REPR, r"\1\2\3", printable(str(words))).rstrip(".")
@@ -132,9 +132,9 @@ def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
 
 
 def salvage(response: Response, error: BaseException) -> bytes:
-    """Take what had arrived when the connection broke: aiohttp raises before it hands its buffer out.
+    """Take what had arrived when the connection broke: aiohttp raises before it hands out its buffer.
 
-    The error's frames are forgotten: they hold the answer, which holds the error, and whoever reads it.
+    The error's frames are dropped: they hold the answer, which holds the error, and the answer's reader.
     """
     error.__traceback__ = None
     buffer = getattr(response.content, "_buffer", None) or []

@@ -1,14 +1,13 @@
 """Connections: aiohttp's pool and protocol, taught what a client of language models needs.
 
-In: requests that want a connection. Out: connections, and what they know of themselves. Never touched: requests and
-answers.
+In: requests that need a connection. Out: connections, and whether they are new. Never touched: requests and answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import encodings.idna  # noqa: F401 - connecting imports it; a fork in that moment would leave the child waiting
+import encodings.idna  # noqa: F401 - connecting imports it; a fork during that import would leave the child waiting
 import math
 import os
 import socket
@@ -30,28 +29,28 @@ from .direct import PARSING, Outbox, Target
 __all__ = ["BoundedConnector", "Connector", "Dialing"]
 
 _READ_BYTES = 2**16
-"""What one read of a socket brings at most."""
+"""The most that one read of a socket returns."""
 
 _MAX_TARGETS = 16
 _HEAD_END = b"\r\n\r\n"
 _MOST_BEGUN = 2**17  # bytes: more than headers may take
-_PROBES = [  # after 30 s of silence, each 30 s; after 5 without an answer the connection is lost
+_PROBES = [  # after 30 s of silence, one every 30 s; after 5 without a reply the connection is lost
     (getattr(socket, name), value)
     for name, value in {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 5}.items()
-    if hasattr(socket, name)  # the first two are the same, on Linux and on macOS
+    if hasattr(socket, name)  # the first two are the same option, on Linux and on macOS
 ]
-# No TCP_USER_TIMEOUT: it would also end what a living server, busy with others, has not read yet.
+# No TCP_USER_TIMEOUT: it would also end requests that a living but busy server has not read yet.
 _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
 class Dialing:
-    """What a task wants that asks the pool for a connection, and what it got.
+    """A task's request to the pool for a connection, and the outcome.
 
     Attributes:
-        sending: Called when a request that may have had to wait has its connection.
-        anew: It wants a new connection.
-        failed: A new one could not be made.
-        taken: When it got a kept one, by the loop's clock; -inf where it got a new one, or nobody can tell.
+        sending: Called by a bounded pool, in which requests may have to wait, when this one has its connection.
+        anew: The task wants a new connection.
+        failed: A new connection could not be made.
+        taken: When the task got a kept connection, by the loop's clock; -inf if it got a new one, or if unknown.
     """
 
     __slots__ = ("anew", "failed", "sending", "taken")
@@ -69,44 +68,44 @@ _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 class _Protocol(ResponseHandler):
     """aiohttp's protocol, with these differences.
 
-    * Where the body's framing is broken, its reader is told too, and does not wait for ever: the C parser forgets the
-      body when it fails, and the connection is closed without a word to whoever reads.
-    * What is closed is closed now. A transport's own `close()` first waits until all that is written has left, which is
-      never if the endpoint does not read. The system would wait likewise, so it is told to reset the connection. What
-      TLS has yet to send it does not tell, so there an exchange that is cut short is always reset.
-    * What was right of an answer's beginning counts, although the framing of what came with it is wrong: aiohttp's
-      parser would forget it all, so that a status, or a whole answer, would be lost or not, as TCP has cut it.
-    * A connection that breaks when an answer has begun was alive: that is another error than that of a dead one, for
-      which the request is sent again at once.
-    * What nobody has asked for ends the connection: kept, it would be the answer to the next request, and each answer
-      after it would go to the wrong caller.
+    * If the body's framing is broken, its reader gets an error too, and does not wait for ever: the C parser drops the
+      body when it fails, and aiohttp closes the connection without telling the reader.
+    * Closing takes effect at once. A transport's own `close()` first waits until everything written has been sent,
+      which never happens if the endpoint does not read. The system would wait likewise, so it is told to reset the
+      connection. TLS does not tell how much it has yet to send, so there an exchange that is cut short is always reset.
+    * The valid beginning of an answer counts, even if the framing of what came with it is wrong: aiohttp's parser would
+      drop all of it, so it would depend on TCP's segments whether a status, or a whole answer, is lost.
+    * A connection that breaks after an answer has begun was alive. It gets a different error from a dead connection's,
+      after which the request is sent again at once.
+    * Data that nobody has asked for ends the connection: if it were kept, that data would become the answer to the next
+      request, and each answer after it would go to the wrong caller.
 
     Attributes:
         idle: Whether the connection waits in the pool.
-        kept: Whether it has waited there before: what arrives on a new one may be an answer without a question, as
-            of a server that has too many connections.
+        kept: Whether it has waited there before: on a new one an answer may arrive before any request, as from a
+            server that has too many connections.
     """
 
     idle = False
     kept = False
     _was_paused = False
     _in_body = False
-    _begun = b""  # what has arrived of an answer while its body has not begun, or is whole already
+    _begun = b""  # the bytes of an answer so far, while its body has not begun or is already whole
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if hasattr(transport, "max_size"):  # asyncio's: uvloop keeps one buffer for all reads
-            # With asyncio's 256 KiB the C library maps memory anew for each read, and gives it back at once.
+            # With asyncio's 256 KiB the C library maps new memory for each read, and returns it at once.
             transport.max_size = _READ_BYTES
-        with suppress(OSError, AttributeError):  # a transport may have no socket to show
-            # While a model thinks nothing is sent, and NATs forget such connections, after a minute or later, silently.
+        with suppress(OSError, AttributeError):  # a transport may not expose a socket
+            # While a model thinks, nothing is sent, and after a minute or more NATs silently forget such connections.
             tcp = transport.get_extra_info("socket")
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _PROBES:
                 tcp.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def data_received(self, data: bytes) -> None:
-        if self.idle and data:  # resuming to read hands over nothing
+        if self.idle and data:  # without data, aiohttp only resumes reading
             self.close()
             return
         if self._in_body:
@@ -115,15 +114,15 @@ class _Protocol(ResponseHandler):
             self._begun = self._begun + data if len(self._begun) < _MOST_BEGUN else b""
             ResponseHandler.data_received(self, data)
             if not self._bodiless() or (self._buffer and self._payload is not aiohttp.EMPTY_PAYLOAD):
-                self._in_body, self._begun = True, b""  # it may be whole already, and wait for its reader
-        if self.idle and (self._buffer or self._tail):  # it held the end of an answer, and more
+                self._in_body, self._begun = True, b""  # the body may already be whole, and wait for its reader
+        if self.idle and (self._buffer or self._tail):  # the data held the end of an answer, and more
             self.close()
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         begun, self._begun = self._begun, b""
         if _HEAD_END in begun and isinstance(exc, HttpProcessingError) and not (self._in_body or self._buffer):
             self.set_response_params(**PARSING)
-            transport, self.transport = self.transport, None  # closed already: asyncio's for TLS breaks if it is twice
+            transport, self.transport = self.transport, None  # already closed; asyncio's TLS transport breaks if again
             try:
                 self._feed_apart(begun)
             finally:
@@ -134,7 +133,7 @@ class _Protocol(ResponseHandler):
         super().set_exception(exc, *cause)
 
     def _feed_apart(self, data: bytes) -> None:
-        """Take headers, those of interim answers (1xx) too, and what comes behind them one after the other."""
+        """Feed headers, including those of interim answers (1xx), and what follows them one after the other."""
         while data and self._exception is None and self._bodiless():
             head, end, data = data.partition(_HEAD_END)
             ResponseHandler.data_received(self, head + end)
@@ -142,7 +141,7 @@ class _Protocol(ResponseHandler):
             ResponseHandler.data_received(self, data)
 
     def _bodiless(self) -> bool:
-        """Whether no body is under way: the headers are not whole yet, or there is nothing behind them."""
+        """Whether no body is being received: the headers are incomplete, or nothing is to follow them."""
         return self._payload is None or self._payload.is_eof()
 
     def pause_reading(self) -> None:
@@ -150,9 +149,9 @@ class _Protocol(ResponseHandler):
         super().pause_reading()
 
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
-        """aiohttp resumes after each read, parsing nothing once more, also where nothing was paused: 3 µs a chunk.
+        """Skip resuming if nothing was ever paused: aiohttp resumes, and parses nothing, after each read: 3 µs a chunk.
 
-        After a pause its parser may need to be resumed more than once: then it is left alone.
+        After a pause its parser may need to be resumed more than once, so from then on nothing is skipped.
         """
         if self._was_paused:
             super().resume_reading(*args, **kwargs)
@@ -161,19 +160,19 @@ class _Protocol(ResponseHandler):
         transport = self.transport
         if transport is not None:
             if transport.get_write_buffer_size() or (not self.idle and transport.get_extra_info("ssl_object")):
-                with suppress(OSError, AttributeError):  # it may be gone already, and TLS then has no socket
+                with suppress(OSError, AttributeError):  # the socket may be gone already; TLS then shows none
                     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            with suppress(RuntimeError):  # the loop is closed: the socket goes with the transport
+            with suppress(RuntimeError):  # the loop is closed: the socket is closed with the transport
                 transport.abort()
         super().close()
 
     def abort(self) -> None:
-        """Close: so aiohttp's connector does with connections over TLS when it is closed itself."""
+        """Close: aiohttp's connector calls this for connections over TLS when it is closed itself."""
         self.close()
 
     @property
     def should_close(self) -> bool:
-        """Whether it must not be kept: also if the endpoint answered before it had read the whole request."""
+        """Whether it must not be kept, also because the endpoint answered before it had read the whole request."""
         return super().should_close or (self.transport is not None and self.transport.get_write_buffer_size() > 0)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -184,10 +183,10 @@ class _Protocol(ResponseHandler):
 
 
 class _Lent(socket.socket):
-    """A socket for uvloop, whose file it closes, and not the garbage collector.
+    """A socket for uvloop: uvloop closes its file descriptor, the garbage collector must not.
 
-    Where a peer resets a connection before the TLS handshake, uvloop closes the file, but the object still names it:
-    collected, that would close whatever connection has its number by then.
+    If a peer resets a connection before the TLS handshake, uvloop closes the descriptor, but the object keeps its
+    number: when collected, it would close whatever connection has that number by then.
     """
 
     def __del__(self) -> None:
@@ -195,11 +194,11 @@ class _Lent(socket.socket):
 
 
 class Connector(aiohttp.TCPConnector):
-    """A pool that tells whether a request got a new connection, and that makes no noise when it is forgotten.
+    """A pool that tells whether a request got a new connection, and that gives no warnings if it is never closed.
 
     Attributes:
-        abandoned: It belongs to another process, or to none any more.
-        dialing: What tasks want; by task, and not in a context variable: tasks may share their context.
+        abandoned: It belongs to another process, or this process is ending.
+        dialing: What tasks want, by task; not in a context variable, as tasks may share their context.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -216,7 +215,7 @@ class Connector(aiohttp.TCPConnector):
         _connectors.add(self)
 
     def target(self, session: aiohttp.ClientSession, url: URL) -> Target:
-        """Where requests to a URL go; there are few in the life of a pool: one, redirects, a local model's ports."""
+        """The target of requests to a URL. A pool has few: one, plus redirects or a local model's ports."""
         target = self._targets.get(url)
         if target is None:
             if len(self._targets) >= _MAX_TARGETS:
@@ -229,7 +228,7 @@ class Connector(aiohttp.TCPConnector):
         if connection is None:
             return None
         dialing = self._dialing()
-        if dialing.anew:  # one that may be dead makes place for it: there are not more than before
+        if dialing.anew:  # the kept one, which may be dead, makes room for it, so their number does not grow
             connection.close()
             return None
         dialing.taken = self._home.time()
@@ -239,7 +238,7 @@ class Connector(aiohttp.TCPConnector):
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         protocol.idle = protocol.kept = not should_close
         protocol._in_body, protocol._begun = False, b""
-        if self._closed and not self.abandoned:  # aiohttp has closed all but those on which a proxy is being asked
+        if self._closed and not self.abandoned:  # aiohttp has closed all except those that still wait for a proxy
             protocol.close()
         super()._release(key, protocol, should_close=should_close)
 
@@ -258,34 +257,35 @@ class Connector(aiohttp.TCPConnector):
         return self.abandoned or super().closed or self._home.is_closed()
 
     def __del__(self, *_: Any) -> None:
-        """aiohttp would warn here and close through a loop that may be gone, or the parent's."""
+        """Do nothing: aiohttp would warn here, and close through a loop that may be gone, or the parent's."""
 
 
 class BoundedConnector(Connector):
-    """A pool in which requests may have to wait for a connection: it tells when one has got it."""
+    """A pool in which requests may have to wait for a connection: it calls `Dialing.sending` when one has got it."""
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         try:
             connection = await super().connect(*args, **kwargs)
         except asyncio.CancelledError:
-            self._release_waiter()  # it may have been its turn already, of which aiohttp would tell nobody else
+            self._release_waiter()  # it may have been this task's turn already, and aiohttp would wake nobody else
             raise
         self._dialing().sending()
         return connection
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         super()._release(key, protocol, should_close=should_close)
-        # The garbage collector may do so between aiohttp's look for a free one and its wait: nobody would be told.
+        # The garbage collector may release one after aiohttp has looked for a free one and before it waits: nobody
+        # would be woken.
         if should_close and not self.closed:
             self._home.call_soon(self._release_waiter)
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
-        async with asyncio.timeout(timeout.sock_connect):  # for names and proxies too, which aiohttp does not limit
+        async with asyncio.timeout(timeout.sock_connect):  # includes DNS and proxies, which aiohttp does not limit
             return await super()._create_connection(req, traces, timeout)
 
 
 def _abandon_all() -> None:
-    """Forget every session: the process ends, or is a child whose sockets and loops are its parent's."""
+    """Forget every session: the process ends, or it is a forked child whose sockets and loops are its parent's."""
     for connector in list(_connectors):
         connector.abandoned = True
     dismiss_all()

@@ -3,9 +3,9 @@
 In: a URL, headers, a body and time limits. Out: an open response, or a typed error. Never touched: what the body
 means, whether to retry.
 
-Sessions belong to an event loop, never to a provider: a provider that is used from another loop opens another one.
-A session is closed with its provider, or when its loop shuts down (an async generator that `asyncio.run` closes for
-us stands guard), or, at the latest and silently, with the process. A forked child abandons what it inherited.
+A session belongs to one event loop: a provider that is used from another loop opens another session. A session is
+closed with its provider, or when its loop shuts down (noticed by an async generator that `asyncio.run` closes, see
+`guard.py`), or, at the latest and silently, with the process. A forked child abandons the sessions that it inherited.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from .pool import BoundedConnector, Connector, Dialing
 __all__ = ["ClientSession", "Transport", "proxies_of_environment"]
 
 _MAX_REDIRECTS = 5
-_LARGE = 2**20  # bytes of a body from which on aiohttp wants to send it in pieces
-_DYING_SECONDS = 2.0  # within which a kept connection that was dead shows it: a round trip, or a few
+_LARGE = 2**20  # bytes; aiohttp wants to send larger bodies in pieces
+_DYING_SECONDS = 2.0  # a kept connection that is dead shows it within this time: a round trip, or a few
 _SESSION_CLOSED = "The session that was given to the provider is closed."
 _KEEP_ALIVE = 30.0  # seconds; servers commonly close idle connections after 60 or more, uvicorn after 5
 
@@ -46,10 +46,10 @@ class Transport:
     """The sessions of one provider, one for each loop that it is used from; see `AsyncProvider` for the arguments.
 
     Attributes:
-        shared: Copies of a provider share it, and such a provider cannot be pickled: what is behind it exists once.
+        shared: Copies of a provider share it, and such a provider cannot be pickled: its endpoint exists only once.
         closed: It was closed.
-        queues: Requests may have to wait for a connection.
-        inflates: Compressed bodies are undone on the way: a session of the caller's does that.
+        queues: Requests may have to wait for a connection of our own pool.
+        inflates: The session decompresses bodies itself, as one given by the caller may do.
 
     Raises:
         ValueError: The session, the TLS context or the number of connections is of a wrong kind.
@@ -84,12 +84,12 @@ class Transport:
 
     @property
     def ended(self) -> bool:
-        """Whether no request can be sent any more: it was closed, or the session that it was given."""
+        """Whether no request can be sent any more: the transport, or the session that it was given, was closed."""
         return self.closed or (self._given is not None and self._given.closed)
 
     def __del__(self) -> None:
-        """Not by `weakref.finalize`: through the loops it would keep alive what a loop left pending at its end."""
-        close_later(getattr(self, "_sessions", {}))  # Ctrl-C may have kept the constructor from its end
+        """Close the sessions. No `weakref.finalize`: it would hold the loops, and so all that they left pending."""
+        close_later(getattr(self, "_sessions", {}))  # Ctrl-C may have interrupted the constructor
 
     async def post(
         self,
@@ -104,10 +104,11 @@ class Transport:
     ) -> Response:
         """Send a request, wait for the response's headers.
 
-        A pooled connection that turns out to be dead is replaced once, at once: servers close idle connections at any
-        moment. `sending` is called when there is a connection to send on: with a bounded pool that may take long.
-        `loop` is the running one: it is handed on because before Python 3.12 asking for it is a system call. With
-        `anew` it goes over a new connection: the last one failed or was silent, and others as old may do the same.
+        A pooled connection that turns out to be dead is replaced once, immediately: servers close idle connections at
+        any moment. `sending` is called when only the endpoint is waited for: right away, or, with a bounded pool of our
+        own, once the request has its connection, which may take long. `loop` is the running one: it is an argument
+        because before Python 3.12 asking for it is a system call. With `anew` the request goes over a new connection:
+        the last one failed or was silent, and others as old may do the same.
 
         Raises:
             RustyAgentError: The endpoint could not be reached or gave no HTTP answer.
@@ -115,12 +116,12 @@ class Transport:
         try:
             session = self._session(loop)
         except BaseException:
-            del headers, url  # or a traceback that shows local variables shows the key in them
+            del headers, url  # or a traceback that shows local variables would show the key in them
             raise
         timeout = _client_timeout(connect, self._bounded)
         redirects = 0
         task = asyncio.current_task(loop)
-        pool = session.connector if isinstance(session.connector, Connector) else None  # a session's own tells nothing
+        pool = session.connector if isinstance(session.connector, Connector) else None  # others tell nothing
         dialing = {} if pool is None else pool.dialing
         if not self.queues:
             sending()
@@ -130,9 +131,9 @@ class Transport:
             try:
                 response = await self._send(session, pool, url, headers, body, timeout)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                worked_on = loop.time() - dialed.taken > _DYING_SECONDS  # or it was a new one
+                worked_on = loop.time() - dialed.taken > _DYING_SECONDS  # or the connection was new
                 if not (worked_on or self.closed):
-                    anew = True  # so only once: a connection that was made for it is fresh
+                    anew = True  # so this happens only once: a connection made for this request is fresh
                     logger.debug("a kept connection was dead: the request is sent again")
                     continue
                 failure = self._error(error, url, connect, dialed)
@@ -145,12 +146,12 @@ class Transport:
                 failure = errors.APIConnectionError(_SESSION_CLOSED, retryable=False)
             finally:
                 del dialing[task]
-            if failure is not None:  # raised here, without a cause: aiohttp's errors and frames hold the headers
+            if failure is not None:  # raised out here, without a cause: aiohttp's errors and frames hold the headers
                 del headers, url  # and so does this frame
                 try:
                     raise failure
                 finally:
-                    del failure  # a cycle of the error and this frame
+                    del failure  # breaks the cycle of the error and this frame
             target = _same_origin_redirect(response, url)
             if target is None or redirects == _MAX_REDIRECTS:
                 if not response.closed:
@@ -169,7 +170,7 @@ class Transport:
         timeout: aiohttp.ClientTimeout,
     ) -> Awaitable[Response]:
         proxy = self._proxy(url)
-        # Of a large body over TLS only aiohttp's own writer knows whether all has left.
+        # For a large body over TLS, only aiohttp's own writer knows whether all of it has been sent.
         session_way = proxy is not None or (url.scheme == "https" and len(body) >= _LARGE)
         if pool is not None and not session_way:
             return pool.target(session, url).post(pool, headers, body, timeout)
@@ -184,14 +185,14 @@ class Transport:
         )
 
     async def ready(self) -> None:
-        """Wait until there is an endpoint. A hook: transports that start their own override it."""
+        """Wait until there is an endpoint. A hook: transports that start their own server override it."""
 
     async def diagnose(self, error: errors.RustyAgentError, url: URL) -> errors.RustyAgentError:
-        """The error to raise for a connection to `url` that broke in the middle of an answer. A hook, as `ready`."""
+        """The error to raise for a connection to `url` that broke in the middle of an answer. A hook, like `ready`."""
         return error
 
     async def aclose(self) -> None:
-        """Close the session of this loop, and those of other loops as soon as they get to it."""
+        """Close the session of this loop now, and those of other loops as soon as these loops get to it."""
         self.closed = True
         session = self._sessions.pop(asyncio.get_running_loop(), None)
         close_later(self._sessions)
@@ -211,7 +212,7 @@ class Transport:
         return self._open_session(loop)
 
     def _orphaned(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether aiohttp alone has cancelled a task: a session that closes does so to whoever waits for its pool."""
+        """Whether only aiohttp has cancelled the task: a session that closes cancels tasks that wait for its pool."""
         return self._given is not None and self._given.closed and task is not None and not task.cancelling()
 
     def _open_session(self, loop: asyncio.AbstractEventLoop) -> ClientSession:
@@ -232,7 +233,7 @@ class Transport:
         return session
 
     def _proxy(self, url: URL) -> str | None:
-        """The proxy to use. Not aiohttp's `trust_env`: it would read netrc too and refuse to mix that with a key."""
+        """The proxy to use. Not aiohttp's `trust_env`: it would also read netrc, and refuse to mix that with a key."""
         if not self._trust_env or self._fixed_proxy or proxy_bypass_environment(f"{url.host}:{url.port}"):
             return self._fixed_proxy
         proxies = getproxies_environment()
@@ -241,26 +242,26 @@ class Transport:
         return proxy and checked_proxy(proxy, f"the environment's {kind}_proxy")
 
     def _error(self, error: Exception, url: URL, connect: float | None, dialed: Dialing) -> errors.RustyAgentError:
-        error.__traceback__ = None  # its frames hold whoever waits, and aiohttp's errors of framing hold each other
+        error.__traceback__ = None  # its frames hold the callers, and aiohttp's framing errors hold each other
         proxy = self._proxy(url) if dialed.failed else None
         return network_error(error, url, connect=connect, proxy=URL(proxy) if proxy else None)
 
 
 def proxies_of_environment() -> list[str]:
-    """Whatever `trust_env` may take for a proxy."""
+    """All proxies that `trust_env` may use."""
     return list(getproxies_environment().values())
 
 
 @lru_cache(maxsize=64)
 def _client_timeout(connect: float | None, bounded: bool) -> aiohttp.ClientTimeout:
-    """With a bounded pool the wait for a free connection is no part of connecting."""
+    """aiohttp's form of the limit. With a bounded pool, waiting for a free connection does not count as connecting."""
     if bounded:
         return aiohttp.ClientTimeout(total=None, sock_connect=connect)
     return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
 def _same_origin_redirect(response: Response, url: URL) -> URL | None:
-    """Where else a 307 or 308 points to, if that is the same origin: only there may the key and the prompt go."""
+    """The target of a 307 or 308 if it has the same origin: the key and the prompt may go nowhere else."""
     location = response.headers.get("location") if response.status in (307, 308) else None
     if not location:
         return None

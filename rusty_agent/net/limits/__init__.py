@@ -1,1 +1,1 @@
-"""Who may send now: the limits of a provider, and what is found out about its endpoint."""
+"""Decides who may send now, by the limits of a provider and by what is found out about its endpoint."""

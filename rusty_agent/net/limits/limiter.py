@@ -1,11 +1,11 @@
-"""Who may send now: one door for all calls of a provider on one loop.
+"""Decides who may send now: one door for all calls of a provider on one loop.
 
 In: calls that want to send, and how their attempts ended. Out: permits, one for each attempt. Never touched: requests
 and answers themselves, whether to retry.
 
-Five things hold the door: a gate that an endpoint's `Retry-After` closes for everybody, a pace for requests and one
-for tokens (`rates.py`), the number in flight, and steps that spread over a round trip what is found out by trying. Who
-must wait stands in `line.py`.
+Five things can keep the door closed: a gate that an endpoint's `Retry-After` closes for everybody, a pace for requests
+and one for tokens (`rates.py`), the number in flight, and steps that spread what the adaptive limit allows over a round
+trip. Callers wait in `line.py`.
 """
 
 from __future__ import annotations
@@ -38,62 +38,62 @@ from .rates import Rates
 __all__ = ["CEILING", "Limiter", "Permit"]
 
 CEILING = 256
-"""How many attempts may be in flight at most, where the user has set no limit of his own."""
+"""How many attempts may be in flight at most if the user has set no limit."""
 
 _MOST_HELD_SECONDS = 2.0  # the longest round trip for which a refused attempt keeps its place
-_MOST_RESTING_SECONDS = 16.0  # the longest that it keeps it where even one at a time is too many
+_MOST_RESTING_SECONDS = 16.0  # the longest that it keeps it if even one at a time is too many
 _SMOOTHING = 0.1
-_STRAINED = 1 / 3  # of the time that an answer may take: within a round trip the limit doubles at most
-# What the adaptive limit allows is not sent in one burst, but at hardly more than the rate at which it goes round (TCP
-# does so, too): all of a burst is on its way before the first refusal is heard, and where answers are long and so many
-# a second are taken, each burst is refused however few are under way. 1.2 would do for slow start; the closer to 1, the
-# longer a place that has become free stays empty.
+_STRAINED = 1 / 3  # of the time that an answer may take: the limit at most doubles within a round trip
+# What the adaptive limit allows is not sent in one burst, but at little more than the rate of one limit per round trip
+# (TCP paces likewise): all of a burst is on its way before the first refusal arrives, and if answers are long and the
+# endpoint limits requests per second, each burst is refused however few are in flight. 1.2 would do for slow start; the
+# closer to 1, the longer a place that has become free stays empty.
 _STEPS_FACTOR = 1.5
 _STEPS_SECONDS = 0.01
-_FLUKE = 4.0  # an answer so many times quicker than the mean: one slow one may have raised it
+_FLUKE = 4.0  # if an answer is this many times faster than the mean, one slow answer may have raised the mean
 
 
 @define(eq=False, repr=False)
 class Permit:
-    """The right to make one attempt. It must come back: `succeeded`, `failed` or `release`, whichever comes first."""
+    """The right to make one attempt. It must be given back by `succeeded`, `failed` or `release`; the first counts."""
 
     _limiter: Limiter
     _caller: Caller
     _epoch: int
     _sent: float
     _characters: int
-    _tokens: float  # that were spent for it
+    _tokens: float  # spent for it
     _out: bool = True
 
     def succeeded(self, headers: Mapping[str, str], usage: Usage | None, patience: float | None = None) -> None:
-        """The attempt has brought its answer.
+        """Report that the attempt has brought its answer.
 
         Args:
             headers: The answer's.
             usage: Its tokens, or None.
-            patience: How long it might have taken, in seconds, or None where there is no telling.
+            patience: How long it might have taken, in seconds, or None if unknown.
         """
         if self._hand_in():
             self._limiter._succeeded(self, headers, usage, patience)
 
     def failed(self, error: RustyAgentError, max_retry_after: float = math.inf) -> None:
-        """The attempt has failed.
+        """Report that the attempt has failed.
 
         Args:
             error: Why.
-            max_retry_after: The longest wait, in seconds, that the endpoint may ask everybody for. If it asks for more,
-                nobody waits: each call ends with the error.
+            max_retry_after: The longest wait, in seconds, that the endpoint may impose on everybody. If it asks for
+                more, nobody waits: each call ends with the error.
         """
         if self._hand_in():
             self._limiter._failed(self, error, max_retry_after)
 
     def release(self) -> None:
-        """Be done with it; nothing is known of how the attempt ended."""
+        """Give the permit back without saying how the attempt ended."""
         if self._hand_in():
             self._limiter._came_back()
 
     def _hand_in(self) -> bool:
-        """Whether it was still out."""
+        """Take the permit back; return whether it was still out."""
         was_out, self._out = self._out, False
         self._caller.in_flight -= was_out
         return was_out
@@ -103,7 +103,7 @@ class Limiter:
     """The door of one provider on one event loop.
 
     Attributes:
-        ceiling: What a limit that is found out by trying may rise to.
+        ceiling: The most that the adaptive limit may rise to.
         in_flight: How many permits are out.
     """
 
@@ -119,8 +119,8 @@ class Limiter:
         self._latency = 0.0  # a running mean, in seconds
         self._adaptive = AdaptiveLimit(self.ceiling)
         self._absence = Absence()
-        self._adapting: list[int | None] = []  # runs, each by how many at once it asks for; None: it does not say
-        self._wanted = 0  # how many at once they can make use of in all
+        self._adapting: list[int | None] = []  # for each run, how many attempts at once it asks for; None: unspecified
+        self._wanted = 0  # how many attempts at once all runs together can use
         self.in_flight = 0
 
     @property
@@ -133,10 +133,10 @@ class Limiter:
 
     @contextmanager
     def adapting(self, start: int | None = None) -> Iterator[None]:
-        """Find the limit out by trying, meanwhile; what was found out is kept for the next time.
+        """Within the context, find the limit by trying; what was found is kept for the next time.
 
         Args:
-            start: How many to begin with, unless it is known that they are too many. Default: few.
+            start: How many to begin with, unless they are known to be too many. Default: few.
         """
         self._adapting.append(start)
         wanted = self.ceiling if start is None else start
@@ -144,7 +144,7 @@ class Limiter:
         if start is not None:
             self._adaptive.begin_with(start, ceiling=sum(filter(None, self._adapting)))
         if not self._adaptive.probing and self._latency > _STEPS_SECONDS:
-            self._spread(self._latency)  # no burst: some were refused
+            self._spread(self._latency)  # no burst: some attempts were refused before
         try:
             yield
         finally:
@@ -156,7 +156,7 @@ class Limiter:
             self._line.look()
 
     def try_acquire(self, caller: Caller, characters: int) -> Permit | None:
-        """A permit, if the door is open and nobody waits; else None. As `acquire` otherwise."""
+        """A permit if the door is open and nobody waits, else None; otherwise like `acquire`."""
         caller.check()
         now = self._loop.time()
         if self._line.waiting or self.opens_in(now) > 0:
@@ -169,9 +169,9 @@ class Limiter:
         Args:
             caller: Who waits.
             characters: The length of the request, from which its tokens are estimated.
-            again: It has failed before. At an endpoint that has never answered it then goes in front of the caller's
-                others: behind them, the first error would come when nearly all have failed as often. Else, by the
-                time that the others take, what ails the endpoint may have passed.
+            again: The request has failed before. If the endpoint has never answered, it goes in front of the caller's
+                others: behind them, the first error would only come when nearly all have failed as often. Else it goes
+                behind them: by then, the endpoint may have recovered.
 
         Raises:
             RunStoppedError: The caller was stopped meanwhile.
@@ -180,24 +180,24 @@ class Limiter:
         return await self._line.wait(caller, characters, again=again and not self._absence.ever_answered)
 
     def stop(self, caller: Caller, error: RunStoppedError) -> None:
-        """Turn away what waits for this caller, between two attempts too, and what will come."""
+        """Turn away all requests of this caller: those that wait, also between two attempts, and those to come."""
         caller.stop(error)
         self._line.turn_away(caller, error)
 
     def will_pass(self, error: RustyAgentError) -> bool:
-        """Whether the latest failure, told by this error, is one that waiting mends."""
+        """Whether the latest failure, with this error, will pass if one waits."""
         return self._absence.will_pass(error, self._loop.time())
 
     # The door.
 
     def opens_in(self, now: float) -> float:
-        """Seconds until the next may go in; 0 or less: now; infinite: no time will open it, but a permit given back."""
+        """Seconds until the next may go in; 0 or less: now; infinite: not before a permit is given back."""
         fixed = self._limits.in_flight
         if fixed is not None and self.in_flight >= fixed:
             return math.inf
         if self._adapting and self.in_flight >= self._adaptive.limit:
             return math.inf
-        opens = self._opens  # no `max`: this runs for each request, and it takes five times as long
+        opens = self._opens  # no `max`: it takes five times as long, and this runs for each request
         rates = self._rates
         if rates.requests.opens > opens:
             opens = rates.requests.opens
@@ -208,7 +208,7 @@ class Limiter:
         return opens - now
 
     def admit(self, caller: Caller, characters: int, now: float) -> Permit:
-        """Let one in: what it will cost is spent now."""
+        """Let one in, and spend what it will cost."""
         tokens = self._rates.spend(characters, now)
         if self._steps.rate != math.inf:
             self._steps.spend(1, now)
@@ -217,11 +217,11 @@ class Limiter:
         return Permit(self, caller, self._adaptive.epoch, now, characters, tokens)
 
     def waits(self, caller: Caller) -> bool:
-        """Whether a call of this caller's waits for its turn, or between two attempts."""
+        """Whether a call of this caller waits for its turn, or between two attempts."""
         return caller in self._line.waiting or bool(caller.asleep)
 
     def crowded(self, caller: Caller) -> bool:
-        """Whether as many calls of this caller's wait for their turn as may be under way: no more can be let in."""
+        """Whether as many calls of this caller wait for their turn as may be in flight: more would only wait too."""
         limit = self.limit
         return limit is not None and len(self._line.waiting.get(caller, ())) >= limit
 
@@ -232,7 +232,7 @@ class Limiter:
         return f"{why}, next in {seconds:.0f} s" if self.waits(caller) and seconds >= 1 else None
 
     def reason(self) -> tuple[float, str]:
-        """Until when time keeps the door closed, and why."""
+        """The time until which the door stays closed, in-flight limits aside, and why."""
         return max(
             (self._opens, "the endpoint has refused requests"),
             (self._rates.requests.opens, "the pace of requests"),
@@ -262,11 +262,11 @@ class Limiter:
     def _adapt(self, epoch: int, took: float, patience: float | None) -> None:
         if took < self._quickest:
             self._quickest = took
-        # A model that is slow by itself is no queue.
+        # A model that is always slow does not mean that there is a queue.
         strained = patience is not None and took > patience * _STRAINED and took > 2 * self._quickest
         adaptive = self._adaptive
         adaptive.succeeded(epoch, self.in_flight, strained=strained)
-        # All that may be were let in, and none was refused. Several runs may want more than what is ever let in.
+        # As many as possible were let in, and none was refused. Several runs may want more than is ever let in.
         if adaptive.probing and (adaptive.limit >= self._wanted or adaptive.limit >= adaptive.ceiling):
             if self._steps.rate != math.inf:
                 self._steps.change(math.inf, self._loop.time())
@@ -277,7 +277,7 @@ class Limiter:
         self._spread(round_trip)
 
     def _spread(self, round_trip: float) -> None:
-        """Send what the adaptive limit allows over about so many seconds."""
+        """Spread what the adaptive limit allows over about this many seconds."""
         self._steps.change(_STEPS_FACTOR * self._adaptive.limit / round_trip, self._loop.time())
 
     def _failed(self, permit: Permit, error: RustyAgentError, max_retry_after: float) -> None:
@@ -294,7 +294,7 @@ class Limiter:
             self._came_back()
         elif self._refused(permit, error):
             self._hold(permit, now)
-            self._line.look()  # it has given back its tokens, if not its place
+            self._line.look()  # its tokens were given back, though not yet its place
         else:
             self._came_back()
 
@@ -305,10 +305,10 @@ class Limiter:
             self._opens = max(self._opens, now + asked)
 
     def _refused(self, permit: Permit, error: RustyAgentError) -> bool:
-        """Whether an attempt was turned away for load, or what must be taken for it."""
+        """Whether an attempt was turned away for load, or must be treated as if it was."""
         status, passes = None, error.retryable
         if isinstance(error, APIStatusError):
-            status, passes = error.status_code, error.may_pass  # whether this request may be sent again is not asked
+            status, passes = error.status_code, error.may_pass  # it does not matter if this request may be sent again
         away = self._absence.noticed
         turned_away = status in OVERLOADED or isinstance(error, APIConnectionError) or away
         if not (turned_away and passes):
@@ -319,15 +319,15 @@ class Limiter:
         return self._adaptive.refused(permit._epoch, self.in_flight, sure=sure, away=away)
 
     def _hold(self, permit: Permit, now: float) -> None:
-        """«Too many» is said faster than an answer: the next one to hear it does not take the place at once."""
+        """Keep a refused attempt's place for about a round trip: refusals are quick, the next would follow at once."""
         took = now - permit._sent
         round_trip = min(self._latency or took, _MOST_HELD_SECONDS)
-        rest = self._adaptive.rest if self._adapting else 1.0  # no success outside of a run would shorten it
+        rest = self._adaptive.rest if self._adapting else 1.0  # outside of a run, no success would shorten it
         held = min(round_trip * rest, _MOST_RESTING_SECONDS) - took
-        if self._adapting and self._adaptive.probing:  # let nobody in until it is known how many are too many
+        if self._adapting and self._adaptive.probing:  # let nobody in until it is clear how many are too many
             self._opens = max(self._opens, now + round_trip)
         self._loop.call_later(max(0.0, held), self._hold_over, permit._epoch)
 
     def _hold_over(self, epoch: int) -> None:
-        self._adaptive.judge(epoch)  # also if the run is over by now: else it would never be settled
+        self._adaptive.judge(epoch)  # even if the run is over by now: else the refusal would never count
         self._came_back()

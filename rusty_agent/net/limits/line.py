@@ -1,10 +1,10 @@
-"""The line at a door: callers take turns, and within one caller the order is kept, but for who may go in front.
+"""The queue for permits: callers take turns, and each caller's requests keep their order, unless one may go in front.
 
-In: who waits; how long the door stays closed, from whoever keeps it. Out: permits, one after another. Never touched:
-what holds the door, what a permit allows.
+In: who waits; how long the limiter (the door) stays closed. Out: permits, one after another. Never touched: what keeps
+the door closed, what a permit allows.
 
-Nothing polls: the line looks at the door when it is told that something has changed, and at the moment at which time
-alone will open it.
+Nothing polls: the line checks the door when it is told that something has changed, and at the time at which the door
+will open by itself.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Line"]
 
-_TOLD_SECONDS = 5.0  # a wait of so long is worth a line in the log
+_TOLD_SECONDS = 5.0  # a wait this long is worth a line in the log
 
 logger = logging.getLogger("rusty_agent")
 
 
 class Line:
-    """Those who wait at one door.
+    """The requests that wait at one door.
 
     Attributes:
-        waiting: The turns to come, with the length of each request, by caller; first the caller who is next.
+        waiting: By caller, the turns to come and the length of each request; the first caller is next.
     """
 
     def __init__(self, door: Limiter, loop: asyncio.AbstractEventLoop) -> None:
         self._door = door
         self._loop = loop
-        # An ordered dict: of a plain one, to find the first is slow when many before it were taken out.
+        # An ordered dict: a plain one is slow to find its first item when many before it were removed.
         self.waiting: OrderedDict[Caller, deque[tuple[asyncio.Future[Permit], int]]] = OrderedDict()
         self._looking = False
         self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
         self._looks_at = math.inf
 
     async def wait(self, caller: Caller, characters: int, *, again: bool = False) -> Permit:
-        """Wait for a permit; with `again` in front of the caller's others.
+        """Wait for a permit; with `again`, in front of the caller's other requests.
 
         Raises:
             RunStoppedError: The caller was stopped meanwhile.
@@ -53,35 +53,35 @@ class Line:
         turn: asyncio.Future[Permit] = self._loop.create_future()
         others = self.waiting.get(caller) or deque()
         (others.appendleft if again else others.append)((turn, characters))
-        self.waiting[caller] = others  # last: the garbage collector, when it frees places, may drop an empty queue
+        self.waiting[caller] = others  # only now: the garbage collector, by freeing permits, may drop an empty queue
         self.look()
         try:
             permit = await turn
         except BaseException:
-            self._looking = True  # else the garbage collector may drop them meanwhile, and this the next ones
+            self._looking = True  # else the garbage collector may drop them meanwhile, and this would drop the next
             try:
-                self._drop_first(caller)  # or all that give up would stay for as long as those before them wait
+                self._drop_first(caller)  # or turns given up would stay until the line gets to them
             finally:
                 self._looking = False
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 turn.result().release()
             raise
         try:
-            caller.check()  # it may have been stopped between its turn and this moment
+            caller.check()  # it may have been stopped since it got its turn
         except RunStoppedError:
             permit.release()
             raise
         return permit
 
     def turn_away(self, caller: Caller, error: RunStoppedError) -> None:
-        """End the waiting of a caller with this error."""
+        """End all waits of a caller with this error."""
         for turn, _ in self.waiting.pop(caller, ()):
             if not turn.done():
                 turn.set_exception(error)
 
     def look(self) -> None:
-        """Let in who may go in, and look again when time has passed."""
-        if self._looking:  # the garbage collector has come by, and closed what was dropped, within this very step
+        """Let in the requests that may go in, and look again when the door will open."""
+        if self._looking:  # the garbage collector has closed something within this very step, which called this
             self._loop.call_soon(self.look)
             return
         self._looking = True
@@ -110,7 +110,7 @@ class Line:
             turn.set_result(door.admit(caller, characters, now))
 
     def _drop_first(self, caller: Caller) -> None:
-        """Take out those who would be a caller's next but gave up; and the caller, if nobody of it is left."""
+        """Remove a caller's first turns as far as they were given up; and the caller, if it has none left."""
         queue = self.waiting.get(caller, ())
         while queue and queue[0][0].done():
             queue.popleft()
@@ -118,7 +118,7 @@ class Line:
             self.waiting.pop(caller, None)
 
     def _look_again(self, wait: float) -> None:
-        if wait == math.inf:  # a permit that comes back will tell
+        if wait == math.inf:  # the next permit that comes back will call `look`
             return
         when = self._loop.time() + wait
         if when < self._looks_at:

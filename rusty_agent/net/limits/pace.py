@@ -1,10 +1,10 @@
 """How much may be spent per second: the generic cell rate algorithm (GCRA, ITU-T I.371).
 
-In: amounts and moments. Out: how long to wait. Never touched: the clock, who waits.
+In: amounts and times. Out: how long to wait. Never touched: the clock, who waits.
 
-One number holds the state: the moment up to which everything that was spent is paid for. What costs more than is left
-is let through and makes the others wait longer, so no amount is too large ever to pass. Another says the same
-at the rate that was given: whatever a change makes of debts and of refunds, it opens no earlier than that.
+One number holds the state: the time at which everything spent so far is paid for. An amount that costs more than is
+left is let through and makes the others wait longer, so no amount is too large ever to pass. A second number is the
+same time at the given rate: however a change of rate converts debts and refunds, the pace opens no earlier than that.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ TOLERANCE_SECONDS = 0.1
 
 
 class Pace:
-    """A rate that is kept.
+    """Keeps to a rate.
 
     Args:
         rate: Units per second; infinite for no limit.
-        tolerance: Seconds' worth that may be spent ahead.
+        tolerance: How many seconds' worth may be spent ahead.
 
     Attributes:
         given: The rate that it was made with.
-        rate: The rate that is kept now, see `change`.
-        longest: How far in the future it may open at most, in seconds; further, if the given rate says so.
-        opens: The moment from which the next amount may be spent.
+        rate: The current rate, see `change`.
+        longest: How far in the future it may open at most, in seconds; further if the given rate requires it.
+        opens: The time from which the next amount may be spent.
     """
 
     def __init__(self, rate: float = math.inf, tolerance: float = TOLERANCE_SECONDS) -> None:
         self.rate = self.given = rate
         self.longest = math.inf
         self._tolerance = tolerance
-        self.opens = -math.inf  # what was spent is paid for up to a tolerance later
+        self.opens = -math.inf  # everything spent is paid for one tolerance after this
         self._least = -math.inf  # when it would open at the given rate
 
     def change(self, rate: float, now: float, longest: float = math.inf) -> None:
-        """Go on at another rate, at most the given one; what is owed is paid off at the new one."""
+        """Go on at another rate, at most the given one; debts are paid off at the new rate."""
         self.longest = longest
         owed = self.opens + self._tolerance - now
         if owed > 0 and rate > self.rate:
@@ -47,7 +47,7 @@ class Pace:
         self.rate = rate
 
     def spend(self, amount: float, now: float) -> None:
-        """Spend an amount; a negative one is given back."""
+        """Spend an amount; a negative one is a refund."""
         paid = now - self._tolerance
         least = self._least = (self._least if self._least > paid else paid) + amount / self.given
         opens = (self.opens if self.opens > paid else paid) + amount / self.rate

@@ -1,7 +1,6 @@
-"""How many requests and tokens may be sent in a minute: what the user allows, and what the endpoint says.
+"""How many requests and tokens may be sent per minute: what the user allows, and what the endpoint says.
 
-In: the lengths of requests, the tokens that they have taken, headers. Out: two paces. Never touched: who waits for
-them.
+In: the lengths of requests, the tokens that they used, headers. Out: two paces. Never touched: who waits for them.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from .pace import Pace
 __all__ = ["TOKENS_PER_CHARACTER", "Rates"]
 
 TOKENS_PER_CHARACTER = 0.25
-"""What is taken for true until an endpoint tells better."""
+"""Assumed until an endpoint has counted tokens."""
 
 _SMOOTHING = 0.1  # of the estimate
-_MOST_TOKENS = 2**20  # of one answer, that are believed
+_MOST_TOKENS = 2**20  # the most tokens of one answer that are believed
 _READ_SECONDS = 0.05  # headers about limits hardly change; reading them at each answer costs 20 µs of its 110
-_DOUBTED_SECONDS = 30.0  # the longest wait for what headers say: then it is tried whether it is so
-_MOST_DEBT_SECONDS = 300.0  # of the pace of tokens, that one answer may cost the others
+_DOUBTED_SECONDS = 30.0  # the longest wait because of headers: after it, a request tests whether they are right
+_MOST_DEBT_SECONDS = 300.0  # the most that one answer may make the others wait, at the pace of tokens
 
 
 class Rates:
@@ -32,7 +31,7 @@ class Rates:
 
     Attributes:
         requests: The pace of requests.
-        tokens: The pace of tokens. They are estimated beforehand, and corrected by what the endpoint counts.
+        tokens: The pace of tokens, which are estimated beforehand and corrected by the endpoint's counts.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -43,10 +42,10 @@ class Rates:
         self._read_next = -math.inf
 
     def spend(self, characters: int, now: float) -> float:
-        """Spend what a request of this length takes; returns how many tokens that is, 0 where nobody limits them."""
+        """Spend what a request of this length needs; return how many tokens that is, 0 if tokens are not limited."""
         requests = self.requests
         if requests.rate != math.inf:
-            # Uneven steps: of several clients that keep the same pace exactly, the one a moment ahead would take all.
+            # Uneven steps: if several clients keep exactly the same pace, the one slightly ahead would get everything.
             requests.spend(1 if requests.longest == math.inf else 0.5 + random(), now)
         if self.tokens.rate == math.inf:
             return 0.0
@@ -61,10 +60,10 @@ class Rates:
 
         Args:
             characters: Its request's length.
-            spent: What `spend` has told of it.
+            spent: What `spend` returned for it.
             usage: Its tokens, or None.
             headers: Its headers.
-            now: The moment.
+            now: The time, by the loop's clock.
         """
         if usage is not None and self.tokens.rate != math.inf:
             self._estimate.learn(characters, usage)
@@ -73,13 +72,13 @@ class Rates:
             self.read(headers, now)
 
     def settle(self, spent: float, usage: Usage | None, now: float) -> None:
-        """Correct the tokens that were spent for an attempt by those that it has taken: none where nobody tells."""
+        """Correct the tokens that were spent for an attempt to those that it used; without `usage`, to none."""
         if self.tokens.rate != math.inf:
             took = 0.0 if usage is None else min(usage.total_tokens, _MOST_DEBT_SECONDS * self.tokens.rate)
             self.tokens.spend(took - spent, now)
 
     def read(self, headers: Mapping[str, str], now: float) -> None:
-        """Headers may lower the pace, never raise it above the user's own."""
+        """Take headers in: they may lower the pace, but never raise it above the user's own."""
         self._read_next = now + _READ_SECONDS
         said = self._said
         said.read(headers, now)
@@ -88,23 +87,23 @@ class Rates:
 
 
 class _TokenEstimate:
-    """Learns how many tokens a character of a request is, and how many an answer has.
+    """Learns how many tokens a request has per character, and how many an answer has.
 
-    Requests with images are long and have few tokens: with a fixed share of a token per character one of 1 MB would
-    count as 250,000, and hold all others back.
+    Requests with images are long and have few tokens: with a fixed number of tokens per character, one of 1 MB would
+    count as 250,000 and hold all others back.
     """
 
     def __init__(self) -> None:
         self.answer = 256.0
         self.per_character = TOKENS_PER_CHARACTER
-        self._told = False  # whether the latter comes from answers
+        self._told = False  # whether `per_character` comes from answers
 
     def of(self, characters: int) -> float:
-        """The tokens of a request of this length and of its answer."""
+        """The estimated tokens of a request of this length and of its answer."""
         return characters * self.per_character + self.answer
 
     def learn(self, characters: int, usage: Usage) -> None:
-        """An endpoint has counted; some tell nonsense."""
+        """Learn from an endpoint's counts, within bounds: some endpoints send nonsense."""
         self.answer += (min(usage.completion_tokens, _MOST_TOKENS) - self.answer) * _SMOOTHING
         if characters and usage.prompt_tokens:
             told = min(usage.prompt_tokens / characters, 1.0)
