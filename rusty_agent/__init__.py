@@ -137,7 +137,7 @@ if TYPE_CHECKING:
         UsageUpdate,
     )
 
-else:  # unseen by type checkers, to which any name would exist
+else:  # hidden from type checkers: with it they would accept any name
 
     def __getattr__(name: str) -> object:
         if name not in __all__:

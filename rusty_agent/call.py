@@ -1,6 +1,6 @@
-"""One call: its attempts and its clock. Streams, `generate_text` and both faces stand on it.
+"""One call: its attempts and its clock. Streams, `generate_text` and both faces are built on it.
 
-In: a prepared request. Out: deltas per arrival. Never touched: connections, chunks, who asks.
+In: a prepared request. Out: the deltas of each arrival. Never touched: connections, chunks, who called.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = ["Call"]
 
 _MAX_HELD = 1000
 _MAX_HELD_BYTES = 2**20
-_BUDGET_OF_RUNS = RetryBudget(None)  # a run has a bound of its own: its limit, which refusals cut
+_BUDGET_OF_RUNS = RetryBudget(None)  # a run is bounded by its in-flight limit, which refusals lower
 
 
 class Call:
-    """The attempts of one call; only one of them is alive at a time."""
+    """The attempts of one call, one at a time."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class Call:
         self._transport = calls.transport
         self._exchange = exchange
         refusals = self._refusals = calls.refusals
-        self._adaptation: Adaptation | None = None  # made when there is something to adapt to
+        self._adaptation: Adaptation | None = None  # made once there is a refusal to adapt to
         self._budget = calls.budget if caller is None else _BUDGET_OF_RUNS
         self._scope = Scope(loop)
         self._closed = False
-        self._anew = False  # whether the next attempt wants a new connection
-        self._whole = False  # whether all of the answer is wanted before the call is over
-        self.loop = loop  # handed on: to ask for the running one is a system call before Python 3.12
+        self._anew = False  # the next attempt must open a new connection
+        self._whole = False  # the call lasts until the whole answer has arrived, not only its first content
+        self.loop = loop  # passed on, because `get_running_loop` is a system call before Python 3.12
         self.warnings = exchange.warnings
         now = loop.time()
         self.asked = self._began = monotonic()
@@ -61,7 +61,7 @@ class Call:
         self.of_a_run = caller is not None
         self._caller = Caller() if caller is None and limiter is not None else caller
         self._permit: Permit | None = None
-        self._waits_since: float | None = now  # since when it has waited for its turn, not for the endpoint
+        self._waits_since: float | None = now  # when it began, or was sent back, to wait in line; None after its turn
         self._under_way = calls.under_way
         self._under_way.add(self)
         if refusals:
@@ -69,13 +69,13 @@ class Call:
             self._adopt(self._adaptation)
 
     async def begin(self, *, whole: bool) -> list[Delta]:
-        """Make attempts until one brings its first content, or all of it if `whole`; then the call is over.
+        """Make attempts until one brings its first content or, with `whole`, the whole answer, which ends the call.
 
         Returns:
-            What it brought, for streams; of a whole answer the attempt's decoder has it all.
+            The deltas that arrived, for streams. The attempt's decoder holds a whole answer.
 
         Raises:
-            RustyAgentError: None did, or the call was closed meanwhile.
+            RustyAgentError: No attempt succeeded, or the call was closed meanwhile.
         """
         self._whole = whole
         try:
@@ -83,39 +83,40 @@ class Call:
             if self._adaptation is not None:
                 self._adaptation.worked()
         except RustyAgentError as error:
-            if not isinstance(error, RunStoppedError):  # it is of all calls of a run
+            if not isinstance(error, RunStoppedError):  # all calls of a run share this error
                 error.duration = monotonic() - self.asked
             raise
         finally:
             if whole:
                 self.close()
-            # Nothing is sent again. A stream, or an error's frames, may hold the call for long; prompts may be large.
+            # Nothing is sent again. A stream, or the frames of an error, may keep the call alive for long, and prompts
+            # may be large.
             self._adaptation = None
             self._exchange.fields, self._exchange.body = {}, b""
         return deltas
 
     def _adapts_to(self, error: BadRequestError) -> bool:
-        """Whether the request has changed because of the error, and is worth another try.
+        """Change the request to suit the endpoint that refused it; return False if this provider does not adapt.
 
         Raises:
-            BadRequestError: It has not. The error tells of what was left out before.
+            BadRequestError: Nothing could be changed. The error names the parameters that were left out before.
         """
         if self._refusals is None:
             return False
         adaptation, changed = self._adaptation, False
-        if adaptation is None:  # other calls may have learnt since it was sent
+        if adaptation is None:  # other calls may have learnt something since the request was sent
             adaptation = self._adaptation = Adaptation(self._refusals, self._exchange.fields)
             changed = bool(adaptation.lines)
         if not (changed or adaptation.refused(error)):
             try:
                 raise adaptation.error(error) from None
             finally:
-                del adaptation, error  # a cycle of the error and this frame would hold the prompt
+                del adaptation, error  # or a reference cycle of the error and this frame would keep the prompt
         self._adopt(adaptation)
         return True
 
     def _adopt(self, adaptation: Adaptation) -> None:
-        """Send from now on what the endpoint is known to take; each change is a line."""
+        """From now on send what the endpoint is known to accept; each change adds a line to the warnings."""
         if adaptation.lines:
             self._exchange.body = encode_body(adaptation.body)
         for line in adaptation.lines:
@@ -124,10 +125,10 @@ class Call:
                 logger.debug("%s", line)
 
     def send_back(self, error: RustyAgentError) -> bool:
-        """Go back to the end of the line, if there is one and that is all that the error asks for; whether it did.
+        """Go back to the end of the line if waiting is all that the error calls for. Return whether it did.
 
-        Any call does so after a 429. A run's also waits, its clock stopped, for an endpoint that has too much to do or
-        is away; for a call by itself somebody may be waiting.
+        Any call does so after a 429, if there is a line. A call of a run also waits, with its clock stopped, for an
+        endpoint that is overloaded or away; a single call does not, because somebody may be waiting for it.
         """
         if self._limiter is None:
             return False
@@ -137,12 +138,12 @@ class Call:
         return back
 
     def gives_up(self, error: RustyAgentError) -> bool:
-        """Whether the run has waited long enough for an endpoint that is away. To be told of each failed attempt."""
+        """Whether the run has waited long enough for an endpoint that is away. Call it for each failed attempt."""
         return self._caller is not None and self._caller.gives_up(error, self._began)
 
     async def turn(self, delay: float | None = None) -> None:
-        """Wait so many seconds, if any, and then until the next attempt may be made: at once without limits."""
-        if self._closed:  # maybe by a retry hook
+        """Wait `delay` seconds, if given, then until the next attempt may be made: without limits, at once."""
+        if self._closed:  # perhaps by a retry hook
             raise given_up()
         limiter, caller = self._limiter, self._caller
         try:
@@ -157,8 +158,8 @@ class Call:
             raise given_up() from None
 
     async def _admitted(self, limiter: Limiter, caller: Caller) -> Permit:
-        """Stand in line. The call's clock stands still meanwhile: a long line is no slow endpoint."""
-        again = self._waits_since is None  # it has failed, and was not sent back
+        """Wait in line. The call's clock stops meanwhile: a long line does not make a slow endpoint."""
+        again = self._waits_since is None  # an attempt has failed, and this is not a run's call that was sent back
         since = self.loop.time() if self._waits_since is None else self._waits_since
         with self._scope:
             permit = await limiter.acquire(caller, len(self._exchange.body), again=again)
@@ -169,7 +170,7 @@ class Call:
         return permit
 
     async def make_attempt(self, number: int) -> list[Delta]:
-        """Make an attempt, up to its first content, or all of it if that is wanted; see `begin`."""
+        """Make an attempt and read it up to its first content, or to its end if the whole answer is wanted."""
         whole = self._whole
         self.attempt = attempt = Attempt(
             self.loop, self._transport, self._exchange, number, self.deadline, self._scope, anew=self._anew
@@ -183,23 +184,23 @@ class Call:
                 if not whole:
                     deltas += more
             if decoder.error is not None and (whole or not decoder.has_content):
-                raise copy(decoder.error)  # what has a traceback holds this call, which holds the decoder
+                raise copy(decoder.error)  # a copy: the traceback would hold this call, which holds the decoder
         except BaseException as error:
             attempt.close()
             self._give_back(error)
             if not (isinstance(error, BadRequestError) and self._adapts_to(error)):
                 raise
-            error.__traceback__ = None  # as of what is retried, see `retrying`
+            error.__traceback__ = None  # as `retrying` does with an error that is retried
         else:
             if decoder.ended:
                 self._give_back(decoder.error)
             return deltas
-        await self.turn()  # here, so that no error has the refusal for its context
-        return await self.make_attempt(number)  # ends: each round leaves one parameter out
+        await self.turn()  # outside the `except`, so that later errors do not have the refusal as their context
+        return await self.make_attempt(number)  # terminates: each round changes another parameter
 
     def _give_back(self, error: BaseException | None) -> None:
-        """The attempt has ended: note what that means for the next, give its permit back, and tell how it went."""
-        self._anew = isinstance(error, APIConnectionError) and error.sent  # else it is new ones that fail
+        """Give back the permit of an attempt that has ended, with its outcome, and note what the next one needs."""
+        self._anew = isinstance(error, APIConnectionError) and error.sent  # if not sent, it was a new one that failed
         permit, attempt = self._permit, self.attempt
         if permit is None or attempt is None:
             return
@@ -212,18 +213,18 @@ class Call:
             permit.release()
 
     def close(self) -> None:
-        """Give the call up, from its loop; safe at any time, also after the end."""
+        """Give the call up. Run it on the call's loop; safe at any time, also after the end."""
         self._closed = True
         self._scope.interrupt()
         self._under_way.discard(self)
         if self.attempt is not None and not self.attempt.decoder.ended:
             self.attempt.close()
-            self._give_back(asyncio.CancelledError())  # what it has cost nobody has told: the estimate stands
+            self._give_back(asyncio.CancelledError())  # its usage is unknown: the estimate stands
         elif self.attempt is not None:
             self._give_back(self.attempt.decoder.error)
 
     def close_from_anywhere(self) -> None:
-        """Give the call up from whatever thread the garbage collector runs on."""
+        """Give the call up, from any thread: the garbage collector may run on any."""
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:
@@ -238,6 +239,6 @@ class Call:
 
 
 def _committed(attempt: Attempt, deltas: list[Delta]) -> bool:
-    """Whether an attempt is the one: its content has begun, or it brought more of other things than can be held."""
+    """Whether to settle on this attempt: its content has begun, or too much else has arrived to hold back."""
     held = len(deltas) > _MAX_HELD or (bool(deltas) and attempt.received > _MAX_HELD_BYTES)
     return held or attempt.decoder.has_content

@@ -1,6 +1,6 @@
-"""The calls of one provider, and what they share: connections, limits, and what the endpoint has taught them.
+"""The calls of one provider, and what they share: connections, limits, and which parameters the endpoint refuses.
 
-In: prepared requests. Out: calls that have begun. Never touched: a call's attempts, what a request holds.
+In: prepared requests. Out: calls that have begun. Never touched: the attempts of a call, the contents of a request.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class Calls:
     """The calls of one provider.
 
     Args:
-        transport: What sends their requests.
-        adapt: Whether they adapt to refusals.
-        budget: How many retries they may begin with, see `RetryPolicy`.
-        limits: What they keep to together on each loop, or None.
+        transport: Sends their requests.
+        adapt: Whether they adapt when the endpoint refuses a parameter.
+        budget: The points that their retries may use up, see `RetryPolicy`.
+        limits: The limits that all calls on a loop keep to together, or None.
 
     Attributes:
-        refusals: What the endpoint has refused; None where nobody adapts to that.
-        budget: The retries that are left.
-        under_way: Those that have not ended.
-        limiters: The door of each loop on which one had to stand in line.
+        refusals: The parameters that the endpoint has refused; None if calls do not adapt.
+        budget: What is left of the retry budget.
+        under_way: The calls that have not ended.
+        limiters: The limiter of each loop on which calls wait for their turn.
     """
 
     def __init__(self, transport: Transport, *, adapt: bool, budget: int | None, limits: Limits | None) -> None:
@@ -48,24 +48,24 @@ class Calls:
         self._limits = limits
 
     def start(self, exchange: Exchange, caller: Caller | None = None) -> Call:
-        """Begin a call: its clock runs from here. It stands in line if there are limits, or for a run."""
+        """Begin a call and its clock. It waits in line if the provider has limits, or if it belongs to a run."""
         limiter = None if caller is None and self._limits is None else self.limiter()
         return Call(asyncio.get_running_loop(), self, exchange, limiter, caller)
 
     def limiter(self) -> Limiter:
-        """The door of the running loop."""
+        """The limiter of the running loop, made if there is none."""
         loop = asyncio.get_running_loop()
         limiter = self.limiters.get(loop)
         if limiter is None:
-            from .net.limits.limiter import Limiter  # most providers have none, and import that much less
+            from .net.limits.limiter import Limiter  # here, because most providers never need it
 
             drop_closed(self.limiters)
             limiter = self.limiters[loop] = Limiter(self._limits or Limits(), loop)
         return limiter
 
     async def aclose(self) -> None:
-        """Give up those that are under way, and close all connections, for good."""
-        self.transport.closed = True  # first: whatever another thread begins meanwhile is given up, or finds this
+        """Give up the calls under way, and close all connections, for good."""
+        self.transport.closed = True  # first: a call that another thread begins meanwhile is given up, or sees this
         for call in list(self.under_way):
             call.close_from_anywhere()
         await self.transport.aclose()

@@ -1,7 +1,7 @@
 """The environment and the constructors' arguments → checked settings.
 
-In: strings and numbers from users and their environment. Out: `Settings`, `TimeLimits`, a checked URL; and what all
-requests of a provider have in common. Never touched: the network, the loop.
+In: strings and numbers from users and their environment. Out: `Settings`, `TimeLimits`, a checked URL, and the
+configuration that all requests of a provider share. Never touched: the network, the loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["ProviderConfig", "Settings", "TimeLimits", "chat_url", "checked_prox
 
 @define
 class Settings:
-    """What the four environment variables say, times in seconds."""
+    """The values of the four environment variables, times in seconds."""
 
     request_timeout: float = 60.0
     connect_timeout: float = 10.0
@@ -48,7 +48,7 @@ class Settings:
         )
 
     def retry_policy(self) -> RetryPolicy:
-        """The retry policy of a provider that was given none: exponents are capped at 8."""
+        """The retry policy of a provider that was given none: delays are capped at 2^8 times the first."""
         return RetryPolicy(self.max_retries, self.retry_backoff, self.retry_backoff * 2**8)
 
 
@@ -78,10 +78,10 @@ class TimeLimits:
 
 
 def time_limits(timeout: Timeout | float | None, settings: Settings, *, whole: bool, streamed: bool) -> TimeLimits:
-    """Resolve what was asked for against the environment.
+    """Resolve a `timeout` argument, taking what it leaves open from the environment.
 
-    A bare number means what `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` means: the whole call where a whole answer was asked
-    for, and inactivity where it is streamed.
+    A bare number replaces `RUSTY_AGENT_REQUEST_TIMEOUT_SECS`: it bounds the whole call if the caller waits for a whole
+    answer, and inactivity if the answer is streamed; both if both.
     """
     if timeout is None:
         request, chosen = settings.request_timeout, _DEFAULT
@@ -108,15 +108,15 @@ _DEFAULT = Timeout()
 
 @define(frozen=True, kw_only=True, eq=False, repr=False)
 class ProviderConfig:
-    """What holds for every request of a provider; see `AsyncProvider`.
+    """The configuration of every request of a provider; see `AsyncProvider`.
 
     Attributes:
-        headers: Those that the provider was given.
-        url_secrets: What its URLs hold of secrets.
+        headers: The headers that the provider was given.
+        url_secrets: The secrets in the URLs of its endpoint and proxies.
     """
 
     model: str
-    url: URL = field(repr=False)  # some tell the fields of any value, but for those that say so
+    url: URL = field(repr=False)  # some tools show the fields of any value, except those marked like this
     key: Secret | None
     headers: Mapping[str, str] = field(repr=False)
     url_secrets: list[str] = field(repr=False)
@@ -129,12 +129,12 @@ class ProviderConfig:
 
     @property
     def shown_url(self) -> str:
-        """The URL that requests go to, without its query, which may hold a secret: fit for files."""
+        """The URL that requests go to, without its query, which may hold a secret; it may be written to files."""
         return str(self.url.with_query(None))
 
     @property
     def key_origin(self) -> str:
-        """A sentence that tells where the key came from, or that there is none; `""` where the caller knows."""
+        """A sentence that says where the key came from, or that there is none; `""` if the caller passed it."""
         if named_secrets(self.headers):
             return ""
         if self.key is None:
@@ -145,7 +145,7 @@ class ProviderConfig:
 def chat_url(base_url: str) -> str:
     """The URL that requests go to: `base_url` with `/chat/completions` appended to its path.
 
-    A query (`?api-version=…`) stays behind the path. What has no place in a URL is percent-encoded.
+    A query (`?api-version=…`) stays behind the path. Characters that are not allowed in a URL are percent-encoded.
 
     Raises:
         ValueError: `base_url` is not an http or https URL with a host, or it carries credentials or a fragment.
@@ -166,20 +166,20 @@ def chat_url(base_url: str) -> str:
             port = "" if parts.port is None else f":{parts.port}"
             netloc = (parts.hostname or "").encode("idna").decode() + port
         url = urlunsplit((parts.scheme, netloc, quote(path, _SAFE_IN_URLS), quote(parts.query, _SAFE_IN_URLS), ""))
-        _ = URL(url, encoded=True).host  # which errors name: it reads what `xn--` stands for
+        _ = URL(url, encoded=True).host  # error messages show it decoded, and decoding `xn--…` may fail
     except UnicodeError:
         raise ValueError(f"base_url has a host that is no host's name: {_shown(base_url)!r}") from None
     return url
 
 
-_SAFE_IN_URLS = "%!#$&'()*+,/:;=?@[]"  # what may stand in a path or a query, and what is encoded already
+_SAFE_IN_URLS = "%!#$&'()*+,/:;=?@[]"  # allowed in a path or a query, or encoded already (%)
 
 
 def checked_proxy(proxy: str, argument: str = "proxy") -> str:
-    """The proxy's URL, if it is one; it may carry credentials.
+    """The proxy's URL, if it is valid; it may carry credentials.
 
     Raises:
-        ValueError: It is not an http or https URL with a host; the message names the argument.
+        ValueError: It is not an http or https URL with a host. The message names the argument.
     """
     _checked_parts(proxy, argument)
     return proxy
@@ -201,7 +201,7 @@ def _checked_parts(url: str, argument: str) -> SplitResult:
 
 
 def _shown(url: str) -> str:
-    """A URL, or what was given for one, fit for a message: without what may be secret, such as a key in its place."""
+    """A URL as a message may show it, without secrets; `***` if it is no URL at all but perhaps the key."""
     if url and not any(mark in url for mark in "./:@?"):
         return "***"
     userinfo, _, rest = url.rpartition("@")

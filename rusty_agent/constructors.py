@@ -1,7 +1,7 @@
-"""How providers of both faces are made: the constructors of presets, and what all constructors refuse.
+"""How providers of both faces are made: the constructors of presets, and how all constructors refuse arguments.
 
-In: the arguments of a constructor. Out: a provider, or an error whose traceback shows none of them. Never touched: what
-they mean.
+In: the arguments of a constructor. Out: a provider, or an error whose traceback shows no argument. Never touched: what
+the arguments mean.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def keeps_secrets(constructor: F) -> F:
-    """Keep what a constructor refuses out of the traceback: error trackers show the local variables of each frame.
+    """Keep a constructor's arguments out of its tracebacks: error trackers show the local variables of each frame.
 
-    An option that does not exist is refused in the words of `check_names`, one that is given without its name in words
-    that ask for it, and all else in Python's words, of the class that was called and not of the one that has the code.
+    An unknown option is refused with the message of `check_names`, and a keyword argument passed by position with one
+    that asks for its name. Other errors keep Python's message, with the name of the class that was called instead of
+    the one that defines the constructor.
     """
 
     @wraps(constructor)
@@ -33,7 +34,7 @@ def keeps_secrets(constructor: F) -> F:
         except (TypeError, ValueError) as error:
             begun = error.__traceback__ is not None and error.__traceback__.tb_next is not None
             refusal: Exception = error.with_traceback(_past_ours(error.__traceback__))
-            if refusal.__suppress_context__:  # some show it all the same
+            if refusal.__suppress_context__:  # some tools show it all the same
                 refusal.__context__ = None
         if not begun:
             refusal = _refusal(constructor, given, options, refusal)
@@ -41,13 +42,13 @@ def keeps_secrets(constructor: F) -> F:
         try:
             raise refusal
         finally:
-            del refusal  # a cycle of the error and this frame
+            del refusal  # or there would be a reference cycle of the error and this frame
 
     return construct  # type: ignore[return-value]
 
 
 def _refusal(constructor: F, given: tuple[Any, ...], options: dict[str, Any], by_python: Exception) -> Exception:
-    """Why these are no arguments of a constructor, for whoever does not know its code."""
+    """Why a constructor cannot be called with these arguments, in words that do not presume its code."""
     known = inspect.signature(constructor).parameters
     by_place = [name for name, p in known.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
     init = constructor.__name__ == "__init__"
@@ -63,7 +64,7 @@ def _refusal(constructor: F, given: tuple[Any, ...], options: dict[str, Any], by
 
 
 def _past_ours(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback without the library's own frames at its beginning: where a subclass fails must be seen."""
+    """The traceback without the library's frames at its beginning; it still shows where a subclass fails."""
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         frames = frames.tb_next
     return frames
@@ -75,7 +76,7 @@ class FromPreset:
     def __init__(
         self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[PresetOptions]
     ) -> None:
-        # What a class that takes part must accept. No docstring: `help()` would show it for theirs.
+        # What the constructor of a subclass must accept. No docstring: `help()` would show it for the subclass's.
         raise TypeError(f"{type(self).__name__} has no constructor")
 
     @classmethod
@@ -84,7 +85,7 @@ class FromPreset:
     def from_preset(
         cls, name: str, model: str, *, api_key: str | None = None, **options: Unpack[PresetOptions]
     ) -> Self:
-        """A provider for one of `PRESETS`: its URL, its key variable, what is known of its oddities.
+        """A provider for one of `PRESETS`, with the preset's URL and key variable, and its known oddities.
 
         Args:
             name: The preset's name, such as `"groq"`.
@@ -122,7 +123,7 @@ class FromPreset:
 
 
 class FromPresetWithSession(FromPreset):
-    """The same for the face that takes a `session` besides."""
+    """The same constructors with the `session` option of `AsyncProvider`."""
 
     if TYPE_CHECKING:
 

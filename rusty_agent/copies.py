@@ -1,7 +1,7 @@
-"""Copies of providers, by Python's own rules for what subclasses and users put on them.
+"""Copies of providers. Attributes that subclasses and users have added follow Python's own rules for copies.
 
-In: a provider. Out: one of the same class, with the library's own parts as `_twin` makes them and with all the rest,
-slots included. Never touched: those parts.
+In: a provider. Out: one of the same class, with the library's own attributes as `_twin` makes them, and all others,
+slots included, copied. Never touched: the library's own attributes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["Copied"]
 
 
 class Copied:
-    """A class whose objects are copied; `_own` names the attributes that are not taken from the original."""
+    """A class whose objects can be copied; `_own` names the attributes that `_twin` makes instead."""
 
     _own: Collection[str]
 
     @abstractmethod
     def _twin(self) -> Self:
-        """Another one, with its own attributes and no other ones."""
+        """A new object with the attributes in `_own` and no others."""
 
     def __copy__(self) -> Self:
         twin = self._twin()
@@ -34,7 +34,7 @@ class Copied:
         return twin
 
     def _added(self) -> Any:
-        """What a subclass, or a user, has put on it; or what its `__getstate__` makes of that."""
+        """The attributes that a subclass or a user has added, or what its `__getstate__` makes of them."""
         state = self.__getstate__()
         attributes, slots = _halves(state)
         if not isinstance(attributes, dict):
@@ -43,7 +43,7 @@ class Copied:
         return (attributes, slots) if isinstance(state, tuple) else attributes
 
     def _put(self, state: Any) -> None:
-        """Take such a state, as `copy` and `pickle` let an object do."""
+        """Set such a state on this object, as `copy` and `pickle` do."""
         if state is None:
             return
         if hasattr(self, "__setstate__"):
@@ -56,5 +56,5 @@ class Copied:
 
 
 def _halves(state: Any) -> tuple[Any, Any]:
-    """A state's attributes and its slots: only where a class has some is it a pair."""
+    """A state's attributes and its slots: the state of a class with slots is a pair of both."""
     return state if isinstance(state, tuple) and len(state) == 2 else (state, None)

@@ -61,10 +61,10 @@ class RustyAgentError(Exception):
         partial_text: The text that had arrived before the error (`""` when none had).
         usage: The last token counts that had arrived, or None.
         request_id: The endpoint's id of the request, or None.
-        attempts: How many attempts were made before giving up; 0 if the call was closed before its turn came.
+        attempts: How many attempts were made; 0 if the call was closed before its turn came.
         retryable: Whether sending the same request again may help.
         retry_after: Seconds the endpoint asked to wait, or None.
-        duration: Seconds from the call (or, if it stood in line, from its first turn) to the error; None if a stream
+        duration: Seconds from the call (or, if it waited in line, from its first turn) to the error; None if a stream
             had begun.
     """
 
@@ -88,7 +88,7 @@ class RustyAgentError(Exception):
         self.attempts: int = 1
 
     def _reword(self, message: str) -> None:
-        """Say it in other words, wherever they are looked for."""
+        """Replace the message, in `message` and in `args`."""
         self.message = message
         self.args = (message,)
 
@@ -98,14 +98,14 @@ class APIConnectionError(RustyAgentError, ConnectionError):
 
     Attributes:
         sent: Whether any part of the request may have reached the endpoint. False if no connection could be made, but
-            one may be possible later.
+            a later attempt may succeed.
     """
 
     retryable: bool = True
 
     def __init__(self, message: str, *, retryable: bool | None = None, sent: bool = True, **fields: Any) -> None:
         super().__init__(message, **fields)
-        if retryable is not None:  # else its class tells: it may be a user's
+        if retryable is not None:  # else the class attribute holds, which a user's subclass may set
             self.retryable = retryable
         self.sent = sent
 
@@ -132,14 +132,15 @@ class APIStatusError(RustyAgentError, RuntimeError):
     """The endpoint answered with an error, as an HTTP status or as an error object inside its answer.
 
     Attributes:
-        status_code: The HTTP status; for an error inside an answer that which its code, type or words name, or 200.
+        status_code: The HTTP status; for an error inside an answer, the status that its code, type or text names, else
+            200.
         code: The endpoint's code for the error, a string or an integer, or None.
-        type: The endpoint's class of the error, or None.
-        param: The parameter that the endpoint complains of, or None.
+        type: The endpoint's type of the error, or None.
+        param: The parameter that the endpoint complains about, or None.
         body: The decoded JSON body, or its text (at most 64 KiB), or None.
         headers: The response's headers with lower-case names; empty for an error inside an answer.
         spent: Whether the account has nothing left to spend.
-        key_refused: Whether the key is wrong, or its account closed.
+        key_refused: Whether the key is wrong, or its account is closed.
         may_pass: Whether such an error may pass by itself, even if `x-should-retry` forbids sending this request again.
     """
 
@@ -177,7 +178,7 @@ class AuthenticationError(APIStatusError):
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key is valid but may not do this."""
+    """403: the key is valid but not allowed to do this."""
 
 
 class NotFoundError(APIStatusError):
@@ -215,7 +216,7 @@ class LocalModelError(RustyAgentError, RuntimeError):
 
 
 class RunStoppedError(RustyAgentError, RuntimeError):
-    """A run of many prompts was stopped before its end. Prompts that count neither as done nor as failed were not sent.
+    """A run of many prompts was stopped before its end. Prompts counted in neither `done` nor `failed` were not sent.
 
     Attributes:
         reason: `"failures"`, `"error_rate"`, `"authentication"`, `"quota"`, `"budget"` or `"interrupt"`.
@@ -233,4 +234,4 @@ class RunStoppedError(RustyAgentError, RuntimeError):
 
 
 class BatchError(RustyAgentError, RuntimeError):
-    """A batch cannot begin or continue. Single rows that fail raise nothing."""
+    """A batch cannot begin or continue. A single row that fails does not raise it."""

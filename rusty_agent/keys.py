@@ -1,7 +1,7 @@
-"""Keys, and whatever else is secret: where they come from, and where they may hide.
+"""Keys and other secrets: where they come from, and where they may hide.
 
-In: arguments, the environment, headers, bodies, URLs. Out: the key, out of sight; what the others hold of secrets.
-Never touched: what is done about it; `wire/mask.py` strikes them out.
+In: arguments, the environment, headers, bodies, URLs. Out: the key, wrapped so that it is never shown; the secrets
+found in the others. Never touched: texts that may show them; `wire/mask.py` strikes them out there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Secret:
     """A key that shows in no repr, log or traceback; `reveal()` is the only way to it.
 
     Attributes:
-        variable: The environment variable that it came from, or None.
+        variable: The environment variable that the key came from, or None.
     """
 
     __slots__ = ("_value", "variable")
@@ -51,7 +51,7 @@ class Secret:
 
 
 class Hidden:
-    """What was given as `extra_headers`, in a form that shows nothing."""
+    """The value of `extra_headers`, wrapped so that its repr shows nothing."""
 
     __slots__ = ("headers",)
 
@@ -60,9 +60,9 @@ class Hidden:
 
 
 def hide_secrets(parameters: Any) -> None:
-    """Let no frame of ours show the headers of a call that fails: error trackers show the local variables of all.
+    """Hide the headers of a call, so that no frame of ours shows them: error trackers show the locals of each frame.
 
-    Nor a key that it was given: no call takes one, and it is refused as any other argument that does not exist.
+    An `api_key` is hidden too: calls take none, and refuse it like any other unknown argument.
     """
     headers = parameters.get("extra_headers")
     if headers is not None and not isinstance(headers, Hidden):
@@ -71,9 +71,9 @@ def hide_secrets(parameters: Any) -> None:
         parameters["api_key"] = Hidden(None)
 
 
-# No secrets: Fireworks' `x-session-affinity` and OpenRouter's `session_id`, names of a user or a conversation; OpenAI's
-# `prompt_cache_key`. No pattern of ours is compiled before it is used: together they would take a tenth of the time
-# that our modules take to import.
+# Not secret: Fireworks' `x-session-affinity` and OpenRouter's `session_id`, which name a user or a conversation, and
+# OpenAI's `prompt_cache_key`. Like most patterns of the library, this one is a string, compiled on first use: compiling
+# them all would take a tenth of the time that our modules take to import.
 _SECRET_NAMES = (
     r"(?i)auth(?!or(?!i))|(?<!cache_)key(?!word)|token(?!i[sz]|_type)|secret|cookie|credential|passw|passphrase"
     r"|session(?!-affinity|_id)|signature|jwt|(?<![a-z])(pass|sig)(?![a-z])"
@@ -82,20 +82,20 @@ _SECRET_NAMES = (
 
 @lru_cache(1024)
 def is_secret(name: str) -> bool:
-    """Whether a header, or a field, of this name holds something like a key."""
+    """Whether a header or field of this name holds a key or the like."""
     return re.search(_SECRET_NAMES, name) is not None
 
 
 def secret_names(fields: Mapping[str, Any]) -> list[str]:
-    """The names of those headers, or fields of a body, that hold a secret, or a list of them; no number is one."""
+    """The names of the headers, or fields of a body, that hold a secret or a list of secrets; numbers never are."""
     return [name for name, value in fields.items() if _holds_secrets(str(name), value)]
 
 
 def named_secrets(fields: Mapping[str, Any]) -> list[str]:
-    """What headers, or fields of a body at any depth, hold of secrets, without the scheme in front: `Bearer …`."""
+    """The secrets in headers, or in fields of a body at any depth, without a scheme such as `Bearer` before them."""
     found: list[str] = []
     nodes: list[Any] = [fields]
-    for node in nodes:  # which grows meanwhile
+    for node in nodes:  # the list grows meanwhile
         inner = node
         if not isinstance(node, list | tuple):
             if node.get("type") in _SCHEMAS:
@@ -111,20 +111,20 @@ def named_secrets(fields: Mapping[str, Any]) -> list[str]:
 def _holds_secrets(name: str, value: Any) -> bool:
     if isinstance(value, list | tuple):
         several = bool(value) and all(isinstance(item, str) for item in value)
-        return several and is_secret(name.lower().replace("tokens", ""))  # `stop_tokens` and the like are a model's
+        return several and is_secret(name.lower().replace("tokens", ""))  # `stop_tokens` and the like are no secrets
     return isinstance(value, str) and is_secret(name)
 
 
-_SCHEMAS = ("function", "json_schema")  # the types of what holds a schema: long, and without keys
+_SCHEMAS = ("function", "json_schema")  # types of objects that hold a JSON Schema: long, and without keys
 _SCHEME = r"(?i)\A(bearer|basic|digest|token|key|api-?key)\s+"
 
 
 def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] = os.environ) -> Secret | None:
-    """The explicit key, else the preset's environment variable.
+    """The explicit key, else that in the preset's environment variable. An empty one counts as none.
 
     Raises:
-        MissingAPIKeyError: There is neither, and the preset needs one. An empty one counts as none.
-        ValueError: The key is no string, begins with `Bearer`, or holds a character that cannot stand in a header.
+        MissingAPIKeyError: There is neither, and the preset needs one.
+        ValueError: The key is not a string, begins with `Bearer`, or has a character that a header cannot carry.
     """
     if api_key is not None and not isinstance(api_key, str):
         raise ValueError(f"api_key must be a string, not {type(api_key).__name__}")
@@ -145,7 +145,7 @@ def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] 
 
 
 def url_secrets(url: str) -> list[str]:
-    """What a URL holds of secrets, as it stands there, decoded, and as it is sent: a password, values as `?key=…`."""
+    """The secrets in a URL, such as a password or `?key=…`: each as written, decoded, and as it is sent."""
     authority = re.split("[/?#]", url.partition("//")[2] or url, maxsplit=1)[0]
     userinfo = authority.rpartition("@")[0]
     user, colon, password = userinfo.partition(":")
@@ -155,13 +155,13 @@ def url_secrets(url: str) -> list[str]:
 
 
 def without_secrets(url: str) -> str:
-    """The same URL without credentials, and without such values."""
+    """The same URL without credentials, and without the parts of its query that hold secrets."""
     parts = urlsplit(url)
     kept = [f"{name}={value}" if value else name for name, value in _query(url) if not is_secret(name)]
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(kept)))
 
 
 def _query(url: str) -> list[tuple[str, str]]:
-    """Names and values of a URL's query, as they stand there."""
+    """Names and values in a URL's query, not decoded."""
     pairs = (pair.partition("=") for pair in url.partition("?")[2].partition("#")[0].split("&"))
     return [(name, value) for name, _, value in pairs if name]

@@ -1,7 +1,7 @@
 """Many prompts: `map` and `gather` of `AsyncProvider`.
 
-In: prompts of any number, and what they have in common. Out: items as they finish, or results in order. Never
-touched: one call's own business.
+In: any number of prompts, and the parameters that they share. Out: items as they finish, or results in order. Never
+touched: how one call is made.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CUT_SHORT = "This run was left, cancelled or failed before its end: its items ar
 
 
 class ManyPrompts:
-    """What `AsyncProvider` offers for many prompts at once."""
+    """The methods of `AsyncProvider` for many prompts at once."""
 
     _requests: Requests
     _calls: Calls
@@ -45,37 +45,37 @@ class ManyPrompts:
         ordered: bool = True,
         **parameters: Unpack[RunParameters],
     ) -> AsyncGenerator[MapItem, None]:
-        """Answer many prompts, a number of them at once; yield an item for each.
+        """Answer many prompts, several at once; yield an item for each.
 
-        Nothing is sent before you iterate. Leaving the loop early cancels the calls under way, as soon as Python drops
-        the generator; put `contextlib.aclosing` around it to have that at once.
+        Nothing is sent before you iterate. Leaving the loop early cancels the calls under way, but only when Python
+        drops the generator; wrap it in `contextlib.aclosing` to cancel them at once.
 
         Args:
             prompts: Strings (not together with `messages`), lists of messages, or dicts of arguments of `generate_text`
                 (which win over those given here): a list, an iterator, or an asynchronous iterator, of any length. They
                 are taken only as fast as they are answered. An iterator runs on `AsyncProvider`'s event loop and must
-                not block there; `Provider` takes it on the caller's thread.
-            concurrency: How many are worked on at once. `"auto"`: as many as the endpoint takes, found out by trying,
-                at most `Limits.in_flight` (256 if that is not set).
+                not block it; `Provider` runs it on the caller's thread.
+            concurrency: How many prompts are worked on at once. `"auto"`: as many as the endpoint takes, found out by
+                trying, at most `Limits.in_flight` (256 if that is not set).
             ordered: Yield in the order of the prompts; up to 16 times `concurrency` answers then wait behind a slow
                 one. False: yield as they finish.
             **parameters: See `RunParameters`.
 
         Yields:
-            A `MapItem` for each prompt. An error is a value in it.
+            A `MapItem` for each prompt. If the prompt failed, the item holds the error.
 
         Raises:
-            RunStoppedError: After the items of all that was sent: too many failed, the key was refused, the account is
-                spent, the endpoint is away or asks for too long a wait, or the provider was closed.
+            RunStoppedError: Too many prompts failed, the key was refused, the account is spent, the endpoint is away or
+                asks for too long a wait, or the provider was closed. The items of all prompts sent come first.
             RuntimeError: You read on in a run that was left, cancelled or failed before its end.
             MissingAPIKeyError: The provider was unpickled, and this process has no key for it.
             TypeError: There is no such argument.
             ValueError: An argument is invalid; nothing was sent.
-            Exception: What taking a prompt, or the progress function, has raised; after the items of all that was
-                under way.
+            Exception: Raised by the iterator of prompts or by the progress function. The items of all calls under way
+                come first.
         """
         hide_secrets(parameters)
-        drain = False  # the prompts that are left of a run that was stopped need no items
+        drain = False  # when the run is stopped, the prompts that are left need no items
         return self._map(prompts, concurrency, checked_flag(ordered, "ordered"), drain, **parameters)
 
     @overload
@@ -138,26 +138,26 @@ class ManyPrompts:
         include_usage: bool = False,
         **parameters: Unpack[RunParameters],
     ) -> list[Any]:
-        """Answer many prompts, a number of them at once; return the answers in the order of the prompts.
+        """Answer many prompts, several at once; return the answers in the order of the prompts.
 
         Args:
             prompts: As `map`'s.
             concurrency: As `map`'s.
-            return_exceptions: Put errors into the list, in the places of their answers. False: the first error cancels
-                the calls under way and is raised, with a note that tells which prompt it was, counted from 0.
+            return_exceptions: Put errors into the list in place of answers. False: the first error cancels the calls
+                under way and is raised, with a note that says which prompt it was, counted from 0.
             include_usage: Return `GenerateResult`s instead of texts.
             **parameters: As `map`'s.
 
         Returns:
-            A text, a result or an error for each prompt. With `return_exceptions` those that were not sent because
-            the run was stopped have a `RunStoppedError`.
+            A text, a result or an error for each prompt. With `return_exceptions`, prompts that were not sent because
+            the run was stopped get a `RunStoppedError`.
 
         Raises:
             RustyAgentError: A prompt failed, and `return_exceptions` is False.
             MissingAPIKeyError: The provider was unpickled, and this process has no key for it.
             TypeError: There is no such argument.
             ValueError: An argument is invalid.
-            Exception: What taking a prompt, or the progress function, has raised.
+            Exception: Raised by the iterator of prompts or by the progress function.
         """
         hide_secrets(parameters)
         checked_flag(return_exceptions, "return_exceptions")
@@ -172,7 +172,7 @@ class ManyPrompts:
                     try:
                         raise item.error
                     finally:
-                        del item  # a cycle of the error and this frame, which holds the other answers
+                        del item  # or a cycle of the error and this frame would keep the other answers
                 results.extend([None] * (item.index + 1 - len(results)))
                 results[item.index] = item.error or (item.result if include_usage else str(item.result))
         return results
@@ -183,7 +183,7 @@ class ManyPrompts:
         concurrency: Concurrency,
         ordered: bool,
         drain: bool,
-        /,  # so that none of these can be given twice
+        /,  # positional only, so that **given may hold these names, and `check_names` refuses them
         *,
         stream: bool = False,
         max_failures: int | None = None,
@@ -198,7 +198,7 @@ class ManyPrompts:
             raise ValueError('a DataFrame gives the names of its columns: take one of them, such as frame["prompt"]')
         method = ManyPrompts.gather if drain else ManyPrompts.map
         check_names(given, ("include_usage", *signature(method).parameters), method.__name__)
-        from .progress.price import Price  # nobody who asks for one answer at a time pays for counting and showing
+        from .progress.price import Price  # single calls need none of these
         from .run import Run
         from .stop_rule import StopRule
 
@@ -229,14 +229,14 @@ class ManyPrompts:
 
 
 class RunItems:
-    """The items of a run, of either face. Dropping them ends the run, so they cannot be copied."""
+    """The items of a run, for both faces. Dropping them ends the run, so they cannot be copied."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("The items of a run belong to it: they cannot be copied or pickled. Copy what they yield.")
 
 
 class AsyncMapItems(RunItems, AsyncGenerator[MapItem, None]):
-    """The items of a run. Reading on after a cancellation raises: with a mere generator it would look like the end."""
+    """The items of a run. Reading on after a cancellation raises; a plain generator would seem to have ended."""
 
     def __init__(self, items: AsyncGenerator[MapItem, None]) -> None:
         self._items = items
@@ -255,7 +255,7 @@ class AsyncMapItems(RunItems, AsyncGenerator[MapItem, None]):
             self._ended = True
             raise
         except BaseException:
-            self._cut = not getattr(self._items, "ag_running", False)  # else it is another task that reads
+            self._cut = not getattr(self._items, "ag_running", False)  # else another task is reading, and goes on
             raise
 
     async def athrow(self, *error: Any) -> MapItem:
@@ -273,7 +273,7 @@ class AsyncMapItems(RunItems, AsyncGenerator[MapItem, None]):
 
 
 def _arguments(prompt: Any) -> dict[str, Any]:
-    """The arguments of `generate_text` that an input stands for."""
+    """One prompt of a run as arguments of `generate_text`."""
     if isinstance(prompt, str):
         return {"prompt": prompt}
     if isinstance(prompt, Mapping):

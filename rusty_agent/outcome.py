@@ -1,6 +1,6 @@
-"""What is known of one call so far, for whoever asked: the metadata that `generate_text` and both faces' streams share.
+"""What is known of one call so far: the metadata that `generate_text` and both faces' streams share.
 
-In: a call. Out: its answer's text, its finish reason, its usage, … as far as they have come. Never touched: reading.
+In: a call. Out: its text, finish reason, usage, … as far as they have arrived. Never touched: reading.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["Outcome", "all_was_given"]
 
 
 def all_was_given(arrived: Sequence[Delta], left: Iterable[Delta]) -> bool:
-    """Whether the last arrival holds the answer's end, and no text is left of it: then closing cuts nothing off."""
+    """Whether the answer has ended with the last arrival and all its text was read: then closing cuts nothing off."""
     return bool(arrived) and isinstance(arrived[-1], Finish) and not any(type(delta) is str for delta in left)
 
 
 class Outcome(TokenCounts):
-    """What is known of a call so far: the metadata that streams of both faces share.
+    """What is known of a call so far: the metadata that the streams of both faces share.
 
-    Everything is None until it arrives, and complete when the stream has ended.
+    Each value is None until it arrives, and complete when the stream has ended.
     """
 
     def __init__(self, call: Call | None = None) -> None:
@@ -50,23 +50,23 @@ class Outcome(TokenCounts):
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model stopped; None also where the endpoint sent no reason."""
+        """Why the model stopped; None until the answer ends, or if the endpoint sent no reason."""
         return self._decoder.finish_reason
 
     @property
     def raw(self) -> dict[str, Any]:
-        """The chunks' fields that are neither content nor padding, last value each."""
+        """The chunks' fields that are neither content nor padding, each with its last value."""
         return {} if self._attempt is None else self._attempt.meta
 
     @property
     def model(self) -> str | None:
-        """The model that answers, as the endpoint names it."""
+        """The name of the model that answers, as the endpoint sent it."""
         model = self._decoder.meta.get("model")
         return model if isinstance(model, str) else None
 
     @property
     def usage(self) -> Usage | None:
-        """The last token counts."""
+        """The latest token counts."""
         return self._decoder.assembler.usage
 
     @property
@@ -81,22 +81,22 @@ class Outcome(TokenCounts):
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """The tool calls so far; their arguments are whole only after the end."""
+        """The tool calls so far; their arguments are complete only after the end."""
         return self._decoder.assembler.tool_calls
 
     @property
     def request_id(self) -> str | None:
-        """The endpoint's id of the request: that in a header, else the completion's own id."""
+        """The endpoint's id of the request, from a response header, else the completion's own id."""
         return None if self._attempt is None else self._attempt.request_id
 
     @property
     def time_to_first_token(self) -> float | None:
-        """Seconds from the call (or, if it stood in line, from its first turn) to the first content."""
+        """Seconds from the call (or, if it waited in line, from its first turn) to the first content."""
         return None if self._attempt is None else self._since_start(self._attempt.began)
 
     @property
     def duration(self) -> float | None:
-        """Seconds from the call (or, if it stood in line, from its first turn) to the end of the answer."""
+        """Seconds from the call (or, if it waited in line, from its first turn) to the end of the answer."""
         return None if self._attempt is None else self._since_start(self._attempt.ended)
 
     @property
@@ -108,7 +108,7 @@ class Outcome(TokenCounts):
         return None if moment is None or self._call is None else moment - self._call.asked
 
     def _given_up(self) -> RustyAgentError:
-        """The error of whoever still reads an answer that is given up."""
+        """The error for reading on in an answer that was given up."""
         error, attempt = given_up(), self._attempt
         error.partial_text, error.usage = self.partial_text, self.usage
         error.attempts = 0 if attempt is None else attempt.number

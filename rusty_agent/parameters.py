@@ -1,7 +1,7 @@
-"""What both faces share in their signatures, written down once: parameters of calls, and options.
+"""What the signatures of both faces share, written once: parameters of calls, and options.
 
-In: names that a caller gave. Out: types for checkers, a way to show parameters in `help()`, a refusal of names that do
-not exist. Never touched: the values.
+In: names that a caller passed. Out: types for checkers, a way to show parameters in `help()`, a refusal of unknown
+names. Never touched: the values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from .progress.show import ProgressOption
-else:  # for `get_type_hints`: the true one would load what shows progress
+else:  # for `get_type_hints`: importing the real one would load the progress display
     ProgressOption = Any
 
 __all__ = [
@@ -43,27 +43,27 @@ Messages: TypeAlias = Sequence[Message]
 Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 Concurrency: TypeAlias = int | Literal["auto"]
 
-_LIMITS = {"rpm": "requests_per_minute", "tpm": "tokens_per_minute", "max_in_flight": "in_flight"}  # by their options
+_LIMITS = {"rpm": "requests_per_minute", "tpm": "tokens_per_minute", "max_in_flight": "in_flight"}  # by other names
 _RUNS = {"ordered": "map does", "return_exceptions": "gather does", "stream": "generate_text, map and gather do"}
 
 
 class BatchParameters(TypedDict, total=False):
-    """What `run_batch` takes for all rows, and each call for itself. A parameter that is None is not sent.
+    """Keyword parameters that single calls and, for all rows, `run_batch` take. A parameter that is None is not sent.
 
     Attributes:
-        system_prompt: Put before the prompt or the messages as a system message.
-        temperature: Randomness, at least 0.
+        system_prompt: Sent as a system message before the prompt or the messages.
+        temperature: Randomness of sampling, at least 0.
         max_tokens: The most tokens to generate, at least 1.
         top_p: Nucleus sampling, from 0 to 1.
         stop: A string, or a list of strings, that ends the answer.
-        frequency_penalty: Penalty for frequent tokens.
-        presence_penalty: Penalty for tokens that occurred.
+        frequency_penalty: Penalty for tokens by how often they have occurred.
+        presence_penalty: Penalty for tokens that have occurred at all.
         seed: For repeatable sampling, if the endpoint supports it.
         response_format: Such as `{"type": "json_object"}`, or a JSON Schema in the endpoint's form.
-        extra_body: Other fields of the request; they replace the library's, and None removes a field.
-        extra_headers: Other headers of the request; they win over the provider's.
-        timeout: A `Timeout`, or seconds: the whole call for `generate_text`, inactivity for streams.
-        retry: A `RetryPolicy`; its `budget` does not count here.
+        extra_body: Further fields of the request body; they replace the library's, and None removes a field.
+        extra_headers: Further headers of the request; they win over the provider's.
+        timeout: A `Timeout`, or seconds: for the whole call of `generate_text`, of inactivity for streams.
+        retry: A `RetryPolicy`; its `budget` is ignored, only the provider's counts.
     """
 
     system_prompt: str | None
@@ -82,7 +82,7 @@ class BatchParameters(TypedDict, total=False):
 
 
 class _Conversation(TypedDict, total=False):
-    """What the rows of a batch have of their own.
+    """The parameter that each row of a batch has for itself.
 
     Attributes:
         messages: The conversation, a list of `{"role": …, "content": …}`; wins over the prompt unless it is empty.
@@ -96,17 +96,17 @@ class Parameters(_Conversation, BatchParameters, total=False):
 
 
 class RunParameters(Parameters, total=False):
-    """Keyword parameters of `map` and `gather`: those of `Parameters`, for every prompt, and of the run.
+    """Keyword parameters of `map` and `gather`: those of `Parameters`, for every prompt, and those of the run.
 
     Attributes:
         stream: Let the endpoint stream each answer, as in `generate_text`.
         max_failures: Stop the run when more prompts than this have failed.
-        max_error_rate: Stop the run when more than this share (0 to below 1) of the latest 100 prompts (20 at least)
+        max_error_rate: Stop the run when more than this share (0 to below 1) of the latest 100 prompts (at least 20)
             have failed.
-        progress: Show on standard error how far the run is: True or `"auto"`, `"plain"`, `"json"`; False or `"off"`
-            for nothing; or a plain function that is called with a `Progress` once a second and at the end, on the
-            event loop.
-        price: USD per million tokens of prompts and of answers, so that progress shows the cost.
+        progress: Show the progress of the run on standard error: True or `"auto"`, `"plain"`, `"json"`; False or
+            `"off"` for nothing; or a plain function that is called with a `Progress` once a second and at the end, on
+            the event loop.
+        price: USD per million tokens, for prompts and for answers, so that progress shows the cost.
     """
 
     stream: bool
@@ -140,7 +140,7 @@ class PresetOptions(ProviderOptions, total=False):
 
 
 class AsyncOptions(PresetOptions, total=False):
-    """The same with `session`, which is `AsyncProvider`'s only."""
+    """The same with `session`, which only `AsyncProvider` takes."""
 
     session: aiohttp.ClientSession | None
 
@@ -157,7 +157,7 @@ class LocalOptions(TypedDict, total=False):
     max_event_bytes: int
 
 
-_DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them against the constructors
+_DEFAULTS: dict[str, Any] = {  # for all other options None; a test compares them with the constructors
     "stream": False,
     "progress": False,
     "trust_env": False,
@@ -172,11 +172,11 @@ _DEFAULTS: dict[str, Any] = {  # of the others it is None; a test holds them aga
 
 
 _SENT = {"prompt", "stream", *Parameters.__annotations__} - {"extra_body", "extra_headers", "timeout", "retry"}
-"""Names of fields that are sent: endpoints have further ones of their own, whose names end alike."""
+"""Parameters sent as fields of the body. Endpoints have fields of their own whose names end like these."""
 
 
 def _meanings(kind: type) -> str:
-    """What a `TypedDict`'s docstring says of its names, as lines of another docstring."""
+    """The lines after `Attributes:` in the docstring of a `TypedDict`, for use in another docstring."""
     return inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
 
 
@@ -186,7 +186,7 @@ _MEANINGS[RunParameters] = f"{_MEANINGS[Parameters]}\n{_meanings(RunParameters)}
 
 
 def _told(own: str, of_the_core: str | None, meanings: str) -> str:
-    """A docstring that says what each parameter means where it says `**parameters`."""
+    """A docstring in which the meanings of all parameters replace the line of `**parameters`."""
     text = inspect.cleandoc(own)
     if of_the_core is not None:
         text += "\n\n" + of_the_core[of_the_core.index("Args:\n") :]
@@ -198,8 +198,8 @@ def shows(parameters: type, core: Callable[..., Any] | None = None) -> Callable[
     """Let `help()` and `inspect.signature` show every parameter where the code says `**parameters`.
 
     Args:
-        parameters: Which there are.
-        core: What the method of the blocking face calls, whose docstring goes on, from `Args` on, where its own ends.
+        parameters: The `TypedDict` that lists them.
+        core: The async method that a method of the blocking face calls: its docstring, from `Args` on, is appended.
     """
 
     def decorate(method: F) -> F:
@@ -223,18 +223,18 @@ def shows(parameters: type, core: Callable[..., Any] | None = None) -> Callable[
 
 
 def check_names(options: Iterable[str], known: Collection[str], taker: str) -> None:
-    """Refuse an argument that does not exist, in words that name the function that the caller called.
+    """Refuse unknown arguments, with a message that names the function that the caller called (`taker`).
 
     Raises:
-        TypeError: There is such an argument.
+        TypeError: An argument is unknown.
     """
     for name in options:
         if name not in known:
-            from difflib import get_close_matches  # nobody whose names are right pays for it
+            from difflib import get_close_matches  # here, so that calls with correct names do not pay for the import
 
-            # `top_k` is no slip of the pen, and the `limits` of a provider are no `limit` of a batch.
+            # 0.85, as `top_k` is not a misspelt `top_p`. Nor is a provider's `limits` a misspelt `limit` of a batch.
             near = [] if name in AsyncOptions.__annotations__ else get_close_matches(name, known, 1, 0.85)
-            near = near or [whole for whole in known if whole.startswith(f"{name}_")]  # but `system` means its prompt
+            near = near or [whole for whole in known if whole.startswith(f"{name}_")]  # but `system` is `system_prompt`
             # And `default_headers` are headers; but `safe_prompt` and `random_seed` are Mistral's own fields.
             near = near or [part for part in known if name.endswith(f"_{part}") and part not in _SENT]
             hint = f": did you mean {near[0]!r}?" if near else _taker_of(name, of_a_call="extra_body" in known)
@@ -242,7 +242,7 @@ def check_names(options: Iterable[str], known: Collection[str], taker: str) -> N
 
 
 def _taker_of(name: str, *, of_a_call: bool) -> str:
-    """Who takes an argument that does not exist here, in words that end a sentence about it."""
+    """Which function or class takes an argument that is unknown here, as the end of the message about it."""
     for kind in (RetryPolicy, Timeout, Limits):
         if name in kind.__match_args__:
             return f": it is a field of {kind.__name__}"

@@ -1,7 +1,7 @@
 """The settings that users pass as values: time limits, limits on what is sent, retries.
 
-In: numbers and functions, checked where they are given. Out: frozen attrs values. Never touched: the loop, the
-network, the clock; what the numbers come to.
+In: numbers and functions, checked when they are passed. Out: frozen attrs values. Never touched: the loop, the
+network, the clock; how the numbers are applied.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Unset(enum.Enum):
 
 
 UNSET: Final = _Unset.UNSET
-"""Stands for «not given», where None means «off»."""
+"""Means «not given», where None means «off»."""
 
 
 def _seconds(_: Any, attribute: Any, value: Any) -> None:
@@ -39,14 +39,14 @@ class Timeout:
     """How long to wait, in seconds. None switches a limit off; a field not given takes its default.
 
     Attributes:
-        total: One deadline for the whole call: all attempts, waits and the last byte. Default: the environment's
-            `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` (60) for `generate_text`, None for streams.
-        connect: To establish a connection, TLS included. Default: `RUSTY_AGENT_CONNECT_TIMEOUT_SECS` (10).
-        first_token: From sending an attempt to its first content. Default: None.
-        idle: Silence of a stream, counted in bytes, so keep-alive comments count as activity. Default:
+        total: One deadline for the whole call: all attempts, the waits between them, and the answer to its last byte.
+            Default: `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` (60) for `generate_text`, None for streams.
+        connect: Time to establish a connection, TLS included. Default: `RUSTY_AGENT_CONNECT_TIMEOUT_SECS` (10).
+        first_token: Time from sending an attempt to its first content. Default: None.
+        idle: Time in which a stream brings no byte; keep-alive comments count as activity. Default:
             `RUSTY_AGENT_REQUEST_TIMEOUT_SECS` (60). It does not apply to a request that is not streamed, which is
             silent until its answer is whole.
-        stall: Silence of a stream, counted in content: keep-alive comments do not mask a dead model. Default: None.
+        stall: Time in which a stream brings no content: keep-alive comments do not mask a dead model. Default: None.
 
     Raises:
         ValueError: A limit is not a positive finite number.
@@ -59,7 +59,7 @@ class Timeout:
     stall: float | None = field(default=None, validator=_seconds)
 
 
-_SLOWEST = 1e-6  # a minute: once in two years; of much less the reciprocal is no number
+_SLOWEST = 1e-6  # per minute, that is once in two years; the reciprocal of much less would be infinite
 
 
 def _pace(_: Any, attribute: Any, value: Any) -> None:
@@ -73,17 +73,17 @@ def _count(least: int, *, optional: bool = False) -> Callable[[Any, Any, Any], A
 
 @define(frozen=True)
 class Limits:
-    """What a provider may ask of its endpoint; all its calls on one event loop share it, and take turns.
+    """How much a provider may ask of its endpoint. All its calls on one event loop share the limits and take turns.
 
-    Calls wait for their turn; a call's time limits run from then on. An endpoint's `Retry-After` makes all of them
-    wait, and what it says of its own limits in its headers may lower the pace, never raise it.
+    A call's time limits run from its turn on. A `Retry-After` of the endpoint makes all calls wait, and the limits in
+    its response headers may lower the pace, never raise it.
 
     Attributes:
         requests_per_minute: The pace of requests, retries included. None: no limit of your own.
         tokens_per_minute: The pace of tokens, prompts and answers together. They are estimated when a request is
-            sent (at first a token for four characters and 256 for an answer, then as reported for the latest) and
-            corrected by the usage reported. A request that takes more tokens than a minute has is sent all the same;
-            the next one waits until it is paid for.
+            sent (at first a token for each four bytes of the request and 256 for its answer, later from the usage
+            reported last) and corrected by the usage reported. A request of more tokens than a minute allows is sent
+            all the same; the next one waits until the pace has made up for it.
         in_flight: The most requests under way at once; for `concurrency="auto"` the ceiling (None: 256).
 
     Raises:
@@ -97,10 +97,10 @@ class Limits:
 
 @define(frozen=True)
 class AttemptReport:
-    """What `on_attempt` is called with after each attempt.
+    """The argument that `on_attempt` is called with after each attempt.
 
     Attributes:
-        number: Which attempt it was, from 1.
+        number: The number of the attempt, from 1.
         error: Why it failed, or None.
         delay: Seconds until the next attempt, or None when there will be none.
         elapsed: Seconds since the call began.
@@ -126,21 +126,21 @@ def _optional_function(_: Any, attribute: Any, value: Any) -> None:
 
 @define(frozen=True)
 class RetryPolicy:
-    """How often and how long to retry. Retries end with the first content: text that was seen is never replayed.
+    """How often to retry, and how long to wait. After the first content nothing is retried: no text is ever repeated.
 
     Before attempt n + 1 the wait is random between 0 and `min(max_delay, base_delay · 2^(n-1))` seconds (full
     jitter), unless the endpoint names a time itself.
 
     Attributes:
-        max_retries: Attempts after the first. Default 2.
-        base_delay: Seconds. Default 0.25.
-        max_delay: Seconds. Default 64, which is 0.25 · 2^8.
-        max_retry_after: The longest wait in seconds that the endpoint may ask for (`Retry-After`). A longer one ends
-            the call with the error, whose `retry_after` tells it. Default 120, as openai-python.
-        budget: Points that a provider's retries may use up in all; a retry takes 5, a successful call gives 5 back if
-            it needed a retry and 1 if not. When most calls fail it empties, and failing calls are no longer retried.
-            Only the provider's policy counts here, not a call's, and runs of many prompts spend none of it: what is
-            in flight bounds them. None: no such limit. Default 500.
+        max_retries: The most attempts after the first. Default 2.
+        base_delay: The longest wait before the first retry, in seconds; it doubles with each further one. Default 0.25.
+        max_delay: The longest wait before any retry, in seconds. Default 64, which is 0.25 · 2^8.
+        max_retry_after: The longest wait in seconds that the endpoint may ask for (`Retry-After`). If it asks for more,
+            the call fails at once, and the error's `retry_after` says for how long. Default 120, as openai-python.
+        budget: Points that all retries of a provider share: a retry takes 5 (none after a `Retry-After`), a successful
+            call gives 5 back if it needed a retry and 1 if not. When most calls fail it runs out, and failing calls
+            are no longer retried. Only the provider's policy sets it, not a call's. Runs of many prompts do not use
+            it: their in-flight limit bounds them. None: no such limit. Default 500.
         on_attempt: A plain function, called with an `AttemptReport` after each attempt, on the event loop: it must not
             block.
 

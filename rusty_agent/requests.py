@@ -1,7 +1,7 @@
 """A call's arguments → the request that all its attempts send.
 
-In: what a provider sends with every request, what a run of many has in common, then one call's arguments. Out: an
-`Exchange`, all of it checked. Never touched: the loop, the network.
+In: a provider's configuration, the arguments that all prompts of a run share, one call's own. Out: an `Exchange` with
+everything checked. Never touched: the loop, the network.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Requests:
     """Makes the requests of one provider.
 
     Attributes:
-        config: What holds for all of them.
-        headers: Those of every request.
-        refusal: Why none can be made, as where an unpickled provider finds no key; or None.
+        config: The configuration of every request.
+        headers: The headers of every request.
+        refusal: The error that every request raises, as when an unpickled provider finds no key; or None.
 
     Raises:
-        ValueError: A time limit cannot be right.
+        ValueError: A time limit is invalid.
     """
 
     def __init__(self, config: ProviderConfig) -> None:
@@ -49,7 +49,7 @@ class Requests:
             {
                 "content-type": "application/json",
                 "user-agent": f"rusty-agent/{__version__}",
-                "accept-encoding": "identity",  # compression would hold tokens back, and saves little of an answer
+                "accept-encoding": "identity",  # compression would hold tokens back, and save little
             }
         )
         if config.key is not None:
@@ -77,10 +77,10 @@ class Requests:
         Raises:
             MissingAPIKeyError: There is no key.
             TypeError: There is no such argument.
-            ValueError: An argument cannot be right.
+            ValueError: An argument is invalid.
         """
         if self.refusal is not None:
-            raise copy(self.refusal)  # each time without the traceback of the last
+            raise copy(self.refusal)  # a copy, without the traceback of the last time
         if not PARAMETERS.issuperset(sampling):
             check_names(sampling, _NAMES, "generate_text" if whole else "stream_text")
         if isinstance(prompt, list):
@@ -102,7 +102,7 @@ class Requests:
         if timeout is not None:
             limits = time_limits(timeout, config.settings, whole=whole, streamed=streamed)
         policy = config.retry if retry is None else checked_kind(retry, RetryPolicy, "retry")
-        # Last: nothing is refused once they stand in a local variable.
+        # Last: once the headers are in a local variable, which a traceback would show, nothing may be refused.
         more = None if extra_headers is None else checked_headers(extra_headers, "extra_headers")
         headers, mask = self.headers, self._own_mask
         if more:
@@ -114,7 +114,7 @@ class Requests:
         return Exchange(config, headers, body, encoded, limits, mask, streamed, policy, self._warnings(body))
 
     def _mask(self, more: Iterable[str] = ()) -> Mask:
-        """Strikes out what must show nowhere: the key, what headers and URLs hold of the kind, and one call's."""
+        """A mask for the key, the secrets in headers and URLs, and those of one call (`more`)."""
         key = [] if self.config.key is None else [self.config.key.reveal()]
         return Mask([*key, *named_secrets(self.headers), *self.config.url_secrets, *more])
 
@@ -126,17 +126,17 @@ class Requests:
 
 
 class Common:
-    """What the requests of a run have in common: checked once, before anything is sent, and made once.
+    """The arguments that all requests of a run share: checked and encoded once, before anything is sent.
 
     Args:
-        requests: Makes them.
-        given: The arguments of `generate_text` that hold for every prompt which does not say otherwise.
+        requests: Makes the requests.
+        given: Arguments of `generate_text` for every prompt that does not override them.
 
     Attributes:
-        policy: How often prompts are tried that do not say otherwise.
+        policy: The retry policy of prompts that do not override it.
 
     Raises:
-        ValueError: No prompt could be sent with these; errors are those of `Requests.prepare`.
+        ValueError: No prompt could be sent with these arguments. Raises what `Requests.prepare` raises.
     """
 
     def __init__(self, requests: Requests, given: Mapping[str, Any]) -> None:
@@ -145,10 +145,10 @@ class Common:
         pattern = self._pattern = self._make({"prompt": ""})
         self.policy = pattern.policy
         fixed = given.get("messages") or "messages" in (given.get("extra_body") or ())
-        self._before = None if fixed else pattern.fields["messages"][:-1]  # the prompt, if that is all
+        self._before = None if fixed else pattern.fields["messages"][:-1]  # the messages before a plain prompt
 
     def prepare(self, own: Mapping[str, Any]) -> Exchange:
-        """The request of a prompt, given as arguments of its own; errors are those of `Requests.prepare`."""
+        """The request of one prompt, given as its own arguments; raises what `Requests.prepare` raises."""
         before, prompt = self._before, own.get("prompt")
         if before is None or type(prompt) is not str or len(own) > 1:
             if prompt is not None and self._given.get("messages") and "messages" not in own:
@@ -171,9 +171,9 @@ class Common:
 
 
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of one call of many: its own win over those that all have in common, `extra_body` included.
+    """The arguments of one call of a run: its own win over the common ones, also field by field in `extra_body`.
 
-    A field that a None in the common `extra_body` takes out is put back by its own `extra_body` only.
+    A field that a None in the common `extra_body` removes can be put back only by the call's own `extra_body`.
     """
     arguments = {**common, **own}
     extra, own_extra = common.get("extra_body"), own.get("extra_body", {})

@@ -1,7 +1,7 @@
-"""One run over many inputs: bounded, counted, shown, stopped when it makes no sense to go on.
+"""One run over many inputs: bounded, counted, shown, and stopped when going on makes no sense.
 
 In: inputs, and a coroutine function that answers one. Out: an item for each. Never touched: what the inputs are.
-`map`, `gather` and the batch runner stand on it.
+`map`, `gather` and the batch runner are built on it.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class Run:
     """One run.
 
     Args:
-        answer: Answers one input, on behalf of the caller given.
-        limiter: Gives the door that its calls go through, once there is a running loop.
-        concurrency: How many inputs are worked on at once; `"auto"`: as many as the limiter's ceiling. An endpoint
-            that turns requests away gets fewer at once in both cases; `"auto"` begins with few, too.
-        rule: When to stop.
+        answer: Answers one input, on behalf of the given caller.
+        limiter: Returns the limiter that the calls go through; called once there is a running loop.
+        concurrency: How many inputs are worked on at once; `"auto"`: as many as the limiter's ceiling. In both cases
+            fewer requests are under way at an endpoint that refuses some; `"auto"` also begins with few.
+        rule: Decides when to stop.
         price: USD per million tokens of prompts and answers, or None.
         total: How many inputs there are, or None while unknown.
-        streamed: The answers are streamed underneath, so their first token has a time of its own.
-        drain: When stopped, take the inputs that are left all the same, and give each the error that says so.
-        progress: How to show it, see `Display`.
-        closed: Tells whether nothing can be sent any more.
+        streamed: Whether answers are streamed underneath, so that the time to the first token can be counted.
+        drain: When stopped, still take the inputs that are left, and give each the error that stopped the run.
+        progress: How to show progress, see `Display`.
+        closed: Returns whether the provider is closed, so that nothing more can be sent.
 
     Attributes:
-        tally: What is counted; may be shown.
+        tally: The counts, which may be shown.
 
     Raises:
         ValueError: An argument is out of range.
@@ -74,13 +74,13 @@ class Run:
         if isinstance(concurrency, str) and concurrency != "auto":
             raise ValueError(f'concurrency must be "auto" or a whole number of at least 1, not {concurrency!r}')
         self._fixed: int | None = None if concurrency == "auto" else checked_count(concurrency, "concurrency")
-        self._at_once = 0  # known when it begins
+        self._at_once = 0  # set when the run begins
         self._rule = rule
         self._streamed = streamed
         self._drain = drain
         self._closed = closed
         self._caller = Caller(self._gives_up)
-        self._trouble: str | None = None  # how an attempt has failed, since a prompt was answered
+        self._trouble: str | None = None  # the latest failed attempt's error; None after an answer
         self._stop = Stop()
         self._open = AsyncExitStack()
         self.tally = Tally(total=total, price=price, gauges=self._gauges, reason=self._reason)
@@ -92,28 +92,29 @@ class Run:
         return self._caller.stopped
 
     def items(self, inputs: Inputs, *, ordered: bool) -> AsyncGenerator[MapItem, None]:
-        """Work the inputs off; yield an item for each. Leaving it early cancels what is under way. Once only.
+        """Work through the inputs, and yield an item for each. Leaving early cancels the calls under way. Once only.
 
         Raises:
-            RunStoppedError: After the items of all that was done: the run was stopped before its end.
-            Exception: What taking the next input raised, or the progress function: then after the items of all that
-                was under way.
+            RunStoppedError: The run was stopped before its end. The items of all that was done come first.
+            Exception: Raised by the iterator of inputs or by the progress function. The items of all calls under way
+                come first.
         """
         return spread(inputs, self._work, concurrency=self, ordered=ordered, stop=self._stop)
 
     async def work_off(self, inputs: Inputs) -> None:
-        """Work the inputs off and keep nothing of what comes of it; otherwise as `items`."""
+        """Work through the inputs as `items` does, but drop the results."""
         async with self as concurrency:
             await work_off(inputs, self._work, concurrency=concurrency, stop=self._stop, enough=self._enough)
 
     def _enough(self) -> bool:
-        """Whether further inputs, which may be megabytes each, would only wait."""
+        """Whether further inputs, which may be megabytes each, would only wait in line."""
         return self._limiter is not None and self._limiter.crowded(self._caller)
 
     async def __aenter__(self) -> int:
-        """Begin the time in which inputs are worked on; tells how many may be at once.
+        """Begin the run, and return how many inputs may be worked on at once.
 
-        No generator: a loop that shuts down closes all generators at the same time, this one before those that use it.
+        This is not a generator: a loop that shuts down closes all generators at the same time, and would close this one
+        before those that use it.
         """
         self.tally.begin()
         limiter = self._limiter = self._find_limiter()
@@ -130,7 +131,7 @@ class Run:
         try:
             await self._open.__aexit__(kind, error, traceback)
         finally:
-            del self._answer, self._find_limiter, self._closed  # they hold the provider, and a run holds itself
+            del self._answer, self._find_limiter, self._closed  # or the run, a reference cycle, would keep the provider
         if self.stopped is not None:
             self.stopped.done, self.stopped.failed = self._rule.done, self._rule.failed
             if error is None and not self._drain:
@@ -144,13 +145,13 @@ class Run:
         return self._caller.in_flight, most if limit is None else min(limit, most), self._caller.rate_limited
 
     def _reason(self) -> str | None:
-        """Why nothing moves, as far as that is known."""
+        """Why nothing finishes, as far as is known."""
         limiter, caller = self._limiter, self._caller
         if limiter is None or not (caller.in_flight or limiter.waits(caller)):
-            return None  # whoever gives the inputs, or takes what comes of them, takes their time
+            return None  # it is the source of the inputs, or the consumer of the items, that is slow
         held = limiter.held(caller)
         if held is None and self._trouble is not None:
-            said, _, _ = self._trouble.partition(". ")  # what to do is told at the end
+            said, _, _ = self._trouble.partition(". ")  # the advice comes after the first sentence
             return f"last error: {printable(said, _MAX_TROUBLE)}"
         return held
 
@@ -159,7 +160,7 @@ class Run:
         return self._rule.serves_nobody(error, began)
 
     def stop(self, error: RunStoppedError) -> None:
-        """Send nothing more. What was sent already is waited for."""
+        """Send nothing more, but wait for what was sent already."""
         if self._limiter is None:
             self._caller.stop(error)
         else:

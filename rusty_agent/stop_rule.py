@@ -1,4 +1,4 @@
-"""When a run makes no sense any more.
+"""When to stop a run because going on makes no sense.
 
 In: how prompts have ended, and when they were begun. Out: the error to stop the run with, or None. Never touched:
 the run, and what is still under way.
@@ -18,35 +18,36 @@ from .verdict import OVERLOADED, refuses_content
 
 __all__ = ["StopRule"]
 
-_WINDOW = 100  # how many finished prompts an error rate is taken over, and after how many there is no hope
-_LEAST = 20  # … and how many it takes at least
-_AHEAD = 1000  # how many prompts that are over may wait to be counted, because one begun before them may hang
-_AHEAD_EACH = 16  # … and where many are under way, how many for each of these
-_AWAY_SECONDS = 600.0  # or a run would go on for days, and fail one prompt after another
-_MOST_SILENT = 120.0  # seconds without an attempt that count: a pace or `Retry-After` was kept, or all stood still
+_WINDOW = 100  # finished prompts that an error rate is taken over, and after which a run without any answer is hopeless
+_LEAST = 20  # finished prompts below which there is no error rate
+_AHEAD = 1000  # finished prompts that may wait to be counted, because one begun before them may hang
+_AHEAD_EACH = 16  # … and if many are under way, this many for each of them
+_AWAY_SECONDS = 600.0  # without this limit a run would go on for days, and fail one prompt after another
+_MOST_SILENT = 120.0  # the part of a gap between attempts that counts; more is a pace, a `Retry-After` or a standstill
 
 
 class StopRule:
-    """When to stop: an endpoint that refuses everything is not asked ten thousand times.
+    """Decides when to stop a run: an endpoint that refuses everything is not asked ten thousand times.
 
-    A wrong key (401, or 400 and 403 in such words), an account without credit (402) and a used-up quota stop a run at
-    once; so does an overload (429, 498, 503, 529) that asks to wait for longer than is allowed. An endpoint that cannot
-    be reached, or answers nothing but that there is too much (429), stops it after ten minutes.
+    A wrong key (401, or 400 and 403 whose text says so), an account without credit (402) and a used-up quota stop a run
+    at once; so does an overload (429, 498, 503, 529) with a longer `Retry-After` than is allowed. An endpoint that
+    cannot be reached, or answers nothing but 429, stops it after ten minutes.
 
-    The latest and the first are those by their beginning: what fails at once gets ahead of answers that take their
-    time, and would seem to be all there is.
+    The first and the latest prompts are counted in the order in which they were begun, not in which they ended: fast
+    failures would otherwise get ahead of slow answers, and seem to be all there is.
 
     Args:
         max_failures: Stop when more prompts than this have failed. None: any number may.
         max_error_rate: Stop when more than this share of the latest 100 (at least 20) have failed. None: any may.
         max_retry_after: The longest wait that is allowed, in seconds.
-        hopeless: Stop when the first 100 have failed and none was `served`: the model's name is wrong, or the host, and
-            would fail thousands one by one.
+        hopeless: Stop when the first 100 have failed and none was `served`: the name of the model or the host is wrong,
+            and thousands would fail one by one.
 
     Attributes:
-        served: One was answered, also by an earlier run, or refused for its content: model and host are right.
-        done: How many were answered.
-        failed: How many have failed.
+        served: Whether a prompt was answered (an earlier run's counts), or refused for its content: model and host are
+            right.
+        done: How many prompts were answered.
+        failed: How many prompts have failed.
 
     Raises:
         ValueError: A number is out of range.
@@ -67,39 +68,39 @@ class StopRule:
         self._hopeless = hopeless
         self._latest: deque[bool] = deque(maxlen=_WINDOW)  # whether each has failed
         self._begun = 0
-        self._over: dict[int, bool | None] = {}  # by number: whether it has failed; not counted before `_next` is over
-        self._next = 1  # the one that is waited for
-        self._away_since: float | None = None  # since when all have failed because they were not served
-        self._last_away = -math.inf  # when one did so last
+        self._over: dict[int, bool | None] = {}  # by number: whether it failed; counted once `_next` has ended
+        self._next = 1  # the oldest prompt that is not counted yet
+        self._away_since: float | None = None  # since when every attempt has found the endpoint away or refusing all
+        self._last_away = -math.inf  # when the latest such attempt failed
         self.served = False
         self.done = 0
         self.failed = 0
 
     def begin(self) -> int:
-        """Count one that is begun; its number, from 1."""
+        """Count a prompt that is begun, and return its number, from 1."""
         self._begun += 1
         return self._begun
 
     def withdraw(self, number: int) -> None:
-        """Count one as if it had never been begun: nothing was sent for it."""
+        """Take back a prompt for which nothing was sent, as if it had never been begun."""
         self._count(number, None)
 
     def succeeded(self, number: int) -> None:
-        """Count one that was answered."""
+        """Count a prompt that was answered."""
         self._away_since = None
         self.served = True
         self.done += 1
         self._count(number, False)
 
     def judge(self, error: Exception, number: int) -> RunStoppedError | None:
-        """Count one that has failed.
+        """Count a prompt that has failed.
 
         Args:
-            error: Why; `serves_nobody` was asked of each attempt.
-            number: Which was begun.
+            error: Its error. `serves_nobody` was called before, for each of its attempts.
+            number: Its number, from `begin`.
 
         Returns:
-            The error to stop the run with, if that is called for.
+            The error to stop the run with, or None to go on.
         """
         self._count(number, True)
         self.failed += 1
@@ -131,22 +132,22 @@ class StopRule:
         return None
 
     def error(self, reason: str, said: str) -> RunStoppedError:
-        """The error of a run that is stopped now."""
+        """The error to stop the run with now."""
         return RunStoppedError(f"The run was stopped: {said}", reason=reason, done=self.done, failed=self.failed)
 
     def _count(self, number: int, failed: bool | None) -> None:
-        """Take in how one has ended, as soon as those that were begun before it have."""
+        """Count how a prompt has ended, as soon as those begun before it have ended too."""
         if self._max_error_rate is None and (self.served or not self._hopeless):
-            return  # nobody asks for the order
+            return  # the order does not matter
         self._over[number] = failed
-        if number < self._next:  # the others have waited for it long enough
+        if number < self._next:  # it took so long that the others were counted without it
             self._take(number)
         while self._next in self._over or (len(self._over) > _AHEAD and self._hangs()):
             self._take(self._next)
             self._next += 1
 
     def _hangs(self) -> bool:
-        """Whether the one that the others wait for has been waited for long enough."""
+        """Whether the oldest prompt takes so long that the others should be counted without it."""
         under_way = self._begun - self._next + 1 - len(self._over)
         return len(self._over) > _AHEAD_EACH * under_way
 
@@ -160,15 +161,15 @@ class StopRule:
         return self._away_since is not None and self._last_away - self._away_since > _AWAY_SECONDS
 
     def serves_nobody(self, error: RustyAgentError, began: float) -> bool:
-        """Whether, with this error, the endpoint has been away, or has turned all requests away, for too long.
+        """Whether, with this failed attempt, the endpoint has been away, or has refused all requests, for too long.
 
-        The latter may be by a limit of hours or days that it does not tell; a request too large for any minute tells
-        nothing of it. To be asked of each attempt: where many prompts take turns at an endpoint that is away, it may be
-        hours before one of them has failed for good.
+        An endpoint that refuses all may have a limit of hours or days that it does not name. A 429 for a request too
+        large for any minute is no sign of that. Call this for each attempt: when many prompts take turns at an endpoint
+        that is away, it may take hours until one of them has failed for good.
 
         Args:
-            error: How it has failed.
-            began: When its prompt was begun, by `time.monotonic`: time before it in which nobody asked does not count.
+            error: The attempt's error.
+            began: When its prompt was begun, by `time.monotonic`: idle time before that does not count.
         """
         now = monotonic()
         told = (isinstance(error, RateLimitError) and error.may_pass) or tells_of_absence(error)
@@ -179,6 +180,6 @@ class StopRule:
             self._away_since = now
         else:
             silent = now - self._last_away - _MOST_SILENT
-            self._away_since += max(0.0, began - self._last_away, silent)  # nobody has asked meanwhile
+            self._away_since += max(0.0, began - self._last_away, silent)  # leave out time without attempts
         self._last_away = now
         return self._away

@@ -2,8 +2,8 @@
 
 In: a way to begin a call. Out: pieces of text, events, or the whole result. Never touched: HTTP, JSON.
 
-The stream pulls: nothing is read from the socket before somebody asks for the next piece, so a slow caller holds the
-server back through TCP.
+The stream pulls: nothing is read from the socket until the caller asks for the next piece, so a slow caller exerts
+backpressure on the server through TCP.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ T = TypeVar("T")
 class AsyncTextStream(Outcome):
     """One streamed answer: an async iterator of `str` pieces, and an async context manager.
 
-    Nothing is sent before the first piece is asked for (or `open()` is awaited). The stream ends in exactly one of
-    two ways: iteration ends, and then the answer is whole; or a `RustyAgentError` is raised that carries what had
-    arrived in `partial_text`.
+    Nothing is sent until you ask for the first piece (or await `open()`). The stream ends in exactly one of two ways:
+    iteration ends, and the answer is whole; or a `RustyAgentError` is raised, whose `partial_text` holds what had
+    arrived.
 
     Leaving a loop over it early (`break`, an exception, cancellation), `aclose()`, leaving its `async with` block,
     and dropping the last reference each close the connection at once. Reading on in a stream that was closed before
@@ -39,7 +39,7 @@ class AsyncTextStream(Outcome):
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """
 
-    _call = None  # also where Ctrl-C has kept the constructor from its end
+    _call = None  # on the class, for `__del__` after Ctrl-C in the constructor
     _closed = False
 
     def __init__(self, start: Callable[[], Call]) -> None:
@@ -48,14 +48,14 @@ class AsyncTextStream(Outcome):
         self._backlog: Iterator[Delta] = iter(self._arrived)
         self._begun = False
         self._reading = False
-        self._live: Attempt | None = None  # once it has begun, while nobody reads and no end was seen
+        self._live: Attempt | None = None  # set while it has begun, nobody reads and its end was not seen
         self._whole = False  # the end has been seen
         self._error: RustyAgentError | None = None
 
     # Reading.
 
     def __aiter__(self) -> AsyncIterator[str]:
-        """A view of the stream as text; it closes the stream when it is left before its end."""
+        """A view of the stream as text. Leaving it before its end closes the stream."""
         return _View(self, type(self).__anext__)
 
     async def __anext__(self) -> str:
@@ -66,17 +66,17 @@ class AsyncTextStream(Outcome):
             deltas = await self._arrival()
             if deltas is None:
                 raise StopAsyncIteration
-            if len(deltas) == 1 and type(deltas[0]) is str:  # tokens that come one by one
+            if len(deltas) == 1 and type(deltas[0]) is str:  # a shortcut for tokens that arrive one by one
                 return deltas[0]
             self._keep(deltas)
 
     def events(self) -> AsyncIterator[StreamEvent]:
         """A view of the stream as typed events: text, reasoning, tool calls, usage, and `Finish` as the last.
 
-        Leaving it before its end closes the stream. Text and events share one position in the answer.
+        Leaving it before its end closes the stream. Reading text and reading events advance the same position.
 
         Raises:
-            RustyAgentError: While iterating, as the stream itself.
+            RustyAgentError: While iterating, as from the stream itself.
             RuntimeError: Another task is reading.
         """
         return _View(self, type(self)._next_event)
@@ -84,7 +84,7 @@ class AsyncTextStream(Outcome):
     async def open(self) -> None:
         """Send the request and wait until the answer has begun with its first content.
 
-        Optional: iterating does the same. Use it to see an error (a wrong key, an unknown model) early, for example
+        Optional: iterating does the same. Use it to get an error (a wrong key, an unknown model) early, for example
         before a web server begins its response.
 
         Raises:
@@ -95,10 +95,10 @@ class AsyncTextStream(Outcome):
             self._keep(await self._arrival() or [])
 
     async def result(self) -> GenerateResult:
-        """Read what is left and return the whole answer, including what was read before.
+        """Read the rest, and return the whole answer, including what was read before.
 
         Raises:
-            RustyAgentError: As iterating does. A stream that was closed before its end has no result.
+            RustyAgentError: As from iterating. A stream that was closed before its end has no result.
             RuntimeError: Another task is reading.
         """
         while await self._arrival() is not None:
@@ -127,7 +127,7 @@ class AsyncTextStream(Outcome):
     # Inside.
 
     async def _arrival(self) -> list[Delta] | None:
-        """The deltas of the next arrival, past the views; None at the end. For the blocking face."""
+        """The deltas of the next arrival, or None at the end. The blocking face reads this instead of a view."""
         attempt, self._live = self._live, None
         if attempt is None or attempt.decoder.ended:
             return await self._begin_or_end()
@@ -143,12 +143,12 @@ class AsyncTextStream(Outcome):
             self._refuse_rest()
         decoder = attempt.decoder
         if decoder.ended and self._call is not None:
-            self._call.close()  # now: its place is free, although nobody may ask for more than `Finish`
+            self._call.close()  # now, to free its place: a caller may stop reading at `Finish`
         self._live = attempt
         return deltas
 
     async def _begin_or_end(self) -> list[Delta] | None:
-        """The first deltas, or the end, or why there are none."""
+        """Begin the stream and return its first deltas; return None at its end; raise if it broke or was closed."""
         if self._error is not None:
             raise copy(self._error)
         if self._whole:
@@ -180,29 +180,29 @@ class AsyncTextStream(Outcome):
     def _break(self, error: BaseException) -> None:
         self._close()
         if isinstance(error, RustyAgentError):
-            self._error = copy(error)  # itself, it would hold the stream by its traceback, and be held by it
-        else:  # cancelled: what arrived is not the whole answer, and reading on must not look like its end
+            self._error = copy(error)  # the original's traceback refers to the stream: a reference cycle
+        else:  # cancelled: the answer is not whole, and reading on must not look like its end
             self._whole = False
 
     async def _begin(self) -> list[Delta]:
         call = self._call = self._start()
-        del self._start  # a stream may live long, and it begins once
+        del self._start  # it holds the request, and a stream may live long
         deltas = await call.begin(whole=False)
         self._begun = True
         return deltas
 
     def _refuse_rest(self) -> NoReturn:
-        """The stream was closed before its end, maybe by another task while this one read it."""
+        """Raise because the stream was closed before its end, perhaps by another task while this one was reading."""
         self._error = self._decoder.error or self._given_up()
         raise copy(self._error)
 
     @property
     def _received(self) -> int:
-        """Bytes of the answer read so far. For the blocking face."""
+        """How many bytes of the answer were read so far. For the blocking face."""
         return 0 if self._attempt is None else self._attempt.received
 
     async def _next_event(self) -> StreamEvent:
-        """The next event, as `__anext__` of the text. For the views."""
+        """The next event, as `__anext__` is the next text. For the views."""
         while True:
             for delta in self._backlog:
                 return TextDelta(delta) if isinstance(delta, str) else delta
@@ -212,7 +212,7 @@ class AsyncTextStream(Outcome):
             self._keep(deltas)
 
     def _leave(self) -> None:
-        """Close the connection now, from whatever thread the garbage collector runs on. For the views."""
+        """Close the connection now, from any thread: the garbage collector may run on any. For the views too."""
         if not self._closed and self._call is not None:
             self._mark_closed()
             self._call.close_from_anywhere()
@@ -230,16 +230,17 @@ class AsyncTextStream(Outcome):
         self._closed = True
         self._whole = self._whole or all_was_given(self._arrived, self._backlog)
         self._live = None
-        self._arrived.clear()  # which ends iterations over it too
+        self._arrived.clear()  # this also ends iterations over it
 
 
 class _View(Generic[T]):
-    """A loop over a stream, which closes it when it is left before its end.
+    """An iterator over a stream that closes it when a loop is left before its end.
 
-    No generator: one that has raised, as by a time limit around a read, would look like the end to whoever reads on.
+    This is no generator: after an exception, such as that of a time limit around a read, a generator just ends, and
+    reading on would look like the end of the answer.
     """
 
-    _used = False  # also where Ctrl-C has kept the constructor from its end
+    _used = False  # on the class, for `__del__` after Ctrl-C in the constructor
 
     def __init__(self, stream: AsyncTextStream, advance: Callable[[AsyncTextStream], Coroutine[Any, Any, T]]) -> None:
         self._stream = stream
@@ -249,7 +250,7 @@ class _View(Generic[T]):
         return self
 
     def __anext__(self) -> Coroutine[Any, Any, T]:
-        self._used = not self._stream._reading  # whoever is refused leaves without disturbing the one who reads
+        self._used = not self._stream._reading  # a second reader is refused, and must not close the stream
         return self._advance(self._stream)
 
     async def aclose(self) -> None:

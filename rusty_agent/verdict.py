@@ -1,6 +1,6 @@
-"""What an error response means: whether waiting mends it, another key, or nothing but money.
+"""What an error response means: whether it takes time, another key, or money to get an answer.
 
-In: its status, code, type and words. Out: a verdict; what the statuses say that may pass. Never touched: the waiting.
+In: its status, code, type and message. Out: a verdict; the statuses that may pass, by kind. Never touched: the waiting.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ __all__ = [
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 """The statuses that may pass by themselves.
 
-408 and 425 by RFC 9110 §15.5.9 and RFC 8470 §5.2; 409 because OpenAI answers lock timeouts with it; 498 is Groq's for a
-full flex tier; 520 to 524 and 530 are Cloudflare's for an origin in trouble; 529 is Anthropic's «overloaded». Never
-400, 401, 402, 403, 404 or 422.
+408 and 425 follow RFC 9110 §15.5.9 and RFC 8470 §5.2; OpenAI sends 409 for lock timeouts, Groq 498 for a full flex
+tier, Cloudflare 520 to 524 and 530 for an origin in trouble, Anthropic 529 for «overloaded». Never 400, 401, 402, 403,
+404 or 422.
 """
 
 OVERLOADED = frozenset({429, 498, 503, 529})
-"""Those that say that there is too much to do: a `Retry-After` with them is meant for everybody."""
+"""Those that mean overload: a `Retry-After` that comes with one is meant for all calls."""
 
 UNREACHED = frozenset({502, 521, 522, 523, 530})
-"""Those by which gateways say that a server could not be reached; 503 says so too, or is an overload."""
+"""Those that gateways send when a server could not be reached; 503 may mean this, or overload."""
 
 UNTOLD = frozenset({503, 504, 524})
-"""Those that gateways send both for a server that is away and for one that is slow: they tell neither."""
+"""Those that gateways send both for a server that is away and for one that is slow: they leave it open."""
 
-# Each alternative is somebody's, and each is needed for a recorded message of tests/unit/test_verdict.py.
+# Each alternative is an endpoint's wording, and each is needed for a recorded message in tests/unit/test_verdict.py.
 SPENT = (
     r"insufficient[ _]?(user[ _])?(quota|balance|credit|fund)s?(?![a-z])|balance is insufficient",  # OpenAI, DeepSeek
-    r"exceeded_current_quota_error|exceeded your current quota.{,199}openai\.com",  # Moonshot; OpenAI in words alone
+    r"exceeded_current_quota_error|exceeded your current quota.{,199}openai\.com",  # Moonshot; OpenAI's message alone
     r"billing_(not_active|hard_limit)|(monthly spend(ing)? |spend(ing)?_)(limit|cap)",  # OpenAI; Fireworks, Gemini
     r"(run out of|used all|have any)( available)? credits",  # xAI
     r"credit balance is too low|reached its spend limit",  # Anthropic
@@ -56,7 +56,7 @@ SPENT = (
     r"quota exceeded for metric: \S+, limit: 0(?![\d.])",  # Gemini's models without a free tier, «retry in 17 s» or not
     r"used up your .{,40}(free|credits)",  # Cloudflare
     r"blocked_api_access",  # Groq
-    # What is used up for hours or days, and comes with no wait: Anthropic, Kimi and Ollama; Z.ai; Cohere's trial keys;
+    # Quotas used up for hours or days, without a `Retry-After`: Anthropic, Kimi and Ollama; Z.ai; Cohere's trial keys;
     # Volcengine; DashScope.
     r"reached your [\w() -]{,30}usage limit",
     r"usage[ _]limit[ _](has been )?(reached|exceeded)(?!\W{1,3}(please )?try again (later|in a moment|shortly))",
@@ -65,17 +65,17 @@ SPENT = (
 )
 _ANY_SPENT = "|".join(SPENT)
 _ABOUT_ACCOUNTS = frozenset({401, 403, 412, 429})
-# Gateways quote others, and JSON.
+# What may stand before an endpoint's own words: gateways quote the messages of others, also as JSON.
 _FIRST_WORDS = r"(^|[:.] |- |message\W{1,9})((you|your|have|has|the|account|organization) )*"
-# What an error inside an answer says that may pass, where neither a number nor a name tells its status.
+# The words of an error inside an answer that may pass, for use if neither a number nor a name tells its status.
 _BUSY = (
     r"try(ing)? again|retry|overload|throttl|\b(too|is) busy|too many requests|rate.?limit|resource.?exhausted"
     r"|(at|no|over) capacity|capacity.{,12} exceeded|high demand"
     r"|\b(service ?)?unavailable|timed?.?out|(connect(ion)?|network|internal ?(server)?) ?error|稍后"
     r"|connection (lost|closed|reset)|peer closed|unexpected eof"
 )
-_FULL_MINUTE = "#token-limit"  # DashScope's, with the code, type and words of OpenAI's quota, but for their link
-_TOO_LARGE = "request too large"  # OpenAI's 429, of a single request that takes more tokens than a minute has
+_FULL_MINUTE = "#token-limit"  # DashScope's link; code, type and words are those of OpenAI's used-up quota
+_TOO_LARGE = "request too large"  # OpenAI's 429 for a single request of more tokens than a minute allows
 
 _KEY = r"(api|access|bearer|auth|security)[ _-]?(key|token)"
 _WRONG_KEY = (
@@ -95,13 +95,13 @@ _CONTENT = (
 class Verdict(NamedTuple):
     """What an error means for the next requests."""
 
-    spent: bool  # nothing is left to spend, which no wait of ours brings back
-    key_refused: bool  # no request with it will be answered
+    spent: bool  # nothing is left to spend: waiting for a retry does not help
+    key_refused: bool  # no request with this key will be answered
     may_pass: bool  # the same request may be answered later
 
 
 def judge(status: int, code: object, type: object, message: str) -> Verdict:
-    """What an error means, by what the endpoint said of it."""
+    """What an error means, judged by what the endpoint said."""
     names = f"{code} {type}"
     spent = _is_spent(status, names, message)
     passes = status in RETRIED_STATUSES or (status == 200 and says(_BUSY, message))
@@ -110,23 +110,23 @@ def judge(status: int, code: object, type: object, message: str) -> Verdict:
 
 
 def refuses_content(code: object, type: object, message: str) -> bool:
-    """Whether an error is about what this prompt says, or its answer: others may be answered."""
+    """Whether an error is about the content of this prompt or its answer: other prompts may be answered."""
     return says(_CONTENT, f"{code} {type} {message}")
 
 
 def told_to_retry(headers: Mapping[str, str], otherwise: bool) -> bool:
-    """Whether to try again by an answer's headers, with lower-case names; if they say nothing, `otherwise`."""
+    """Whether response headers, with lower-case names, tell the client to retry; `otherwise` if they say nothing."""
     asked = headers.get("x-should-retry", "").lower()
     return asked == "true" if asked in ("true", "false") else otherwise
 
 
 def _is_spent(status: int, names: str, message: str) -> bool:
-    """Whether its code and type, or its words, say so.
+    """Whether the error's status, code, type or message says that the account has nothing left to spend.
 
-    Few say 402. Others say 429 (OpenAI, Gemini, Moonshot, xAI, Z.ai, LiteLLM), 400 (Anthropic, Groq), 403 (DashScope,
-    gateways), 412 (Fireworks) or 500 (MiniMax), and some of them in words alone. Gemini's words for a full minute, «You
-    exceeded your current quota, please check your plan and billing details», are none of these. Where the status is not
-    about accounts, words count only at the beginning of what somebody says: others may be quoted from the prompt.
+    Few endpoints send 402. Others send 429 (OpenAI, Gemini, Moonshot, xAI, Z.ai, LiteLLM), 400 (Anthropic, Groq), 403
+    (DashScope, gateways), 412 (Fireworks) or 500 (MiniMax), and some say it in the message alone. Gemini's message for
+    a full minute, «You exceeded your current quota, please check your plan and billing details», is none of these. If
+    the status is not about accounts, words count only at the beginning of a message: later ones may quote the prompt.
     """
     if status == 402 or _FULL_MINUTE in message:
         return status == 402
@@ -135,11 +135,11 @@ def _is_spent(status: int, names: str, message: str) -> bool:
 
 
 def _refuses_key(status: int, names: str, message: str) -> bool:
-    """Whether its code and type, or its words, say so.
+    """Whether the error's status, code, type or message says that the key is refused.
 
-    Most say 401. Gemini, xAI and Groq say 400, in words alone, as if the request were to blame; gateways say 403, and
-    so do Databricks and Bedrock of a token that has expired. The words count only at the very beginning: others may be
-    quoted from the prompt.
+    Most endpoints send 401. Gemini, xAI and Groq send 400, as if the request were to blame, and say it in the message
+    alone; gateways send 403, and so do Databricks and Bedrock for an expired token. Words count only at the very
+    beginning of a message: later ones may quote the prompt.
     """
     if status not in (200, 400, 403):
         return status == 401
@@ -147,5 +147,5 @@ def _refuses_key(status: int, names: str, message: str) -> bool:
 
 
 def says(pattern: str, text: str) -> bool:
-    """Whether the words match somewhere, in capitals or not."""
+    """Whether the pattern matches anywhere in the text, in any case."""
     return re.search(pattern, text, re.IGNORECASE) is not None
