@@ -1,1 +1,1 @@
-"""The blocking face: typed methods over one background event loop; no logic of its own."""
+"""The blocking face: typed methods that run on one background event loop, without logic of their own."""

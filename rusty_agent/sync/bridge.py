@@ -1,8 +1,8 @@
-"""The ways to the background loop and back: a call, and a stream of arrivals.
+"""Ways to the background loop and back: a call, and a stream of arrivals.
 
 In: coroutines, from any thread. Out: their results, on that thread. Never touched: what the coroutines do.
 
-A wait can be interrupted (Ctrl-C), and then cancels what it waited for.
+An interrupted wait (Ctrl-C) cancels what it was waiting for.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ["Crossing", "Handover", "read_alone", "run"]
 
 T = TypeVar("T")
 
-_HIGH_WATER = 2**18  # bytes on the wire that may wait for the consuming thread, as aiohttp's own read buffer
+_HIGH_WATER = 2**18  # received bytes that may wait for the consuming thread, as in aiohttp's read buffer
 _LOW_WATER = 2**16
-_CLEAN_UP_SECONDS = 0.25  # how long an interrupted call may take to clean up before the interrupt goes on
-_POLL_SECONDS = 0.2  # Ctrl-C does not interrupt a wait on Windows, and none that begins in the moment of its signal
+_CLEAN_UP_SECONDS = 0.25  # how long an interrupted call may take to clean up before the interrupt propagates
+_POLL_SECONDS = 0.2  # waits are short: Ctrl-C interrupts none on Windows, and none that begins just as it arrives
 
 
 def run(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine function on the loop, in this thread's context, and wait for it.
 
     Raises:
-        RuntimeError: This is the loop's own thread: it would wait for itself.
-        BaseException: What the coroutine raises.
+        RuntimeError: This is the loop's own thread, which would wait for itself.
+        BaseException: Whatever the coroutine raises.
     """
     thread = loop_thread()
     outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
@@ -50,20 +50,20 @@ def run(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
             raise error
         finally:
-            del error  # a cycle of the error and this frame would keep the answer alive
+            del error  # or a reference cycle of the error and this frame would keep the answer alive
     return value  # type: ignore[return-value]
 
 
 class Crossing(Generic[T]):
-    """A call on its way to the loop, running there, or over; in the context of the thread that makes this.
+    """A call that is on its way to the loop, running there, or over. It runs in the context of the creating thread.
 
-    It is made first and begun afterwards, so that whoever begins it holds already what it takes to cancel it: Ctrl-C
-    may come between any two steps of the main thread. For the same reason the coroutine is made on the loop: one that
-    was lost on its way there would complain that it was never awaited.
+    It is created first and begun afterwards, because Ctrl-C may come between any two steps of the main thread: whoever
+    begins it then already holds the object that can cancel it. For the same reason the coroutine is created on the
+    loop: one lost on its way there would warn that it was never awaited.
 
     Args:
-        thread: Where to run it.
-        function: What to run.
+        thread: The loop thread to run it on.
+        function: The coroutine function to run.
         done: Called on the loop with the result or the error.
 
     Raises:
@@ -91,7 +91,7 @@ class Crossing(Generic[T]):
         self._thread.loop.call_soon_threadsafe(self._begin)
 
     def cancel(self) -> None:
-        """Cancel it, from any thread, at any time, even if it was never begun; what is the parent's is left alone."""
+        """Cancel it, from any thread, at any time, even if it was never begun. A forked child leaves it alone."""
         if self._thread.process == os.getpid():
             self._thread.post(self._cancel)
 
@@ -104,7 +104,7 @@ class Crossing(Generic[T]):
             self._task.add_done_callback(self._end)
 
     def _cancel(self) -> None:
-        if self._cancelled:  # a second one would end the cleaning up that the first has begun
+        if self._cancelled:  # a second cancellation would interrupt the cleanup that the first has begun
             return
         self._cancelled = True
         if self._task is not None:
@@ -125,7 +125,7 @@ class Crossing(Generic[T]):
         try:
             value = await self._function()
         except asyncio.CancelledError:
-            self._fail(asyncio.CancelledError())  # without frames: they hold the queue in which it may stay for good
+            self._fail(asyncio.CancelledError())  # a new one: the caught one's frames hold the queue that it goes into
         except BaseException as error:
             self._fail(error)
         else:
@@ -133,14 +133,14 @@ class Crossing(Generic[T]):
 
 
 class Handover(Generic[T]):
-    """A bounded pipe from the loop to one consuming thread, which it wakes once per arrival.
+    """A bounded pipe from the loop to one consuming thread, which is woken once per arrival.
 
-    Two counters, each written by one side only, tell how much is under way: no lock is taken per item.
+    How much is waiting follows from two counters, each written by one side only, so that no lock is taken per item.
 
     Args:
-        thread: Where `put` runs.
-        high_water: How much may wait for the consuming thread, in the unit of `put`'s sizes. Default: bytes.
-        low_water: How much may be left of it when `put` goes on.
+        thread: The loop thread, on which `put` runs.
+        high_water: How much may wait for the consuming thread, in the unit of `put`'s sizes (bytes for the defaults).
+        low_water: `put` goes on when no more than this is left waiting.
     """
 
     def __init__(self, thread: LoopThread, high_water: int = _HIGH_WATER, low_water: int = _LOW_WATER) -> None:
@@ -152,11 +152,11 @@ class Handover(Generic[T]):
         self._taken = 0
         self._paused = False
         self._room = asyncio.Event()
-        self._over = threading.Lock()  # held until the end. No event: Ctrl-C could leave its lock held
+        self._over = threading.Lock()  # held until the end. Not an Event, whose lock Ctrl-C could leave held
         self._over.acquire()
 
     async def put(self, item: T, size: int) -> None:
-        """Hand an arrival of this size over; wait while too much is under way. Runs on the loop."""
+        """Hand over an arrival of this size, then wait while too much is waiting. Runs on the loop."""
         self._sent += size
         self.post(item, size)
         while self._sent - self._taken >= self._high_water:
@@ -167,18 +167,19 @@ class Handover(Generic[T]):
             self._paused = False
 
     def post(self, item: T, size: int = 0) -> None:
-        """Hand something over without waiting for room. Runs on the loop."""
+        """Hand over an item without waiting for room. Runs on the loop."""
         self._arrivals.put((item, None, size))
 
     def end(self, error: BaseException | None) -> None:
-        """Hand the end over; once. Runs on the loop."""
+        """Hand over the end, with an error or without; call it once. Runs on the loop."""
         self._over.release()
         self._arrivals.put((None, error, 0))
 
     def get(self) -> tuple[T | None, BaseException | None]:
-        """Wait for the next arrival; None at the end, with the error that it brought. Runs on the consuming thread.
+        """Wait for the next arrival; None at the end, with its error if there is one. Runs on the consuming thread.
 
-        That error is not raised here: so whatever is raised comes from a signal handler, and the pump goes on.
+        That error is returned, not raised: an exception from here thus means that the wait was interrupted, as by a
+        signal handler, while the pump still runs.
         """
         item, error, size = _get(self._arrivals, self._thread)
         self._taken += size
@@ -187,7 +188,7 @@ class Handover(Generic[T]):
         return item, error
 
     def settle(self) -> None:
-        """Let whoever was cancelled clean up before an interrupt goes on; another thread that reads loses nothing."""
+        """Give a cancelled pump time to clean up before an interrupt propagates. Takes no arrival from the pipe."""
         if self._over.acquire(timeout=_CLEAN_UP_SECONDS):
             self._over.release()
 
@@ -195,18 +196,18 @@ class Handover(Generic[T]):
 def read_alone(
     what: str, thread: LoopThread, reading: threading.Lock, read: Callable[[], T], lose: Callable[[], object]
 ) -> T:
-    """Read from a stream or a run, unless another thread does. Whoever may not read at all disturbs nobody.
+    """Read from a stream or a run, unless another thread is reading. A reader that is refused changes nothing.
 
     Args:
-        what: What is read.
-        thread: Where it comes from.
-        reading: Held while somebody reads, and for good once that has failed: nothing more would arrive.
-        read: Reads.
-        lose: Called when what was read may be lost, as by Ctrl-C.
+        what: What is read, for messages.
+        thread: The loop thread that it comes from.
+        reading: Held during a read, and for good after a failed one, because nothing more would arrive.
+        read: Reads the next arrival.
+        lose: Called when an arrival may have been lost, as by Ctrl-C.
 
     Raises:
-        RuntimeError: This is another process, or a thread that may not read.
-        BaseException: What reading raises.
+        RuntimeError: This is another process or the loop's own thread, or another thread is reading.
+        BaseException: Whatever `read` raises.
     """
     if thread.process != os.getpid():
         raise RuntimeError(f"This {what} was begun in the parent process: begin another one in this one")
@@ -226,6 +227,6 @@ def _get(queue: SimpleQueue[T], thread: LoopThread) -> T:
     while True:
         try:
             return queue.get(timeout=_POLL_SECONDS)
-        except Empty:  # no `suppress`: Ctrl-C would be raised in it, and its traceback begin with this
+        except Empty:  # not `suppress`: Ctrl-C could be raised inside it, and its traceback would show that
             pass
         thread.refuse_when_over()

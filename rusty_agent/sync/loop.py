@@ -1,10 +1,10 @@
-"""The event loop of the blocking face: uvloop where it is installed, with a resolver that holds up no process.
+"""The event loop of the blocking face: uvloop if it is installed, with a resolver that does not delay exit.
 
 In: nothing. Out: a new loop. Never touched: what runs on it.
 
-asyncio looks names up in threads that the interpreter waits for when it exits, up to a minute with a name server that
-does not answer. uvloop does so in libuv's threads: a forked child that ends normally waits for these, does not have
-them, and crashes. So names are looked up in daemon threads of our own here.
+asyncio looks up names in threads that the interpreter waits for at exit, up to a minute if the name server does not
+answer. uvloop uses libuv's threads: a forked child that ends normally waits for them, but does not have them, and
+crashes. So names are looked up in our own daemon threads.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = ["new_loop"]
 
 T = TypeVar("T")
 
-_PIPES = 4  # with as many ends as a loop opens files: libuv's 7, the first time
+_PIPES = 4  # their ends are at least as many as the files that a new loop opens: libuv's first opens 7
 
 
 class _Resolving:
-    """A loop's two look-ups."""
+    """The two look-ups of a loop, done in daemon threads."""
 
     async def getaddrinfo(
         self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
@@ -50,34 +50,34 @@ else:
 
 
 class _Loop(_Resolving, _AsyncioLoop):
-    """asyncio's own."""
+    """asyncio's own loop."""
 
 
 _FastLoop: Callable[[], asyncio.AbstractEventLoop] = _Loop
-# Imported here, not on first use: a child forked while another thread imports it would wait for that import for ever.
+# Imported here, not on first use: a child forked while another thread is importing it would wait for ever.
 with suppress(ImportError):
     import uvloop
 
     class _UvLoop(_Resolving, uvloop.Loop):  # type: ignore[misc]
-        """libuv's."""
+        """uvloop's loop."""
 
     _FastLoop = _UvLoop
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A new loop, which is the caller's to close.
+    """A new loop. The caller must close it.
 
     Raises:
         OSError: Too many files are open.
     """
-    with ExitStack() as spare:  # libuv would abort the process half-way, and asyncio's loop print a traceback
+    with ExitStack() as spare:  # try this first: libuv would abort the process, asyncio would print a traceback
         for _ in range(_PIPES):
             for end in os.pipe():
                 spare.callback(os.close, end)
     if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
-        # gevent or eventlet has made threads greenlets: one of libuv's would let no other run, and nothing would end.
+        # gevent or eventlet has turned threads into greenlets: libuv's loop would block all others for ever.
         return _Loop()
-    for descriptor in (0, 1, 2):  # libuv would take a closed one for its own, and abort the process when it closes it
+    for descriptor in (0, 1, 2):  # libuv would open a closed one as its own, and abort the process on closing it
         try:
             os.fstat(descriptor)
         except OSError:
@@ -96,7 +96,7 @@ def _is_address(host: Any) -> bool:
 async def _in_a_daemon(work: Callable[[], T]) -> T:
     """Do blocking work in a daemon thread, and wait for it."""
     outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()  # whoever waits no more leaves the thread alone
+    outcome.set_running_or_notify_cancel()  # so that it cannot be cancelled: the thread may still set it
 
     def run() -> None:
         try:

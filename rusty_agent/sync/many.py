@@ -1,11 +1,11 @@
 """Many prompts for threads without an event loop: `map` and `gather` of `Provider`.
 
-In: prompts, taken on the caller's own thread. Out: items and results, there too. Never touched: how they are worked
-off, which is the core's business.
+In: prompts, taken on the caller's own thread. Out: items and results, on the same thread. Never touched: how prompts
+are answered, which the core does.
 
-A generator of the caller's may be bound to its thread (a database cursor), may block, or may use a `Provider` itself.
-So it never runs on the loop's thread: the core asks for prompts, some at a time, and the thread that waits for items
-takes them meanwhile.
+The caller's generator may be bound to its thread (a database cursor), may block, or may use a `Provider` itself. So it
+never runs on the loop's thread: the core asks for some prompts at a time, and the thread that waits for items takes
+them meanwhile.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from .thread import LoopThread, loop_thread
 
 __all__ = ["ManyPrompts", "MapItems"]
 
-_AHEAD = 64  # prompts that are taken before they are asked for, so that the loop need not wait for the other thread
-_TAKING_SECONDS = 0.01  # how long prompts may be taken while items may be waiting
+_AHEAD = 64  # prompts that are taken before they are needed, so that the loop need not wait for the other thread
+_TAKING_SECONDS = 0.01  # how long to take prompts before looking for items again
 _HIGH_WATER, _LOW_WATER = 64, 16  # items that may wait for the consuming thread
 
 
 class _Prompts:
-    """The prompts as the core sees them: an asynchronous iterator, which asks the other thread for more.
+    """The prompts as the core sees them: an asynchronous iterator that asks the consuming thread for more.
 
-    Prompts go over one by one, since the next one may take its time; the loop is woken only if it waits. All but
-    `take` runs on the loop.
+    Prompts are handed over one by one, since the next one may take long; the loop is woken only if it is waiting. The
+    core's side (`__anext__`, `_ask`) runs on the loop, `take` on the consuming thread.
     """
 
     def __init__(self, prompts: Iterable[Any], ahead: int) -> None:
@@ -52,10 +52,10 @@ class _Prompts:
         self._asked = False
         self._hungry = False
         self._news = asyncio.Event()
-        self.ask: Callable[[], None]  # given by whoever begins the run
+        self.ask: Callable[[], None]  # set when the run begins
 
     def __len__(self) -> Any:
-        return len(self._given)  # type: ignore[arg-type]  # or what it raises that has none
+        return len(self._given)  # type: ignore[arg-type]  # raises what `len` raises if they have none
 
     def __aiter__(self) -> _Prompts:
         return self
@@ -69,7 +69,7 @@ class _Prompts:
             if not (self._taken or self._ended):  # the other thread may not have seen the flag yet
                 await self._news.wait()
             self._hungry = False
-            if self._ended and not self._taken:  # in this order: the other thread ends when it has taken the last
+            if self._ended and not self._taken:  # in this order: the other thread appends the last prompt first
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
@@ -82,7 +82,7 @@ class _Prompts:
             self.ask()
 
     def take(self, thread: LoopThread) -> None:
-        """Take some prompts, on this thread."""
+        """Take some prompts from the caller's iterator, on this thread."""
         enough = monotonic() + _TAKING_SECONDS
         try:
             while len(self._taken) < self._ahead:
@@ -95,7 +95,7 @@ class _Prompts:
             self._ended = True
         except Exception as error:
             self._error = error
-            if isinstance(error, StopAsyncIteration):  # on the other side it would be the end
+            if isinstance(error, StopAsyncIteration):  # on the loop it would mean the end of the prompts
                 self._error = RuntimeError("The iterator of prompts raised StopAsyncIteration")
                 self._error.__cause__ = error
             self._ended = True
@@ -103,12 +103,12 @@ class _Prompts:
         thread.post(self._news.set)
 
     def drop(self) -> None:
-        """Let go of the caller's iterator: if nobody else has it, it ends here, and not on the loop's thread."""
+        """Drop the caller's iterator: if nothing else holds it, it is closed here, and not on the loop's thread."""
         self._given = self._prompts = iter(())
 
 
 class ManyPrompts:
-    """What `Provider` offers for many prompts at once."""
+    """The methods of `Provider` for many prompts at once."""
 
     _core: AsyncProvider
 
@@ -121,10 +121,10 @@ class ManyPrompts:
         ordered: bool = True,
         **parameters: Unpack[RunParameters],
     ) -> Generator[MapItem, None, None]:
-        """Answer many prompts, a number of them at once; yield an item for each.
+        """Answer many prompts, several at once; yield an item for each.
 
         Nothing is sent before you iterate. Prompts are taken on this thread, while it waits for items. Leaving the
-        loop early cancels the calls under way. Otherwise as `AsyncProvider.map`.
+        loop early cancels the calls under way. Otherwise like `AsyncProvider.map`.
         """
         hide_secrets(parameters)
         source = None
@@ -193,9 +193,9 @@ class ManyPrompts:
         include_usage: bool = False,
         **parameters: Unpack[RunParameters],
     ) -> list[Any]:
-        """Answer many prompts, a number of them at once; return the answers in their order.
+        """Answer many prompts, several at once; return the answers in the order of the prompts.
 
-        An iterator is taken to its end first, on this thread. Otherwise as `AsyncProvider.gather`.
+        An iterator is first read to its end, on this thread. Otherwise like `AsyncProvider.gather`.
         """
         hide_secrets(parameters)
         if _is_taken_here(prompts):
@@ -213,17 +213,17 @@ class ManyPrompts:
 
 
 def _is_taken_here(prompts: Inputs) -> TypeGuard[Iterable[Any]]:
-    """Whether code of the caller's may run when they are taken; what is no prompts at all the core refuses."""
+    """Whether iterating over the prompts may run the caller's code. It is the core that refuses invalid prompts."""
     return is_many(prompts) and not (isinstance(prompts, AsyncIterable | list | tuple) or is_table(prompts))
 
 
 class MapItems(RunItems, Generator[MapItem, None, None]):
-    """The items of a run, handed over one after another by the loop; prompts are taken when the core asks for some.
+    """The items of a run, handed over one by one by the loop; prompts are taken when the core asks for some.
 
-    A mere generator could not be closed while another thread reads it.
+    This is no plain generator, which could not be closed while another thread reads it.
     """
 
-    # Here, as `close` finds them where Ctrl-C has kept the constructor from its end.
+    # On the class, for `close` after Ctrl-C in the constructor.
     _source: _Prompts | None = None
     _crossing: Crossing[None] | None = None
     _ended = False
@@ -232,7 +232,7 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
     def __init__(self, items: AsyncGenerator[MapItem, None], source: _Prompts | None) -> None:
         self._items = items
         self._source = source
-        self._thread: LoopThread | None = None  # once it is read
+        self._thread: LoopThread | None = None  # set by the first read
         self._reading = threading.Lock()
 
     def send(self, value: None) -> MapItem:
@@ -251,7 +251,7 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
         return super().throw(*error)
 
     def close(self) -> None:
-        """Cancel the calls under way, as leaving the loop does; from any thread, also while another one reads."""
+        """Cancel the calls under way, as leaving the loop does. Safe from any thread, also while another one reads."""
         if not self._ended:
             self._cut = True
             if self._crossing is not None:
@@ -275,17 +275,17 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
         self._thread, self._handover = thread, handover
         self._crossing = Crossing(thread, partial(_pump, self._items, handover), lambda _, error: handover.end(error))
         self._crossing.begin()
-        if self._cut:  # in this moment: `close` has seen nothing to cancel
+        if self._cut:  # just now, when `close` did not see the crossing to cancel
             raise RuntimeError(CUT_SHORT)
 
     def _read(self, thread: LoopThread) -> MapItem | None:
-        if self._ended:  # meanwhile, in another thread: nothing more arrives
+        if self._ended:  # another thread has read the end meanwhile: nothing more arrives
             return None
         if self._crossing is None:
             self._begin(thread)
         while True:
             arrival, error = self._handover.get()
-            if self._cut:  # meanwhile, by another thread or in a signal handler
+            if self._cut:  # closed meanwhile, by another thread or a signal handler
                 raise RuntimeError(CUT_SHORT)
             if error is not None:
                 raise error

@@ -1,6 +1,7 @@
 """Provider: the blocking face of `AsyncProvider`.
 
-In: what `AsyncProvider` takes. Out: what it gives, waited for. Never touched: anything but the crossing.
+In: what `AsyncProvider` takes. Out: its results, once they are there. Never touched: anything but the crossing to the
+loop's thread and back.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
 
     It works in scripts, in notebooks (also while an event loop runs), in many threads at once, and in forked processes.
     Connections are kept between calls. Closing it is optional.
-    A call in an `on_attempt` or `progress` function raises `RuntimeError`: these run on the library's own thread.
+    Calling it from an `on_attempt` or `progress` function raises `RuntimeError`: these run on the library's own thread.
 
     Args:
         model: The model's name, as the endpoint knows it.
@@ -46,7 +47,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
     Raises:
         MissingAPIKeyError: No key was given or found.
         TypeError: There is no such argument; `session` is refused too.
-        ValueError: An argument, or one of the environment's settings, is invalid.
+        ValueError: An argument, or a setting in the environment, is invalid.
     """
 
     _own = ("_core",)
@@ -73,7 +74,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
     @classmethod
     @shows(LocalOptions)
     def local(cls, model_path: str | PathLike[str] | None = None, **options: Unpack[LocalOptions]) -> Self:
-        """As `AsyncProvider.local`, but loads the model now.
+        """Like `AsyncProvider.local`, but loads the model now.
 
         Raises:
             LocalModelError: The extra is not installed, there is no model, or it cannot be loaded.
@@ -85,7 +86,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         provider = cls._made(AsyncProvider.local(model_path, **options))
         try:
             run(provider._core.__aenter__)
-        except BaseException:  # Ctrl-C: a shell keeps its traceback, so the provider, and so the model
+        except BaseException:  # Ctrl-C: an interactive shell keeps the traceback, and with it provider and model
             with suppress(RuntimeError, APIConnectionError):
                 provider.close()
             raise
@@ -132,7 +133,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         stream: bool = False,
         **parameters: Unpack[Parameters],
     ) -> str | GenerateResult:
-        """Generate a whole answer, and wait for it; as `AsyncProvider.generate_text`."""
+        """Generate a whole answer, and wait for it; otherwise like `AsyncProvider.generate_text`."""
         hide_secrets(parameters)
         return run(partial(self._core.generate_text, prompt, include_usage=include_usage, stream=stream, **parameters))
 
@@ -142,14 +143,14 @@ class Provider(FromPreset, ManyPrompts, Copied):
     ) -> TextStream:
         """Stream an answer. The request is sent at once; errors are raised when the stream is read.
 
-        Otherwise as `AsyncProvider.stream_text`.
+        Otherwise like `AsyncProvider.stream_text`.
         """
         hide_secrets(parameters)
         return TextStream(loop_thread(), self._core.stream_text(prompt, include_usage=include_usage, **parameters))
 
     def close(self) -> None:
-        """Close all connections now, for good; calls under way in other threads end with `APIConnectionError`."""
-        if not sys.is_finalizing():  # else they are closed already
+        """Close all connections now, for good. Calls under way in other threads fail with `APIConnectionError`."""
+        if not sys.is_finalizing():  # at exit they were closed before
             run(self._core.aclose)
 
     def __enter__(self) -> Self:
@@ -161,7 +162,7 @@ class Provider(FromPreset, ManyPrompts, Copied):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As `AsyncProvider`'s: what a class's state leaves out, as that of an attrs class does, is made anyhow."""
+        """Pickle like `AsyncProvider`. `_made` sets the core even if a subclass's state, as of attrs, leaves it out."""
         return self._made, (self._core,), self._added()
 
     @classmethod

@@ -1,7 +1,7 @@
 """TextStream: a streamed answer for threads without an event loop.
 
-In: an `AsyncTextStream`, pumped on the background loop. Out: its pieces or events, on the caller's thread, handed
-over once per arrival. Never touched: everything that the async stream decides.
+In: an `AsyncTextStream`, read by a pump on the background loop. Out: its pieces or events, on the caller's thread,
+handed over once per arrival. Never touched: anything that the async stream decides.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ T = TypeVar("T")
 class TextStream(Outcome):
     """One streamed answer: an iterator of `str` pieces, and a context manager.
 
-    It ends in exactly one of two ways: iteration ends, and then the answer is whole; or a `RustyAgentError` is
-    raised that carries what had arrived in `partial_text`.
+    It ends in exactly one of two ways: iteration ends, and the answer is whole; or a `RustyAgentError` is raised,
+    whose `partial_text` holds what had arrived.
 
     Leaving a loop over it early, `close()`, leaving its `with` block, and dropping the last reference each close the
     connection at once. Reading on in a stream that was closed before its end raises `StreamInterruptedError`, also in
@@ -41,7 +41,7 @@ class TextStream(Outcome):
     Its metadata (`finish_reason`, `usage`, …) is None until it arrives; it is complete when iteration has ended.
     """
 
-    _ended = True  # nothing is to be closed before the pump begins
+    _ended = True  # nothing to close before the pump begins
 
     def __init__(self, thread: LoopThread, stream: AsyncTextStream) -> None:
         self._stream = stream
@@ -68,7 +68,7 @@ class TextStream(Outcome):
         return self._stream._call
 
     def __iter__(self) -> Iterator[str]:
-        """A view of the stream as text; it closes the stream when it is left before its end."""
+        """A view of the stream as text. Leaving it before its end closes the stream."""
         return _View(self, self.__next__)
 
     def __next__(self) -> str:
@@ -86,16 +86,16 @@ class TextStream(Outcome):
     def events(self) -> Iterator[StreamEvent]:
         """A view of the stream as typed events: text, reasoning, tool calls, usage, and `Finish` as the last.
 
-        Leaving it before its end closes the stream. Text and events share one position in the answer.
+        Leaving it before its end closes the stream. Reading text and reading events advance the same position.
 
         Raises:
-            RustyAgentError: While iterating, as the stream itself.
+            RustyAgentError: While iterating, as from the stream itself.
             RuntimeError: Another thread is reading, or this is the library's own thread.
         """
         return _View(self, self._next_event)
 
     def _next_event(self) -> StreamEvent:
-        """The next event, as `__next__` of the text. For the views."""
+        """The next event, as `__next__` is the next text. For the views."""
         while True:
             try:
                 for delta in self._backlog:
@@ -107,10 +107,10 @@ class TextStream(Outcome):
                 raise StopIteration
 
     def result(self) -> GenerateResult:
-        """Read what is left and return the whole answer, including what was read before.
+        """Read the rest, and return the whole answer, including what was read before.
 
         Raises:
-            RustyAgentError: As iterating does. A stream that was closed before its end has no result.
+            RustyAgentError: As from iterating. A stream that was closed before its end has no result.
             RuntimeError: Another thread is reading, or this is the library's own thread.
         """
         while self._arrival():
@@ -118,7 +118,7 @@ class TextStream(Outcome):
         return self._result()
 
     def open(self) -> None:
-        """Wait until the answer has begun with its first content. Optional: use it to see an error early.
+        """Wait until the answer has begun with its first content. Optional: use it to get an error early.
 
         Raises:
             RustyAgentError: The answer did not begin.
@@ -130,11 +130,11 @@ class TextStream(Outcome):
     def close(self) -> None:
         """Close the connection now. Safe at any time, from any thread, and more than once."""
         if not self._closed:
-            self._closed = True  # first: whoever finds nothing left must find this too
+            self._closed = True  # first: a reader that finds nothing left must see this too
             self._whole = self._whole or all_was_given(self._arrived, self._backlog)
-        self._arrived.clear()  # which ends iterations over it too
+        self._arrived.clear()  # this also ends iterations over it
         if not self._ended:
-            self._crossing.cancel()  # before it is noted down: Ctrl-C may come in between
+            self._crossing.cancel()  # before `_ended` is set: Ctrl-C may come in between
             self._ended = True
 
     def __enter__(self) -> Self:
@@ -160,7 +160,7 @@ class TextStream(Outcome):
         return read_alone("stream", self._thread, self._reading, self._fill, self._lose)
 
     def _is_over(self) -> bool:
-        """Whether all was read; raises where nothing can be read any more for another reason."""
+        """Whether all was read. Raises if the stream has failed, or was closed before its end."""
         if self._error is not None:
             raise copy(self._error)
         if self._closed and not self._whole:
@@ -168,53 +168,53 @@ class TextStream(Outcome):
         return self._whole
 
     def _fill(self) -> bool:
-        if self._is_over():  # meanwhile, in another thread: nothing more arrives
+        if self._is_over():  # another thread has read the end meanwhile: nothing more arrives
             return False
         deltas, error = self._handover.get()
-        if isinstance(error, asyncio.CancelledError):  # the pump's
+        if isinstance(error, asyncio.CancelledError):  # the pump was cancelled
             self.close()
             deltas = []
         elif error is not None:
             if isinstance(error, RustyAgentError):
-                self._error = copy(error)  # itself, it would hold the stream by its traceback, and be held by it
+                self._error = copy(error)  # the original's traceback refers to the stream: a reference cycle
             self._ended = True
             try:
                 raise error
             finally:
-                del error  # a cycle of the error and this frame
+                del error  # or there would be a reference cycle of the error and this frame
         if self._closed and not self._whole:  # by another thread
             raise self._interruption()
         self._begun = True
-        self._arrived.clear()  # a view may still hold it
+        self._arrived.clear()  # a view may still iterate over it
         if deltas is None:
             self._ended = self._whole = True
             return False
-        self._backlog = iter(deltas)  # first: an old one, with the new arrival, would look like all was given
+        self._backlog = iter(deltas)  # first: a used-up one beside the new `_arrived` would seem to have been read
         self._arrived = deltas
         return True
 
     def _lose(self) -> None:
-        """Close after Ctrl-C, or what a signal handler of the caller's has raised.
+        """Close the stream after Ctrl-C, or after an exception from a signal handler of the caller's.
 
-        What was read and not returned is lost, be it the last piece: reading on must not look like the whole answer.
+        A piece that was read but not returned is lost, even if it was the last: the answer must not seem whole.
         """
         self._closed = True
         self.close()
         self._handover.settle()
 
     def _interruption(self) -> RustyAgentError:
-        """The error of whoever reads on though the stream was closed before its end."""
+        """The error for reading on in a stream that was closed before its end."""
         self._error = self._given_up()
         return copy(self._error)
 
 
 class _View(Generic[T]):
-    """A loop over a stream, which closes it when it is left before its end.
+    """An iterator over a stream that closes it when a loop is left before its end.
 
-    No generator: one that has raised would look like the end to whoever reads on.
+    This is no generator: after an exception a generator just ends, and reading on would look like the answer's end.
     """
 
-    _used = False  # also where Ctrl-C has kept the constructor from its end
+    _used = False  # on the class, for `__del__` after Ctrl-C in the constructor
 
     def __init__(self, stream: TextStream, advance: Callable[[], T]) -> None:
         self._stream = stream
@@ -227,7 +227,7 @@ class _View(Generic[T]):
         self._used = True
         try:
             return self._advance()
-        except RuntimeError:  # whoever may not read leaves without disturbing the one who does
+        except RuntimeError:  # a second reader was refused, and must not close the stream
             self._used = False
             raise
 

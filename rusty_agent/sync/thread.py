@@ -2,7 +2,7 @@
 
 In: nothing. Out: the loop, in a thread of its own. Never touched: what runs on it.
 
-The thread is a daemon: it is started by the first call, stopped at exit, and started anew in a forked child.
+The thread is a daemon. The first call starts it, also in a forked child; it is stopped at exit.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .loop import new_loop
 __all__ = ["LoopThread", "loop_thread"]
 
 _HOLD_SECONDS = 1.0
-_READY_SECONDS = 0.01  # how often to look whether the loop is there, where nothing says so
+_READY_SECONDS = 0.01  # how often to check whether the loop is there
 _EXIT_SECONDS = 1.0  # how long the loop may take to close its connections at exit
 
 
 class LoopThread:
     """An event loop that runs in a thread of its own.
 
-    The thread makes the loop, and keeps it: a child that a signal handler forks, whose own frames come to an end, would
-    destroy it, and so take the parent's out of what the two share.
+    The thread makes the loop and holds it. If the calling thread's frames held it, a child forked by a signal handler
+    would destroy its copy when they end, and so unregister the parent's sockets from the selector that both share.
 
     Attributes:
-        loop: There once it has `started`.
+        loop: The event loop; set once `started` is true.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -42,29 +42,30 @@ class LoopThread:
         self.process = os.getpid()
         self.started = False
         self.stopping = False
-        # The loop holds its tasks weakly. In a forked child the frame of `_run` is lost with all that it refers to,
-        # so that nothing here is ever destroyed there, and nothing complains of it.
+        # The loop holds its tasks weakly. In a forked child the frame of `_run` is never released, nor what it refers
+        # to: so the tasks in this set are not destroyed there, and do not warn that they were pending.
         self.tasks: set[asyncio.Task[None]] = set()
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
         self._run_once = threading.Lock()
-        self._ready = threading.Lock()  # released when it has started, or failed to. No event, as below
+        self._ready = threading.Lock()  # released when it has started or failed. No Event, see `hold`
         self._ready.acquire()
         self._failure: BaseException | None = None
 
     @property
     def is_of_use(self) -> bool:
-        """Whether it runs, or can be started: it has not ended, and is not the parent process's."""
+        """Whether it is running or can be started: it has not ended or failed, and belongs to this process."""
         over = self._failure is not None or (self.started and self.loop.is_closed())
         return not over and self.process == os.getpid()
 
     def start_thread(self) -> None:
-        """Start the thread, if it has not been, and wait until its loop is there.
+        """Start the thread if that has not happened yet, and wait until its loop is there.
 
-        Ctrl-C may end this when the thread has begun already. Then it is begun again, and the second one ends at once.
+        Ctrl-C may interrupt this when a thread has been started already. The next call then starts a second one, which
+        ends at once.
 
         Raises:
-            APIConnectionError: There can be no loop, as where too many files are open, or too many threads run.
+            APIConnectionError: No loop can be made, as when too many files are open, or too many threads run.
         """
         if not self.started:
             try:
@@ -76,7 +77,7 @@ class LoopThread:
         if isinstance(self._failure, OSError):
             raise _no_loop(self._failure, "Close files, or allow more (ulimit -n).") from self._failure
         if self._failure is not None:
-            raise copy(self._failure)  # or its traceback would keep, for as long as this is here, whoever has called
+            raise copy(self._failure)  # a copy: the traceback would keep the caller's frames
 
     def refuse_own_thread(self) -> None:
         """Raise instead of deadlocking."""
@@ -87,7 +88,7 @@ class LoopThread:
             )
 
     def refuse_when_over(self) -> None:
-        """Raise instead of waiting for a loop that runs no more; daemon threads are better left waiting at exit."""
+        """Raise instead of waiting for a loop that no longer runs; at exit, daemon threads are better left waiting."""
         _refuse_when_finalizing()
         if self.process != os.getpid():  # a signal handler has forked
             raise RuntimeError("This call was begun in the parent process: begin another one in this one.")
@@ -96,17 +97,17 @@ class LoopThread:
             raise RuntimeError("rusty_agent's event loop has ended: no answer can be waited for any more.")
 
     def post(self, callback: Callable[[], object]) -> None:
-        """Have something called on the loop; if that is closed, nobody is left whom it would concern."""
+        """Call something on the loop; if that is closed, nothing is left to call it for."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(callback)
 
     def hold(self) -> Callable[[], None]:
-        """Let the thread stand still between two steps of its loop; returns what lets it go on.
+        """Make the thread stand still between two steps of its loop; return a function that lets it go on.
 
-        For forks: a child inherits every lock that is held, such as that of a module that is being imported, and no
-        thread that would release it. The wait is bounded, as what runs on the loop may block.
+        For forks: a child inherits every lock that is held, such as that of a module being imported, but not the thread
+        that would release it. The wait is bounded, because a callback on the loop may block.
         """
-        standing, go_on = threading.Lock(), threading.Lock()  # no events: Ctrl-C could leave their locks held
+        standing, go_on = threading.Lock(), threading.Lock()  # no Events: Ctrl-C could leave their locks held
         standing.acquire()
         go_on.acquire()
 
@@ -121,7 +122,7 @@ class LoopThread:
         return go_on.release
 
     def stop(self) -> None:
-        """Cancel what runs, close all connections, end the thread."""
+        """Cancel all tasks, close all connections, end the thread."""
         self.stopping = True
         if self.started:
             self.post(self.loop.stop)
@@ -131,7 +132,7 @@ class LoopThread:
     def _run(self) -> None:
         if not self._run_once.acquire(blocking=False):
             return
-        # First: what the garbage collector finds meanwhile may make a call, and would wait for what it holds up.
+        # First: a `__del__` that the garbage collector runs here may make a call, which would wait for this thread.
         self._thread, self._ident = threading.current_thread(), threading.get_ident()
         try:
             loop = self.loop = new_loop()
@@ -143,7 +144,7 @@ class LoopThread:
             self._ready.release()
         try:
             while not self.stopping:
-                with suppress(KeyboardInterrupt, SystemExit):  # of a task, whose outcome it is; the others go on
+                with suppress(KeyboardInterrupt, SystemExit):  # of a task, as its outcome; others go on
                     loop.run_forever()
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
@@ -160,10 +161,10 @@ def _no_loop(cause: Exception, advice: str) -> APIConnectionError:
 
 
 def _refuse_when_finalizing() -> None:
-    """Raise instead of waiting for a thread that will never run again: no daemon thread does once Python shuts down.
+    """Raise instead of waiting for a thread that will never run again: daemon threads do not once Python shuts down.
 
     Raises:
-        RuntimeError: Python shuts down: this is called by a `__del__`, or by a generator that is closed.
+        RuntimeError: Python is shutting down, and a `__del__` or a generator being closed has called this.
     """
     if sys.is_finalizing():
         raise RuntimeError("Python is shutting down: no answer can be waited for any more.")
@@ -174,11 +175,11 @@ _starting = threading.RLock()  # reentrant: a signal handler, or a `__del__`, ma
 
 
 def loop_thread() -> LoopThread:
-    """The process's loop thread, started if there is none yet, or none any more.
+    """The loop thread of this process, started if there is none of use.
 
     Raises:
-        APIConnectionError: There can be no loop, as where too many files are open, or too many threads run.
-        RuntimeError: Python shuts down, or this is that thread, which is not ready yet.
+        APIConnectionError: No loop can be made, as when too many files are open, or too many threads run.
+        RuntimeError: Python is shutting down, or this is that thread itself, which is not ready yet.
     """
     global _current
     _refuse_when_finalizing()
@@ -192,10 +193,10 @@ def loop_thread() -> LoopThread:
             known = _current
             if known is None or not known.is_of_use:
                 made = LoopThread()
-                if _current is known:  # else such a call has made another one meanwhile
+                if _current is known:  # else a nested call has made another one meanwhile
                     _current = made
-        # Not while the lock is held: the new thread may want it, for a `__del__` that is run there before it begins.
-        if (current := _current) is not None:  # else it has forked
+        # Not while the lock is held: a `__del__` that runs on the new thread before it is ready may need it.
+        if (current := _current) is not None:  # None in a child that a signal handler has just forked
             current.start_thread()
 
 
@@ -206,7 +207,7 @@ def _stop_at_exit() -> None:
         current.stop()
 
 
-_held: dict[int, Callable[[], None]] = {}  # by the thread that forks
+_held: dict[int, Callable[[], None]] = {}  # by identity of the forking thread
 
 
 def _before_fork() -> None:
@@ -221,7 +222,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    """The parent's thread does not exist in the child, and its lock may have been held when the child was made."""
+    """Forget the parent's thread, which does not exist in the child, and its lock, which may have been held."""
     global _current, _starting
     _current = None
     _starting = threading.RLock()
