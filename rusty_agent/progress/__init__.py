@@ -1,1 +1,1 @@
-"""Counting a run of many calls while it goes on, and showing it: latencies, rates, tokens, cost, time left."""
+"""Counting a run of many calls while it goes on, and showing its latencies, rates, tokens, cost and time left."""

@@ -1,4 +1,4 @@
-"""Figures of a run → words that people read at a glance.
+"""Figures of a run → text that people read at a glance.
 
 In: numbers, a `Progress`. Out: text. Never touched: where it is shown.
 """
@@ -11,7 +11,7 @@ __all__ = ["clock", "dollars", "line", "quantity", "seconds"]
 
 
 def quantity(value: float) -> str:
-    """A number of things in two or three digits: `0.42`, `4.2`, `412`, `3.1k`, `12k`."""
+    """A quantity in two or three digits: `0.42`, `4.2`, `412`, `3.1k`, `12k`."""
     for unit in ("", "k", "M", "G"):
         if value < 999.5 or unit == "G":
             break
@@ -29,21 +29,21 @@ def seconds(value: float) -> str:
 
 
 def dollars(value: float) -> str:
-    """An amount in USD: `$0.42`, `$1,234.50`, and `$0.0042` where cents would show nothing."""
+    """An amount in USD: `$0.42`, `$1,234.50`, and `$0.0042` for less than a cent."""
     if value >= 0.00995 or value == 0:
         return f"${value:,.2f}"
     return f"${value:.4f}" if value >= 0.00005 else "<$0.0001"
 
 
 def clock(value: float) -> str:
-    """A stretch of time as on a stopwatch: `0:45`, `12:07`, `1:02:03`."""
+    """A duration as on a stopwatch: `0:45`, `12:07`, `1:02:03`."""
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def line(progress: Progress) -> str:
-    """How a run goes, in one line without the parts that have no value; last is what a narrow terminal may cut off."""
+    """The progress of a run in one line, without parts that have no value; the least important ones come last."""
     total = "" if progress.total is None else f"/{progress.total:,}"
     earlier = f" ({progress.skipped:,} earlier)" if progress.skipped else ""
     parts = [f"{progress.skipped + progress.done:,}{total} done{earlier}"]

@@ -1,4 +1,4 @@
-"""Latencies → how they are distributed, in constant memory.
+"""Latencies → their distribution, in constant memory.
 
 In: durations in seconds, one by one. Out: percentiles, and wide bars for a plot. Never touched: the clock.
 """
@@ -12,7 +12,7 @@ __all__ = ["Histogram"]
 
 _LOWEST = 1e-4  # seconds: no answer comes over a network in less
 _HIGHEST = 3 * 86400.0
-_WIDTH = 1.02  # so a bucket's middle is within 1 % of everything in it
+_WIDTH = 1.02  # so that a bucket's middle is within 1 % of everything in it
 _PER_E = 1 / math.log(_WIDTH)
 _OFFSET = math.log(_LOWEST) * _PER_E
 _LAST = int(math.log(_HIGHEST) * _PER_E - _OFFSET)
@@ -26,7 +26,7 @@ def _edge(index: float) -> float:
 class Histogram:
     """Counts durations in logarithmic buckets, each 2 % wide, from 100 µs to 3 days.
 
-    What is shorter or longer is counted in the first or last bucket.
+    Shorter and longer ones are counted in the first and the last bucket.
 
     Attributes:
         count: How many durations were added.
@@ -62,14 +62,14 @@ class Histogram:
 
     @property
     def mean(self) -> float | None:
-        """The arithmetic mean in seconds, exactly, or None while there is nothing."""
+        """The exact arithmetic mean in seconds, or None while there is nothing."""
         return self.sum / self.count if self.count else None
 
     def percentile(self, p: float) -> float | None:
         """The duration in seconds that `p` percent of all do not exceed, or None while there is nothing.
 
-        It is within 1 % of the one at that rank, the shortest and the longest are exact. What is shorter than 100 µs
-        may be told as up to 100 µs.
+        It is within 1 % of the duration at that rank; the shortest and the longest are exact. A duration below 100 µs
+        may be returned as up to 101 µs.
 
         Args:
             p: From 0 (the shortest) to 100 (the longest).
@@ -85,9 +85,9 @@ class Histogram:
         return min(max(_edge(index + 0.5), self.min), self.max)
 
     def coarse(self, n: int) -> list[tuple[float, float, int]]:
-        """At most `n` bars of equal width on a logarithmic axis: where each begins and ends in seconds, its count.
+        """At most `n` bars of equal width on a logarithmic axis: the beginning and end of each in seconds, its count.
 
-        They adjoin, from the first bucket that holds something to the last; empty while there is nothing.
+        The bars adjoin, from the first bucket that is not empty to the last; none while there is nothing.
         """
         used = [index for index, count in enumerate(self._counts) if count]
         if not used:

@@ -1,6 +1,6 @@
 """What a model costs: tokens → USD.
 
-In: two prices, as numbers or as text. Out: what tokens cost. Never touched: where the prices come from.
+In: two prices, as numbers or as text. Out: the cost of tokens. Never touched: where the prices come from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..checks import is_number
 __all__ = ["Price"]
 
 _MILLION = 1_000_000
-_MAX_PRICE = 1e9  # USD per million tokens: what it comes to must stay a number
+_MAX_PRICE = 1e9  # USD per million tokens: the cost must stay finite
 
 
 def _check_price(_: Any, attribute: Any, value: Any) -> None:
@@ -27,14 +27,14 @@ def _check_price(_: Any, attribute: Any, value: Any) -> None:
 
 @define(frozen=True)
 class Price:
-    """What a model costs.
+    """The prices of a model's tokens.
 
     Attributes:
         input: USD per million tokens of the prompt.
         output: USD per million tokens of the answer.
 
     Raises:
-        ValueError: A number is negative, or beyond a thousand dollars a token.
+        ValueError: A number is negative, or more than a thousand dollars a token.
     """
 
     input: float = field(validator=_check_price)
@@ -42,10 +42,10 @@ class Price:
 
     @classmethod
     def of(cls, pair: tuple[float, float]) -> Price:
-        """From USD per million tokens of prompts and of answers.
+        """Make it from a pair: USD per million tokens of prompts, and of answers.
 
         Raises:
-            ValueError: These are not two numbers of at least 0.
+            ValueError: The pair is not two numbers of at least 0.
         """
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError(f"price must be two numbers, USD per million tokens of prompts and answers, not {pair!r}")
@@ -70,5 +70,5 @@ class Price:
         return cls(prompt, completion)
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What that many tokens cost, in USD."""
+        """The cost of these tokens in USD."""
         return (prompt_tokens * self.input + completion_tokens * self.output) / _MILLION

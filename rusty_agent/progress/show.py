@@ -1,7 +1,7 @@
-"""How a run goes → a line in place on a terminal, lines in a log, JSON for a program, or calls of a function.
+"""The progress of a run → a line redrawn on a terminal, lines in a log, JSON for a program, or calls of a function.
 
-In: a tally. Out: text on standard error, calls of the caller's function. Never touched: standard output, the run; an
-error stream that is closed, broken or stopped costs the display, never the run.
+In: a tally. Out: text on standard error, calls of the caller's function. Never touched: standard output, the run: if
+standard error is closed, broken or stopped, only the display suffers.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _SAMPLE_SECONDS = 1.0
 _REDRAW_SECONDS = 0.2
 _LINE_SECONDS = 10.0
 _REPORT_SECONDS = 1.0
-_COLUMNS = 80  # of a terminal that does not tell
+_COLUMNS = 80  # if the terminal does not tell its width
 
 
 class _Stderr:
-    """The error stream as it was when the run began; writing to it never raises.
+    """Standard error as it was when the run began; writing to it never raises.
 
-    Where a write would have to wait (a full pipe, a terminal stopped with Ctrl-S) it is left out, so that the loop
-    is not held up. The first error is the last write.
+    A write that would block (a full pipe, a terminal stopped with Ctrl-S) is skipped, so that it does not hold up the
+    event loop. After the first error nothing more is written.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -51,57 +51,57 @@ class _Stderr:
         """Whether it is a terminal."""
         try:
             return self._stream is not None and self._stream.isatty()
-        except Exception:  # closed, or a stand-in of somebody's with `write` alone
+        except Exception:  # closed, or a replacement that has only `write`
             return False
 
     def columns(self) -> int:
-        """How many characters fit in a line without moving to the next."""
+        """How many characters fit in a line without wrapping."""
         try:
             width = 0 if self._stream is None else os.get_terminal_size(self._stream.fileno()).columns
-        except Exception:  # closed in the meantime, or a stand-in that only claims to be a terminal
+        except Exception:  # closed in the meantime, or a replacement that only claims to be a terminal
             width = 0
-        return max(1, (width or _COLUMNS) - 1)  # 0 would be no bound to tqdm
+        return max(1, (width or _COLUMNS) - 1)  # tqdm takes 0 for no limit
 
     def write(self, text: str) -> None:
-        """Write and flush, if that can be done at once."""
+        """Write and flush, if that does not block."""
         if self._stream is None:
             return
         try:
             if _ready(self._stream):
                 self._stream.write(text)
                 self._stream.flush()
-        except Exception:  # closed, nobody reads, a full disk, a stand-in that fails: nothing of that ends a run
+        except Exception:  # closed, no reader, a full disk, a failing replacement: none of these may end a run
             self._stream = None
 
     def flush(self) -> None:
-        """Nothing is left to flush, but tqdm insists."""
+        """Do nothing: `write` flushes, but tqdm calls this."""
 
 
 def _ready(stream: TextIO) -> bool:
-    """Whether a write would not wait."""
+    """Whether a write would not block."""
     try:
         return bool(select.select([], [stream.fileno()], [], 0)[1])
-    except Exception:  # no file (a notebook's, a stand-in), or Windows, where only sockets can be asked
+    except Exception:  # not a file (in a notebook, a replacement), or Windows, where `select` takes sockets only
         return True
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, below what is drawn there in place."""
+    """Write a line to standard error, below the progress line that may be drawn there."""
     stderr = _Stderr(sys.stderr)
     stderr.write("\n" * stderr.isatty() + text + "\n")
 
 
 _View: TypeAlias = tuple[float, Callable[[Progress, bool], object]]
-"""One way to show: every so many seconds, and a last time at the end, which the function is told."""
+"""One way to show: seconds between two calls, and the function to call, with True for the last call at the end."""
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal a text takes: errors may be in Chinese, and a longer line would be wrapped."""
+    """How many columns of a terminal a text takes. Errors may be in Chinese, and too long a line would wrap."""
     return len(text) if text.isascii() else sum(1 + (east_asian_width(each) in "FW") for each in text)
 
 
 def _cut(text: str, width: int) -> str:
-    """As much of a text as fits into so many columns."""
+    """As much of a text as fits into `width` columns."""
     text = text[:width]
     while _width(text) > width:
         text = text[:-1]
@@ -109,7 +109,7 @@ def _cut(text: str, width: int) -> str:
 
 
 class _InPlace:
-    """One line of a terminal, written over and over."""
+    """One line of a terminal, redrawn in place."""
 
     def __init__(self, stderr: _Stderr) -> None:
         self._stderr = stderr
@@ -128,10 +128,10 @@ class _InPlace:
 
 
 class _Bar:
-    """The same line behind a bar of tqdm's."""
+    """The same line behind a tqdm bar."""
 
     def __init__(self, stderr: _Stderr, tqdm: type[Any]) -> None:
-        # Without tqdm's own thread and its lock between processes: nobody else draws here.
+        # Without tqdm's monitor thread and its lock shared by processes: nothing else draws here.
         self._class = type("_Bar", (tqdm,), {"monitor_interval": 0, "_lock": threading.RLock()})
         self._stderr = stderr
         self._bar: Any = None
@@ -159,16 +159,16 @@ class Display:
     """Shows a tally while the body of `async with` runs, and samples it once a second; closes it at the end.
 
     Args:
-        progress: `"auto"` or True: in place on a terminal (with a bar where tqdm is installed), else `"plain"`.
-            `"plain"`: a line every ten seconds and one at the end. `"json"`: a JSON object a second and one at the
-            end. `"off"` or False: nothing. A function: called with a `Progress` once a second at most, and at the
-            end, on the event loop: it must not block.
-        tally: What is shown.
-        on_error: Called when the function has raised, so that a run need not go on to its end.
+        progress: `"auto"` or True: redrawn in place on a terminal (with a bar if tqdm is installed), else `"plain"`.
+            `"plain"`: a line every ten seconds and one at the end. `"json"`: a JSON object each second and one at the
+            end. `"off"` or False: nothing. A function: called with a `Progress` at most once a second, and at the
+            end, on the event loop, which it must not block.
+        tally: The counts to show.
+        on_error: Called when the function has raised, so that the run can be ended early.
 
     Raises:
         ValueError: `progress` is none of these, or a coroutine function.
-        Exception: What the caller's function raised, on leaving, unless the body failed itself.
+        Exception: Raised by the caller's function; raised again on leaving, unless the body itself failed.
     """
 
     def __init__(
@@ -184,10 +184,10 @@ class Display:
         return self
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._task.cancel()  # no more of it, from here on
+        self._task.cancel()
         self._tally.close()
         try:
-            if self._task.done() and not self._task.cancelled():  # by itself, so it failed
+            if self._task.done() and not self._task.cancelled():  # it ended by itself, so it failed
                 self._task.result()
             self._show(last=True)
         except Exception:
@@ -204,7 +204,7 @@ class Display:
             if number % rounds == 0:
                 try:
                     self._show(last=False)
-                except BaseException:  # or `sys.exit()` would take effect at the end of the run only
+                except BaseException:  # also `sys.exit()`, which would otherwise take effect only at the end of the run
                     self._on_error()
                     raise
 
@@ -228,10 +228,10 @@ def _view(progress: ProgressOption) -> _View | None:
     stderr = _Stderr(sys.stderr)
     if mode == "json":
         return _REPORT_SECONDS, lambda now, last: stderr.write(json.dumps(attrs.asdict(now)) + "\n")
-    if mode == "plain" or not stderr.isatty() or os.environ.get("TERM") == "dumb":  # one that only writes on
+    if mode == "plain" or not stderr.isatty() or os.environ.get("TERM") == "dumb":  # a terminal that cannot redraw
         return _LINE_SECONDS, lambda now, last: stderr.write(line(now) + "\n")
     try:
         from tqdm import tqdm
-    except ImportError:  # the extra `progress` is a nicety
+    except ImportError:  # the extra `progress` is optional
         return _REDRAW_SECONDS, _InPlace(stderr).show
     return _REDRAW_SECONDS, _Bar(stderr, tqdm).show

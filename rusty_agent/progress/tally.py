@@ -1,7 +1,7 @@
-"""Finished calls of a run → how the run goes.
+"""Finished calls of a run → the progress of the run.
 
-In: each call's outcome: numbers, and errors. Out: `Progress` at any moment, and samples over time for plots. Never
-touched: prompts and answers, the loop, the network.
+In: the outcome of each call, as numbers and errors. Out: `Progress` at any moment, and samples over time for plots.
+Never touched: prompts and answers, the loop, the network.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from .price import Price
 
 __all__ = ["Progress", "Sample", "Tally"]
 
-_RECENT_SECONDS = 10.0  # that rates are measured over
-_FEW = 10  # rows in that time: with fewer the time left is judged by the whole run
+_RECENT_SECONDS = 10.0  # the time that rates are measured over
+_FEW = 10  # with fewer rows in that time, the time left is estimated from the whole run
 _MAX_SAMPLES = 600
 _SAMPLE_SECONDS = 1.0
-_STILL_SECONDS = 5.0  # without a row that ends: then `stalled` tells why
-_SLACK = 0.1  # seconds: timers are never exact, and a sample left out would leave a gap of two
+_STILL_SECONDS = 5.0  # after this time without a finished row, `stalled` says why
+_SLACK = 0.1  # seconds by which a sample may come early: timers are never exact, and skipping one would leave a gap
 
 
 @define(frozen=True)
 class Progress:
-    """How a run goes at one moment. Rows of earlier runs count in `skipped`, `failed_earlier` and `total` alone.
+    """The progress of a run at one moment. Rows of earlier runs count only in `skipped`, `failed_earlier` and `total`.
 
     Attributes:
         done: Rows that were answered.
         failed: Rows that failed, after all their attempts.
         skipped: Rows that earlier runs have answered.
-        total: All rows, those of earlier runs too, or None while unknown.
+        total: All rows, including those of earlier runs, or None while unknown.
         in_flight: Calls under way.
-        limit: How many may be under way now, or None without a limit.
+        limit: How many calls may be under way now, or None without a limit.
         retries: Attempts beyond each row's first.
         rate_limited: Answers with status 429.
         elapsed: Seconds since the run began.
-        requests_per_second: Finished rows per second over the last 10 s; once the run is over, over all of it. So
-            are the other rates.
-        prompt_tokens: Tokens of the prompts, as far as the endpoint told.
-        completion_tokens: Tokens of the answers, as far as the endpoint told.
-        prompt_tokens_per_second: Their rate.
-        completion_tokens_per_second: Their rate.
-        latency_p50: Median of seconds from a row's call to the end of its answer, or None before the first.
+        requests_per_second: Finished rows per second over the last 10 s; once the run is over, over all of it. The
+            same goes for the other rates.
+        prompt_tokens: Tokens of the prompts, as far as the endpoint reported them.
+        completion_tokens: Tokens of the answers, as far as the endpoint reported them.
+        prompt_tokens_per_second: Rate of the prompts' tokens.
+        completion_tokens_per_second: Rate of the answers' tokens.
+        latency_p50: Median time from a row's call to the end of its answer, in seconds, or None before the first.
         latency_p99: 99th percentile of the same.
-        ttft_p50: Median of seconds to the first token, or None where nothing was streamed.
+        ttft_p50: Median time to the first token, in seconds, or None if nothing was streamed.
         ttft_p99: 99th percentile of the same.
-        cost: USD so far, or None without a price or before the endpoint has told any tokens.
-        projected_cost: USD for all rows of this run: the mean per finished row goes on. None as `cost`, or while
-            the total is unknown.
-        eta: Seconds left, or None while the total is unknown or nothing has finished, and where the run has ended
-            before its last row.
+        cost: USD so far, or None without a price or before the endpoint has reported any tokens.
+        projected_cost: USD for all rows of this run, at the mean cost per finished row. None if `cost` is None, or
+            while the total is unknown.
+        eta: Seconds left. None while the total is unknown or nothing has finished, or if the run ended before its last
+            row.
         failed_earlier: Rows that failed for good in earlier runs and are not tried again.
-        stalled: For how long no row has finished, and why, in words; None while the latest one is within 5 s, and
+        stalled: For how long no row has finished, and why, in words. None if one finished within the last 5 s, and
             once the run is over.
     """
 
@@ -100,7 +100,7 @@ class Sample:
         finished: Rows finished so far.
         failed: Rows failed so far.
         in_flight: Calls under way.
-        limit: How many might be under way, or None.
+        limit: How many calls might be under way, or None.
         completion_tokens: Tokens of the answers so far.
     """
 
@@ -113,15 +113,16 @@ class Sample:
 
 
 class Tally:
-    """Counts a run. Its clock starts when it is made, or when the run begins.
+    """Counts a run. Its clock starts when it is made, and anew with `begin`.
 
     Attributes:
-        total: All rows, those of earlier runs too, or None while unknown; this and the next two may be set at any time.
+        total: All rows, including those of earlier runs, or None while unknown. This and the next two may be set at any
+            time.
         skipped: Rows that earlier runs have answered.
         failed_earlier: Rows that failed for good in earlier runs and are not tried again.
-        price: What the model costs, or None.
+        price: The model's prices, or None.
         failures: How many rows failed, by kind of error: `"APITimeoutError"`, `"RateLimitError 429"`.
-        failure_messages: What the last of each kind said.
+        failure_messages: The latest message of each kind.
         latency: Seconds from the call to the end of its answer, of the rows that were answered.
         failure_latency: The same of the rows that failed.
         ttft: Seconds to the first token, of streamed answers.
@@ -141,11 +142,11 @@ class Tally:
         """Begin to count.
 
         Args:
-            total: All rows, those of earlier runs too, or None while unknown.
-            price: What the model costs, or None.
-            gauges: Tells how many calls are under way, how many may be, and how many answers had status 429 so far.
-            reason: Tells why nothing moves, or None; asked only while that is so.
-            clock: Tells seconds that never go back.
+            total: All rows, including those of earlier runs, or None while unknown.
+            price: The model's prices, or None.
+            gauges: Returns how many calls are under way, how many may be, and how many answers had status 429 so far.
+            reason: Returns why no row finishes, or None; called only while none does.
+            clock: Returns monotonic seconds.
         """
         self.total = total
         self.skipped = 0
@@ -164,22 +165,22 @@ class Tally:
         self._gauges = gauges
         self._reason = reason
         self._clock = clock
-        self._started = self._finished_at = clock()  # the latter is when the latest row has finished
+        self._started = self._finished_at = clock()  # `_finished_at`: when the latest row finished
         self._ended: float | None = None
         self._done = self._failed = self._retries = 0
         self._prompt_tokens = self._completion_tokens = 0
 
     def begin(self) -> None:
-        """The run begins now: it may have been made long before."""
+        """Restart the clock: the run begins now, perhaps long after this was made."""
         self._started = self._finished_at = self._clock()
 
     def succeeded(self, *, latency: float, ttft: float | None, usage: Usage | None, attempts: int) -> None:
-        """A row was answered.
+        """Count a row that was answered.
 
         Args:
             latency: Seconds from the call to the end of the answer.
-            ttft: Seconds from the call to the first token, or None where the answer was not streamed.
-            usage: Its tokens, or None where the endpoint did not tell.
+            ttft: Seconds from the call to the first token, or None if the answer was not streamed.
+            usage: Its tokens, or None if the endpoint did not report them.
             attempts: How many attempts were made, at least 1.
         """
         self._done += 1
@@ -196,7 +197,7 @@ class Tally:
                 self.time_per_token.add((latency - ttft) / (tokens - 1))
 
     def failed(self, error: Exception) -> None:
-        """A row failed for good. The tokens that its error tells of were paid for too, and are counted."""
+        """Count a row that failed for good, and the tokens that its error reports: they were paid for, too."""
         self._failed += 1
         self._finished_at = self._clock()
         kind = type(error).__name__
@@ -204,7 +205,7 @@ class Tally:
             kind = f"{kind} {error.status_code}"
         self.failures[kind] += 1
         self.failure_messages[kind] = str(error)
-        if not isinstance(error, RustyAgentError):  # it tells neither attempts nor tokens
+        if not isinstance(error, RustyAgentError):  # it has neither attempts nor tokens
             return
         self._retries += max(0, error.attempts - 1)
         if error.duration is not None:
@@ -215,18 +216,18 @@ class Tally:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, or those that it took once it is over."""
+        """Seconds since the run began; once it is over, how long it took."""
         return (self._clock() if self._ended is None else self._ended) - self._started
 
     @property
     def cost(self) -> float | None:
-        """USD so far, or None without a price or before the endpoint has told any tokens."""
+        """USD so far, or None without a price or before the endpoint has reported any tokens."""
         if self.price is None or not (self._prompt_tokens or self._completion_tokens):
             return None
         return self.price.cost(self._prompt_tokens, self._completion_tokens)
 
     def sample(self) -> None:
-        """Note the counts down; to be called about once a second. A call that comes too early is ignored."""
+        """Record the counts. Call it about once a second; a call that comes too early is ignored."""
         now = self._now()
         if now.elapsed - self._recent[-1][0].elapsed < _SAMPLE_SECONDS - _SLACK:
             return
@@ -237,14 +238,14 @@ class Tally:
             self._keep(now)
 
     def close(self) -> None:
-        """The run is over: stop the clock and take the last sample. A second call does nothing."""
+        """Stop the clock and take the last sample, now that the run is over. A second call does nothing."""
         if self._ended is None:
             self._ended = self._clock()
             self._recent = deque([(self.series[0], 0)])
             self._keep(self._now())
 
     def snapshot(self) -> Progress:
-        """How the run goes now; about 0.1 ms."""
+        """The progress of the run now; takes about 0.1 ms."""
         elapsed = self.elapsed
         in_flight, limit, rate_limited = self._gauges()
         finished = self._done + self._failed
