@@ -1,9 +1,9 @@
-"""A real model on this machine: llama.cpp's server in a child process, spoken to over HTTP like any endpoint.
+"""A real model on this machine: llama.cpp's server in a child process, reached over HTTP like any endpoint.
 
-In: a GGUF file. Out: a provider for it. Never touched: prompts and answers, which take the same way as everyone's.
+In: a GGUF file. Out: a provider for it. Never touched: prompts and answers, which go the same way as for any endpoint.
 
-The ways in are `AsyncProvider.local` and `Provider.local`. llama.cpp is C++: it may crash on a bad file. So it is
-loaded in the child only (`child.py`), and its end is an error here (`ending.py`).
+Users come here by `AsyncProvider.local` and `Provider.local`. llama.cpp is C++ and may crash on a bad file. So only the
+child loads it (`child.py`), and a crash is an error here (`ending.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["attach"]
 AnyProvider = TypeVar("AnyProvider", bound="AsyncProvider")
 
 _PRESET = Preset("local", "http://127.0.0.1/v1", "RUSTY_AGENT_LOCAL_KEY", key_required=False)
-_REQUEST_SECONDS = 600.0  # a small machine may think for minutes before the first token
+_REQUEST_SECONDS = 600.0  # a small machine may take minutes until the first token
 
 
 def attach(
@@ -44,11 +44,11 @@ def attach(
     retry: RetryPolicy | None = None,
     max_event_bytes: int = MAX_EVENT_BYTES,
 ) -> AnyProvider:
-    """A provider of this kind whose endpoint is a model on this machine, see `AsyncProvider.local`; nothing is started.
+    """A provider of this class for a model on this machine, see `AsyncProvider.local`. It starts nothing yet.
 
     Raises:
         LocalModelError: The extra is not installed, or there is no model.
-        ValueError: An option cannot be right.
+        ValueError: An option is invalid.
     """
     options = ServerOptions(
         threads=min(cores(), 8) if threads is None else checked_count(threads, "threads"),

@@ -1,14 +1,14 @@
 """The child process: the only place that loads llama.cpp.
 
-In: one JSON line on stdin. Out: one marked line on stdout with the server's port, and around it what llama.cpp says.
+In: one JSON line on stdin. Out: one marked line on stdout with the server's port, among the output of llama.cpp.
 Never touched: the library; this file runs as a script and imports nothing of it.
 
 It must not outlive its parent. Three things see to that, because each has a blind spot:
 
-* The kernel kills it when the parent's thread that started it ends. Linux only, but it works while llama.cpp loads
+* The kernel kills it when the parent's thread that started it ends. Linux only, but it works even while llama.cpp loads
   a model, which stops all other Python threads here.
 * The pipe on stdin ends. Forks of the parent may hold it open.
-* The parent's process id changes. Windows never changes it.
+* The parent's process id changes. On Windows it never does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     _die_with_parent()
     config = json.loads(_read_line())
     threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
-    sys.path[:] = config["path"]  # find xllamacpp where the parent found it
+    sys.path[:] = config["path"]  # so that xllamacpp is found where the parent found it
     try:
         server = _serve(config)
         port = _loopback_port(server.listening_address)
@@ -63,14 +63,14 @@ def _serve(config: dict[str, Any]) -> Any:
     _set(params, "model_alias", config["name"])
     _set(params, "cache_ram_mib", _PROMPT_CACHE_MIB)
     if not _has_gpu(xllamacpp):
-        _set(params, "fit_params", False)  # it would read the file once more, to fit layers into a GPU's memory
+        _set(params, "fit_params", False)  # it would read the file a second time, to fit layers into GPU memory
     for page in ("ui", "webui", "endpoint_slots"):
         _set(params, page, False)
     return xllamacpp.Server(params)
 
 
 def _has_gpu(xllamacpp: Any) -> bool:
-    """Whether there may be one."""
+    """Whether there may be a GPU."""
     devices = getattr(xllamacpp, "get_device_info", None)
     return devices is None or any("GPU" in device["type"].name for device in devices())
 
@@ -83,13 +83,13 @@ def _loopback_port(address: str) -> int:
 
 
 def _set(params: Any, name: str, value: Any) -> None:
-    """Set a parameter that not every version of xllamacpp has, or has in this form."""
+    """Set a parameter that some versions of xllamacpp lack, or take as a set."""
     if hasattr(params, name):
         setattr(params, name, {value} if isinstance(getattr(params, name), set) else value)
 
 
 def _read_line() -> bytes:
-    """The first line of stdin; unbuffered, so that the wait for its end sees everything."""
+    """The first line of stdin, read without a buffer: what comes after it is left for `_exit_at_end_of_stdin`."""
     line = b""
     while not line.endswith(b"\n"):
         data = os.read(0, 65536)
@@ -113,7 +113,7 @@ def _die_with_parent() -> None:
 
 
 def _say(line: str) -> None:
-    """One write, which a pipe keeps whole; the line break before it ends what llama.cpp may have begun."""
+    """Print a line in one write, which a pipe keeps whole; the first line break ends what llama.cpp may have begun."""
     os.write(1, f"\n{line}\n".encode())
 
 

@@ -1,6 +1,6 @@
-"""How a child process ended → an error in words.
+"""How a child process ended → an error with an explanation.
 
-In: its exit code, what it said last, what is known besides. Out: the error to raise. Never touched: processes.
+In: its exit code, its last output, what else is known. Out: the error to raise. Never touched: processes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _MAX_SAID = 700
 
 
 def ending_error(model: Path, said: bytes, *, ready: bool, code: int | None, failure: str | None) -> LocalModelError:
-    """The error for a child that is not there, or not there any more.
+    """The error for a child process that could not be started, or has ended.
 
     Args:
-        model: The model it was to run.
+        model: The model that it was to run.
         said: The end of its output.
         ready: Whether it had loaded the model.
-        code: Its exit code; minus a signal's number where it was killed by one.
-        failure: What went wrong on this side, if anything.
+        code: Its exit code; if a signal killed it, minus the signal's number.
+        failure: What went wrong in this process, if anything.
     """
     name = repr(str(model))
     if failure is not None:
@@ -63,7 +63,7 @@ def _hint(code: int | None) -> str:
 
 
 def _quote(said: bytes, *, first: bool) -> str:
-    """What it said, each line once: the cause comes first where loading fails, and last in a crash."""
+    """Its output, each line once, in part: the cause comes first if loading fails, and last in a crash."""
     lines = [_STAMP.sub("", line).strip() for line in said.decode("utf-8", "replace").splitlines()]
     distinct = list(dict.fromkeys(line for line in lines if line))
     chosen = distinct[:_CAUSE_LINES] if first else distinct[-_LAST_LINES:]

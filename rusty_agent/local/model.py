@@ -1,7 +1,7 @@
-"""What must be installed before a local model can start: the runtime, and a model's file.
+"""What must be installed before a local model can start: the runtime, and the file of a model.
 
-In: a path, or none. Out: the file to load, or an error that says how to get one. Never touched: the inside of either
-package; neither is imported.
+In: a path, or None. Out: the file to load, or an error that says how to get one. Never touched: the code of the runtime
+and of the model's package; neither is imported.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def find_model(path: str | PathLike[str] | None) -> Path:
     """The model file to load, with an absolute path.
 
     Raises:
-        LocalModelError: There is none, or it is no GGUF file, or it has a name that llama.cpp cannot take.
-        ValueError: The path is none.
+        LocalModelError: There is no such file, it is not a GGUF file, or llama.cpp cannot open a file of its name.
+        ValueError: This is not a path.
     """
     if path is None:
         return _default_model()

@@ -2,8 +2,8 @@
 
 In: a model file, a key, options. Out: the port that llama.cpp listens on, or why there is none. Never touched: HTTP.
 
-Each child has a thread of its own, which starts it, reads all that it says, and reaps it. The thread lives as long as
-the child: Linux kills a child when the thread that started it ends (see `child.py`).
+Each child has a thread of its own, which starts it, reads its output, and reaps it. The thread lives as long as the
+child: Linux kills a child when the thread that started it ends (see `child.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .ending import ending_error
 __all__ = ["ServerOptions", "ServerRun"]
 
 _SCRIPT = Path(__file__).with_name("child.py")
-_TAIL_BYTES = 4096  # how much of what the child says last is kept
+_TAIL_BYTES = 4096  # how much of the end of the child's output is kept
 _STOP_SECONDS = 2.0  # how long the child may take to end when asked
 _FORK_SECONDS = 2.0  # how long a fork may wait for a child that is just being started
 
@@ -38,7 +38,7 @@ logger = logging.getLogger("rusty_agent")
 
 @define(frozen=True)
 class ServerOptions:
-    """How to run the model; see `attach` for the meaning of each."""
+    """How to run the model; see `AsyncProvider.local` for the meaning of each option."""
 
     threads: int
     context: int
@@ -50,14 +50,14 @@ class ServerRun:
     """One child process, from its start to its end.
 
     Attributes:
-        port: Where it listens; None until it does.
-        settled: Done when it listens, or when it is clear that it never will; holds nothing.
+        port: The port that it listens on; None until it does.
+        settled: Done, without a value, when the child listens, or when it is clear that it never will.
     """
 
     def __init__(self, model: Path, key: str, options: ServerOptions) -> None:
         self.port: int | None = None
         self.settled: Future[None] = Future()
-        self.settled.set_running_or_notify_cancel()  # from here on nobody who waits can cancel it for the others
+        self.settled.set_running_or_notify_cancel()  # from here on one waiter cannot cancel it for the others
         self._model = model
         self._options = options
         self._mark = f"rusty-agent-{secrets.token_hex(8)}"
@@ -68,7 +68,7 @@ class ServerRun:
         self._stopping = False
         self._ended = threading.Event()
         self._owned = True
-        _runs.add(self)  # before there is anything that a fork must let go of
+        _runs.add(self)  # before there are pipes that a fork must close
         self._thread = threading.Thread(target=self._live, name="rusty-agent-local", daemon=True)
         self._thread.start()
 
@@ -79,11 +79,11 @@ class ServerRun:
 
     @property
     def gone(self) -> bool:
-        """Whether the child has ended, as far as is known."""
+        """Whether the child is known to have ended."""
         return self._ended.is_set()
 
     def gone_within(self, seconds: float) -> bool:
-        """Whether the child ends within this time; blocks. Its connections break a moment before it is gone."""
+        """Wait up to this long for the child to end; return whether it has. Its connections break a moment earlier."""
         if self._owned:
             return self._ended.wait(seconds)
         if not self._listens(seconds):
@@ -91,25 +91,25 @@ class ServerRun:
         return self.gone
 
     def error(self) -> LocalModelError:
-        """Why there is no child any more, in words."""
+        """The error that explains why there is no child any more."""
         if self._failure is None and not self._owned:
             self._failure = "it was started by the process that this one was forked from, and has ended"
         code = self._process.returncode if self._process is not None else None
         return ending_error(self._model, self._said, ready=self.port is not None, code=code, failure=self._failure)
 
     def ask_to_end(self) -> None:
-        """End the child; returns at once. A forked process leaves it to the one that started it."""
+        """Ask the child to end, and return at once. A forked process leaves that to the process that started it."""
         if not self._owned:
             return
-        self._stopping = True  # set before `_process` is read; `_live` does the opposite: one of the two sees it
+        self._stopping = True  # set before `_process` is read; `_spawn` does the opposite: one of the two sees it
         if self.port is None and self._failure is None:
             self._failure = "its provider was closed while it was starting"
         if self._process is not None:
             self._process.terminate()
 
     def stop(self) -> None:
-        """Return when the child, which was asked to end, is gone; at the latest after a few seconds."""
-        if not self._owned or self._thread is threading.current_thread():  # where the garbage collector may run this
+        """Wait a few seconds at most for the child, which was asked to end; kill it after `_STOP_SECONDS`."""
+        if not self._owned or self._thread is threading.current_thread():  # on which the garbage collector may run this
             return
         self._thread.join(_STOP_SECONDS)
         if self._process is not None and not self._ended.is_set():
@@ -117,7 +117,7 @@ class ServerRun:
             self._thread.join(_STOP_SECONDS)
 
     def _disown(self) -> None:
-        """Let go of the child in a fork of the process that it belongs to."""
+        """Let go of the child, in a fork of the process that owns it."""
         self._owned = False
         gone, self._ended = self.gone, threading.Event()  # the old one's lock may have been held
         if gone:
@@ -127,10 +127,10 @@ class ServerRun:
             assert self._process.stdout is not None
             self._process.stdin.close()
             self._process.stdout.close()
-            self._process.returncode = 0  # else `Popen` warns of a child that it cannot wait for
+            self._process.returncode = 0  # else `Popen` warns about a child that is still running
 
     def _listens(self, seconds: float) -> bool:
-        """Only its parent can know for sure whether it lives; but if nobody listens it does not."""
+        """Whether something listens on the child's port. In a fork this is the only sign of whether the child lives."""
         try:
             socket.create_connection(("127.0.0.1", self.port or 0), seconds).close()
         except ConnectionRefusedError:
@@ -140,11 +140,11 @@ class ServerRun:
         return True
 
     def _live(self) -> None:
-        timer = threading.Timer(self._options.start_timeout, self._give_up)  # a daemon, as this thread is
+        timer = threading.Timer(self._options.start_timeout, self._give_up)  # a daemon, like this thread
         try:
             timer.start()
             self._attend(self._spawn(), timer)
-        except Exception as error:  # no process, or no thread, can be started; whatever it is, others wait for it
+        except Exception as error:  # as no process or thread can be started; whatever it is, others wait for `settled`
             self._failure = f"it could not be started with {sys.executable!r} ({error})"
         timer.cancel()
         self._ended.set()
@@ -153,12 +153,12 @@ class ServerRun:
             self.settled.set_result(None)
 
     def _attend(self, process: subprocess.Popen[bytes], timer: threading.Timer) -> None:
-        """Tell the child what to do, and read what it says until it ends."""
+        """Send the child its configuration, and read its output until it ends."""
         assert process.stdin is not None
         assert process.stdout is not None
         with process.stdin as stdin, process.stdout as stdout:
             rest = self._config
-            with suppress(OSError):  # it has ended already: what it said tells why
+            with suppress(OSError):  # it has ended already: its output says why
                 while rest:
                     rest = rest[stdin.write(rest) :]
             while data := stdout.read(65536):
@@ -182,12 +182,12 @@ class ServerRun:
     def _spawn(self) -> subprocess.Popen[bytes]:
         with _spawning:
             self._process = process = subprocess.Popen(
-                [sys.executable, "-P", str(_SCRIPT)],  # -P: this folder stays off the child's path
+                [sys.executable, "-P", str(_SCRIPT)],  # -P keeps this folder off the child's path
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 bufsize=0,  # no locks that a fork could inherit
-                env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # llama.cpp would start a debugger on itself
+                env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # else llama.cpp would start a debugger on itself
                 start_new_session=True,  # Ctrl-C in the terminal is for the parent
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )
@@ -198,12 +198,12 @@ class ServerRun:
     def _give_up(self) -> None:
         if self.port is None:
             self._failure = f"it was not ready within {self._options.start_timeout:g} s (start_timeout)"
-            self._stopping = True  # as in `ask_to_end`: Popen may take its time
+            self._stopping = True  # as in `ask_to_end`: `Popen` may not have returned yet
             if self._process is not None:
                 self._process.kill()
 
     def _line(self, key: str) -> bytes:
-        """What the child is told. It goes through a pipe: command lines are for all to see."""
+        """The child's configuration. It goes through a pipe, because everybody can see command lines."""
         config = {
             "model": str(self._model),
             "name": self._model.stem,
@@ -218,16 +218,16 @@ class ServerRun:
 
 
 _runs: weakref.WeakSet[ServerRun] = weakref.WeakSet()
-_spawning = threading.RLock()  # held while there are pipes that no run knows of yet; only its owner can release it
+_spawning = threading.RLock()  # held while there are pipes that no run knows yet; only the owner can release it
 
 
 def _before_fork() -> None:
-    """Let no fork inherit pipes that it does not close: the end of the child, or of its parent, would go unnoticed."""
+    """Let no fork inherit pipes that it would not close: they would hide the end of the child, or of its parent."""
     _spawning.acquire(timeout=_FORK_SECONDS)
 
 
 def _in_parent() -> None:
-    with suppress(RuntimeError):  # it was not acquired: another thread was still starting a child
+    with suppress(RuntimeError):  # not acquired in time: another thread was still starting a child
         _spawning.release()
 
 

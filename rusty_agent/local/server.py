@@ -1,4 +1,4 @@
-"""The server as its provider sees it: one child process at a time, started when it is needed, stopped in time.
+"""The server as its provider sees it: one child process at a time, started when needed, stopped with the provider.
 
 In: a model file, a key, options. Out: the `ServerRun` to talk to. Never touched: what goes on inside a run.
 """
@@ -20,7 +20,7 @@ _REMEMBERED = 4  # calls may still be reading from earlier children when another
 
 
 class LocalServer:
-    """At most one child process at a time, started anew when it has ended; for use from any thread."""
+    """At most one child process at a time, started again after it has ended; for use from any thread."""
 
     def __init__(self, model: Path, key: str, options: ServerOptions) -> None:
         self._model = model
@@ -32,10 +32,10 @@ class LocalServer:
         _servers.add(self)
 
     def run(self) -> ServerRun:
-        """The child that runs or is being started; returns at once. Await its `settled`.
+        """The child that is running or being started; returns at once. Wait for its `settled`.
 
         Raises:
-            LocalModelError: The server was stopped, or the system lends no thread to run the child.
+            LocalModelError: The server was stopped, or no thread can be started to run the child.
         """
         with self._lock:
             if self._stopped:
@@ -48,11 +48,11 @@ class LocalServer:
             return self._runs[-1]
 
     def find(self, port: int | None) -> ServerRun | None:
-        """The child that listens, or listened, on this port; another thread may be starting one meanwhile."""
+        """The child that listens, or listened, on this port, or None. Another thread may start one meanwhile."""
         return next((run for run in reversed(list(self._runs)) if run.port is not None and run.port == port), None)
 
     def ask_to_end(self) -> None:
-        """End the child, for good; returns at once."""
+        """Ask the child to end, for good, and return at once."""
         with self._lock:
             self._stopped = True
             runs = list(self._runs)
@@ -60,13 +60,13 @@ class LocalServer:
             run.ask_to_end()
 
     def stop(self) -> None:
-        """The same, but returns when it is gone. A forked process leaves it to the one that started it."""
+        """The same, but return when the child is gone. A forked process leaves that to the one that started it."""
         self.ask_to_end()
         for run in list(self._runs):
             run.stop()
 
     def _after_fork(self) -> None:
-        """The parent's threads do not exist here, so that its lock may stay held, and a start that they wait for."""
+        """Replace the lock, and drop a run that is starting: both may depend on threads that only the parent has."""
         self._lock = threading.RLock()
         for run in list(self._runs):
             if run.port is None:

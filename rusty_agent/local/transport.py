@@ -1,7 +1,7 @@
 """LocalTransport: `Transport` for an endpoint whose server is our own child process.
 
-In: requests, as `Transport` takes them. Out: what `Transport` gives, once the model is loaded; a broken connection is
-explained if the model's process has ended. Never touched: HTTP itself.
+In: requests, as `Transport` takes them. Out: responses, once the model is loaded; if its process has ended, an error
+that explains the broken connection. Never touched: HTTP itself.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _DYING_SECONDS = 1.0  # how much later than its connections a process may end
 
 
 class LocalTransport(Transport):
-    """Starts the server with the first request, and stops it when it is closed or dropped, or with the program."""
+    """Starts the server with the first request; stops it when closed or dropped, or when the program ends."""
 
     shared = True
 
     def __init__(self, server: LocalServer) -> None:
         super().__init__()
-        self.queues = True  # for the model, while it loads
+        self.queues = True  # requests wait while the model loads
         self._server = server
         weakref.finalize(self, server.stop)
 
@@ -41,7 +41,7 @@ class LocalTransport(Transport):
         """Wait until the model is loaded.
 
         Raises:
-            LocalModelError: It could not be.
+            LocalModelError: It could not be loaded.
         """
         await self._running()
 
@@ -56,27 +56,27 @@ class LocalTransport(Transport):
         sending: Callable[[], None],
         anew: bool = False,
     ) -> Response:
-        """As `Transport.post`, to wherever the server listens.
+        """Like `Transport.post`, to the port that the server listens on.
 
         Raises:
             LocalModelError: The model could not be loaded, or its process ended.
-            RustyAgentError: As `Transport.post`.
+            RustyAgentError: As from `Transport.post`.
         """
         target = url
         try:
-            if not self.closed:  # one that is closed says so
+            if not self.closed:  # if it is closed, the base class raises
                 target = url.with_port((await self._running()).port)
             sending()
             return await super().post(target, headers, body, loop, connect=connect, sending=sending, anew=anew)
         except RustyAgentError as error:
-            del headers  # or a traceback that shows local variables shows the key in them
+            del headers  # or a traceback with local variables would show the key in them
             told = await self.diagnose(error, target)
             if told is error:
                 raise
             raise told from error
 
     async def diagnose(self, error: RustyAgentError, url: URL) -> RustyAgentError:
-        """The error to raise for a broken connection: how the process ended, if it has."""
+        """The error to raise for a broken connection: one that says how the process ended, if it has."""
         run = self._server.find(url.port)
         if run is None or self.closed or not await _in_a_thread(run.gone_within, _DYING_SECONDS):
             return error
@@ -84,7 +84,7 @@ class LocalTransport(Transport):
 
     async def aclose(self) -> None:
         """Close the connections and stop the server."""
-        self._server.ask_to_end()  # first: whoever waits for the rest may be cancelled, or stand in line for a thread
+        self._server.ask_to_end()  # first: the rest may be cancelled, or have to wait for a thread
         await super().aclose()
         await _in_a_thread(self._server.stop)
 
@@ -98,7 +98,7 @@ class LocalTransport(Transport):
 
 
 async def _in_a_thread(function: Callable[..., T], *arguments: object) -> T:
-    """As `asyncio.to_thread`; where Python lends no thread any more, as once the main one has ended, on this one."""
+    """Like `asyncio.to_thread`, but on this thread if Python starts no others, as after the end of the main thread."""
     try:
         running = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
     except RuntimeError:
