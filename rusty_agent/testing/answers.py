@@ -1,6 +1,6 @@
-"""Answers as data: what a `FaultServer` sends, byte by byte if need be.
+"""Answers as data: what a `FaultServer` sends, down to the byte if need be.
 
-In: texts, objects, raw bytes. Out: `Answer`s, sequences of steps. Never touched: sockets.
+In: texts, objects, raw bytes. Out: `Answer`s, which are sequences of steps. Never touched: sockets.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ Step: TypeAlias = bytes | Pause | Hang | Reset
 
 @define(frozen=True)
 class Answer:
-    """What the server does for one request: its steps in order; each bytes step is one write.
+    """What the server does for one request: the steps in order. Each bytes step is one write.
 
     Attributes:
         steps: Bytes to send, pauses, faults.
         close: Close the connection afterwards.
 
     Raises:
-        TypeError: A step is something else.
+        TypeError: A step is anything else.
     """
 
     steps: tuple[Step, ...]
@@ -78,13 +78,13 @@ def answer(
     """An HTTP answer.
 
     Args:
-        body: Its body, bytes or text; an object that is sent as JSON, as a `completion()`; or the steps that send it.
+        body: The body: bytes or text; an object to send as JSON, such as a `completion()`; or the steps that send it.
         status: The HTTP status.
         headers: Further headers.
         content_type: The `Content-Type`; `""` for none.
         framing: `"length"` sends the length of all bytes as Content-Length, so that the client does not wait for a
             `Hang` or `Reset` after the last byte. `"chunked"` makes each bytes step an HTTP chunk and ends the body
-            properly, `"cut"` does the same without the end, `"close"` ends the body by closing the connection.
+            properly; `"cut"` does the same without that end; `"close"` ends the body by closing the connection.
 
     Raises:
         TypeError: A step is neither bytes nor a fault.
@@ -115,7 +115,7 @@ def answer(
 
 
 def completion(text: str = "Hello world", **fields: Any) -> dict[str, Any]:
-    """A whole chat completion with this text; `fields` replace or add top-level fields."""
+    """A whole chat completion with this text; `fields` are added to the top level, or replace fields there."""
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -142,7 +142,7 @@ def chunk(delta: Mapping[str, Any] | None = None, finish_reason: str | None = No
 
 
 def event(value: Any) -> bytes:
-    """One server-sent event: an object as JSON, a string as it is."""
+    """One server-sent event: a string as it is, anything else as JSON."""
     return b"data: " + (value.encode() if isinstance(value, str) else dumps(value)) + b"\n\n"
 
 
@@ -151,9 +151,9 @@ def events(*texts: str, finish_reason: str | None = "stop", usage: bool = True, 
 
     Args:
         *texts: The pieces of text.
-        finish_reason: Of the last choice chunk; None for a stream that has none.
-        usage: Whether token counts come, in a chunk of their own.
-        done: Whether the end mark comes.
+        finish_reason: The finish reason, sent in a chunk of its own; None to leave that chunk out.
+        usage: Whether to send token counts, in a chunk of their own.
+        done: Whether to send `[DONE]` at the end.
     """
     sent = [event(chunk({"role": "assistant", "content": ""}))]
     sent += [event(chunk({"content": text})) for text in texts]
@@ -181,9 +181,9 @@ def stream(
         *texts: The pieces of text.
         gap: Seconds between two events.
         headers: Further headers.
-        finish_reason: Of the last choice chunk; None for a stream that has none.
-        usage: Whether token counts come, in a chunk of their own.
-        done: Whether the end mark comes.
+        finish_reason: The finish reason, sent in a chunk of its own; None to leave that chunk out.
+        usage: Whether to send token counts, in a chunk of their own.
+        done: Whether to send `[DONE]` at the end.
     """
     steps: list[Step] = []
     for sent in events(*texts, finish_reason=finish_reason, usage=usage, done=done):
@@ -198,9 +198,9 @@ def error(status: int, message: str = "scripted", *, headers: Mapping[str, str] 
 
     Args:
         status: The HTTP status.
-        message: What it says.
+        message: The error's message.
         headers: Further headers.
-        **fields: Further fields of the error object, such as `code`, or others in their place.
+        **fields: Fields of the error object to add or replace, such as `code`.
     """
     body = {"error": {"message": message, "type": "scripted_error", "param": None, "code": None, **fields}}
     return answer(body, status=status, headers=headers)

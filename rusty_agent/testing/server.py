@@ -1,8 +1,8 @@
-"""FaultServer: answers as scripted, on raw sockets, and tells what it saw.
+"""FaultServer: sends scripted answers on raw sockets, and records what it received.
 
-In: `Answer`s. Out: what clients sent, and when they went. Never touched: what a request means.
+In: `Answer`s. Out: what clients sent, and when they left. Never touched: what a request means.
 
-It runs on a loop and thread of its own, so that clients of either face can be tested against it from any test.
+It runs on a loop and thread of its own, so that any test, async or blocking, can use it.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = ["FaultServer", "Received"]
 
 @define(eq=False)
 class Received:
-    """A request that the server has seen.
+    """A request that the server has received.
 
     Attributes:
         method: The HTTP method.
         path: The path with its query.
-        headers: Lower-case names.
+        headers: The headers, with lower-case names.
         body: The raw body.
         connection: The number of the connection that it came on, from 1.
-        gone: Set when the client closed the connection.
-        gone_at: When the client closed it, by `time.monotonic()`, or None.
+        gone: Set when the connection has ended, as when the client closed it.
+        gone_at: When the connection ended, by `time.monotonic()`, or None.
     """
 
     method: str
@@ -49,11 +49,11 @@ class Received:
 
     @property
     def json(self) -> Any:
-        """The body, decoded."""
+        """The body, decoded from JSON."""
         return loads(self.body)
 
 
-_ACCEPTING_STEPS = 5  # steps of the loop within which it is done with a connection that it is just accepting
+_ACCEPTING_STEPS = 5  # iterations of the loop within which a connection that is just being accepted is complete
 
 Script: TypeAlias = Answer | Callable[[Received], Answer]
 
@@ -61,20 +61,20 @@ Script: TypeAlias = Answer | Callable[[Received], Answer]
 class FaultServer:
     """A loopback server that answers each request with the next of its answers, and repeats the last.
 
-    Without any it plays a well-behaved endpoint that says «Hello world», streamed or not as asked; a request whose body
-    is not a JSON object, such as a GET, gets a 400.
+    Without answers it plays a well-behaved endpoint that says «Hello world», streamed or not as asked; a request whose
+    body is not a JSON object, such as a GET, gets a 400.
 
     Args:
-        *answers: Answers, or functions that make one from the request. What such a function raises is raised at the
-            end, by `stop` or by leaving the block.
-        port: The TCP port, such as that of a stopped server that comes back. Default: any free one.
+        *answers: Answers, or functions that make one from the request. The first exception of such a function is raised
+            by `stop`, or on leaving the `with` block.
+        port: The TCP port, as when a stopped server comes back on its old port. Default: any free one.
 
     Raises:
         TypeError: An answer is neither an `Answer` nor a function.
 
     Attributes:
-        requests: The requests seen, in order.
-        connections: How many connections there were in all.
+        requests: The requests received, in order.
+        connections: How many connections there have been in all.
     """
 
     _port: int | None = None
@@ -111,7 +111,7 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        """The base URL to give to a provider."""
+        """The base URL to pass to a provider."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     @property
@@ -119,7 +119,7 @@ class FaultServer:
         """The TCP port on 127.0.0.1.
 
         Raises:
-            RuntimeError: The server has not begun.
+            RuntimeError: The server has not been started.
         """
         if self._port is None:
             raise RuntimeError("This FaultServer has not begun: it does with `with FaultServer() as server:`")
@@ -141,9 +141,9 @@ class FaultServer:
         return len(self._writers)
 
     def wait_for(self, count: int, seconds: float = 5) -> list[Received]:
-        """Wait until this many requests have arrived, and return them.
+        """Wait until at least this many requests have arrived, and return all that have.
 
-        It blocks: in a coroutine `await asyncio.to_thread(server.wait_for, count)`, or no other task can send any.
+        It blocks: in a coroutine use `await asyncio.to_thread(server.wait_for, count)`, so that other tasks can run.
 
         Raises:
             TimeoutError: They have not arrived in time.
@@ -154,10 +154,10 @@ class FaultServer:
             return list(self.requests)
 
     def stop(self) -> None:
-        """Close all connections and end; also the way to see what clients do when their server dies.
+        """Close all connections and stop. Use it also to test what a client does when its server dies.
 
         Raises:
-            Exception: What a function among the answers has raised.
+            Exception: The first exception that a function among the answers has raised.
         """
         if self._loop is not None and self._thread.is_alive():
             with suppress(RuntimeError):
@@ -181,7 +181,7 @@ class FaultServer:
         await self._stopping.wait()
         with suppress(NotImplementedError):  # on Windows
             loop.remove_reader(self._socket)
-        for _ in range(_ACCEPTING_STEPS):  # asyncio loses what it is just accepting when its server is closed
+        for _ in range(_ACCEPTING_STEPS):  # on closing a server asyncio loses a connection that it is just accepting
             await asyncio.sleep(0)
         server.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -193,7 +193,7 @@ class FaultServer:
 
     def _connected(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)  # at once, so that what is never served is closed
+        self._writers.add(writer)  # at once, so that it is closed even if it is never served
         task = asyncio.ensure_future(self._serve(self.connections, reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
@@ -217,7 +217,7 @@ class FaultServer:
                 request.gone_at = time.monotonic()
                 request.gone.set()
             writer.close()
-            # What it had still to send is stuck, if the client does not read.
+            # This waits until all is sent, or until `stop` if the client does not read.
             with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
             self._writers.discard(writer)
@@ -231,12 +231,12 @@ class FaultServer:
             if not isinstance(made, Answer):
                 raise TypeError(f"a script must return an Answer, not {type(made).__name__}: answer(…) makes one")
             return made
-        except Exception as error:  # the test's to see, when the server stops
+        except Exception as error:  # raised to the test when the server stops
             self._broken = self._broken or error
             return Answer((), close=True)
 
     async def _play(self, script: Answer, reader: _Reader, writer: asyncio.StreamWriter) -> bool:
-        """Send an answer; False when the connection is over. The client's leaving ends any step."""
+        """Send an answer; return False if the connection is over. Any step ends when the client leaves."""
         leaving = asyncio.ensure_future(reader.left.wait())
         try:
             for step in script.steps:
@@ -270,11 +270,11 @@ def _checked(answers: tuple[Script, ...]) -> tuple[Script, ...]:
 
 
 class _NotHTTP(Exception):
-    """What came is no request."""
+    """What was received is not an HTTP request."""
 
 
 class _Reader(asyncio.StreamReader):
-    """A reader that tells when the client has gone, though what it sent may not have been read."""
+    """A reader that tells when the client has left, even if not all that it sent has been read."""
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit, loop)
@@ -302,14 +302,14 @@ async def _read_request(reader: asyncio.StreamReader, connection: int) -> Receiv
         method, path, _ = first.split(" ", 2)
         length = int(headers.get("content-length", 0))
         body = await reader.readexactly(length)
-    except ValueError:  # of a length below 0 too
+    except ValueError:  # also for a negative length
         raise _NotHTTP from None
     return Received(method, path, headers, body, connection)
 
 
 async def _first(step: Any, leaving: asyncio.Future[Any]) -> None:
     step = asyncio.ensure_future(step)
-    step.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else may look at it
+    step.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # asyncio warns if nobody retrieves it
     await asyncio.wait([step, leaving], return_when=asyncio.FIRST_COMPLETED)
     if not step.done():
         step.cancel()
@@ -322,6 +322,6 @@ def _well_behaved(request: Received) -> Answer:
         asked = request.json
     except ValueError:
         asked = None
-    if not isinstance(asked, dict):  # somebody looks whether a server is there
+    if not isinstance(asked, dict):  # such as a check whether a server is there
         return error(400, "what was sent is no JSON object")
     return stream("Hello", " world") if asked.get("stream") else answer(completion())
