@@ -1,4 +1,4 @@
 """Adapters to other frameworks, each a module with an extra of its own.
 
-In: their data. Out: their data, with answers. Never touched: what they do with it, and each other.
+In: a framework's data. Out: the same data, with answers. Never touched: what the framework does with it; each other.
 """

@@ -1,10 +1,10 @@
-"""The process that a job is for → a call when it has ended.
+"""The driver process of a job → a call when it has ended.
 
 In: a process on the same machine. Out: one call, the moment it ends. Never touched: what is done then.
 
-Ray takes some two seconds to notice that a program was killed; its actors go on meanwhile, and what they ask for then
-is paid for and lost. The system knows at once (Linux, pidfd_open(2)). On other systems, and for processes on other
-machines, it stays at Ray's two seconds.
+Ray takes some two seconds to notice that a program was killed. Its actors go on meanwhile, and the answers that they
+request are paid for and lost. Linux tells at once (pidfd_open(2)). On other systems, and for processes on other
+machines, it remains at Ray's two seconds.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from attrs import define
 
 __all__ = ["Driver"]
 
-_STARTED = 19  # the field of /proc/PID/stat that tells when it started, counted behind the name: proc(5), field 22
+_STARTED = 19  # index of the start time in /proc/PID/stat, among the fields after the name: proc(5), field 22
 
 
 @define(frozen=True)
 class Driver:
-    """A process, told apart from one that got its number later, or has the same number in another container.
+    """A process, distinct from one that got its id later, or has the same id in another container.
 
     Attributes:
-        node: The machine.
-        pid: The process's number there.
-        started: When it started, as the system counts.
+        node: Ray's id of the machine.
+        pid: The process id.
+        started: When the process started, as the system counts.
     """
 
     node: str
@@ -37,16 +37,16 @@ class Driver:
 
     @classmethod
     def here(cls, node: str) -> Driver | None:
-        """This process; None where the system does not tell when it started."""
+        """This process, or None if the system does not tell when it started."""
         started = _started(os.getpid())
         return None if started is None else cls(node, os.getpid(), started)
 
     def watch(self, node: str, gone: Callable[[], object]) -> bool:
-        """Have `gone` called on the running loop when the process ends; False where that cannot be told from here.
+        """Call `gone` on the running loop when the process ends; return False if its end cannot be seen from here.
 
         Args:
-            node: The machine that this runs on.
-            gone: What to call.
+            node: Ray's id of the machine that this runs on.
+            gone: The function to call.
         """
         if node != self.node or not hasattr(os, "pidfd_open"):
             return False
@@ -54,7 +54,7 @@ class Driver:
             number = os.pidfd_open(self.pid)
         except OSError:
             return False
-        if _started(self.pid) != self.started:  # looked at while held: it is this one or none
+        if _started(self.pid) != self.started:  # checked after opening: the descriptor stays with this process
             os.close(number)
             return False
         loop = asyncio.get_running_loop()

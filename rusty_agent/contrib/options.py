@@ -1,7 +1,7 @@
-"""A provider's arguments, as Ray pickles them → the provider, in the process that answers.
+"""A provider's arguments, as Ray pickles them → the provider, in the process of an actor.
 
-In: a dict without a key, and the name of the variable that holds it. Out: a provider, with the key that this machine
-has. Never touched: Ray, which pickles the dict and may write it into its logs.
+In: a dict without a key, but with the name of the variable that holds it. Out: a provider, with the key from this
+machine's environment. Never touched: Ray, which pickles the dict and may write it into its logs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _RESERVED = ("session", "limits", "pickle_key")
 
 
 def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    """Check that the arguments of a provider, and those of all calls, may be pickled and logged.
+    """Check that the arguments of a provider, and those for all calls, may be pickled and logged.
 
     Raises:
-        ValueError: One holds a secret, or belongs to a process.
+        ValueError: An argument holds a secret, or is bound to a process.
     """
-    if not isinstance(provider, dict):  # which can be pickled
+    if not isinstance(provider, dict):  # a dict can be pickled
         raise ValueError(
             f"provider must be a dict of arguments of AsyncProvider, of which each actor makes its own, not "
             f"{type(provider).__name__}"
@@ -61,15 +61,15 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
 
 
 def _looks_like_a_key(name: str) -> bool:
-    """Whether an identifier is rather the key itself, as Groq's and Hugging Face's are identifiers too."""
+    """Whether an identifier is probably the key itself: keys of Groq and Hugging Face are identifiers, too."""
     return len(name) >= _LONG_NAME and not name.isupper() and any(map(str.isdigit, name))
 
 
 def make_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
-    """The provider, with the key that the environment holds here.
+    """The provider, with the key from this process's environment.
 
     Raises:
-        MissingAPIKeyError: It holds none.
+        MissingAPIKeyError: The environment holds no key.
     """
     name, key = options.get("api_key_env"), None
     if name is not None and not (key := os.environ.get(name)):
@@ -78,7 +78,7 @@ def make_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
             "Set it before Ray is started there."
         )
     try:
-        return provider_of(options, limits, key)  # without a name: from the preset's variable
+        return provider_of(options, limits, key)  # without a key: that of the preset's variable
     except MissingAPIKeyError:
         raise MissingAPIKeyError(
             "No API key: the preset's environment variable is not set where this worker of Ray runs. Set it before "
@@ -88,10 +88,10 @@ def make_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
 
 
 def provider_of(options: Mapping[str, Any], limits: Limits, key: str | None) -> AsyncProvider:
-    """A provider of these arguments.
+    """A provider with these arguments.
 
     Raises:
-        ValueError: They cannot be right.
+        ValueError: An argument is invalid.
     """
     given = {name: value for name, value in options.items() if name != "api_key_env"}
     try:

@@ -1,11 +1,11 @@
 """Ray Data: the rows of a dataset → their answers, on as many machines as Ray has.
 
-In: a `ray.data.Dataset`, and where the request stands in its rows. Out: the same rows with columns more. Never
-touched: retries and pace, which are the provider's; scheduling, files and lost machines, which are Ray's.
+In: a `ray.data.Dataset`, and the place of the request in its rows. Out: the same rows with more columns. Never touched:
+retries and pace, which the provider handles; scheduling, files and lost machines, which Ray handles.
 
-Ray gives an actor's coroutine four batches of a block at once, and hands them on in their order: one slow row would
-make all others wait. So blocks are small, an actor works on many of them, and all together hold eight times as many
-rows as may be in flight. Blocks that come smaller are put together: an actor would have too few rows at hand.
+Ray runs an actor's coroutine on four batches of a block at once, and passes their results on in order: one slow row
+makes all others wait. So blocks are small, and an actor works on many of them, which together hold eight times as many
+rows as may be in flight. Smaller blocks are merged, or an actor would have too few rows at hand.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Generate", "checkpoint", "generate"]
 
-_AT_ONCE = 4  # batches of a block that Ray gives a coroutine at once, unless an environment variable says otherwise
-_AHEAD = 8  # rows at hand for each that may be in flight: with 5 % of rows ten times slower, 98 % of what is possible
-_LEAST_ROWS = 32  # of a block: a smaller one costs Ray more than it saves after a crash
+_AT_ONCE = 4  # batches of a block that Ray processes at once, unless an environment variable says otherwise
+_AHEAD = 8  # rows at hand per request in flight: with 5 % of rows ten times slower, 98 % of the possible throughput
+_LEAST_ROWS = 32  # in a block: a smaller one costs Ray more than it saves after a crash
 _MOST_ROWS = 256
-_RESUME_CPUS = 2  # one for the filter that knows the rows that are done, one for whoever reads or writes
+_RESUME_CPUS = 2  # one for the filter that knows the rows that are done, one for readers and writers
 _RESUME_BYTES = 2**30  # what that filter reserves
 
 
@@ -61,35 +61,36 @@ def generate(
     num_cpus: float = 0,
     **options: Any,
 ) -> Dataset:
-    """Answer every row of a dataset. Nothing is sent before the result is read or written; then all is, each time.
+    """Answer every row of a dataset. Nothing is sent until the result is read or written; each time sends all again.
 
     Args:
         ds: The rows. Their order is not kept: include a column that identifies them.
-        provider: Keyword arguments of `AsyncProvider`, `model` among them, as a dict: each actor makes its own. The
-            key is named, not given: `api_key_env="OPENAI_API_KEY"` is the variable that holds it where Ray's workers
-            run. Default: the preset's variable.
-        prompt: The column that holds the prompt; or a function that makes of a row what a line of a batch may hold (a
+        provider: Keyword arguments of `AsyncProvider`, including `model`, as a dict: each actor makes its own provider.
+            Do not pass the key, but name it: `api_key_env="OPENAI_API_KEY"` is the variable that holds it where Ray's
+            workers run. Default: the preset's variable.
+        prompt: The column that holds the prompt; or a function that turns a row into what a line of a batch may hold (a
             prompt, a list of messages, or a dict of either and parameters).
         messages: The column that holds the messages: structs, or JSON as text.
         body: The column that holds the request's body: structs, or JSON as text. Without any of the three, a row is a
-            line of OpenAI's Batch API.
-        output: The name of the answer's column. Added are: `error`, why there is no answer; `status`, the HTTP
-            status, if there was one; `finish_reason`; `prompt_tokens` and `completion_tokens`; `latency_s`, seconds.
+            line of a batch: one of OpenAI's Batch API, or a simple one with `prompt` or `messages`.
+        output: The name of the answer's column. Further columns are added: `error`, why there is no answer; `status`,
+            the HTTP status, if there was one; `finish_reason`; `prompt_tokens` and `completion_tokens`; `latency_s`,
+            in seconds.
         actors: How many processes, or the least and the most. Default: 1 to 8; with `rpm` or `tpm` 1.
-        max_in_flight: The most requests under way at once, of each actor.
-        rpm: Requests per minute, of all actors together. Each gets an equal share, as if the most actors were running.
+        max_in_flight: The most requests under way at once in each actor.
+        rpm: Requests per minute of all actors together. Each gets an equal share, as if the most actors were running.
         tpm: Tokens per minute, likewise.
-        rows_per_block: Rows of a block, which is also a file of the output and what a crash may cost besides the
-            requests under way. Default: as `max_in_flight`, from 32 to 256.
-        num_cpus: What Ray reserves for an actor. Default 0: it mostly waits.
-        **options: As `Generate`'s.
+        rows_per_block: Rows in a block, which is also a file of the output, and what a crash may cost besides the
+            requests under way. Default: the same as `max_in_flight`, but at least 32 and at most 256.
+        num_cpus: The CPUs that Ray reserves for an actor. Default 0, because actors mostly wait.
+        **options: As for `Generate`.
 
     Returns:
-        The dataset with the columns added. A row that failed has an `error`, and raises nothing.
+        The dataset with the columns added. A row that failed has an `error`; it does not raise it.
 
     Raises:
         ImportError: Ray Data is not installed.
-        RuntimeError: There is a checkpoint to continue from, but Ray has too few CPUs or too little memory for that.
+        RuntimeError: There is a checkpoint to resume from, but Ray has too few CPUs or too little memory for that.
         TypeError: There is no such argument.
         ValueError: An argument is invalid; nothing was sent.
     """
@@ -100,7 +101,7 @@ def generate(
             f"ds must be a Dataset of Ray, not {type(ds).__name__}: ray.data.from_pandas, from_items, read_parquet "
             "and the like make one"
         )
-    Limits(rpm, tpm)  # complains of what cannot be divided
+    Limits(rpm, tpm)  # raises if they cannot be divided
     least, most = _pool(actors, limited=rpm is not None or tpm is not None)
     arguments = {
         "provider": provider,
@@ -119,7 +120,7 @@ def generate(
         arguments.setdefault("id_column", config.id_column)
     elif data.DataContext.get_current().checkpoint_config is not None:
         raise ValueError("the rows were read before checkpoint() was called, and it does not hold for them")
-    Generate(**arguments)  # complains here, not on some other machine
+    Generate(**arguments)  # raises here, not on some other machine
     if rows_per_block is None:
         rows_per_block = min(max(max_in_flight, _LEAST_ROWS), _MOST_ROWS)
     rows = checked_count(rows_per_block, "rows_per_block")
@@ -139,25 +140,25 @@ def generate(
 
 
 class Generate:
-    """What `generate` runs in each actor, for `Dataset.map_batches` by hand: with `batch_format="pyarrow"`.
+    """What `generate` runs in each actor. Pass it to `Dataset.map_batches` yourself with `batch_format="pyarrow"`.
 
     Args:
-        provider: As `generate`'s.
-        prompt: As `generate`'s.
-        messages: As `generate`'s.
-        body: As `generate`'s.
-        output: As `generate`'s.
-        max_in_flight: As `generate`'s.
-        rpm: Requests per minute, of this actor.
-        tpm: Tokens per minute, of this actor.
-        max_error_rate: End the job when more than this share of an actor's latest 100 rows (at least 20) have failed:
-            rows with errors would count as done for a checkpoint. A refused key and a spent account end it at once,
-            and so do the first 100 rows of an actor if all of them fail. Rows without a request do not count.
-        include_result: Add the column `result`: the whole `GenerateResult`, tool calls and reasoning too, as JSON.
+        provider: As for `generate`.
+        prompt: As for `generate`.
+        messages: As for `generate`.
+        body: As for `generate`.
+        output: As for `generate`.
+        max_in_flight: As for `generate`.
+        rpm: Requests per minute of this actor.
+        tpm: Tokens per minute of this actor.
+        max_error_rate: End the job when more than this share of an actor's latest 100 rows (at least 20) have failed,
+            because a checkpoint counts rows with errors as done. A refused key and a spent account end it at once, and
+            so do the first 100 rows of an actor if all of them fail. Rows without a request do not count.
+        include_result: Add the column `result`: the whole `GenerateResult`, with tool calls and reasoning, as JSON.
         stream: Let the endpoint stream each answer underneath.
-        driver: The process that the rows are for: when it dies, nothing more is sent. `generate` gives its own.
-        id_column: A column in which every row must have a value. `generate` gives the checkpoint's.
-        **parameters: See `rusty_agent.Parameters`: what holds for every row that does not say otherwise.
+        driver: The process that the rows are for: when it dies, nothing more is sent. `generate` passes its own.
+        id_column: A column in which every row must have a value. `generate` passes the checkpoint's.
+        **parameters: See `rusty_agent.Parameters`: for every row that does not override them.
 
     Raises:
         TypeError: There is no such argument.
@@ -191,7 +192,7 @@ class Generate:
         check_names(parameters, _ARGUMENTS, "Generate")
         refuse_secrets(provider, parameters)
         self._options = dict(provider)
-        trial = Common(provider_of(self._options, self._limits, "none")._requests, self._given)  # which sends nothing
+        trial = Common(provider_of(self._options, self._limits, "none")._requests, self._given)  # sends nothing
         self._rule = StopRule(None, max_error_rate, trial.policy.max_retry_after, hopeless=True)
         self._caller = Caller(self._rule.serves_nobody)
 
@@ -199,9 +200,10 @@ class Generate:
         """Answer the rows of a batch.
 
         Raises:
-            RunStoppedError: The endpoint refuses the key, the account is spent, too many rows have failed, or all.
+            RunStoppedError: The endpoint refuses the key or has been away too long, the account is spent, too many rows
+                have failed, or the driver has died.
             MissingAPIKeyError: The variable of the key is not set here.
-            ValueError: The batch is no table of Arrow, lacks a column, or has one of those that are to be added; or a
+            ValueError: The batch is not an Arrow table, lacks a column, or already has one that is to be added; or a
                 row has no id.
         """
         if not hasattr(batch, "column_names"):
@@ -215,7 +217,7 @@ class Generate:
         return self._columns.add(batch, outcomes)
 
     def _open(self) -> AsyncProvider:
-        """The provider of this actor; it closes what it has opened when it is dropped."""
+        """The provider of this actor, made on first use. It closes its connections when it is dropped."""
         if self._provider is None:
             self._provider = make_provider(self._options, self._limits)
             self._common = Common(self._provider._requests, self._given)
@@ -224,7 +226,7 @@ class Generate:
         return self._provider
 
     def _abandon(self) -> None:
-        """Nobody waits for the answers any more: send nothing, and close what is under way."""
+        """Send nothing more, and give up the calls under way: nobody waits for the answers any more."""
         provider = self._open()
         gone = self._rule.error("interrupt", "the program that it was for is gone.")
         provider._calls.limiter().stop(self._caller, gone)
@@ -245,7 +247,7 @@ class Generate:
             if stopped := self._rule.judge(error, number):
                 provider._calls.limiter().stop(self._caller, stopped)
             return error
-        except Exception as error:  # of the row itself: nothing was sent
+        except Exception as error:  # the row itself is invalid: nothing was sent
             self._rule.withdraw(number)
             return error
         self._rule.succeeded(number)
@@ -258,13 +260,13 @@ _ARGUMENTS = (*signature(Generate).parameters, *Parameters.__annotations__)
 def checkpoint(path: str | os.PathLike[str], id_column: str = "custom_id") -> None:
     """Let a job that was killed continue where it was when you start it again. Call this before the rows are read.
 
-    It holds for every dataset that this program reads from here on, from files to files with maps between them. A row
-    counts as done when it is written, with an answer or with an error.
+    It holds for every dataset that this program reads from here on, if it goes from files to files with only maps
+    between. A row counts as done once it is written, with an answer or with an error.
 
     Args:
-        path: A folder that all machines can write to, or a URL such as `s3://…`. It stays when the job is done: then
-            nothing is sent a second time.
-        id_column: A column that the files have, with a value of its own for each row. It must not be dropped.
+        path: A folder that all machines can write to, or a URL such as `s3://…`. It is kept when the job is done, so
+            that nothing is sent a second time.
+        id_column: A column of the files, with a unique value in each row. It must not be dropped on the way.
 
     Raises:
         ImportError: Ray Data is not installed.
@@ -283,11 +285,11 @@ def checkpoint(path: str | os.PathLike[str], id_column: str = "custom_id") -> No
 
 
 def _check_resume(config: Any, cpus: float) -> None:
-    """See whether Ray has what it needs to go on with a job, if there is one to go on with."""
+    """Check that Ray has what it needs to resume a job, if there is one to resume."""
     import ray
     from pyarrow.fs import FileSelector
 
-    folder = config.checkpoint_path.rpartition("://")[2]  # a program may have given Ray a file system of its own
+    folder = config.checkpoint_path.rpartition("://")[2]  # read through `config.filesystem`, which may be the program's
     if not config.filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
         return
     there = ray.cluster_resources()
@@ -309,7 +311,7 @@ def _ray_data() -> Any:
 
 
 def _node() -> str | None:
-    """The name that Ray has for this machine; None where it does not run yet."""
+    """Ray's id of this machine; None if Ray is not running yet."""
     import ray
 
     return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else None

@@ -1,7 +1,7 @@
-"""A table of Arrow → what each row asks; answers → columns of it.
+"""An Arrow table → the request of each row; answers → columns of the table.
 
 In: tables whose columns hold prompts, messages or bodies; results and errors. Out: requests in the forms that lines of
-a batch may have; tables. Never touched: who sends the requests; columns that say nothing about them.
+a batch may have; tables. Never touched: the sending of requests; columns that do not belong to them.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ RowOutcome: TypeAlias = GenerateResult | Exception
 
 @define(frozen=True)
 class Place:
-    """Where the request stands in a row: in one of these, or in the row as a whole.
+    """Where the request stands in a row: in one of these columns, or in the row as a whole.
 
     Attributes:
-        prompt: The column of the prompt, or a function that makes a request of a row.
+        prompt: The column of the prompt, or a function that turns a row into a request.
         messages: The column of the messages: structs, or JSON as text.
         body: The column of the request's body: structs, or JSON as text.
-        id: The column that a checkpoint knows the rows by.
+        id: The column by which a checkpoint identifies the rows.
 
     Raises:
-        ValueError: More than one is given, or one that is no column's name.
+        ValueError: More than one of the first three is given, or one is of the wrong type.
     """
 
     prompt: str | RowFunction | None = None
@@ -57,10 +57,10 @@ class Place:
             raise ValueError("prompt must be a function that returns a request, not a coroutine function")
 
     def check(self, table: pyarrow.Table) -> None:
-        """See whether a table has what is needed.
+        """Check that a table has the columns that are needed.
 
         Raises:
-            ValueError: It has not.
+            ValueError: It lacks one, or a row has no id.
         """
         names = table.column_names
         for column in (self.prompt, self.messages, self.body, self.id):
@@ -75,7 +75,7 @@ class Place:
             raise ValueError(f"a row has no {self.id!r}, by which the checkpoint is to know it")
 
     def requests(self, table: pyarrow.Table) -> list[Any]:
-        """What each row asks, as `batch.rows.parse_row` reads it; an exception for a row that asks nothing."""
+        """The request of each row, for `batch.rows.parse_row` to read; for a row that has none, an exception."""
         if callable(self.prompt):
             return [_attempted(self.prompt, row) for row in _values(table)]
         for column, read in ((self.prompt, _text), (self.messages, _decoded), (self.body, _line)):
@@ -89,8 +89,8 @@ class Columns:
     """The columns that are added.
 
     Attributes:
-        output: The name of the answer's.
-        include_result: Whether the whole result is one of them.
+        output: The name of the answer's column.
+        include_result: Whether to add the whole result.
 
     Raises:
         ValueError: The answer's column cannot have that name.
@@ -106,10 +106,10 @@ class Columns:
             raise ValueError(f"output must not be {self.output!r}: another column that is added has that name")
 
     def check(self, names: Sequence[str]) -> None:
-        """See whether they can be added to a table with these columns.
+        """Check that they can be added to a table with these columns.
 
         Raises:
-            ValueError: It has some of them.
+            ValueError: The table already has some of them.
         """
         taken = [name for name, _, _ in self._of(()) if name in names]
         if taken:
@@ -119,7 +119,7 @@ class Columns:
             )
 
     def add(self, table: pyarrow.Table, outcomes: Sequence[RowOutcome]) -> pyarrow.Table:
-        """The table with what came of its rows; types do not depend on the values, so that all blocks agree."""
+        """The table with the outcomes of its rows. Types do not depend on the values, so that all blocks agree."""
         import pyarrow
 
         for name, kind, values in self._of(outcomes):
@@ -127,7 +127,7 @@ class Columns:
         return table
 
     def _of(self, outcomes: Sequence[RowOutcome]) -> Iterable[tuple[str, str, list[Any]]]:
-        """The name, the type and the values of each."""
+        """The name, type and values of each column."""
         answers = [outcome if isinstance(outcome, GenerateResult) else None for outcome in outcomes]
         yield self.output, "string", [answer and answer.text for answer in answers]
         yield "error", "string", [_error(outcome) for outcome in outcomes]
@@ -142,7 +142,7 @@ class Columns:
 
 
 def _values(column: pyarrow.Table | pyarrow.ChunkedArray) -> list[Any]:
-    """The values, or rows; an exception for each that Python cannot hold: text that is no UTF-8, a year beyond 9999."""
+    """The values, or rows; an exception for each that Python cannot hold, such as invalid UTF-8, or the year 10000."""
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):
@@ -150,7 +150,7 @@ def _values(column: pyarrow.Table | pyarrow.ChunkedArray) -> list[Any]:
 
 
 def _attempted(function: Callable[[Any], Any], given: Any) -> Any:
-    """What the function returns, or what it raises, as a value: an error of one row must not end the others."""
+    """What the function returns or raises, as a value: an error in one row must not stop the others."""
     if isinstance(given, Exception):
         return given
     try:
@@ -180,7 +180,7 @@ def _decoded(given: Any) -> Any:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Without fields that are null: Arrow gives a struct the fields of all the others in its column."""
+    """A value without fields that are null: Arrow gives each struct the fields of all others in its column."""
     if isinstance(value, dict):
         return {name: _without_nulls(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -191,12 +191,12 @@ def _without_nulls(value: Any) -> Any:
 def _written(result: GenerateResult) -> str:
     try:
         return dumps(attrs.asdict(result)).decode()
-    except (RecursionError, ValueError):  # nested deeper than can be written: one answer must not cost the whole block
+    except (RecursionError, ValueError):  # too deeply nested to encode: one answer must not cost the whole block
         return dumps(attrs.asdict(attrs.evolve(result, raw={}))).decode()
 
 
 def _usage(outcome: RowOutcome) -> Usage | None:
-    """The tokens that were paid for; a request that has failed may tell them, too."""
+    """The tokens that were paid for; a failed request may report them, too."""
     return outcome.usage if isinstance(outcome, GenerateResult | RustyAgentError) else None
 
 
