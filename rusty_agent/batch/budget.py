@@ -1,6 +1,6 @@
-"""What a run may spend, and when that is as good as used up.
+"""What a run may spend, and when the budget is about to be used up.
 
-In: the tokens of what was answered, one after the other. Out: why to stop, in words. Never touched: the run.
+In: the usage of each answer, as it comes. Out: the reason to stop, in words. Never touched: the run.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ class Budget:
         self._usd = usd
         self._price = price
         self._spent = 0.0
-        self._paid = 0  # answers that it was spent on
+        self._paid = 0  # answers paid for
 
     def spend(self, usage: Usage | None, in_flight: int) -> str | None:
-        """Count what an answer has cost, or an error that tells its tokens.
+        """Add the cost of an answer, or of an error that reports its usage.
 
         Args:
-            usage: Its tokens. An answer that tells none is taken to cost as much as the others.
-            in_flight: How many requests are under way. Of the rows that are worked on, others wait for their turn, and
-                will not be sent.
+            usage: Its tokens. An answer that reports none is taken to cost the average of those before it.
+            in_flight: How many requests are under way. Rows that still wait for a permit are not among them: after a
+                stop they are not sent.
 
         Returns:
-            Why to stop: the next row, and what is under way, would take more than is left; or the first answer tells
-            no tokens. None where the run may go on.
+            Why to stop: the next row and the requests under way would cost more than is left, or the first answer
+            reports no usage. None if the run may go on.
         """
         if usage is not None:
             cost = self._price.cost(usage.prompt_tokens, usage.completion_tokens)

@@ -1,6 +1,6 @@
-"""Good rows → what they will take, as far as anybody can tell before they are sent.
+"""Good rows → an estimate of the tokens that they will take, made before any is sent.
 
-In: rows. Out: characters of their prompts, and the tokens that they let their answers have. Never touched: prices; how
+In: rows. Out: the characters of their prompts, and the tokens that they allow for answers. Never touched: prices; how
 an endpoint counts.
 """
 
@@ -23,14 +23,14 @@ _READ_TOO = ("tools", "functions", "response_format")  # the model reads them as
 
 @define
 class Estimate:
-    """What the rows so far will take.
+    """What the rows counted so far will take.
 
     Attributes:
-        common: Arguments that hold for all rows, and are counted with each.
-        rows: How many there are.
-        prompt_characters: Characters of text in all of them.
-        rows_with_max_tokens: Rows that say how many tokens the answer may have.
-        max_tokens: The sum of what they say.
+        common: Arguments that hold for all rows; their text is counted with each row.
+        rows: How many rows there are.
+        prompt_characters: Characters of text in all their prompts.
+        rows_with_max_tokens: Rows that limit the tokens of their answer.
+        max_tokens: The sum of these limits.
     """
 
     common: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Estimate:
 
     @property
     def prompt_tokens(self) -> int:
-        """About how many tokens their prompts are."""
+        """About how many tokens their prompts have."""
         return int(self.prompt_characters * TOKENS_PER_CHARACTER)
 
     def add(self, row: Row) -> None:
@@ -56,7 +56,7 @@ class Estimate:
 
 
 def prompt_characters(parameters: Mapping[str, Any]) -> int:
-    """How many characters of text a checked row sends, to estimate its tokens; images and the like count nothing."""
+    """How many characters of text a checked row sends, to estimate its tokens; images and the like are not counted."""
     sent = {**(parameters.get("extra_body") or {}), **parameters}
     count = len(parameters.get("system_prompt") or "") + sum(_json_length(sent.get(name)) for name in _READ_TOO)
     messages = parameters.get("messages")
@@ -78,10 +78,10 @@ def _json_length(value: Any) -> int:
 
 
 def _asked_tokens(parameters: Mapping[str, Any]) -> int | None:
-    """The most tokens that all answers of a row may have; None where it does not say."""
+    """The most tokens that all answers (`n`) of a row may have together; None if the row sets no limit."""
     extra = parameters.get("extra_body") or {}
     choices = extra.get("n")
     for given in (extra.get("max_completion_tokens"), extra.get("max_tokens"), parameters.get("max_tokens")):
-        if type(given) is int:  # which true is not
+        if type(given) is int:  # not true, which JSON may hold
             return given * max(choices, 1) if isinstance(choices, int) else given
     return None

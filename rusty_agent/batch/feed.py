@@ -1,6 +1,6 @@
 """The rows that are left to do, one by one.
 
-In: the source and the plan. Out: rows that earlier runs have not finished; bad lines go to `refuse`. Never touched:
+In: the source and the plan. Out: the rows that no earlier run has finished; bad lines go to `refuse`. Never touched:
 requests.
 """
 
@@ -23,26 +23,27 @@ from .settings import JobSettings, Source
 
 __all__ = ["Feed"]
 
-_PAUSE_AFTER = 0.01  # seconds: an event loop must not stand still while a million rows are passed over
+_PAUSE_AFTER = 0.01  # seconds: passing over a million rows must not block the event loop
 
 
 class Feed:
     """Gives the rows that are left to do, and counts the others.
 
     Args:
-        source: What the caller gave; iterated over if the plan has no input that can be read again.
+        source: What the caller gave; iterated over only if the plan has no input that can be read again.
         plan: What is to be done.
-        settings: What the batch was told; about bad lines of an input that can be read again the plan has decided.
-        tally: Told how many rows there are, and how many earlier runs have finished: as they are passed over; or at
-            once, where there is no limit, and an input that can be read again has not changed: each that the index
-            knows will be passed over then.
+        settings: The settings of the batch. Its `on_bad_line` matters here only for rows that come one by one; for an
+            input that can be read again the plan has applied it already.
+        tally: Gets the number of rows, and how many of them earlier runs have finished: counted as they are passed
+            over; or at once if there is no limit and an input that can be read again has not changed, because then
+            every row in the index will be passed over.
         refuse: Called with each bad line.
 
     Attributes:
-        skipped: Rows passed over so far, because earlier runs have answered them.
-        failed_earlier: Rows passed over so far, because they failed for good in earlier runs.
-        bad_lines: Lines so far that are no rows.
-        lines: The lines of the rows so far, by `custom_id`; None where no sorting needs them.
+        skipped: Rows passed over so far because earlier runs have answered them.
+        failed_earlier: Rows passed over so far because they failed for good in earlier runs.
+        bad_lines: Lines so far that are not rows.
+        lines: The line number of each row so far, by `custom_id`; None unless sorting needs them.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class Feed:
 
     @asynccontextmanager
     async def rows(self) -> AsyncIterator[Inputs]:
-        """The rows that are left; once only. Asynchronous only if the source is: a plain iterator costs a tenth of it.
+        """The rows that are left; call it once. Asynchronous only if the source is: a plain iterator costs a tenth.
 
         Raises:
-            BatchError: In the iteration: the source cannot be read on, or holds a bad line that is not to be skipped.
+            BatchError: While iterating: the source cannot be read on, or has a bad line that may not be skipped.
         """
         if self._plan.input is None and isinstance(self._source, AsyncIterable):
             async with aclosing(self._left_of_asynchronous(self._source)) as later:
@@ -103,7 +104,7 @@ class Feed:
         if isinstance(taken, BadLine):
             self.bad_lines += 1
             self._refuse(taken)
-            if self._plan.input is None and tally.total is not None:  # the length of the source has it among the rows
+            if self._plan.input is None and tally.total is not None:  # the total is the source's length, bad ones too
                 tally.total -= 1
             return False
         if self.lines is not None:
@@ -122,7 +123,7 @@ class Feed:
 
     def _of_input(self, input: Input) -> Iterator[Row | BadLine]:
         repeated, check = self._plan.repeated, self._plan.bad_lines > 0
-        done = set() if check else self._plan.index.done  # a bad line may have the name of a row that is done
+        done = set() if check else self._plan.index.done  # a bad line may have the `custom_id` of a row that is done
         given = input.rows(limit=self._settings.limit, check=check, done=done)
         if not repeated:
             return given
@@ -132,7 +133,7 @@ class Feed:
         seen: set[str] = set()
         for line, value in enumerate(self._source, 1):
             yield self._checked(value, line, seen)
-            if line == self._settings.limit:  # before another value is taken: it may be somebody else's
+            if line == self._settings.limit:  # do not take one value too many: the caller may want it
                 return
 
     def _checked(self, value: Any, line: int, seen: set[str]) -> Row | BadLine:

@@ -1,6 +1,6 @@
-"""The files of a batch: their names, and replacing one as a whole.
+"""The files of a batch: their names, and how one is replaced as a whole.
 
-In: the output's path; bytes. Out: paths; files that are either the old ones or the new ones, whenever the machine
+In: the output's path; bytes. Out: paths; files that hold either the old bytes or the new ones, whenever the machine
 stops. Never touched: what the bytes mean.
 """
 
@@ -31,21 +31,21 @@ __all__ = [
 ]
 
 BLOCK_BYTES = 2**20
-"""How much is read or written at a time, in bytes: large enough that a call costs nothing beside its bytes."""
+"""How much is read or written at a time, in bytes: so much that the cost of the call itself does not matter."""
 
 LOOK_EVERY = 1000
-"""After how many lines, or rows, whoever reads them looks whether the batch was given up."""
+"""Readers check after every so many lines, or rows, whether the batch was given up."""
 
-_NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # the folder is unreadable, or the filesystem has no way
+_NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # an unreadable folder; a filesystem that cannot do it
 
 
 def given_up_error(name: str | Path) -> BatchError:
-    """The error of whoever reads for a batch that was given up."""
+    """The error that ends reading for a batch that was given up."""
     return BatchError(f"{name} was given up before its end.")
 
 
 def not_ours_error(path: Path) -> BatchError:
-    """The error for a file in the way that no batch has written."""
+    """The error for a file that is in the way and that no batch has written."""
     said = f"{path} exists and was not written by a batch, so it is left alone"
     return BatchError(f"{said}. Name another output, or move it away.")
 
@@ -59,7 +59,7 @@ def not_regular_error(path: Path) -> BatchError:
 
 @define(frozen=True)
 class Files:
-    """Where a batch keeps what it knows, all in the folder of the output.
+    """The files of a batch, all in the folder of the output.
 
     Attributes:
         output: One line per result.
@@ -77,19 +77,20 @@ class Files:
 
     @classmethod
     def of(cls, output: Path) -> Self:
-        """The files of the batch that writes `output`; its ending `.jsonl` gives way to theirs.
+        """The files of the batch that writes `output`; their endings replace its `.jsonl`.
 
-        Where it has none, theirs follow a hyphen, so that `out` and `out.jsonl` do not share them.
-        A symbolic link is followed: whatever it is called, one output has one lock, and replacing it spares the link.
+        Where the output has another ending or none, theirs are added after a hyphen, so that `out` and `out.jsonl` do
+        not share files. A symbolic link is followed: one output has one lock under all its names, and replacing the
+        output leaves the link in place.
 
         Raises:
-            ValueError: The path names no file, or one that should be compressed.
+            ValueError: The path names no file, or one with the ending `.gz`.
         """
         if not output.name:
             raise ValueError(f"output must be the path of a file, not {str(output)!r}")
         if output.name.lower().endswith(".gz"):
             raise ValueError(f"{output}: the output is not compressed, because what is there is appended to")
-        if os.path.islink(output):  # unlike Path's it never raises
+        if os.path.islink(output):  # unlike Path.is_symlink it never raises
             output = Path(os.path.realpath(output))  # `resolve` would raise on links in a circle
         stem = output.name.removesuffix(".jsonl")
         start = f"{output.name}-" if stem in ("", output.name) else f"{stem}."
@@ -102,27 +103,27 @@ class Files:
         )
 
     def remove_halves(self) -> None:
-        """Remove the temporary files that a killed run has left."""
+        """Remove the temporary files that a killed run left behind."""
         for half in map(beside, (self.output, self.errors, self.manifest, self.summary)):
             if half.exists():
                 remove(half)
 
 
 def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file anew, so that there is the old one or the new one at any moment, and durably the new one in the end.
+    """Replace a file: at any moment it is either the old one or the new one, and in the end the new one is durable.
 
-    The chunks are written beside it, as `NAME.rusty-agent.tmp`; they may be read from the old file meanwhile. Its
-    permissions stay. Only the holder of the batch's lock may do this: the name of the temporary file is fixed, so that
-    what a kill leaves of it is removed the next time.
+    The chunks are written to a temporary file beside it, `NAME.rusty-agent.tmp`, so they may be read from the old file
+    meanwhile. The permissions stay. Only the holder of the batch's lock may do this: the temporary file has a fixed
+    name, so that the next run finds and removes what a killed one left of it.
 
     Raises:
-        BatchError: It cannot be written. The file is whole; almost always the old one.
+        BatchError: It cannot be written. The file is whole, and almost always the old one.
     """
     half = beside(path)
     try:
         try:
             half.unlink(missing_ok=True)
-            with half.open("xb", buffering=BLOCK_BYTES) as file:  # x: never through a link that somebody has put there
+            with half.open("xb", buffering=BLOCK_BYTES) as file:  # x: never write through a link planted there
                 if path.exists():
                     shutil.copymode(path, half)
                 for chunk in chunks:
@@ -142,7 +143,7 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, durably, if there is one.
+    """Remove a file durably, if it exists.
 
     Raises:
         BatchError: It cannot be removed.
@@ -158,17 +159,17 @@ def remove(path: Path) -> None:
 
 
 def beside(path: Path) -> Path:
-    """The temporary file that is to become this one. Its name is ours alone: what has it is removed."""
+    """The temporary file that will replace this one. Only we use such names: any file of this name is removed."""
     return path.with_name(f"{path.name}.rusty-agent.tmp")
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can.
+    """Make the names in a folder durable, where the system can do that.
 
     Raises:
         OSError: The disk failed.
     """
-    if os.name == "nt":  # folders cannot be opened there
+    if os.name == "nt":  # Windows cannot open folders
         return
     try:
         number = os.open(folder, os.O_RDONLY)

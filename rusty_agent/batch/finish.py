@@ -1,7 +1,7 @@
-"""The last steps of a batch: its files made tidy.
+"""The last steps of a batch: tidying its files.
 
-In: the output and the errors file, when nobody writes them any more. Out: the same lines without those that later
-ones have overtaken, in the order of the input. Never touched: what the lines say.
+In: the output and the errors file, when nobody writes to them any more. Out: the same lines without those that later
+ones have superseded, in the order of the input. Never touched: what the lines say.
 
 Each step replaces a file as a whole, so a crash leaves the old one or the new one. All of it blocks: on an event
 loop, run it in a thread.
@@ -20,12 +20,12 @@ from .lines import BAD_LINE
 
 __all__ = ["drop_superseded", "sort_output"]
 
-_PLACE_BITS = 48  # of a sort key: which line of the file it is; above them stands the number of the input's line
+_PLACE_BITS = 48  # the low bits of a sort key: the line's place in the file; above them is the input's line number
 _UNNUMBERED = 2**63
 
 
 def drop_superseded(files: Files, done: set[str]) -> None:
-    """Leave in the errors file only the last line of each row that has no result; remove the file if none is left.
+    """Keep in the errors file only the last line of each row that has no result; remove the file if none is left.
 
     Args:
         files: The batch's files, whose lock is held.
@@ -45,12 +45,12 @@ def drop_superseded(files: Files, done: set[str]) -> None:
 def sort_output(files: Files, moved: Mapping[str, int] | None = None) -> None:
     """Put the results and the errors into the order of the input, by `x_rusty.line`; lines without it come last.
 
-    About 72 bytes of memory per line; a file that is in order already is only read.
+    Takes about 72 bytes of memory per line. A file that is already in order is only read.
 
     Args:
         files: The batch's files, whose lock is held.
-        moved: Where rows stand in the input by now, by `custom_id`, if not where they stood when they were answered;
-            others come last.
+        moved: The present line of each row in the input, by `custom_id`, if the input has changed since rows were
+            answered; rows that are not in it come last.
 
     Raises:
         BatchError: A file cannot be read or replaced; both are whole.
@@ -77,14 +77,14 @@ def _sort(path: Path, moved: Mapping[str, int] | None) -> None:
 
 
 def _number(told: Told, moved: Mapping[str, int] | None) -> Any:
-    """The number of the input's line."""
-    if moved is None or told.facts.get("kind") == BAD_LINE:  # each run writes its own of these
+    """The line's number in the input."""
+    if moved is None or told.facts.get("kind") == BAD_LINE:  # this run wrote these itself, with present numbers
         return told.facts.get("line")
     return moved.get(told.custom_id)
 
 
 def _pick(path: Path, borders: array[int], places: array[int]) -> Iterator[bytes]:
-    with path.open("rb") as file:  # a large buffer would be filled for each line: 26 s instead of 1 for 200,000
+    with path.open("rb") as file:  # a large buffer would be refilled for each line: 26 s instead of 1 for 200,000 lines
         for place in places:
             file.seek(borders[place])
             yield file.read(borders[place + 1] - borders[place])

@@ -1,7 +1,7 @@
-"""Files that are not a batch's to write → a refusal.
+"""How a batch refuses to write over files that are not its own.
 
-In: a batch's files, its input, its report. Out: a `BatchError` that names the one in the way. Never touched: any file.
-What the output and the errors file hold line by line `index.py` judges.
+In: a batch's files, its input, its report. Out: a `BatchError` that names the file in the way. Never touched: any file.
+`index.py` judges the lines of the output and of the errors file.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from .summary import is_summary
 
 __all__ = ["refuse_foreign", "refuse_overwriting"]
 
-_TITLE_BYTES = 2**16  # a page's title lies within these
+_TITLE_BYTES = 2**16  # the title of a page is within these
 
 
 def refuse_overwriting(files: Files, source: str | os.PathLike[str] | None, report: Path | None) -> None:
-    """Refuse files that cannot be written or are the input, and a report in place of anything but a report.
+    """Refuse files that cannot be written or are the input, and a report that would replace anything but a report.
 
     Args:
         files: What the batch writes.
-        source: The input's path, or None where it is no file.
+        source: The input's path, or None if it is not a file.
         report: Where a report is to be written, or None.
 
     Raises:
@@ -38,7 +38,7 @@ def refuse_overwriting(files: Files, source: str | os.PathLike[str] | None, repo
     if source is not None and (path := _shared(written, [Path(source)])):
         raise BatchError(f"{path}, which the batch would write, is its input: name another output, or report.")
     if report is not None and (beginning := _read(report, _TITLE_BYTES)) and not is_report(beginning):
-        raise BatchError(  # it holds the answers of another batch, most likely
+        raise BatchError(  # most likely the file holds the answers of another batch
             f"{report}, where the report is to be written, exists and is no report, so it is left alone. Name another "
             "file, or move it away."
         )
@@ -52,21 +52,21 @@ def refuse_foreign(files: Files) -> None:
     """
     for path, is_ours in ((files.manifest, is_manifest), (files.summary, is_summary)):
         data = _read(path)
-        if data.strip(b"\0") and not is_ours(data):  # zeros are what a loss of power may leave
+        if data.strip(b"\0") and not is_ours(data):  # a loss of power may leave a file of zeros
             raise not_ours_error(path)
 
 
 def _of_batch(files: Files) -> list[Path]:
-    """The files that the batch writes; refused where one cannot be written."""
+    """The files that the batch writes. Raises if one cannot be written."""
     ours = [files.output, files.errors, files.manifest, files.lock, files.summary]
     for path in ours:
-        if os.path.exists(path) and not path.is_file():  # a folder; or a pipe, which would be read for ever
+        if os.path.exists(path) and not path.is_file():  # a folder, or a pipe, which would be read for ever
             raise not_regular_error(path)
     return _with_temporary(files.output, ours)
 
 
 def _of_report(report: Path, batch: list[Path]) -> list[Path]:
-    """The files that the report writes; refused where one cannot be written, or is the batch's."""
+    """The files written for the report. Raises if one cannot be written, or belongs to the batch."""
     if os.path.exists(report) and not report.is_file():
         raise BatchError(f"{report}, where the report is to be written, is no regular file: name another one.")
     if not os.access(report.parent, os.W_OK | os.X_OK):
@@ -78,7 +78,7 @@ def _of_report(report: Path, batch: list[Path]) -> list[Path]:
 
 
 def _with_temporary(given: Path, paths: list[Path]) -> list[Path]:
-    """These and the temporary files beside them; refused where a name, with what is added to it, is too long."""
+    """These paths and their temporary files. Raises if a name becomes too long with what is added to it."""
     written = [name for path in paths for name in (path, beside(path))]
     for path in written:
         try:
@@ -97,14 +97,14 @@ def _shared(written: list[Path], others: list[Path]) -> Path | None:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether both names are of one file, or would be."""
-    if os.path.exists(one) and os.path.exists(other):  # unlike Path's it never raises
+    """Whether both names are of one file, or would be if it existed."""
+    if os.path.exists(one) and os.path.exists(other):  # unlike Path.exists it never raises
         return one.samefile(other)
     return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _read(path: Path, size: int = -1) -> bytes:
-    """The beginning of a file, or all of it; nothing if it is missing."""
+    """The first `size` bytes of a file, or all of it; nothing if it is missing."""
     try:
         with path.open("rb") as file:
             return file.read(size)

@@ -1,10 +1,10 @@
 """What earlier runs of a batch have left behind.
 
 In: the output and the errors file, line by line. Out: which rows are done, which have failed for good, and which
-lines are of no use. Never touched: anything but those two files, and these only by `repair` and `drop_lines`.
+lines are useless. Never touched: anything but those two files, and only `repair` and `drop_lines` change them.
 
-A power cut can leave holes: lines of which only parts came to the disk. Their rows count as not done. A line that a
-crash has left without its end is no line here; opening a `Journal` cuts it off.
+A power cut can leave holes: lines that reached the disk only in part. Their rows count as not done. A last line
+without its newline, left by a crash, is ignored here; opening a `Journal` cuts it off.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .lines import BAD_LINE, ID_PREFIX
 __all__ = ["MAX_RESULT_BYTES", "Index", "Told", "drop_lines", "identify", "read_lines", "repair", "scan", "scan_errors"]
 
 MAX_RESULT_BYTES = 256 * 2**20
-"""A longer line of a batch's files counts as damaged, and is not held in memory: it can only be a hole."""
+"""A longer line in a batch's files counts as damaged, and is not kept in memory: it can only be a hole."""
 
 _BEGINNING = f'{{"id":"{ID_PREFIX}'.encode()
 
 
 class Told(NamedTuple):
-    """What a line of a batch says: its row, what stands in `x_rusty`, and whether the row has failed."""
+    """What a line of a batch says: its row, the contents of `x_rusty`, and whether the row has failed."""
 
     custom_id: str
     facts: dict[str, Any]
@@ -44,13 +44,13 @@ class Index:
 
     Attributes:
         done: Every `custom_id` with a result in the output.
-        permanent: Every other one whose last error is permanent.
+        permanent: Every other `custom_id` whose last error is permanent.
         failed: How many rows have errors and no result.
-        useless_results: Where the lines of the output start that are no results of a batch, or repeat an earlier one's
-            row.
-        useless_errors: Where the lines of the errors file start that are damaged, or overtaken by a result or a later
+        useless_results: Where lines of the output start that are not a batch's results, or repeat the row of an earlier
+            line.
+        useless_errors: Where lines of the errors file start that are damaged, or superseded by a result or by a later
             error of the same row.
-        bad_lines: Where the lines of the errors file start that tell of bad lines of the input.
+        bad_lines: Where lines of the errors file start that report bad lines of the input.
     """
 
     done: set[str] = field(factory=set)
@@ -62,19 +62,20 @@ class Index:
 
 
 def scan(files: Files, marks: dict[str, str] | None = None, given_up: Callable[[], bool] = lambda: False) -> Index:
-    """Read what is there; files that are missing are empty.
+    """Read both files; a missing file counts as empty.
 
     Args:
         files: The batch's files, whose lock is held.
         marks: Filled with the marks of rows without a name, by `custom_id`; see `Row.mark`.
-        given_up: Asked while they are read: whether the batch was given up.
+        given_up: Called while they are read; true once the batch was given up.
 
     Raises:
-        BatchError: A file cannot be read, or holds something else: it would be damaged by going on. Or it was given up.
+        BatchError: A file cannot be read, or is not a batch's, so that going on would damage it. Or the batch was given
+            up.
     """
     index = Index()
     done, useless = index.done, index.useless_results
-    begun = files.manifest.exists()  # it is written before any line
+    begun = files.manifest.exists()  # the manifest is written before any line
     for start, told in _lines_of(files.output, useless, begun, given_up, results=True):
         if told.custom_id in done:
             useless.append(start)
@@ -82,7 +83,7 @@ def scan(files: Files, marks: dict[str, str] | None = None, given_up: Callable[[
         done.add(told.custom_id)
         _keep_mark(told, marks)
     scan_errors(files.errors, index, marks, given_up, begun=begun)
-    index.useless_errors += index.bad_lines  # each run writes its own of these
+    index.useless_errors += index.bad_lines  # each run reports bad lines anew
     return index
 
 
@@ -94,15 +95,15 @@ def scan_errors(
     *,
     begun: bool = True,
 ) -> None:
-    """Read an errors file into an index that knows what is done.
+    """Read an errors file into an index whose `done` is filled already.
 
     Raises:
         BatchError: As `scan`.
     """
-    last: dict[str, int] = {}  # by row: where its last line starts, times two, and plus one if that line says permanent
+    last: dict[str, int] = {}  # by row: twice the place where its last line starts, plus one if that line is permanent
     for start, told in _lines_of(errors, index.useless_errors, begun, given_up):
         custom_id, facts, failed = told
-        if not failed and "kind" not in facts:  # which would be dropped as if it were an error
+        if not failed and "kind" not in facts:  # an answer: it would be dropped as if it were an error
             raise BatchError(f"{errors} holds answers, so it is left alone. Name another output, or move it away.")
         if facts.get("kind") == BAD_LINE:
             index.bad_lines.append(start)
@@ -120,11 +121,11 @@ def scan_errors(
 def _lines_of(
     path: Path, useless: array[int], begun: bool, given_up: Callable[[], bool], *, results: bool = False
 ) -> Iterator[tuple[int, Told]]:
-    """What a batch's lines say, and where each starts; damaged ones, and errors among results, go to `useless`.
+    """What a batch's lines say, and where each starts. Damaged lines, and errors among results, go to `useless`.
 
     Raises:
-        BatchError: No batch has written it: repairing it, or cutting off its tail, would destroy it. Or it was given
-            up.
+        BatchError: No batch has written the file: repairing it, or cutting off its tail, would destroy it. Or the batch
+            was given up.
     """
     good = damaged = 0
     for number, (start, _, line) in enumerate(read_lines(path), 1):
@@ -141,7 +142,7 @@ def _lines_of(
         return
     with path.open("rb") as file:
         beginning = file.read(len(_BEGINNING))
-    # A crash may have torn it, or made holes.
+    # A crash may have left only the beginning of the first line, or zeros instead.
     if (damaged and not begun) or not _BEGINNING.startswith(beginning.rstrip(b"\0")):
         raise BatchError(
             f"{path} exists and holds {'not only lines' if good else 'no line'} of a batch, so it is left alone. "
@@ -150,9 +151,9 @@ def _lines_of(
 
 
 def repair(files: Files, index: Index) -> None:
-    """Drop what is of no use: damaged lines, results of a row but its first, errors of a row but its last.
+    """Drop useless lines: damaged ones, all but the first result of a row, all but the last error of a row.
 
-    Nothing else may have changed the files since the scan, and no journal may be open on them.
+    Nothing may have changed the files since the scan, and no journal may have them open.
 
     Raises:
         BatchError: A file cannot be replaced; both are whole.
@@ -160,11 +161,11 @@ def repair(files: Files, index: Index) -> None:
     for path, useless in ((files.output, index.useless_results), (files.errors, index.useless_errors)):
         if useless:
             drop_lines(path, useless)
-            del useless[:]  # those places mean something else now
+            del useless[:]  # these places no longer mean the same lines
 
 
 def drop_lines(path: Path, starts: Iterable[int]) -> None:
-    """Replace a file by itself without the lines that start at those places.
+    """Rewrite a file without the lines that start at these places.
 
     Raises:
         BatchError: It cannot be replaced, and is as it was.
@@ -174,9 +175,9 @@ def drop_lines(path: Path, starts: Iterable[int]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """The whole lines of a file, one in memory at a time: where each starts and ends, and its bytes with the newline.
+    """The complete lines of a file, one at a time: where each starts and ends, and its bytes with the newline.
 
-    A line longer than `MAX_RESULT_BYTES` comes as `b""`. A file that is missing has no lines.
+    A line longer than `MAX_RESULT_BYTES` is yielded as `b""`. A missing file has no lines.
 
     Raises:
         BatchError: The file cannot be read.
@@ -206,14 +207,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 def identify(line: bytes) -> Told | None:
-    """What a line says; None if it is damaged, or of no batch."""
+    """What a line says; None if it is damaged, or not a batch's."""
     try:
         value = loads(line)
     except ValueError:
         return None
     try:
         name, custom_id, response, error = value["id"], value["custom_id"], value["response"], value["error"]
-    except (TypeError, KeyError):  # a request has a custom_id, too
+    except (TypeError, KeyError):  # another line, such as a request, which has a custom_id too
         return None
     if not isinstance(name, str) or not name.startswith(ID_PREFIX) or not isinstance(custom_id, str):
         return None

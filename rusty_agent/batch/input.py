@@ -1,4 +1,4 @@
-"""An input that can be read again → what a look at all its rows finds, before any is sent.
+"""An input that can be read again, and the check of all its rows before any is sent.
 
 In: rows, in their order. Out: how many are good, what is wrong with the others. Never touched: where the rows come
 from.
@@ -16,18 +16,18 @@ from .rows import NOT_JSON, BadLine, Row, repeats
 __all__ = ["KEPT_BAD", "Checked", "Input"]
 
 KEPT_BAD = 20
-"""Bad lines that are kept to be shown: as many as fit on a screen."""
+"""How many bad lines are kept to be shown: as many as fit on a screen."""
 
 
 @define
 class Checked:
-    """What a look at the whole input found.
+    """What the check of the whole input found.
 
     Attributes:
-        rows: Good rows.
+        rows: How many rows are good.
         bad: The first bad lines, `KEPT_BAD` at most.
-        bad_count: All of them.
-        repeated: Lines whose `custom_id` an earlier row has; they count as bad, too.
+        bad_count: How many bad lines there are in all.
+        repeated: The numbers of lines whose `custom_id` an earlier row has; they count as bad too.
     """
 
     rows: int = 0
@@ -36,13 +36,13 @@ class Checked:
     repeated: set[int] = Factory(set)
 
     def add_bad(self, bad: BadLine) -> None:
-        """Count a bad line, and keep it if it is one of the first."""
+        """Count a bad line; keep it if it is among the first `KEPT_BAD`."""
         self.bad_count += 1
         if len(self.bad) < KEPT_BAD:
             self.bad.append(bad)
 
     def complaint(self, *, skips: bool = False) -> str:
-        """What is wrong with the input, in words, and what to do, unless bad lines are skipped already."""
+        """What is wrong with the input, in words, and what to do about it unless `skips`: bad lines are skipped."""
         are = "line of the input is not a request" if self.bad_count == 1 else "lines of the input are not requests"
         lines = [f"{self.bad_count:,} {are}; nothing was sent."]
         lines += [f"  line {bad.line}: {bad.reason}" for bad in self.bad]
@@ -56,11 +56,11 @@ class Checked:
 
 
 class Input(ABC):
-    """Rows that can be read as often as they are wanted: once to check them all, once to send them.
+    """Rows that can be read several times: once to check them all, once to send them.
 
     Attributes:
-        name: What it is called, for messages; None where it has no name.
-        delimiter: What stands between the columns of a table; None where it is no table.
+        name: What it is called in messages; None if it has no name.
+        delimiter: What separates the columns of a table; None if it is not a table.
     """
 
     name: str | None = None
@@ -68,7 +68,7 @@ class Input(ABC):
 
     @abstractmethod
     def digest(self) -> tuple[str, int]:
-        """The SHA-256 of its bytes in hexadecimal, and how many there are.
+        """The SHA-256 of its bytes in hexadecimal, and the number of bytes.
 
         Raises:
             BatchError: It cannot be read.
@@ -82,18 +82,18 @@ class Input(ABC):
 
         Args:
             limit: How many to read at most, bad lines included. Default: all.
-            check: Make the checks that the requests would meet; a bad one becomes a `BadLine`.
-            done: As `parse_line`'s.
+            check: Apply the checks that sending would apply; a row that fails one becomes a `BadLine`.
+            done: As in `parse_line`.
 
         Raises:
             BatchError: It cannot be read on, or has changed since it was digested.
         """
 
     def check(self, *, limit: int | None = None, good: Callable[[Row], object] = lambda row: None) -> Checked:
-        """Look at every row before any is sent. A `custom_id` that an earlier row has makes a bad line.
+        """Check every row before any is sent. A row whose `custom_id` an earlier row has is a bad line.
 
         Args:
-            limit: As `rows`'s.
+            limit: As in `rows`.
             good: Called with each good row.
 
         Raises:

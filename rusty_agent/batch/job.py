@@ -1,10 +1,10 @@
-"""One run of a batch: rows worked off, lines written, the whole summed up.
+"""One run of a batch: it works rows off, writes their lines, and sums up.
 
-In: a plan, a provider. Out: lines in the batch's files, a `BatchResult`. Never touched: the batch's lock, which
-whoever runs the job holds.
+In: a plan, a provider. Out: lines in the batch's files, a `BatchResult`. Never touched: the batch's lock, which the
+caller holds.
 
-A row's line is written before the row counts, in the step of the loop in which its answer has come: a run that is
-cancelled or killed loses nothing that was answered.
+A row's line goes to the journal before the row counts, in the same step of the event loop in which its answer comes: a
+run that is cancelled or killed loses nothing that was answered.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ class BatchResult:
     """How a batch went.
 
     Attributes:
-        total: How many rows there are, those of earlier runs included, or None where nobody knows yet.
+        total: How many rows there are, those of earlier runs included, or None if that is not known yet.
         done: Rows answered by this run.
-        failed: Rows that failed in this run; the next one tries those again that are not permanent.
+        failed: Rows that failed in this run; the next run tries them again unless the failure is permanent.
         skipped: Rows that earlier runs have answered. If this run was stopped, and has a limit, an input that has
-            changed, or rows that come one by one, only those that it had come to are counted.
+            changed, or rows that come one by one, only those that it had reached are counted.
         failed_earlier: Rows that failed for good in earlier runs and were not tried again.
         bad_lines: Lines of the input that are not requests and were left out.
         stopped: Why the run ended early (`"budget"`, `"error_rate"`, `"failures"`, `"authentication"`, `"quota"`,
-            `"interrupt"`), or None where every row was tried.
+            `"interrupt"`), or None if every row was tried.
         message: The same in words, or None.
-        cost: USD; None without a price, or where no tokens were told.
-        summary: What stands in the summary file.
+        cost: USD; None without a price, or if no usage was reported.
+        summary: The summary of this run. A run that had nothing to do may leave an earlier run's in the file.
     """
 
     total: int | None
@@ -106,7 +106,7 @@ class Job:
         price, usd = settings.price, settings.budget_usd
         self._budget = None if price is None or usd is None else Budget(usd, price)
         self._task: asyncio.Task[None] | None = None
-        self._broken = False  # a file could not be written, so nobody knows which of the last lines it has
+        self._broken = False  # a file could not be written, so its last lines may be missing
 
     async def run(self, source: Source, plan: Plan) -> None:
         """Work the rows off.
@@ -126,27 +126,27 @@ class Job:
             try:
                 await outlast(task, on_cancel=self._cancel)  # what is done is kept
             finally:
-                del self._provider  # or it would stay until the garbage collector finds the job, a circle
+                del self._provider  # the job is a reference cycle: it would keep the provider until it is collected
             if not task.cancelled():
                 task.result()
-            elif self._run.stopped is None:  # somebody else has cancelled the task: not all of it was done
+            elif self._run.stopped is None:  # somebody else has cancelled the task, so rows are left undone
                 raise asyncio.CancelledError
 
     def interrupt(self) -> None:
-        """Send nothing more; wait for what is under way, and say so: it may take a while."""
-        sent = self._run.tally.snapshot().in_flight  # of the rows under way, others wait for their turn
-        if sent and self._run.stopped is None and self._settings.progress != "json":  # which a program reads
+        """Send nothing more, but wait for the requests under way; say so, because that may take a while."""
+        sent = self._run.tally.snapshot().in_flight  # the other rows under way wait for a permit, and are not sent
+        if sent and self._run.stopped is None and self._settings.progress != "json":  # JSON is for programs
             said = f"interrupted: waiting for {sent:,} row{'s' * (sent != 1)} under way, {DRAIN_SECONDS:.0f} s at most"
             say(f"{said}; once more stops at once")
         self._stop("interrupt", _INTERRUPTED)
 
     def abandon(self) -> None:
-        """Wait no longer."""
+        """Stop at once: cancel the requests under way."""
         self.interrupt()
         self._cancel()
 
     def sum_up(self, output: str, started: float, report: Path | None) -> BatchResult:
-        """Count the rows of all runs; write the summary, which names the output so, and the report, if any; sort."""
+        """Count the rows of all runs; write the summary (`output` is its name in it) and the report, if any; sort."""
         source, stopped = self._plan.input, self._count_all()
         told = summary(
             self._run.tally,
@@ -160,7 +160,7 @@ class Job:
             output=output,
         )
         self._write_summary(told, report)
-        if stopped is None and self._settings.sort:  # last: there may be no room for a second copy
+        if stopped is None and self._settings.sort:  # last: the disk may have no room for a second copy
             sort_output(self._settings.files, self._feed.lines)
         now = self._run.tally.snapshot()
         return BatchResult(
@@ -177,44 +177,44 @@ class Job:
         )
 
     def _write_summary(self, told: dict[str, Any], report: Path | None) -> None:
-        """Write the summary, and the report if there is to be one, unless those of an earlier run tell as much."""
+        """Write the summary, and the report if one is wanted, unless those of an earlier run say as much."""
         path, tally = self._settings.files.summary, self._run.tally
         nothing_new = told["stopped"] is None and not tally.snapshot().finished and path.exists()
         kept = nothing_new and covers(path.read_bytes(), told, self._plan.index.failed)
         if report is not None and not (kept and report.exists()):
             replace_atomically(report, [report_html(told, tally).encode("utf-8", "replace")])
-        if not kept:  # after the report: a kill before it leaves that of an earlier run, which does not cover this one
+        if not kept:  # after the report: a kill in between leaves an earlier summary, so the next run writes both again
             replace_atomically(path, [dumps(told), b"\n"])
 
     def _count_all(self) -> RunStoppedError | None:
-        """Count the rows of all runs; what stopped this one, if it was stopped before its end."""
+        """Count the rows of all runs; return what stopped this run, if it was stopped before its end."""
         tally, feed, stopped = self._run.tally, self._feed, self._run.stopped
         tried = feed.skipped + feed.failed_earlier + tally.snapshot().finished
         all_tried = tally.total is not None and tried >= tally.total and feed.bad_lines >= self._plan.bad_lines
         if stopped is not None and not (stopped.reason in ("budget", "interrupt") and all_tried):
             return stopped
         tally.total, tally.skipped, tally.failed_earlier = tried, feed.skipped, feed.failed_earlier
-        return None  # also where there was nothing left to be stopped
+        return None  # also if the stop came when every row had been tried
 
     async def _drop_superseded(self, _: object, error: BaseException | None, __: object) -> None:
-        """Drop the error lines of rows that are answered by now, however the run has ended."""
-        if self._broken:  # the next run sees what was written
+        """Drop the error lines of rows that have been answered since, however the run has ended."""
+        if self._broken:  # the next run reads the files, and sees which lines were written
             return
         try:
             await to_its_end(drop_superseded, self._settings.files, self._plan.index.done)
         except BatchError:
-            if error is None:  # else that tells more: the folder may be gone
+            if error is None:  # else that error says more: the folder may be gone
                 raise
 
     async def _work_off(self) -> None:
         try:
             async with self._feed.rows() as rows:
-                await self._run.work_off(rows)  # `_answer` writes what comes of them
+                await self._run.work_off(rows)  # `_answer` writes their lines
         except RunStoppedError:
-            pass  # `Run.stopped` tells
+            pass  # `Run.stopped` keeps it
 
     async def _answer(self, caller: Caller, row: Row) -> GenerateResult:
-        """Answer a row, and write its line: what is counted is written, and what is cancelled was not answered."""
+        """Answer a row and write its line: a row that counts was written, and one that is cancelled had no answer."""
         settings = self._settings
         try:
             exchange = self._common.prepare(row.parameters)
@@ -222,7 +222,7 @@ class Job:
                 exchange = self._common.prepare({**row.parameters, "stream": False})
             result = await self._provider._answer(caller, exchange)
             line = result_line(self._run_id, row, result, settings.price)
-        except RunStoppedError:  # it was not sent
+        except RunStoppedError:  # the row was not sent
             raise
         except Exception as error:
             if self._provider._calls.transport.ended and isinstance(error, APIConnectionError | LocalModelError):
@@ -237,21 +237,21 @@ class Job:
         self._finish_reasons[result.finish_reason] += 1
         self._spend(result.usage, caller)
         self._results.append(line)
-        if self._plan.index.failed:  # only then can it have an error line from before
+        if self._plan.index.failed:  # only then can the row have an error line from an earlier run
             self._plan.index.done.add(row.custom_id)
         await self._commit(self._results)
         return result
 
     async def _commit(self, journal: Journal) -> None:
-        """With `sync="row"`, wait until the line is durable, or the run is given up: its end waits for that, too.
+        """With `sync="row"`, wait until the line is durable. If this is cancelled, closing the journal waits instead.
 
-        The row counts all the same: its line is written, and its answer is paid for.
+        A cancelled wait does not undo the row: its line is written, and its answer is paid for.
         """
         if self._settings.sync == "row":
             try:
                 await journal.commit()
             except asyncio.CancelledError:
-                self._stop("interrupt", _INTERRUPTED)  # or its worker would begin another, if it hears of it first
+                self._stop("interrupt", _INTERRUPTED)  # the cancellation ends here: unstopped, the worker would go on
 
     def _spend(self, usage: Usage | None, caller: Caller) -> None:
         if self._budget is not None and (said := self._budget.spend(usage, caller.in_flight)) is not None:
@@ -266,12 +266,12 @@ class Job:
         return journal
 
     def _break(self, error: BatchError) -> None:
-        """A file cannot be written: whatever comes would be lost, so nothing more is paid for. Its closing raises."""
+        """A file cannot be written: further answers would be lost, so pay for none. Closing the journal raises."""
         self._broken = True
         self._cancel()
 
     def _cancel(self) -> None:
-        """Cancel what is under way. Once: a second time would cut its clean-up short."""
+        """Cancel what is under way, but only once: a second cancellation would cut its clean-up short."""
         if self._task is not None and not self._task.cancelling():
             self._task.cancel()
 
@@ -282,5 +282,5 @@ class Job:
 
 
 def _needs_whole(fields: dict[str, Any]) -> bool:
-    """Whether the answer has parts that a streamed one, put together again, would lack."""
+    """Whether the answer may have parts that are lost when a stream is put together again."""
     return fields.get("n") not in (None, 1) or bool(fields.get("logprobs") or fields.get("audio"))

@@ -1,10 +1,10 @@
-"""Lines → the end of a file, so that a crash costs as little as was asked for.
+"""Lines → the end of a file, so that a crash costs no more than the caller has chosen.
 
-In: finished lines, on the event loop. Out: whole lines in the file, and a word when they are durable. Never touched:
+In: finished lines, on the event loop. Out: whole lines in the file, and notice when they are durable. Never touched:
 what the lines mean; other files.
 
-A line is with the system at the end of the loop's iteration, so a kill of the process loses nothing that came
-before. What a loss of power costs is the choice of `sync`.
+A line reaches the operating system in the loop's next iteration, so killing the process loses nothing that came
+before. `sync` decides how much a loss of power may cost.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from .files import BLOCK_BYTES, not_regular_error, sync_folder
 __all__ = ["Journal", "Sync"]
 
 Sync = Literal["row", "group", "off"]
-"""When lines become durable: when `commit` asks, so for each row; by themselves within a moment; never."""
+"""When lines become durable: only when `commit` asks, so for each row; on their own, in a moment; never."""
 
-_SYNC_SECONDS = 0.25  # how long a line may stay with the system before it is made durable
+_SYNC_SECONDS = 0.25  # how long a written line may wait for a sync
 _SYNC_LINES = 1000  # … and how many may: 151,000 lines a second were measured with this, 2,900 with one
-_BUFFER_BYTES = 4 * BLOCK_BYTES  # no more is held back for the end of the loop's iteration
+_BUFFER_BYTES = 4 * BLOCK_BYTES  # more than this is written at once, without waiting for the loop's next iteration
 
-_NEWLINE = b"\n"[0]  # looked for as a number: bytes in bytes raise an error within, which takes five times as long
+_NEWLINE = b"\n"[0]  # a number: `in` with bytes raises and catches an error internally, and takes five times as long
 
 _datasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # Windows and macOS have no fdatasync
 
 
 class Journal:
-    """The end of one file of lines. It has one writer, who holds the batch's lock; all but `__init__` on its loop.
+    """Appends to one file of lines, for the holder of the batch's lock. All but `__init__` runs on one event loop.
 
-    Opening creates the file if needed, and cuts off a last line that a crash has left without its end.
+    Opening creates the file if needed, and cuts off a last line that a crash has left incomplete.
 
     The first failure is final: the file is cut back to whole lines, `on_error` is called once with the error, and
-    `append`, `commit` and `aclose` raise it from then on. A failed sync is not tried again, because the system may
-    have dropped what it could not write and report success the second time.
+    `append`, `commit` and `aclose` raise it from then on. A failed sync is not tried again, because the system may have
+    dropped what it could not write, and would then report success the second time.
 
     Args:
         path: The file; absolute, if the working folder may change.
@@ -50,7 +50,7 @@ class Journal:
         on_error: Called once, on the loop, when the file cannot be written any more.
 
     Raises:
-        BatchError: The file cannot be opened, or is no regular file.
+        BatchError: The file cannot be opened, or is not a regular file.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class Journal:
         self._on_error = on_error
         self._buffer: list[bytes] = []
         self._buffered = 0  # bytes in _buffer
-        self._unsynced = 0  # lines that no sync, begun or done, covers
-        self._durable = 0  # bytes from the file's beginning; what an earlier run left may not be
+        self._unsynced = 0  # lines written since the last sync began
+        self._durable = 0  # bytes from the file's beginning; 0, because what an earlier run left may not be synced
         self._timer: asyncio.TimerHandle | None = None
         self._syncing: asyncio.Future[None] | None = None
         self._sync_failed = False
-        self._closing = False  # nothing more is taken
-        self._closed = False  # nothing more is synced: the file may be closed
+        self._closing = False  # no more lines are taken
+        self._closed = False  # no more syncs begin: the file may be closed
         self._error: BatchError | None = None
         try:
             self._number, self._size = _open(path)
@@ -77,7 +77,7 @@ class Journal:
             ) from error
 
     def append(self, line: bytes) -> None:
-        """Take a line, without its newline; it is written at the end of the loop's iteration.
+        """Take a line, without its newline; it is written in the loop's next iteration.
 
         Raises:
             BatchError: The file cannot be written any more.
@@ -95,12 +95,12 @@ class Journal:
             self._flush()
 
     async def commit(self) -> None:
-        """Wait until everything appended so far is durable; with `sync="off"`, only written.
+        """Wait until everything appended so far is durable; with `sync="off"`, only write it.
 
-        Whoever waits at the same time shares one sync.
+        Callers that wait at the same time share one sync.
 
         Raises:
-            BatchError: It cannot be made so.
+            BatchError: The file cannot be written or synced.
         """
         self._flush()
         if self._error is not None:
@@ -109,10 +109,11 @@ class Journal:
             await self._settle()
 
     async def aclose(self) -> None:
-        """Write what is left, make it durable unless `sync="off"`, and close the file. More calls do nothing more.
+        """Write what is left, make it durable unless `sync="off"`, and close the file. Further calls do no more.
 
         Raises:
-            BatchError: It was not possible, or a failure came before: what had been written until then is durable.
+            BatchError: This failed, or something before. Whole lines that were written are still synced, unless
+                `sync="off"` or a sync was what failed.
         """
         self._closing = True
         try:
@@ -131,7 +132,7 @@ class Journal:
 
     def _refuse(self) -> NoReturn:
         if self._error is not None:
-            raise BatchError(self._error.message) from self._error  # a new one each: many tasks may get it
+            raise BatchError(self._error.message) from self._error  # a new one each time: many tasks may get it
         raise ValueError(f"the journal of {self._path} is closed")
 
     def _flush(self) -> None:
@@ -154,14 +155,14 @@ class Journal:
         self._plan_sync()
 
     def _cut_back(self, written: bytes) -> tuple[int, int]:
-        """Leave only the whole lines of what was written: how many, and their bytes."""
+        """Cut the file back to the whole lines of what was written: how many these are, and their length in bytes."""
         whole = written.rfind(b"\n") + 1
-        with suppress(OSError):  # then the next opening does it
+        with suppress(OSError):  # if this fails, the next opening does it
             os.ftruncate(self._number, self._size + whole)
         return written.count(b"\n"), whole
 
     def _plan_sync(self) -> None:
-        """See to it that what is written becomes durable soon, if that is wanted and not already under way."""
+        """With `sync="group"`, begin or schedule a sync of what is written, unless one is under way."""
         idle = self._syncing is None and not self._closing and not self._sync_failed
         if self._sync != "group" or not idle or self._durable == self._size:
             return
@@ -195,12 +196,12 @@ class Journal:
             self._release()
 
     def _look(self) -> None:
-        """See whether what is written can still be found under the file's name."""
+        """Check that what was written is still there under the file's name."""
         held = os.fstat(self._number)
         try:
             there = os.stat(self._path)
             found = (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino) and held.st_size >= self._size
-        except OSError:  # gone, or its folder is out of reach
+        except OSError:  # the file is gone, or its folder cannot be reached
             found = False
         if not found:
             self._fail(
@@ -211,10 +212,10 @@ class Journal:
             )
 
     async def _settle(self) -> None:
-        """Wait until what is written now is durable, or cannot become so."""
+        """Wait until everything written so far is durable, or a sync has failed."""
         wanted = self._size
         while self._durable < wanted and not self._sync_failed:
-            await asyncio.wait([self._syncing or self._begin_sync()])  # which a cancellation leaves alone
+            await asyncio.wait([self._syncing or self._begin_sync()])  # cancelling the wait does not cancel the sync
         if self._sync_failed:
             self._refuse()
 
@@ -233,14 +234,14 @@ class Journal:
         self._on_error(self._error)
 
     def _release(self) -> None:
-        """Close the file, unless a thread still uses it: then its end does."""
+        """Close the file. If a sync in a thread still uses it, the end of that sync closes it."""
         if self._syncing is None and self._number >= 0:
             os.close(self._number)
             self._number = -1
 
 
 def _open(path: Path) -> tuple[int, int]:
-    """Open a file for appending, cut to whole lines: its descriptor and its bytes."""
+    """Open a file for appending and cut it to whole lines; return its descriptor and its size in bytes."""
     number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
     try:
         status = os.fstat(number)

@@ -1,10 +1,10 @@
-"""What came of a row → one line of the output or of the errors file.
+"""A row's result or error → one line of the output or of the errors file.
 
 In: a row, and its result or its error. Out: a line of JSON without its newline. Never touched: files.
 
-The lines are those of OpenAI's Batch API (`id`, `custom_id`, `response`, `error`), so whoever reads its files reads
-these. What is ours stands under one more key, `x_rusty`. As there, `response` is null where there was no HTTP answer,
-and `error` is null where there was one, even if its `status_code` says that it failed.
+The lines are those of OpenAI's Batch API (`id`, `custom_id`, `response`, `error`), so programs that read its files can
+read these. What we add stands under one more key, `x_rusty`. As in the API, `response` is null if there was no HTTP
+answer, and `error` is null if there was one, even if its `status_code` says that it failed.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .rows import BadLine, Row
 __all__ = ["BAD_LINE", "ID_PREFIX", "error_line", "is_permanent", "refusal_line", "result_line"]
 
 BAD_LINE = "BadLine"
-"""The `kind` of a line of the input that is no request."""
+"""The `kind` in the error line of an input line that is not a request."""
 
 ID_PREFIX = "batch_req_"
-"""How the ids of OpenAI's lines begin, and ours."""
+"""How the ids of OpenAI's lines begin, and ours too."""
 
 _PERMANENT = frozenset({400, 404, 413, 422})
-"""Statuses that the same request will meet again, unless the key or the account is at fault: that gets mended."""
+"""Statuses that the same request would get again, unless the key or the account is at fault: those get mended."""
 
 
 def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | None) -> bytes:
@@ -60,7 +60,7 @@ def result_line(run_id: str, row: Row, result: GenerateResult, price: Price | No
 
 
 def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> bytes:
-    """The line of a row that failed; it may have cost something all the same."""
+    """The line of a row that failed. A failed row may still have a cost."""
     facts: dict[str, Any] = {"line": row.line, "attempts": 0, "permanent": is_permanent(error)}
     facts["kind"] = type(error).__name__
     if isinstance(error, RustyAgentError):
@@ -71,7 +71,7 @@ def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> 
             facts["cost_usd"] = price.cost(error.usage.prompt_tokens, error.usage.completion_tokens)
     response = None
     said: dict[str, Any] | None = {"code": _code(error), "message": str(error)}
-    if isinstance(error, APIStatusError) and error.headers:  # without headers it stood inside an answer
+    if isinstance(error, APIStatusError) and error.headers:  # no headers: the error came inside an answer with 200
         response = {"status_code": error.status_code, "request_id": error.request_id, "body": error.body}
         said = None
         facts["message"] = error.message
@@ -83,14 +83,14 @@ def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> 
 
 
 def refusal_line(run_id: str, bad: BadLine) -> bytes:
-    """The line that tells of a bad line of the input."""
+    """The line that reports a bad line of the input."""
     facts = {"line": bad.line, "attempts": 0, "permanent": True, "kind": BAD_LINE}
     said = {"code": "bad_line", "message": bad.reason}
     return _line(run_id, Row(bad.line, f"bad line {bad.line}", {}, {}, named=True), None, said, facts)
 
 
 def is_permanent(error: Exception) -> bool:
-    """Whether the same row would fail again: it need not be tried by the next run."""
+    """Whether the same row would fail again, so that the next run need not try it."""
     if isinstance(error, APIStatusError):
         return error.status_code in _PERMANENT and not (error.spent or error.key_refused)
     return isinstance(error, ValueError | TypeError) and not isinstance(error, RustyAgentError)
@@ -115,7 +115,7 @@ def _line(
 
 
 def _completion(result: GenerateResult) -> dict[str, Any]:
-    """A streamed answer in the form of one that was not."""
+    """A streamed answer in the form of one that was not streamed."""
     message: dict[str, Any] = {"role": "assistant", "content": result.text, "refusal": result.refusal}
     if result.reasoning is not None:
         message["reasoning_content"] = result.reasoning
@@ -135,7 +135,7 @@ def _completion(result: GenerateResult) -> dict[str, Any]:
 
 
 def _bare(result: GenerateResult) -> GenerateResult:
-    """The result without objects of the endpoint's own."""
+    """The result without the parts that the endpoint may nest at will."""
     usage = result.usage
     if usage is not None:
         counts = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -145,7 +145,7 @@ def _bare(result: GenerateResult) -> GenerateResult:
 
 
 def _code(error: Exception) -> str:
-    """A word for what went wrong, as OpenAI's `request_timeout`."""
+    """A word for what went wrong, such as OpenAI's `request_timeout`."""
     if isinstance(error, APIStatusError):
         return str(error.code or error.type or "api_error")
     if isinstance(error, APITimeoutError):

@@ -1,11 +1,11 @@
-"""One batch at a time per output.
+"""A lock: one batch at a time per output.
 
-In: the path of the lock file. Out: the certainty of being alone, or an error that names who is there. Never touched:
-the files it protects.
+In: the path of the lock file. Out: the lock, or an error that names the process that holds it. Never touched: the
+files it protects.
 
-The system holds the lock for the process and drops it when the process ends, however it ends: nothing has to be
-cleaned up after a crash. The file is removed before the lock is dropped. So whoever has opened it by then, and gets
-the lock, looks whether it is still there. On Windows, which removes no open file, it stays.
+The system drops the lock when the process ends, however it ends, so nothing has to be cleaned up after a crash. The
+holder removes the file before it drops the lock. Another process may have opened the file before that, so when it gets
+the lock it checks that the file is still there. On Windows, which cannot remove an open file, the file stays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .files import not_ours_error
 __all__ = ["Lock"]
 
 _LONGEST = 32  # bytes: no process id has as many digits
-_TRIES = 100  # far more than there may be holders that remove the file at that very moment
+_TRIES = 100  # far more than needed: a try fails only if a holder removes the file while we open and lock it
 _PLACE = 2**30  # the byte that Windows locks: beyond the process id, which others must be able to read
 
 if sys.platform == "win32":
@@ -58,7 +58,7 @@ else:
         fcntl.flock(number, fcntl.LOCK_UN)
 
     def _has_name(number: int, path: Path) -> bool:
-        """Whether an open file is the one that is found under the name."""
+        """Whether the open file is still the one with this name."""
         try:
             return os.path.samestat(os.fstat(number), path.stat())
         except FileNotFoundError:
@@ -66,7 +66,7 @@ else:
 
 
 class Lock:
-    """Holds a batch's lock file while the context lasts. It is advisory: some network filesystems do not keep it.
+    """Holds a batch's lock file while the context lasts. It is advisory: some network filesystems do not enforce it.
 
     Raises:
         BatchError: On entering: another process holds it, or the file cannot be locked.
@@ -85,11 +85,11 @@ class Lock:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 need = "Make room there, or give the batch another output."
             raise BatchError(f"{self._path} cannot be locked: {error.strerror or error}. {need}") from error
-        self._place = self._path.absolute()  # whatever becomes of the working folder
+        self._place = self._path.absolute()  # the working folder may change
         return self
 
     def _hold(self) -> bool:
-        """Open the file and lock it; False if its name is another file's by then."""
+        """Open the file and lock it; False if its name belongs to another file, or none, by then."""
         number = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _take(number):
@@ -116,18 +116,18 @@ class Lock:
             if _has_name(self._number, self._place):
                 self._place.unlink()
         with suppress(OSError):
-            _drop(self._number)  # closing alone would leave it to a forked child
+            _drop(self._number)  # closing alone would not drop it while a forked child has it open
         os.close(self._number)
 
 
 def _told(number: int) -> bytes:
-    """What the file holds, as far as it matters; a loss of power may leave zeros of it."""
+    """The beginning of the file, stripped; a loss of power may have turned it into zeros."""
     os.lseek(number, 0, os.SEEK_SET)
     return os.read(number, _LONGEST).strip(b"\0\r\n")
 
 
 def _is_ours(number: int) -> bool:
-    """Whether nobody but a batch has written the file."""
+    """Whether the file is empty or holds only a process id, so that no other program has written it."""
     told = _told(number)
     return not told or (told.isdigit() and os.fstat(number).st_size < _LONGEST)
 

@@ -1,7 +1,7 @@
 """What a batch runs, so that another run can tell whether it is the same batch.
 
-In: the input's digest and the settings. Out: a small JSON file, and sentences about what has changed. Never touched:
-the input; the files of results. Keys among the parameters are left out.
+In: the input's digest and the parameters. Out: a small JSON file, and sentences about what has changed. Never touched:
+the input; the files of results. Secrets among the parameters, such as keys, are left out.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from .files import replace_atomically
 
 __all__ = ["Manifest", "is_manifest"]
 
-_SHOWN_CHARACTERS = 60  # of a value in a sentence
-_EXACT = 2**53  # below it a whole number is the same as a float
+_SHOWN_CHARACTERS = 60  # how much of a value a sentence shows
+_EXACT = 2**53  # below it every whole number is exact as a float
 _UNSET = object()
 
 
 def _canonical(value: dict[str, Any]) -> dict[str, Any]:
-    """The parameters as they come back from the file, without empty objects: those change no request."""
+    """The parameters as they are read back from the file, without empty objects, which change no request."""
     given = {name: item for name, item in _normalised(value).items() if item != {}}
     canonical: dict[str, Any] = loads_strict(dumps(given))
     return canonical
 
 
 def _normalised(value: Any) -> Any:
-    """The same in the same order, without keys, and with whole numbers as such."""
+    """The value with sorted names, without secrets, and with whole floats as integers: equal requests look equal."""
     if isinstance(value, Mapping):
         hidden = secret_names(value)  # LiteLLM takes an `api_key`, tools have an `authorization`
         return {name: _normalised(value[name]) for name in sorted(value, key=str) if name not in hidden}
-    if isinstance(value, str) and re.fullmatch(r"https?://\S+", value):  # as of an MCP server
+    if isinstance(value, str) and re.fullmatch(r"https?://\S+", value):  # such as that of an MCP server
         with suppress(ValueError):
             return without_secrets(value)
-    if isinstance(value, Real) and not isinstance(value, Integral):  # numpy has floats that are none of Python's
+    if isinstance(value, Real) and not isinstance(value, Integral):  # not all of numpy's floats are Python floats
         number = float(value)
-        return int(number) if number.is_integer() and abs(number) < _EXACT else number  # 0.0 and 0 ask for the same
+        return int(number) if number.is_integer() and abs(number) < _EXACT else number  # 0.0 asks for the same as 0
     return [_normalised(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -56,17 +56,17 @@ class Manifest:
     """What a batch runs.
 
     Attributes:
-        input_sha256: The digest of the input's bytes in hexadecimal; None if the rows came from no file.
+        input_sha256: The digest of the input's bytes in hexadecimal; None if the rows came one by one.
         input_bytes: The input's length in bytes; None likewise.
-        rows: How many rows the input has; None if that is unknown, or not all of its lines are good ones.
-        parameters: What all rows share and what the answers depend on: model, URL, sampling, template, …; without keys.
-        version: The library's version, for people: a newer one may go on with the batch.
-        moved: Whether the input has changed since the batch began: what was answered before may stand elsewhere now.
-        others: How many answers came from another model or address: they do not show that this one answers.
-        parameters_digest: The SHA-256 of the parameters as JSON with sorted keys, in hexadecimal.
+        rows: How many rows the input has; None if that is unknown, or if some of its lines are bad.
+        parameters: What all rows share and the answers depend on: model, URL, sampling, template, …; without secrets.
+        version: The library's version, for people to read: a newer one may go on with the batch.
+        moved: Whether the input has changed since the batch began, so that answered rows may stand elsewhere in it now.
+        others: How many answers came from another model or address: they do not show that the present one answers.
+        parameters_digest: The SHA-256 of the parameters as JSON with sorted names, in hexadecimal.
 
     Raises:
-        ValueError: The parameters hold what JSON has no form for.
+        ValueError: A parameter cannot be written as JSON.
     """
 
     input_sha256: str | None
@@ -87,7 +87,7 @@ class Manifest:
         """Read a manifest; None if there is none.
 
         Raises:
-            BatchError: It is there and cannot be read.
+            BatchError: It exists and cannot be read.
         """
         try:
             told = loads_strict(path.read_bytes())
@@ -110,7 +110,7 @@ class Manifest:
             ) from error
 
     def save(self, path: Path) -> None:
-        """Write the manifest; there is the old one or this one at any moment.
+        """Write the manifest; at any moment the file is either the old one or this one.
 
         Raises:
             BatchError: It cannot be written.
@@ -118,7 +118,7 @@ class Manifest:
         replace_atomically(path, [dumps(asdict(self)), b"\n"])
 
     def changes(self, now: Manifest) -> list[str]:
-        """What of `now` differs from this one, so that their results would not belong together: sentences."""
+        """How `now` differs from this one, so that their results would not belong together: one sentence each."""
         sentences = []
         if self.input_sha256 != now.input_sha256:
             sentences.append(f"the input changed: {self._told_input()} -> {now._told_input()}")
@@ -138,7 +138,7 @@ class Manifest:
 
 
 def is_manifest(data: bytes) -> bool:
-    """Whether such a file holds these bytes."""
+    """Whether these bytes are those of a manifest."""
     return b'"input_sha256"' in data and b'"parameters_digest"' in data
 
 
@@ -149,14 +149,14 @@ def _expect(value: Any, kind: type) -> Any:
 
 
 def _flat(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Every value inside nested objects, under the names that lead to it."""
+    """Every value inside nested objects, by the path of names that leads to it."""
     if not isinstance(value, dict) or not value:
         return {path: value}
     return {name: leaf for key, inner in value.items() for name, leaf in _flat(inner, (*path, key)).items()}
 
 
 def _shown(old: Any, new: Any) -> list[str]:
-    """Both values for a sentence: whole, or cut to where they begin to differ."""
+    """Both values for a sentence: whole, or cut around the place where they begin to differ."""
     texts = ["not set" if value is _UNSET else repr(value) for value in (old, new)]
     if max(map(len, texts)) <= _SHOWN_CHARACTERS:
         return texts

@@ -1,6 +1,6 @@
 """Everything that a batch settles before it sends its first request.
 
-In: the source, the output, what an earlier run has left. Out: a `Plan`, or an error that says why not. Never
+In: the source, the output, what an earlier run has left. Out: a `Plan`, or an error that says why there is none. Never
 touched: the network. All of it blocks: on an event loop, run it in a thread.
 """
 
@@ -26,26 +26,26 @@ from .source import ListSource, open_source
 
 __all__ = ["Plan", "make_plan", "refuse_another"]
 
-_READ_BY = ("template", "delimiter")  # parameters that decide what rows the input has
-_SERVED_BY = ("model", "url")  # … and who answers them
+_READ_BY = ("template", "delimiter")  # parameters that decide which rows the input has
+_SERVED_BY = ("model", "url")  # … and those that decide who answers them
 
 
 @define
 class Plan:
-    """What is to be done.
+    """What a run is to do.
 
     Attributes:
-        input: The rows as a file or a list, or None where the caller gives rows one by one.
+        input: The rows as a file or a list, or None if the caller gives rows one by one.
         index: What earlier runs have left.
-        total: How many rows there are, or None while that is unknown. Where they come one by one it includes bad ones,
-            of which nobody knows before they come.
-        bad_lines: How many lines are no requests. If there are any, each line must be checked when it is read again. 0
-            where rows come one by one.
-        repeated: Lines of the file whose `custom_id` an earlier line has: bad ones that look good by themselves.
+        total: How many rows there are, or None while that is unknown. If they come one by one it includes bad ones,
+            which cannot be told before they come.
+        bad_lines: How many lines are not requests. If there are any, each line must be checked when it is read again. 0
+            if rows come one by one.
+        repeated: The numbers of lines whose `custom_id` an earlier line has: bad lines that look good by themselves.
         served: Whether earlier runs had answers of this model at this address.
         moved: Whether rows may stand elsewhere in the input than they did when they were answered.
-        marks: The marks of rows without a name that were answered, by `custom_id`, where rows come one by one and so
-            must be compared as they come; else None.
+        marks: If rows come one by one, and so must be compared as they come: the marks of the rows without a name that
+            earlier runs have tried, by `custom_id`; else None.
     """
 
     input: Input | None
@@ -65,15 +65,15 @@ def make_plan(
     *,
     given_up: Callable[[], bool] = lambda: False,
 ) -> Plan:
-    """Check the input, and find out what is left to do. The batch's lock is held.
+    """Check the input, and find out what is left to do. The caller holds the batch's lock.
 
-    An input that an earlier run has found good is not checked again. Nothing is changed before all is found right.
+    An input that an earlier run has found good is not checked again. No file is changed before every check has passed.
 
     Args:
-        source: As `run_batch`'s.
-        settings: What the batch was told.
-        parameters: What the answers depend on, for the manifest; that of the template is added.
-        given_up: As `open_source`'s.
+        source: As in `run_batch`.
+        settings: The settings of the batch.
+        parameters: What the answers depend on, for the manifest; the template and a table's delimiter are added.
+        given_up: As in `open_source`.
 
     Raises:
         BatchError: The input has bad lines, it or the parameters have changed, or a file cannot be used.
@@ -90,7 +90,7 @@ def make_plan(
 def _decide(
     source: Source, settings: JobSettings, parameters: dict[str, Any], given_up: Callable[[], bool]
 ) -> tuple[Plan, Manifest, Sequence[Path]]:
-    """What is to be done, the manifest that says so, and the files to drop as a whole. No file is changed here."""
+    """The plan, its manifest, and the files to drop as a whole. No file is changed here."""
     files, template, limit = settings.files, settings.template, settings.limit
     before = None if settings.fresh else Manifest.load(files.manifest)
     input = _opened(source, settings, given_up)
@@ -128,7 +128,7 @@ def _decide(
 
 
 def _opened(source: Source, settings: JobSettings, given_up: Callable[[], bool]) -> Input | None:
-    """The rows, if they can be read again; None where they come one by one."""
+    """The rows, if they can be read again; None if they come one by one."""
     if isinstance(source, str | PathLike):
         folder = settings.files.output.parent
         return open_source(source, template=settings.template, spool_folder=folder, given_up=given_up)
@@ -138,7 +138,7 @@ def _opened(source: Source, settings: JobSettings, given_up: Callable[[], bool])
 def _look(
     input: Input | None, before: Manifest | None, parameters: dict[str, Any], limit: int | None
 ) -> tuple[Manifest, Checked]:
-    """What an input is, and what its rows are; taken from an earlier run that has found the same rows all good."""
+    """The input's manifest, and the check of its rows, which is skipped if an earlier run found the same rows good."""
     if input is None:
         return Manifest(None, None, None, parameters), Checked()
     if input.delimiter is not None:
@@ -160,37 +160,37 @@ def _alike(before: Manifest, parameters: Mapping[str, Any], names: Iterable[str]
 
 
 def _kept(index: Index, settings: JobSettings, *, changed: bool) -> tuple[Index, Sequence[Path]]:
-    """What this run goes on from of what earlier ones have left, and the files to drop, in this order."""
+    """What this run keeps of the earlier ones' index, and the files to drop, in this order."""
     files = settings.files
     if settings.fresh or (changed and not index.done):  # nothing was answered, as with a mistyped model
-        return Index(), (files.errors, files.output, files.summary)  # results without errors are a batch, too
-    if changed:  # what failed was asked otherwise; and this run may be stopped before it has come to those rows
+        return Index(), (files.errors, files.output, files.summary)  # results without errors still make a batch
+    if changed:  # old errors answer another request, and this run may be stopped before it reaches those rows
         return Index(index.done, useless_results=index.useless_results), (files.errors,)
     return evolve(index, permanent=set()) if settings.retry_permanent else index, ()
 
 
 def _refuse_others(input: Input, index: Index, marks: Mapping[str, str]) -> None:
-    """Refuse an input where another row stands in the line of one without a name, which is known by that alone.
+    """Refuse an input that has another row in the line of an answered row without a name, known by its line alone.
 
-    And one where a row's name is the number of such a line.
+    Refuse also an input in which the name of a row is the number of such a line.
     """
     answered = index.done | index.permanent
     for row in input.rows() if answered else ():
         if isinstance(row, BadLine) or row.custom_id not in answered:
             continue
-        answered.remove(row.custom_id)  # a later one with the same name is a bad line
+        answered.remove(row.custom_id)  # a later row with the same name is a bad line
         refuse_another(row, marks)
 
 
 def refuse_another(row: Row, marks: Mapping[str, str]) -> None:
-    """Refuse a row that is not the one that was answered under its name.
+    """Refuse a row that is not the one that was answered under its `custom_id`.
 
     Args:
         row: The row.
-        marks: What those asked that were answered and had no name of their own, by `custom_id`.
+        marks: The marks of the answered rows that had no name of their own, by `custom_id`.
 
     Raises:
-        BatchError: It is another one.
+        BatchError: It is another row.
     """
     if (row.custom_id in marks or not row.named) and marks.get(row.custom_id) != row.mark:
         raise BatchError(

@@ -1,7 +1,7 @@
 """A finished run → one HTML page that shows it.
 
-In: the run's summary and its tally. Out: a page that needs no network, no script and no other file. Never touched:
-files; whoever asked writes it. Whatever comes from outside is escaped.
+In: the run's summary and its tally. Out: a page that needs no network, no script and no other file; all text from
+outside is escaped. Never touched: files; the caller writes the page.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ..progress.tally import Sample, Tally
 
 __all__ = ["is_report", "report_html"]
 
-_WIDTH, _HEIGHT = 560, 230  # of a plot, in units of its own; the page scales it
+_WIDTH, _HEIGHT = 560, 230  # of a plot, in its own units; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 14, 40
-_MOST_INTERVALS = 120  # of a plot over time: more would be noise
+_MOST_INTERVALS = 120  # in a plot over time: more would show noise
 _BARS = 48
 _TITLE_END = ": report of a run"
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
@@ -83,7 +83,7 @@ def report_html(summary: dict[str, Any], tally: Tally) -> str:
     """The page.
 
     Args:
-        summary: What `summary` made of the run.
+        summary: The run's summary, from `summary()`.
         tally: The run's tally, closed.
     """
     name = str(summary["output"])
@@ -96,7 +96,7 @@ def report_html(summary: dict[str, Any], tally: Tally) -> str:
 
 
 def is_report(beginning: bytes) -> bool:
-    """Whether a file that begins so, with at least its title, is such a page."""
+    """Whether a file with this beginning, which must be long enough to hold the title, is such a page."""
     return f"{_TITLE_END}</title>".encode() in beginning
 
 
@@ -176,7 +176,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *,
 
 @define(frozen=True)
 class _Axis:
-    """From `low` to `high`, with ticks: where, and what stands there."""
+    """From `low` to `high`, with ticks: the value and the label of each."""
 
     low: float
     high: float
@@ -184,7 +184,7 @@ class _Axis:
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Where a value stands, 0 to 1."""
+        """The place of a value on the axis, 0 to 1."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -197,7 +197,7 @@ class _Axis:
 
 
 def _round_step(least: float) -> float:
-    """The smallest of 1, 2, 5, 10, 20 … 0.1, 0.2 … that is no less."""
+    """The smallest of …, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, … that is not below `least`, give or take 0.1 %."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * 0.999)
 
@@ -224,7 +224,7 @@ def _latency_axis(low: float, high: float) -> _Axis:
 
 
 def _plot(title: str, unit: str, x: _Axis, y: _Axis, marks: Iterable[str]) -> str:
-    """A card with a title, two axes, and what is drawn between them."""
+    """A card with a title, two axes, and the marks between them."""
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     parts = []
     for value, text in y.ticks:
@@ -242,7 +242,7 @@ def _plot(title: str, unit: str, x: _Axis, y: _Axis, marks: Iterable[str]) -> st
 
 
 def _curve(x: _Axis, y: _Axis, points: Sequence[tuple[float, float]], colour: str, look: str = "") -> Iterable[str]:
-    """A line through points; what is under it is tinted unless it has another look."""
+    """A line through points; the area below it is tinted unless `look` is given."""
     line = "L".join(f"{x.x(across)} {y.y(up)}" for across, up in points)
     if not look:
         base = f"L{x.x(points[-1][0])} {y.y(0)}L{x.x(points[0][0])} {y.y(0)}Z"
@@ -262,7 +262,7 @@ def _bars(
 
 
 def _points(series: Sequence[Sample]) -> list[Sample]:
-    """Not too many of the samples, and none so close to the last that a rate between them would mean nothing."""
+    """Some of the samples: not too many, and none so close to the last that a rate between them would mean nothing."""
     points = [*series[: -1 : math.ceil(len(series) / _MOST_INTERVALS)], series[-1]]
     if len(points) > 2 and points[-1].elapsed - points[-2].elapsed < (points[-2].elapsed - points[-3].elapsed) / 2:
         del points[-2]

@@ -1,15 +1,15 @@
 """One line of the input → one request, or what is wrong with the line.
 
-In: a line's bytes, or its decoded value. Out: a `Row`, or a `BadLine`; nothing that stands in a line raises. Never
-touched: files, and whether the endpoint will like the request.
+In: a line's bytes, or its decoded value. Out: a `Row` or a `BadLine`: no line, whatever it holds, raises an error.
+Never touched: files; whether the endpoint will accept the request.
 
-The forms of a line are told apart one by one, so a file may mix them:
+The form is recognised for each line by itself, so a file may mix them:
 
     {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": […], …}}   OpenAI Batch
     {"prompt": "…", "temperature": 0, "model": "…", "anything": "else"}      or with "messages": simple
     "…"                                                                     a prompt
     [{"role": "user", "content": "…"}]                                      messages
-    {"column": "value", …}                                                  where there is a template
+    {"column": "value", …}                                                  if there is a template
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .template import Template
 __all__ = ["NOT_JSON", "BadLine", "Row", "as_bytes", "parse_line", "parse_row", "repeats"]
 
 NOT_JSON = "not JSON (one value a line)"
-"""How the reason begins where a line is not JSON."""
+"""How the reason begins if a line is not JSON."""
 
-_MAX_REASON = 300  # characters; many bad lines must fit on a screen
+_MAX_REASON = 300  # characters: many bad lines must fit on a screen
 _USED = PARAMETERS | {"prompt", "messages", "system_prompt", "extra_body"}
-_RENAMED = frozenset({"custom_id", "model"})  # used too, but under other names
+_RENAMED = frozenset({"custom_id", "model"})  # used too, but not as parameters of these names
 _ENVELOPE = frozenset({"custom_id", "method", "url", "body"})
-_OF_THE_RUN = frozenset({"stream", "stream_options"})  # how an answer travels is not the row's to decide
+_OF_THE_RUN = frozenset({"stream", "stream_options"})  # the run decides whether answers are streamed, not the row
 _NOT_EXTRA = _OF_THE_RUN | {"messages"}
-# Whoever gives these believes that they are sent: if they were carried through, useless answers would be paid for.
+# A user who sets these expects them to be sent: if they were only carried through, useless answers would be paid for.
 _OF_EXTRA_BODY = frozenset({"tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens", "reasoning_effort"})
 _KINDS = {str: "a string", list: "a list", dict: "an object", int: "a number", float: "a number"}
 _KINDS |= {bool: "true or false", type(None): "null"}
@@ -54,11 +54,11 @@ class Row:
 
     Attributes:
         line: Its line in the input, from 1.
-        custom_id: Its name in the output; the line's number where the input has none.
+        custom_id: Its name in the output; the line's number if the input gives none.
         parameters: Keyword arguments of `generate_text`.
-        fields: What else the line held, to be carried through.
-        named: Whether the input has its name, which it then keeps when lines before it are put in or taken out.
-        columns: The fields that a template has made its prompt of; None where there was none.
+        fields: What else the line held, to be carried through to the output.
+        named: Whether the input gives the name, so that it stays when lines before it are put in or taken out.
+        columns: The fields from which a template made the prompt; None without a template.
     """
 
     line: int
@@ -70,9 +70,10 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """A checksum of what it asks, by which a row without a name is known again, or found to be another.
+        """A checksum of what the row asks: it tells whether a row without a name is the same one as before.
 
-        Where there is a template it is of the columns that it takes, and stays the same when its words change.
+        With a template it covers the columns that the template uses, so it stays the same when the template's words
+        change.
         """
         asked = self.parameters if self.columns is None else {name: self.fields[name] for name in self.columns}
         return crc32(as_bytes(asked)).to_bytes(4).hex()
@@ -80,7 +81,7 @@ class Row:
 
 @define
 class BadLine:
-    """A line that is no request.
+    """A line that is not a request.
 
     Attributes:
         line: The line in the input, from 1.
@@ -92,7 +93,7 @@ class BadLine:
 
 
 def as_bytes(value: Any) -> bytes:
-    """A value as JSON, to know it again; nothing if it cannot be written so, which makes its row a bad one."""
+    """A value as JSON, for comparisons; empty if it cannot be written as JSON, which makes its row a bad line."""
     try:
         return dumps(value)
     except ValueError:
@@ -108,14 +109,14 @@ def parse_line(
         data: The line's bytes.
         line: The line's number.
         template: Makes the prompt from the columns of the line, which must be an object.
-        check: Make the checks that the request would meet. They take most of the time, and need be made only once.
-        done: Names of rows that are answered: of these only name and line are told, which is quicker.
+        check: Apply the checks that sending would apply. They take most of the time, and are needed only once.
+        done: Names of answered rows: for these only the name and the line are returned, which is quicker.
     """
     try:
         value = loads_strict(data)
     except ValueError:
         try:
-            data.decode()  # escapes of lone surrogates are forgiven; bytes that are no UTF-8 are damage
+            data.decode()  # escaped lone surrogates are accepted; bytes that are not UTF-8 mean damage
             value = loads(data)
         except UnicodeDecodeError as error:
             return BadLine(line, f"not UTF-8 at byte {error.start + 1}: save it as UTF-8")
@@ -130,7 +131,7 @@ def parse_line(
 def parse_row(
     value: Any, line: int, *, template: Template | None = None, check: bool = True, done: Set[str] = frozenset()
 ) -> Row | BadLine:
-    """The request that a decoded line holds; arguments as those of `parse_line`."""
+    """The request that a decoded line holds; the arguments are those of `parse_line`."""
     if done and isinstance(value, dict) and type(name := value.get("custom_id")) is str and name in done:
         return Row(line, name, {}, {}, named=True)
     try:
@@ -139,13 +140,13 @@ def parse_row(
             _check(row)
     except ValueError as error:
         return BadLine(line, str(error))
-    except RecursionError:  # the value is to be shown in a complaint, and its depth is the sender's choice
+    except RecursionError:  # a complaint shows the value, which may be nested to any depth
         return BadLine(line, "a value is of the wrong type, and nested too deeply to be shown")
     return row
 
 
 def repeats(row: Row) -> BadLine:
-    """What becomes of a row whose `custom_id` an earlier one has."""
+    """The bad line that a row becomes if an earlier row has its `custom_id`."""
     return BadLine(row.line, f"an earlier row has the same custom_id, {row.custom_id!r}")
 
 
@@ -218,21 +219,21 @@ def _named(value: dict[str, Any], line: int, parameters: dict[str, Any], fields:
         return Row(line, str(line), parameters, fields)
     given = value["custom_id"]
     if type(given) is not str and type(given) is not bool and isinstance(given, Integral):
-        given = str(int(given))  # of whatever kind, such as numpy's
+        given = str(int(given))  # any kind of integer, such as numpy's
     if not isinstance(given, str) or not given:
         raise ValueError(f"custom_id must be a string that is not empty, or a whole number, not {given!r}")
-    # As it will stand in the output, where it is looked for.
+    # In the form in which it will stand in the output, where later runs look for it.
     return Row(line, join_surrogates(given), parameters, fields, named=True)
 
 
 def _check(row: Row) -> None:
     asked = row.parameters
-    if len(asked) > 1 or type(asked.get("prompt")) is not str:  # nothing can be wrong with a bare prompt
+    if len(asked) > 1 or type(asked.get("prompt")) is not str:  # a prompt alone cannot be wrong
         encode_body(_body(**asked))
     if not row.fields:
         return
     try:
-        dumps(row.fields)  # they are written beside the answer
+        dumps(row.fields)  # written beside the answer, so they must fit into JSON
     except ValueError as error:
         unfit = next((f", {name!r}," for name, item in row.fields.items() if not as_bytes(item)), "")
         raise ValueError(f"what is to be carried through{unfit} cannot be written as JSON: {error}") from None
@@ -241,7 +242,7 @@ def _check(row: Row) -> None:
 def _body(
     *, prompt: Any = None, system_prompt: Any = None, messages: Any = None, extra_body: Any = None, **sampling: Any
 ) -> dict[str, Any]:
-    """What a row's parameters become when it is sent, but for what all rows have in common."""
+    """The body that a row's parameters become when it is sent, without what all rows have in common."""
     body = build_body(
         "model", prompt, system_prompt, messages, sampling, stream=False, include_usage=False, extra_body=extra_body
     )

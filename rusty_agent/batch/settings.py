@@ -1,7 +1,7 @@
-"""What `run_batch` is told, checked: one value that planning, feeding and running share.
+"""The arguments of `run_batch`, checked: one value that planning, feeding and running share.
 
 In: the arguments as the caller gave them. Out: `JobSettings`, or an error that says which of them is wrong. Never
-touched: any file. What is not refused here would fail each row by itself.
+touched: any file. A mistake that is not refused here would fail every row, one by one.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ OnBadLine: TypeAlias = Literal["fail", "skip"]
 
 @define(frozen=True, eq=False, repr=False)
 class JobSettings:
-    """What holds for the whole batch; see `run_batch`. `Run` checks `concurrency` and `progress`.
+    """The settings of the whole batch; see `run_batch`. `Run` checks `concurrency` and `progress`.
 
     Raises:
-        ValueError: A value cannot be right.
+        ValueError: A value is invalid.
     """
 
     files: Files
@@ -69,10 +69,10 @@ class JobSettings:
 
 
 def check_common(parameters: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse parameters that cannot hold for all rows, and names that are none of the `known` ones.
+    """Refuse parameters that cannot hold for all rows, and names that are not `known`.
 
     Raises:
-        ValueError: One belongs to the rows.
+        ValueError: A parameter belongs to the rows.
         TypeError: There is no such parameter.
     """
     for name in ("prompt", "messages"):
@@ -82,10 +82,10 @@ def check_common(parameters: Mapping[str, Any], known: Iterable[str]) -> None:
 
 
 def check_source(source: Source) -> None:
-    """Refuse what is no source, before any file is touched.
+    """Refuse what cannot be a source, before any file is touched.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a source.
     """
     known = isinstance(source, str | PathLike | Iterable | AsyncIterable)
     if not known or isinstance(source, bytes | bytearray | Mapping):
@@ -97,5 +97,5 @@ def check_source(source: Source) -> None:
             'a DataFrame gives its columns, not its rows: take source=frame.to_dict("records") of pandas, '
             "frame.to_dicts() of polars"
         )
-    if isinstance(source, IOBase):  # whose lines would be sent as prompts, with their JSON
+    if isinstance(source, IOBase):  # iterating over it would send its lines as prompts, JSON and all
         raise ValueError("source is an open file: give its path, '-' for standard input, or an iterable of rows")

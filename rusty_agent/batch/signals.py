@@ -1,7 +1,8 @@
-"""SIGINT and SIGTERM → stop in two steps.
+"""SIGINT and SIGTERM → a stop in two steps.
 
-In: signals of the process. Out: calls on the event loop: the first to stop and wait, the second (or a deadline) to
-wait no longer. Never touched: signals that nobody asked to have handled, or that the process was started to ignore.
+In: signals to the process. Out: calls on the event loop: the first signal says to stop and wait, the second (or a
+deadline) to wait no longer. Never touched: signals without `handle_signals`; signals that the process was started to
+ignore.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from weakref import WeakSet
 __all__ = ["DRAIN_SECONDS", "Signals"]
 
 DRAIN_SECONDS = 30.0
-"""How long the rows under way may take after the first signal."""
+"""How long requests under way may take after the first signal."""
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
-_handling: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # the loops that have handlers of ours
+_handling: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # the loops on which a batch handles signals
 
 
 class Signals:
     """Handles the two signals from `begin` to the end of the context; schedulers send SIGTERM, terminals SIGINT.
 
-    The context itself keeps other batches on its loop from handling them.
+    While the context lasts, no other batch on the same loop can handle them.
 
     Args:
         stop: Called at the first signal.
-        abandon: Called at the second, and when the rows under way have had their time.
+        abandon: Called at each later one, and `DRAIN_SECONDS` after the first.
         wanted: Whether to do anything at all.
 
     Raises:
@@ -57,10 +58,10 @@ class Signals:
         return self
 
     def begin(self) -> None:
-        """From now on they are handled. Until then they end the process, or do what its owner wants."""
+        """Handle the signals from now on. Before, they do what the process has set up, by default end it."""
         for number in _HANDLED if self._wanted else ():
             before = signal.getsignal(number)
-            if before is signal.SIG_IGN:  # as in the background of a shell script
+            if before is signal.SIG_IGN:  # as for a background job of a shell script
                 continue
             self._before[number] = before
             try:

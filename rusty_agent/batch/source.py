@@ -1,9 +1,10 @@
-"""A file of requests, or a list → rows, as often as they are wanted: once to check them all, once to send them.
+"""A file of requests, or a list → rows, which can be read several times: once to check them all, once to send them.
 
-In: the path of lines of JSON or of a table (CSV, TSV), gzipped or not; or standard input; or values. Out: rows one at
-a time, what is wrong with the others, the input's fingerprint. Never touched: the file itself, the network, the output.
+In: the path of a file of JSON lines or of a table (CSV, TSV), gzipped or not; or standard input; or values. Out: rows
+one at a time, what is wrong with the others, the input's digest. Never touched: the file's contents, the network, the
+output.
 
-What cannot be read twice (a pipe, standard input) is first put into a temporary file that has no name.
+Input that cannot be read twice (a pipe, standard input) is first copied into a temporary file without a name.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LINE_BYTES", "FileSource", "ListSource", "open_source"]
 
 MAX_LINE_BYTES = 64 * 2**20
-"""The longest line; of a table the longest record, in characters. Room for images, far below what memory holds."""
+"""The longest line; in a table the longest record, in characters. It has room for images, and fits easily in memory."""
 
 _BLOCK = 2**18
-_WIDE_BOMS = (BOM_UTF16_LE, BOM_UTF16_BE)  # as by `>` of Windows PowerShell; UTF-32 begins with the former, too
+_WIDE_BOMS = (BOM_UTF16_LE, BOM_UTF16_BE)  # as `>` of Windows PowerShell writes; UTF-32 LE begins with the former too
 _ASK_SECONDS = 0.1
 _GZIP = b"\x1f\x8b"
 _PROMPT_COLUMN = Template("{prompt}")
@@ -62,15 +63,15 @@ def open_source(
     """The source of rows for a path, or for standard input.
 
     Args:
-        source: A path, or `"-"`. Names that end in `.csv` or `.tsv`, or in these and `.gz`, are of tables; anything
-            else is lines of JSON. Gzip is recognised by its first bytes.
-        template: Makes the prompts from the columns. A table without one needs a column `prompt`.
-        spool_folder: Where to put what cannot be read twice. Default: the system's folder for temporary files.
-        given_up: Asked while that is waited for, which may be for ever, and while rows are read: whether the batch was
-            given up.
+        source: A path, or `"-"`. A name that ends in `.csv` or `.tsv`, with or without `.gz` after it, is that of a
+            table; anything else is lines of JSON. Gzip is recognised by its first bytes.
+        template: Makes the prompts from the columns. Without one, a table needs a column `prompt`.
+        spool_folder: Where to copy input that cannot be read twice. Default: the system's folder for temporary files.
+        given_up: Called while such input is waited for, which may be for ever, and while rows are read; true once the
+            batch was given up.
 
     Raises:
-        BatchError: It cannot be read, or was given up.
+        BatchError: It cannot be read, or the batch was given up.
     """
     if source == "-":
         stdin = getattr(sys.stdin, "buffer", None)
@@ -96,7 +97,7 @@ def _open(path: Path, kind: Callable[[Path], io.FileIO] = io.FileIO) -> io.Buffe
 def _spooled(
     file: io.BufferedReader, name: str, folder: str | PathLike[str] | None, given_up: Callable[[], bool]
 ) -> BinaryIO:
-    """A copy of what cannot be read twice."""
+    """A copy of input that cannot be read twice."""
     try:
         with ExitStack() as on_failure:
             spool = on_failure.enter_context(tempfile.TemporaryFile(dir=folder))
@@ -114,8 +115,8 @@ def _spooled(
 
 
 def _next_block(file: io.BufferedReader, name: str, given_up: Callable[[], bool]) -> bytes:
-    """What comes next, or nothing at the end. A thread that waits in `read` could not be told that it waits in vain."""
-    with suppress(OSError, ValueError):  # no descriptor, or Windows, where only sockets can be asked
+    """The next bytes, or none at the end. Polls, because a thread blocked in `read` would never see `given_up`."""
+    with suppress(OSError, ValueError):  # no descriptor; or Windows, where `select` takes only sockets
         while not select.select([file], [], [], _ASK_SECONDS)[0]:
             if given_up():
                 raise given_up_error(name)
@@ -123,7 +124,7 @@ def _next_block(file: io.BufferedReader, name: str, given_up: Callable[[], bool]
 
 
 class _FileReader(io.FileIO):
-    """A file that calls `look` after each block that is read, before any row is made of it."""
+    """A file that calls `look` after each block that it reads, before any row is made from it."""
 
     def __init__(self, path: Path, look: Callable[[_Stamp | None], object]) -> None:
         super().__init__(path)
@@ -135,13 +136,13 @@ class _FileReader(io.FileIO):
         return count
 
     def stamp(self) -> _Stamp:
-        """What changes when somebody writes to the file, or another has its name."""
+        """Values that change when somebody writes to the file, or when another file has taken its name."""
         status = os.fstat(self.fileno())
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _SpoolReader(io.RawIOBase):
-    """A spool from its beginning; each reader has a position of its own. Nobody else can change it."""
+    """Reads a spool from its beginning; each reader has its own position. Nobody else can change the spool."""
 
     def __init__(self, spool: BinaryIO, lock: threading.Lock, look: Callable[[_Stamp | None], object]) -> None:
         self._spool = spool
@@ -164,7 +165,7 @@ class _SpoolReader(io.RawIOBase):
 
 
 class ListSource(Input):
-    """Rows that the caller has in memory, in any sequence; `given_up` as `open_source`'s."""
+    """Rows that the caller has in memory, in any sequence; `given_up` as in `open_source`."""
 
     def __init__(
         self, values: Sequence[Any], template: Template | None, given_up: Callable[[], bool] = lambda: False
@@ -201,7 +202,7 @@ class FileSource(Input):
         self, path: Path, template: Template | None, spool: BinaryIO | None, given_up: Callable[[], bool]
     ) -> None:
         self.name: str = str(path)
-        self._path = path.absolute() if spool is None else path  # whatever becomes of the working folder
+        self._path = path.absolute() if spool is None else path  # the working folder may change
         self._template = template
         self.delimiter = {".csv": ",", ".tsv": "\t"}.get(Path(path.name.lower().removesuffix(".gz")).suffix)
         self._spool = spool
@@ -238,7 +239,7 @@ class FileSource(Input):
             ) from error
 
     def _look(self, stamp: _Stamp | None) -> None:
-        """Raise if the file is not what was digested any more, and so not what was checked; or if it was given up."""
+        """Raise if the file is no longer the one that was digested and checked, or if the batch was given up."""
         if self._given_up():
             raise given_up_error(self.name)
         if self._stamp is not None and stamp != self._stamp:
@@ -266,7 +267,7 @@ class FileSource(Input):
                 yield parse_line(data, line, template=template, check=check, done=done)
 
     def _records(self, file: Readable, check: bool, done: Set[str]) -> Iterator[Row | BadLine]:
-        """The rows of a table; a record's line is its first."""
+        """The rows of a table; a row's line is the first line of its record."""
         template, delimiter = self._template or _PROMPT_COLUMN, self.delimiter or ","
         for line, record in records(file, delimiter, require=self._require, longest=MAX_LINE_BYTES):
             if isinstance(record, str):
@@ -275,7 +276,7 @@ class FileSource(Input):
                 yield parse_row(record, line, template=template, check=check, done=done)
 
     def _require(self, header: list[str] | str) -> None:
-        """Refuse a header that will not do, or what stands in its place."""
+        """Refuse an unfit header, or a first record that cannot be read."""
         if isinstance(header, str):
             raise BatchError(f"{self.name}: the header cannot be read: {header}")
         if len(set(header)) < len(header):

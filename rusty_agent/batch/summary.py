@@ -1,7 +1,7 @@
 """A finished run → its summary, for the file beside the output and for the report.
 
 In: the tally of the run, and what only its owner knows. Out: a dict that any JSON encoder takes. Never touched: files;
-whoever asked writes it.
+the caller writes it.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ def summary(
 
     Args:
         tally: The run's tally, closed.
-        model: The model that was asked, where a row names no other.
+        model: The model that was asked, unless a row names another.
         base_url: The endpoint, without its query, which may hold a secret.
         started: When the run began, in seconds since the epoch.
         ended: When it ended, in seconds since the epoch.
-        stopped: Why the run ended before its last row, or None where it did not.
-        bad_lines: Lines of the input that are no rows.
+        stopped: Why the run ended before its last row, or None if it did not.
+        bad_lines: Lines of the input that are not rows.
         finish_reasons: How many answers ended with each reason; None stands for answers that gave none.
         input: The input's name, or None.
         output: The output's name.
 
     Returns:
-        Times in seconds, rates per second, cost in USD or None where it is unknown. A distribution is None where
-        nothing was measured. Failures come by kind, the commonest first; `failure_messages` is what the last of each
-        said. `truncated` counts the answers that ended at their limit of tokens (`length`).
+        Times in seconds, rates per second, cost in USD or None if it is unknown. A distribution is None if nothing was
+        measured. Failures are counted by kind, the commonest first; `failure_messages` has the last message of each
+        kind. `truncated` counts the answers that ended at their limit of tokens (finish_reason `length`).
     """
     now = tally.snapshot()
     reasons = finish_reasons or {}
@@ -96,27 +96,27 @@ def summary(
 
 
 def is_summary(data: bytes) -> bool:
-    """Whether a file with these bytes holds one."""
+    """Whether these bytes are those of a summary."""
     return b'"rows_per_second"' in data and b'"failure_latency_s"' in data
 
 
 def covers(data: bytes, later: dict[str, Any], failed: int) -> bool:
-    """Whether a file's summary tells all that a later one would, so that it can stay.
+    """Whether the summary in a file says all that a later one would, so that it can stay.
 
-    It does if its run came to the end, had no fewer rows and the same bad lines, and if all failures that it tells of
-    are still there: since then a run that was killed may have answered them, or the input lost them.
+    It does if its run came to the end, had no fewer rows and the same number of bad lines, and if all failures that it
+    reports still stand: since then a killed run may have answered these rows, or the input may have lost them.
 
     Args:
         data: The file's bytes.
         later: The summary of a run that has finished no row.
-        failed: How many rows have failed by now, in all runs.
+        failed: How many rows are failed now, counting all runs.
     """
     try:
         earlier, now = loads(data), later["rows"]
         rows = earlier["rows"]
         same = rows["failed"] + rows["failed_earlier"] <= failed and rows["bad_lines"] == now["bad_lines"]
         return bool(earlier["stopped"] is None and rows["total"] >= now["total"] and same)
-    except (ValueError, TypeError, KeyError):  # another version's, or what a loss of power has left
+    except (ValueError, TypeError, KeyError):  # another version wrote it, or a loss of power damaged it
         return False
 
 

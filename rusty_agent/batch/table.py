@@ -1,7 +1,7 @@
 """A table, CSV or TSV → its records, one at a time.
 
-In: the table's bytes. Out: records as columns with their names, and what is wrong with the others, each with the line
-that it begins in. Never touched: what becomes of a record.
+In: the table's bytes. Out: records as columns by name, and what is wrong with the others, each with the line where it
+begins. Never touched: what becomes of a record.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Readable: TypeAlias = io.BufferedReader | gzip.GzipFile
 def records(
     file: Readable, delimiter: str, *, require: Callable[[list[str] | str], object], longest: int
 ) -> Iterator[tuple[int, dict[str, str] | str]]:
-    """The records of a table, each with its first line, from 1; blank ones are left out.
+    """The records of a table, each with the number of its first line, from 1; blank ones are left out.
 
     Args:
         file: The table, not closed here.
-        delimiter: What stands between two columns.
-        require: Called with the header, or with what is wrong with it; raises if that will not do.
+        delimiter: What separates two columns.
+        require: Called with the header, or with what is wrong with it; raises if the header is unfit.
         longest: How many characters a record may have.
 
     Yields:
         The columns by their names; or what is wrong with a record, in words.
     """
     header: list[str] | None = None
-    # Bytes that are no UTF-8 become lone surrogates here, so that only their own record is bad.
+    # Bytes that are not UTF-8 become lone surrogates here, so that only their own record is bad.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
         lines = _TableLines(text, longest)
@@ -54,8 +54,8 @@ def records(
             else:
                 yield lines.first, dict(zip(header, record, strict=True))
     finally:
-        with suppress(ValueError):  # it was closed
-            text.detach()  # or it would close what is not its own
+        with suppress(ValueError):  # the file was closed
+            text.detach()  # or the wrapper would close the file, which belongs to the caller
 
 
 class _TooLongError(Exception):
@@ -63,7 +63,7 @@ class _TooLongError(Exception):
 
 
 class _TableLines:
-    """The lines of a table, any line ends, for csv to read; it counts them, and caps what one record takes."""
+    """The lines of a table, with any line ends, for csv to read. It counts them, and caps the length of a record."""
 
     def __init__(self, text: io.TextIOWrapper, longest: int) -> None:
         self._text = text
@@ -73,7 +73,7 @@ class _TableLines:
         self.first = 0
 
     def begin(self) -> None:
-        """A record begins with the next line."""
+        """Note that a record begins with the next line."""
         self.first = self._line + 1
         self._size = 0
 
@@ -96,8 +96,8 @@ class _TableLines:
 def _next_record(reader: Iterator[list[str]], lines: _TableLines) -> list[str] | str | None:
     """The next record that is not blank, or what is wrong with it; None at the end.
 
-    csv caps a field by one number for the whole process. It is raised only while a record is parsed: nobody else
-    sees it, except another thread that parses a table in that very moment, which is allowed more than it asked for.
+    csv has one limit on the length of a field for the whole process. We raise it only while a record is parsed. The
+    only code that could notice is another thread that uses csv at that very moment: it gets a higher limit.
     """
     record: list[str] = []
     while not record:

@@ -1,7 +1,7 @@
 """Columns → a prompt: `{column}` in a text stands for the row's value.
 
-In: the template's text, then mappings. Out: strings. Never touched: attributes or items of the values, so a template
-from elsewhere can read nothing but the columns.
+In: the template's text, then mappings. Out: strings. Never touched: attributes or items of the values, so even a
+template from an untrusted author can read nothing but the columns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Template:
         columns: The names that it uses, each once, sorted.
 
     Raises:
-        ValueError: It is no text; a brace stands alone, or holds more than a column's name; or there is no column.
+        ValueError: It is not a string; a brace has no partner, or holds more than a column's name; or it has no column.
     """
 
     text: str
@@ -53,10 +53,10 @@ class Template:
         return tuple(sorted({column for _, column in self._parts if column is not None}))
 
     def require(self, columns: Iterable[str]) -> None:
-        """Check that there are all the columns that the template uses.
+        """Check that all columns that the template uses are there.
 
         Raises:
-            ValueError: One is missing: its name, and the names there are.
+            ValueError: A column is missing; the message names it and the columns that there are.
         """
         there = list(columns)
         for column in self.columns:
@@ -93,10 +93,10 @@ def _text(column: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     try:
-        missing = value is None or bool(value != value)  # NaN is how some writers of JSON spell a missing value
-    except TypeError:  # NA of pandas is neither true nor false
+        missing = value is None or bool(value != value)  # NaN: some writers of JSON use it for a missing value
+    except TypeError:  # pandas' NA, which is neither true nor false
         missing = True
-    except ValueError:  # nor are arrays of numpy, which have values but no form in JSON
+    except ValueError:  # a numpy array is neither too; it has values, but cannot be written as JSON
         missing = False
     if missing:
         raise ValueError(f"the column {column!r}, which the template needs, has no value in this row")

@@ -1,6 +1,6 @@
-"""Waits that a cancellation does not cut short: what is waited for holds files open, or the batch's lock.
+"""Waits that a cancellation does not cut short, for work that holds files open or needs the batch's lock.
 
-In: a future, or a function that blocks. Out: what came of it, after its end. Never touched: what it does.
+In: a future, or a function that blocks. Out: its result or error, after its end. Never touched: what it does.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 async def outlast(running: asyncio.Future[T], *, on_cancel: Callable[[], object] = lambda: None) -> None:
-    """Wait until it is done, also if the waiting is cancelled meanwhile: what it uses is closed after it.
+    """Wait until `running` is done, even if this wait is cancelled, because what it uses is closed afterwards.
 
     Args:
-        running: What is under way.
+        running: The work to wait for.
         on_cancel: Called at the first cancellation.
 
     Raises:
-        asyncio.CancelledError: The waiting was cancelled. What came of `running` is of no interest then.
+        asyncio.CancelledError: The wait was cancelled. The outcome of `running` is then dropped.
     """
     cancelled: asyncio.CancelledError | None = None
     while not running.done():
@@ -35,15 +35,15 @@ async def outlast(running: asyncio.Future[T], *, on_cancel: Callable[[], object]
             cancelled = error
     if cancelled is not None:
         if not running.cancelled():
-            running.exception()  # or the loop would complain that nobody has asked
+            running.exception()  # or the loop would log that its exception was never retrieved
         raise cancelled
 
 
 async def to_its_end(
     function: Callable[..., T], *arguments: Any, on_cancel: Callable[[], object] = lambda: None, **options: Any
 ) -> T:
-    """Run what blocks in a thread. A cancellation waits for its end: the thread needs the lock until then."""
-    loop = asyncio.get_running_loop()  # whose future is no task: nobody else finds it and cancels it
+    """Run a blocking function in a thread. A cancellation waits for its end: the thread needs the lock until then."""
+    loop = asyncio.get_running_loop()  # its future is no task, so `asyncio.all_tasks` does not list it to be cancelled
     running = loop.run_in_executor(None, partial(function, *arguments, **options))
     await outlast(running, on_cancel=on_cancel)
     return running.result()
