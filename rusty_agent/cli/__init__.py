@@ -3,9 +3,9 @@
 In: arguments, standard input, the environment. Out: the answer on stdout as it comes, all else on stderr, an exit
 code. Never touched: files that were not named.
 
-Exit codes: 0 the endpoint has finished its answer; 1 an error, a refusal or tool calls; 2 the request could not be made
-as it was asked for; 130 Ctrl-C; 141 whoever read stdout has left, as the shell reports for other filters (128 +
-SIGPIPE). Those of `batch` are its own, see `batch.py`.
+Exit codes: 0 the endpoint has finished its answer; 1 an error, a refusal or tool calls; 2 nothing was sent: wrong usage
+or a missing key; 130 Ctrl-C; 141 the reader of stdout has gone, as the shell reports for other filters (128 + SIGPIPE).
+`batch` has its own codes, see `batch.py`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code; it takes the process over, so call it once.
+    """Run the program and return its exit code. It takes over the whole process, so call it only once.
 
     Args:
         argv: The arguments, without the program's name. Default: the process's own.
 
     Raises:
-        SystemExit: `--help` or `--version` was asked for, or the arguments make no sense.
+        SystemExit: `--help` or `--version` was given, or the arguments are invalid.
     """
-    # While nothing is under way Ctrl-C just ends the process: an exception would print a traceback, or get lost,
-    # when it strikes in the middle of an import.
-    with suppress(ValueError):  # not the main thread: signals are somebody else's business
+    # While nothing is under way Ctrl-C just ends the process: a KeyboardInterrupt in the middle of an import would
+    # print a traceback, or get lost.
+    with suppress(ValueError):  # not the main thread, which alone may handle signals
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _leave)
     _settle_descriptors()
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _batch(words[1:], out) if batch else _answer(words, out)
         finally:
-            out.flush()  # what `out` did not write itself, such as the help, may not fit where it goes
+            out.flush()  # text that `out` did not write itself, such as the help: here its errors are handled
     except KeyboardInterrupt:
         out.end_line(interrupted=True)
         return _INTERRUPTED
@@ -71,7 +71,7 @@ def _answer(words: list[str], out: Output) -> int:
     from .arguments import parse
 
     arguments = parse(words)
-    from .ask import ask, prepare  # not for --help and --version
+    from .ask import ask, prepare  # after parsing: --help and --version do without it
 
     out.check()
     request = prepare(arguments)
@@ -80,7 +80,7 @@ def _answer(words: list[str], out: Output) -> int:
 
 
 def _batch(words: list[str], out: Output) -> int:
-    # The process is ours, and what is under way is no garbage: to look at it after each 700 objects takes 5 % of a run.
+    # The process is ours, and the work in flight is not garbage: collecting after every 700 objects takes 5 % of a run.
     gc.set_threshold(50_000)
     _leave_in_words()
     from .batch import batch
@@ -90,7 +90,7 @@ def _batch(words: list[str], out: Output) -> int:
 
 
 def _report(error: Exception, program: str, *, debug: bool) -> int:
-    """Say what went wrong, in one line unless it lists lines of an input; return the exit code."""
+    """Say what went wrong, in one line unless the error lists lines of an input; return the exit code."""
     from ..errors import BatchError, RustyAgentError
     from .output import UsageError, complain, one_line
 
@@ -104,12 +104,12 @@ def _report(error: Exception, program: str, *, debug: bool) -> int:
     if not isinstance(error, UsageError | RustyAgentError | ValueError | OSError):
         said = f"unexpected {type(error).__name__}: {said} (--debug shows where)"
     complain(f"{program}: error: {said}")
-    # The library's own ValueErrors are arguments that cannot be right; nothing was sent.
+    # The library raises a plain ValueError for an invalid argument, before anything is sent.
     misused = isinstance(error, UsageError | ValueError) and not isinstance(error, RustyAgentError)
     return 2 if misused else 1
 
 
-_IN_OUR_WORDS = {  # what the library says to programs
+_IN_OUR_WORDS = {  # the library's words for programs → ours for the command line
     "what arrived is in partial_text": "what arrived is above",
     "goes into extra_body": "goes into --option",
 }
@@ -117,7 +117,7 @@ _IN_OUR_WORDS = {  # what the library says to programs
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C be a KeyboardInterrupt here, so that the connection is closed and the line ended."""
+    """Make Ctrl-C raise KeyboardInterrupt in this context, so that the connection is closed and the line ended."""
     ours = signal.getsignal(signal.SIGINT) is _leave
     if ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -129,12 +129,12 @@ def _interruptible() -> Iterator[None]:
 
 
 def _settle_descriptors() -> None:
-    """Open /dev/null where a standard descriptor is closed, and let the others wait for whoever is slow.
+    """Open /dev/null in place of closed standard descriptors, and make the others blocking.
 
-    Else a socket would get the closed one's number, and whatever prints would print into it; libuv aborts when it
-    closes one. A parent may have left the others non-blocking: Python's text streams then lose what a full pipe does
-    not take, and take an empty one for its end. They stay blocking afterwards, as they may be shared with a sibling
-    that still writes.
+    If one stayed closed, a socket would get its number, and `print` would write into that socket; libuv aborts when it
+    closes such a descriptor. A parent may have left the others non-blocking: Python's text streams then lose what does
+    not fit into a full pipe, and take an empty pipe for its end. They are not set back at the end, because a sibling
+    process that still writes may share them.
     """
     for number in range(3):
         try:
@@ -147,10 +147,10 @@ def _settle_descriptors() -> None:
 
 
 def _leave_in_words() -> None:
-    """Let SIGTERM, too, end a batch at once while nothing is under way; later the batch handles both itself."""
+    """Let SIGINT and SIGTERM end a batch at once, with a message, until the batch itself handles them."""
 
     def leave(*_: object) -> None:
-        with suppress(OSError):  # `print` could be in the middle of another line
+        with suppress(OSError):  # `os.write`, because `print` could be in the middle of another line
             os.write(2, b"rusty-agent batch: interrupted while nothing was under way; run the same command again\n")
         os._exit(_INTERRUPTED)
 
@@ -162,7 +162,7 @@ def _leave_in_words() -> None:
 
 
 def _stay_to_the_end() -> None:
-    """Let no signal take the exit code of a batch that is over: Python itself takes some 40 ms to end."""
+    """Ignore signals once a batch is over, so that none changes its exit code: Python takes some 40 ms to exit."""
     with suppress(ValueError):  # not the main thread
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
@@ -171,5 +171,5 @@ def _stay_to_the_end() -> None:
 def _leave(*_: object) -> None:
     with suppress(OSError):
         if os.isatty(1):
-            os.write(1, b"\n")  # the terminal has shown ^C
+            os.write(1, b"\n")  # after the ^C that the terminal has shown
     os._exit(_INTERRUPTED)

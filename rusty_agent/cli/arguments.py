@@ -1,7 +1,7 @@
 """The command line's arguments → `Arguments`.
 
 In: the arguments, `RUSTY_AGENT_MODEL`. Out: `Arguments`, or one line on stderr and exit code 2. Never touched:
-standard input, files' contents, the network; nothing heavy is imported, so that `--help` and `--version` are quick.
+standard input, files' contents, the network. Nothing heavy is imported, so that `--help` and `--version` are quick.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ exit codes:
 
 
 class Arguments(argparse.Namespace):
-    """What was asked for.
+    """The parsed arguments.
 
     Attributes:
         prompt: The prompt's text, or None.
-        wait_for_stdin: `-` was given.
-        local: None for an endpoint; else a GGUF file, or "" for the model that is installed.
+        wait_for_stdin: Whether `-` was given.
+        local: None for an endpoint; else a GGUF file, or "" for the installed model.
         options: Further fields of the request.
     """
 
@@ -81,17 +81,17 @@ class Arguments(argparse.Namespace):
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Read the arguments.
+    """Parse the arguments.
 
     Raises:
-        SystemExit: They make no sense (2), or `--help` or `--version` was all that was wanted (0).
+        SystemExit: They are invalid (2), or `--help` or `--version` was given (0).
     """
     parser = _parser()
     if "batch" in argv:
         parser.hint = "; the command batch comes first"
     arguments, left = parser.parse_known_args(local_apart(argv), Arguments())
     refuse_unknown(left, parser)
-    words = [*arguments.words, *left]  # argparse takes words only while no option stands between them
+    words = [*arguments.words, *left]  # argparse leaves words that come after an option that follows the first word
     arguments.wait_for_stdin = "-" in words
     texts = [word for word in words if word != "-"]
     if len(texts) > 1:
@@ -103,7 +103,7 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 
 def refuse_unknown(left: Sequence[str], parser: Parser) -> None:
-    """Refuse options that do not exist; the message has their names only, since the value of one may be a key."""
+    """Refuse unknown options; the message shows only their names, because a value may be a key."""
     unknown = [_name(word) for word in left if word.startswith("-") and word not in ("-", "--")]
     if not unknown:
         return
@@ -122,7 +122,7 @@ def _name(option: str) -> str:
 
 
 def settle_endpoint(arguments: argparse.Namespace, parser: Parser) -> None:
-    """Refuse what contradicts `--local`; take the model from the environment where none was named."""
+    """Refuse options that contradict `--local`; take the model from the environment if none was named."""
     if arguments.local is not None:
         for name in ("model", "preset", "base_url"):
             if getattr(arguments, name) is not None:
@@ -132,11 +132,11 @@ def settle_endpoint(arguments: argparse.Namespace, parser: Parser) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong.
+    """A parser whose errors are one line.
 
     Attributes:
         usage_code: The exit code of wrong usage.
-        hint: What to add to every error.
+        hint: Added to every error.
     """
 
     usage_code = 2
@@ -176,7 +176,7 @@ def _parser() -> Parser:
 
 
 def add_endpoint(parser: argparse.ArgumentParser, *, local: str) -> None:
-    """The options that say who is asked; `local` is the help of `--local`."""
+    """Add the options that say which endpoint or model is asked; `local` is the help text of `--local`."""
     add = parser.add_argument
     add("-m", "--model", help="the model's name, as the endpoint knows it")
     add("--preset", metavar="NAME", help="openrouter (the default), openai, anthropic, groq, ollama, vllm, ...")
@@ -186,7 +186,7 @@ def add_endpoint(parser: argparse.ArgumentParser, *, local: str) -> None:
 
 
 def add_sampling(parser: argparse.ArgumentParser, *option: str) -> None:
-    """The options that say how to answer; `option` are the names of the one for any other field."""
+    """Add the options that say how to answer; `option` has the names of the one that sets any other field."""
     add = parser.add_argument
     add("--system", metavar="TEXT", help="a system prompt")
     add("-t", "--temperature", type=float, metavar="NUMBER", help="randomness, from 0")
@@ -205,16 +205,16 @@ def add_sampling(parser: argparse.ArgumentParser, *option: str) -> None:
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
-    """The option for whoever looks for a fault."""
+    """Add `--debug`."""
     parser.add_argument("--debug", action="store_true", help="show tracebacks and retries on standard error")
 
 
 def local_apart(argv: Sequence[str], *, files: bool = True) -> list[str]:
-    """Give `--local` the word after it only if that is a model's file: argparse would take the prompt too.
+    """Join `--local` with the word after it only if that is a model's file: argparse would take the prompt for one.
 
     Args:
         argv: The arguments.
-        files: Whatever names a file is a model's; else only what ends in `.gguf`.
+        files: Whether any word that names a file is a model's; if not, only words that end in `.gguf` are.
     """
     words = list(argv)
     apart: list[str] = []
@@ -231,7 +231,7 @@ def _is_model(word: str, files: bool) -> bool:
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    """`key=value`; the value is JSON if it can be read as that, else a string."""
+    """Split `key=value`; the value is JSON if it can be read as JSON, else a string."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         hint = ": a file of prompts is for `rusty-agent batch`" * text.lower().endswith((".jsonl", ".csv"))

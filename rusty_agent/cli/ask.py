@@ -1,6 +1,6 @@
 """One request: from arguments to the answer on stdout.
 
-In: `Arguments`. Out: the answer's text, and on stderr what is worth saying about it. Never touched: signals, exit.
+In: `Arguments`. Out: the answer's text; warnings, usage and errors on stderr. Never touched: signals, the exit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Request", "ask", "check_endpoint", "log_to_stderr", "prepare", "requ
 
 
 class Request(NamedTuple):
-    """What is needed to ask; nothing has been sent or started yet."""
+    """A request that is ready to be sent; nothing has been sent or started yet."""
 
     connect: Callable[[], Provider]
     prompt: str
@@ -33,11 +33,11 @@ class Request(NamedTuple):
 
 
 def prepare(arguments: Arguments) -> Request:
-    """Check all that can be checked, and read the prompt last: whoever pipes one in learns of a missing key first.
+    """Check the arguments, then read the prompt: a missing key is reported before standard input is waited for.
 
     Raises:
         UsageError: Something is missing, or cannot be read.
-        ValueError: An argument cannot be right.
+        ValueError: An argument is invalid.
     """
     if arguments.debug:
         log_to_stderr()
@@ -54,10 +54,10 @@ def prepare(arguments: Arguments) -> Request:
 
 
 def ask(arguments: Arguments, request: Request, out: Output) -> int:
-    """Ask, and write the answer as it comes; return the exit code.
+    """Send the request, write the answer as it comes, and return the exit code.
 
     Raises:
-        RustyAgentError: There is no whole answer.
+        RustyAgentError: The answer is missing or incomplete.
         OSError: It cannot be written; the connection is closed.
     """
     provider = request.connect()
@@ -101,7 +101,7 @@ def check_endpoint(name: str | None, base_url: str | None) -> None:
 
 
 def request_parameters(arguments: Namespace) -> BatchParameters:
-    """The parameters of `generate_text` that were asked for.
+    """The parameters of `generate_text` that the arguments set.
 
     Raises:
         UsageError: The schema cannot be read.
@@ -120,7 +120,7 @@ def request_parameters(arguments: Namespace) -> BatchParameters:
 
 
 def _connector(arguments: Arguments) -> Callable[[], Provider]:
-    """What makes the provider; loading a local model waits until it is called."""
+    """A function that makes the provider: a local model is loaded only when it is called."""
     from ..sync.provider import Provider
 
     if arguments.local is not None:
@@ -138,7 +138,7 @@ def _connector(arguments: Arguments) -> Callable[[], Provider]:
 
 
 def _unanswered(result: GenerateResult) -> str | None:
-    """What the model says instead of an answer, or None."""
+    """What the model gave instead of an answer, or None."""
     if result.tool_calls:
         calls = ", ".join(f"{call.name}({call.arguments})" for call in result.tool_calls)
         return f"the model calls tools, which are not run here: {calls}"
@@ -146,7 +146,7 @@ def _unanswered(result: GenerateResult) -> str | None:
 
 
 def _warnings(arguments: Arguments, result: GenerateResult) -> list[str]:
-    """What somebody who sees only the text would not notice."""
+    """Warnings about what the text alone does not show."""
     warnings = list(result.warnings)
     reason = result.finish_reason
     if not result.text and not result.refusal and not result.tool_calls:
@@ -172,7 +172,7 @@ def _usage(arguments: Arguments, result: GenerateResult) -> str:
 
 
 def log_to_stderr() -> None:
-    """Show what the library logs, retries among it."""
+    """Show the library's log, which includes retries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logger = logging.getLogger("rusty_agent")

@@ -1,11 +1,12 @@
 """`rusty-agent batch INPUT -o OUTPUT`: from arguments to a finished batch.
 
-In: arguments. Out: the batch's files; progress and one line of result on stderr; with `--dry-run` what it would cost,
-on stdout. Never touched: how a batch runs.
+In: arguments. Out: the batch's files; progress and one line of result on stderr; with `--dry-run` an estimate of the
+cost on stdout. Never touched: how a batch runs.
 
 Exit codes: 0 every row is answered; 1 wrong usage, bad lines, another batch holds the lock, or files cannot be
-written; 2 some rows failed; 3 the run was stopped: by its budget, too many errors, the key or the quota; 130
-interrupted; 141 nobody reads the figures of a dry run. After 1 (mended), 2, 3 and 130 the same command goes on.
+written; 2 some rows failed, or bad lines were skipped; 3 the run was stopped: by its budget, too many errors, the key
+or the quota; 130 interrupted; 141 the reader of a dry run's figures has gone. After 2, 3 and 130, and after 1 once the
+cause is mended, the same command goes on.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def batch(arguments: argparse.Namespace, out: Output) -> int:
     Raises:
         UsageError: Something is missing.
         BatchError: The batch cannot begin, or its files cannot be written any more.
-        ValueError: An argument cannot be right.
+        ValueError: An argument is invalid.
     """
     from ..sync.loop import new_loop
 
@@ -59,9 +60,9 @@ async def _run(arguments: argparse.Namespace) -> BatchResult:
     from ..batch.runner import run_batch
 
     concurrency: Any = arguments.concurrency
-    if concurrency is None:  # a model on this machine computes few at once, and lets the others wait
+    if concurrency is None:  # a local model computes few rows at once: more would only wait
         concurrency = "auto" if arguments.local is None else _LOCAL_AT_ONCE
-    async with aclosing(_provider(arguments)) as provider:  # a local model starts with its first row, if there is one
+    async with aclosing(_provider(arguments)) as provider:  # a local model starts only when a first row needs it
         return await run_batch(
             arguments.input,
             arguments.output,
@@ -106,9 +107,9 @@ def _provider(arguments: argparse.Namespace) -> AsyncProvider:
 
 
 def _model_of_rows(arguments: argparse.Namespace) -> str:
-    """The model of the first row, if every row names one: then nobody has to name it again.
+    """The model of the first row, if every row names one, so that `-m` is not needed.
 
-    What may be read only once (standard input, a pipe) is left alone: the batch needs it.
+    Input that can be read only once (standard input, a pipe) is not read here, because the batch needs it.
     """
     from ..batch.rows import Row
     from ..batch.source import open_source
@@ -116,7 +117,7 @@ def _model_of_rows(arguments: argparse.Namespace) -> str:
     once = arguments.input == "-" or (os.path.exists(arguments.input) and not os.path.isfile(arguments.input))
     if not once and arguments.template is None:
         given = open_source(arguments.input).rows(limit=arguments.limit)
-        rows = (row for row in given if isinstance(row, Row))  # the batch itself tells of bad lines
+        rows = (row for row in given if isinstance(row, Row))  # the batch itself reports bad lines
         models = (row.parameters.get("extra_body", {}).get("model") for row in rows)
         first = next(models, None)
         if isinstance(first, str) and first and all(models):
@@ -201,5 +202,5 @@ def _exit_code(result: BatchResult) -> int:
 
 
 def _has_failures(result: BatchResult) -> bool:
-    """Whether there is something to see in the errors file."""
+    """Whether the errors file has lines."""
     return bool(result.failed or result.failed_earlier or result.bad_lines)

@@ -1,7 +1,7 @@
-"""The batch command's words → its arguments.
+"""The arguments of `rusty-agent batch` → a namespace.
 
-In: the words after `batch`. Out: a namespace, or help, or what is wrong with them on standard error. Never touched:
-the input, the network.
+In: the arguments after `batch`. Out: a namespace; or the help on stdout, or an error on stderr. Never touched: the
+input, the network.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["parse_batch"]
 
 _MAX_RETRIES = 5
-_DIGITS = 18  # of a number that every part of the system can hold
+_DIGITS = 18  # so many digits fit into 64 bits, which every part of the system can hold
 
 _EXAMPLES = """\
 input, one request a line (.jsonl or .jsonl.gz):
@@ -48,7 +48,7 @@ exit codes:
 
 
 class _OutputFile(argparse.Action):
-    """A file, named once: `-o` is `--option` in the other command."""
+    """The output file, given only once: twice means that `-o` was meant as `--option`, as in the other command."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         if namespace.output is not None:
@@ -61,10 +61,10 @@ class _OutputFile(argparse.Action):
 
 
 def parse_batch(argv: list[str]) -> argparse.Namespace:
-    """Read the arguments.
+    """Parse the arguments.
 
     Raises:
-        SystemExit: They make no sense (1), or `--help` was all that was wanted (0).
+        SystemExit: They are invalid (1), or `--help` was given (0).
     """
     parser = _parser()
     arguments, left = parser.parse_known_args(local_apart(argv, files=False))

@@ -21,14 +21,14 @@ from .output import UsageError, complain
 
 __all__ = ["check_prompt", "read_prompt", "schema_format"]
 
-_PATIENCE_SECONDS = 1.0  # how long a pipe beside a prompt may stay silent
+_PATIENCE_SECONDS = 1.0  # how long to wait for a pipe if a prompt was given too
 
 
 def check_prompt(arguments: Arguments) -> None:
-    """Refuse to sit at a terminal and wait when no prompt was given.
+    """Refuse to wait at a terminal when no prompt was given.
 
     Raises:
-        UsageError: There is no prompt and none can come.
+        UsageError: There is no prompt, and none can come from standard input.
     """
     if arguments.prompt is None and not arguments.wait_for_stdin and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError('no prompt: rusty-agent [options] "PROMPT" (or pipe one in; see rusty-agent --help)')
@@ -37,10 +37,10 @@ def check_prompt(arguments: Arguments) -> None:
 def read_prompt(arguments: Arguments) -> str:
     """The prompt from the arguments, from standard input, or from both with a blank line between them.
 
-    Beside a prompt standard input may be meant (`git diff | rusty-agent "Explain:"`) or merely inherited from a
-    supervisor, a CI job or ssh, as a pipe that never says anything and never ends. Nothing tells the two apart but
-    what arrives. So a file is read; a pipe is read if something arrives on it within a second, else it is left
-    out, and a line on stderr says so; terminals and devices are left alone. `-` asks for it without any limit.
+    If a prompt was given, standard input may be meant too (`git diff | rusty-agent "Explain:"`), or it may merely be
+    inherited from a supervisor, a CI job or ssh, as a pipe that stays silent and never ends. Only what arrives tells
+    the two apart. So a file is read; a pipe is read if something arrives on it within a second, else it is left out,
+    and a line on stderr says so; terminals and devices are not read. `-` waits for standard input without a limit.
 
     Raises:
         UsageError: There is no prompt, or standard input cannot be read.
@@ -61,7 +61,7 @@ def read_prompt(arguments: Arguments) -> str:
 def _whole_stdin() -> bytes:
     if sys.stdin is None:
         return b""
-    buffer = getattr(sys.stdin, "buffer", None)  # whoever calls main() may have put a StringIO there
+    buffer = getattr(sys.stdin, "buffer", None)  # a caller of main() may have put a StringIO there
     return sys.stdin.read().encode("utf-8", "replace") if buffer is None else buffer.read()
 
 
@@ -79,7 +79,7 @@ def _beside_prompt() -> bytes:
 
 
 def _read_pipe(number: int) -> bytes:
-    """All of a pipe, or nothing if it is silent. A thread reads: Windows cannot poll a pipe."""
+    """All bytes of a pipe, or none if it stays silent. A thread reads, because Windows cannot poll a pipe."""
     arrived: SimpleQueue[bytes | OSError] = SimpleQueue()
 
     def read() -> None:

@@ -1,6 +1,6 @@
 """What the program says: the answer on stdout, everything else on stderr.
 
-In: pieces of text. Out: the same, written at once, and fit for where it goes. Never touched: what the text means.
+In: pieces of text. Out: the same, written at once, and made safe for a terminal. Never touched: what the text means.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["Output", "UsageError", "complain", "one_line", "settle_stderr"]
 
 # Control characters could steer the terminal: move the cursor, rename the window, write to the clipboard.
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-_ESCAPED[0x0D] = ""  # half of a Windows line's end, whose other half may come with the next piece
+_ESCAPED[0x0D] = ""  # half of a Windows line end, whose other half may come with the next piece
 
 
 class UsageError(Exception):
-    """The program was not called in a way that makes sense."""
+    """The program was called in a wrong way."""
 
 
 class Output:
     """Standard output, written piece by piece.
 
-    Always UTF-8, whatever the locale. On a terminal control characters other than newline and tab are escaped,
-    and carriage returns left out; into a pipe or file they go as they are.
+    Always UTF-8, whatever the locale. On a terminal, control characters other than newline and tab are escaped, and
+    carriage returns left out; a pipe or a file gets them unchanged.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -38,7 +38,7 @@ class Output:
             stream.reconfigure(encoding="utf-8", errors="replace")
 
     def check(self) -> None:
-        """Raise OSError if nothing can be written at all, so that no answer is paid for in vain."""
+        """Raise OSError if there is no standard output, before an answer is paid for."""
         if self._stream is None:
             raise OSError("standard output is closed")
 
@@ -46,7 +46,7 @@ class Output:
         """Write a piece and flush it.
 
         Raises:
-            BrokenPipeError: Nobody reads any more.
+            BrokenPipeError: The reader has gone.
             OSError: It cannot be written for another reason.
         """
         if not text:
@@ -62,10 +62,10 @@ class Output:
                 self._put("\n")
 
     def flush(self) -> None:
-        """Write what else was printed (`--help`).
+        """Flush what others printed to the stream (`--help`).
 
         Raises:
-            OSError: As `write`.
+            OSError: As in `write`.
         """
         self._put("")
 
@@ -90,7 +90,7 @@ class Output:
             raise
 
     def _abandon(self) -> None:
-        """Write no more; what is still buffered goes nowhere, so that the interpreter's own flush at exit succeeds."""
+        """Write no more; send what is still buffered to /dev/null, so that the interpreter's flush at exit succeeds."""
         stream, self._stream = self._stream, None
         assert stream is not None
         _lead_nowhere(stream)
@@ -104,7 +104,7 @@ def _lead_nowhere(stream: TextIO) -> None:
 
 
 def settle_stderr() -> None:
-    """Let what nobody reads any more go nowhere: else the interpreter fails to flush it, and exits with 120."""
+    """If stderr cannot be flushed, send it to /dev/null: else the interpreter fails to flush it, and exits with 120."""
     if sys.stderr is not None:
         try:
             sys.stderr.flush()
@@ -113,7 +113,7 @@ def settle_stderr() -> None:
 
 
 def complain(text: str) -> None:
-    """Say something on stderr, if there is one."""
+    """Print something on stderr, if there is one."""
     if sys.stderr is not None:
         with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
