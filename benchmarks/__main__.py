@@ -1,8 +1,8 @@
-"""`python -m benchmarks [PART …]`: what clients cost, beside loops written by hand and beside other libraries.
+"""`python -m benchmarks [PART …]`: what clients cost, compared with hand-written loops and with other libraries.
 
-Each client works in a process of its own on one core, the endpoint on another where the system allows; they take
-turns round by round, so that a ratio is taken within one round. Where whole texts are asked for, a client that returns
-another one than the others ends the run; so does an endpoint that was the bottleneck.
+Each client works in its own process on one core, the endpoint on another where the system allows. The clients take
+turns round by round, so that each ratio is taken within one round. The run ends if clients return different texts
+(compared for whole answers and unpaced streams), or if the endpoint was the bottleneck.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .server import LOOPS, endpoint, pin
 
 OTHERS = {"import": imports.measure, "wire": wire.measure, "instructions": counts.measure}
 LONG = {"instructions"}  # left out in a hurry
-CROWD = 1000  # streams at once: to open them alone takes a slow client seconds, which are not spent in a hurry
-BUSY = 0.97  # of a core: more than this, and the endpoint may be what was measured
-IDLE = 0.9
+CROWD = 1000  # streams at once: a slow client takes seconds just to open so many, so `--quick` leaves it out
+BUSY = 0.97  # of a core: if the endpoint uses more than this, and the client
+IDLE = 0.9  # … less than this, the endpoint is what was measured
 DISTRIBUTIONS = ("rusty-agent", "aiohttp", "orjson", "uvloop", "openai", "httpx", "litellm", "rusty-agent-sdk")
 
 
@@ -61,7 +61,7 @@ class Worker:
 
 
 class Bench:
-    """A run of the benchmark: the workers of one loop, and what they have found."""
+    """A run of the benchmark on one event loop, with the workers for it."""
 
     def __init__(self, url: str, loop: str, quick: bool, rounds: int) -> None:
         self.url = url
@@ -71,7 +71,7 @@ class Bench:
         self.workers: dict[str, Worker] = {}
 
     def run(self, name: str) -> list[dict[str, Any]]:
-        """Every work of a part."""
+        """Run every work of a part; return the results."""
         part = PARTS[name]
         results = []
         for label, work in part.works.items():
@@ -113,7 +113,7 @@ class Bench:
         return self.workers[client]
 
     def _share(self, part: Part, client: str, work: dict[str, Any]) -> dict[str, Any]:
-        """The work, or less of it: for a slow client, and in a hurry; but each in flight has something to do."""
+        """The client's share of the work: less if it is slow, or with `--quick`, but at least `in_flight` calls."""
         parts = CLIENTS[client].slow * (part.quick if self.quick else 1)
         less = {**work, "count": max(work.get("in_flight", 10), work["count"] // parts)}
         if self.quick and part.fresh:
@@ -123,7 +123,7 @@ class Bench:
         return less
 
     def close(self) -> None:
-        """End the workers. The next work has new ones."""
+        """End the workers; the next work starts new ones."""
         for worker in self.workers.values():
             worker.close()
         self.workers.clear()
@@ -135,7 +135,7 @@ def _check(client: str, figures: dict[str, Any]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what this was measured."""
+    """The machine and the versions with which this was measured."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "when": time.strftime("%Y-%m-%d"),
@@ -149,7 +149,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    with suppress(OSError, StopIteration):  # only of some processors Linux tells a name
+    with suppress(OSError, StopIteration):  # Linux names only some processors
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
     return platform.processor()
@@ -163,7 +163,7 @@ def _version(name: str) -> str | None:
 
 
 def measure(names: list[str], quick: bool, rounds: int, loops: list[str]) -> Iterator[list[dict[str, Any]]]:
-    """Run the parts; the results of one after another."""
+    """Run the parts; yield the results of each."""
     for client in CLIENTS:
         if (lacks := missing(client)) is not None:
             print(f"without {client}: {lacks} is not installed (benchmarks/requirements.txt)", file=sys.stderr)
@@ -204,7 +204,7 @@ def main() -> None:
     found = {"machine": machine(), "rounds": rounds, "quick": arguments.quick, "results": results}
     for of_one in measure(parts, arguments.quick, rounds, loops):
         results += of_one
-        if arguments.output is not None:  # each time: all of it takes an hour, and may be cut short
+        if arguments.output is not None:  # after each part: the whole takes an hour, and may be cut short
             arguments.output.write_text(json.dumps(found, indent=1) + "\n")
     page.show_bars(results)
     if arguments.page:

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.batch [--rows N] [--rounds N]`: rows per second of a batch, beside what others do.
+"""`python -m benchmarks.batch [--rows N] [--rounds N]`: rows per second of a batch, compared with other ways.
 
-Each way runs in a process of its own on one core, against an endpoint on another core that answers at once; round by
-round in turn, so that a ratio is taken within one round. `batch` writes a line for each row, durably; `workers` is the
-same client in a bare loop of so many workers, which keeps nothing; the others are what people write. Times do not
-hold the interpreter's start and the imports. `script` is what people write for themselves with the same client: so
-many workers that write each answer down as it comes, with nothing to go on from after a crash.
+Each way runs in its own process on one core, against an endpoint on another core that answers at once. The ways take
+turns round by round, so that each ratio is taken within one round. `batch` writes a line for each row, durably.
+`workers` is the same client in a bare loop of as many workers, and keeps no answer. `script` is what people write for
+themselves with the same client: as many workers, which write each answer down as it comes, but cannot resume after a
+crash. The others are what people write with other clients. Times exclude the interpreter's start and the imports.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from . import server
 
 IN_FLIGHT = 64
 KEY = "key-key-key"
-SLOW = frozenset({"gather", "litellm", "cookbook"})  # a tenth of the rows tells enough of these
+SLOW = frozenset({"gather", "litellm", "cookbook"})  # for these a tenth of the rows is enough
 
 
 async def batch(url: str, source: Path) -> None:
@@ -56,7 +56,7 @@ async def workers(url: str, source: Path) -> None:
 
 
 async def script(url: str, source: Path) -> None:
-    """The same client in a bare loop that writes a line for each answer, as they come."""
+    """The same client in a bare loop that writes a line for each answer as it comes."""
     from rusty_agent import AsyncProvider
 
     async with AsyncProvider("m", api_key=KEY, base_url=url) as provider:
@@ -72,7 +72,7 @@ async def script(url: str, source: Path) -> None:
 
 
 async def gather(url: str, source: Path) -> None:
-    """openai-python, a task for every row behind a semaphore; answers are kept and written at the end."""
+    """openai-python with a task per row behind a semaphore; answers are kept in memory and written at the end."""
     from openai import AsyncOpenAI
 
     client = AsyncOpenAI(api_key=KEY, base_url=url)
@@ -90,7 +90,7 @@ async def gather(url: str, source: Path) -> None:
 
 
 async def litellm(url: str, source: Path) -> None:
-    """litellm's acompletion, likewise: its abatch_completion asks several models, its batch_completion has threads."""
+    """litellm's acompletion, likewise: its abatch_completion asks several models, its batch_completion uses threads."""
     import litellm as library
 
     gate = asyncio.Semaphore(IN_FLIGHT)
@@ -106,7 +106,7 @@ async def litellm(url: str, source: Path) -> None:
 
 
 async def cookbook(url: str, source: Path) -> None:
-    """The shape of openai-cookbook's api_request_parallel_processor: a task a row, one a millisecond, append each."""
+    """Like openai-cookbook's api_request_parallel_processor: a task per row, one a millisecond, each appends a line."""
     import aiohttp
 
     headers = {"Authorization": f"Bearer {KEY}"}
@@ -148,8 +148,8 @@ NEEDS = {
 
 
 def child(way: str, loop: str, url: str, source: str) -> None:
-    """Run one way; print seconds of wall clock and of CPU, without those of imports."""
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network for prices
+    """Run one way; print its seconds of wall clock and of CPU, imports excluded."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else litellm fetches prices from the network
     import_module(NEEDS[way])
     import_module("aiohttp")
 

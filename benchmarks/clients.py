@@ -1,6 +1,6 @@
-"""The clients that are compared: each asks the endpoint for a whole answer, or for a stream, and hands its text on.
+"""The clients that are compared: each asks the endpoint for a whole answer, or for a stream, and returns its text.
 
-In: the endpoint's URL, prompts. Out: texts; of a stream, each piece as it comes. Never touched: clocks.
+In: the endpoint's URL, prompts. Out: texts; the pieces of a stream as they come. Never touched: clocks.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any, ClassVar
 Seen = Callable[[str], object]
 KEY = "key-key-key-key"
 PATIENCE = 50_000
-"""New objects before Python's garbage collector looks at them, where a program has asked for it; its default is 700."""
+"""The garbage collector's threshold in a program that has raised it, in new objects; Python's default is 700."""
 HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
 
 def messages(prompt: str) -> Any:
-    """What all clients send."""
+    """The messages that all clients send."""
     return [{"role": "user", "content": prompt}]
 
 
 def body(prompt: str, stream: bool) -> dict[str, Any]:
-    """How the hand-written ones send it."""
+    """The body that the hand-written clients send."""
     return {"model": "m", "messages": messages(prompt), "stream": stream}
 
 
@@ -34,9 +34,9 @@ class Client:
     """One way to ask.
 
     Attributes:
-        needs: The distributions that it needs; it is left out, by name, where one is missing.
-        slow: It gets this fraction of the work.
-        blocking: Its methods block.
+        needs: The distributions that it needs; without one of them it is left out, and stderr says so.
+        slow: Its work is divided by this.
+        blocking: Whether its methods block.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("aiohttp", "orjson")
@@ -47,18 +47,18 @@ class Client:
         self.url = url
 
     async def open(self) -> None:
-        """Make what belongs to the loop."""
+        """Make what needs the running loop, such as a session."""
 
     async def request(self, prompt: str) -> str:
-        """A whole answer."""
+        """Return a whole answer."""
         raise NotImplementedError
 
     async def stream(self, prompt: str, seen: Seen) -> None:
-        """A stream; `seen` is called with each piece."""
+        """Read a stream; call `seen` with each piece."""
         raise NotImplementedError
 
     async def many(self, prompts: Iterable[str], in_flight: int) -> None:
-        """Whole answers to all of these, so many at once."""
+        """Ask for a whole answer to each prompt, `in_flight` at once."""
         left = iter(prompts)
 
         async def work() -> None:
@@ -275,7 +275,7 @@ class LiteLLM(Client):
     slow = 20
 
     async def open(self) -> None:
-        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network for prices
+        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else litellm fetches prices from the network
         import litellm
 
         self.ask = litellm.acompletion
@@ -360,7 +360,7 @@ CLIENTS: dict[str, type[Client]] = {
 
 
 def missing(client: str) -> str | None:
-    """What a client lacks here, or None."""
+    """A distribution that a client needs and that is not installed, or None."""
     for name in CLIENTS[client].needs:
         try:
             version(name)

@@ -1,7 +1,7 @@
-"""Instructions per request, chunk and prompt: figures that no busy neighbour of the machine changes.
+"""Instructions per request, chunk and prompt: figures that do not change with the machine's other load.
 
-They are counted by `perf`, or by valgrind where the machine gives no counter; where neither is, not at all. What is
-done once (the interpreter's start, imports, warming up) is taken out: some work is counted, then more of it.
+`perf` counts them, or valgrind if the machine has no counter; without either they are left out. What happens only once
+(the interpreter's start, imports, warming up) is taken out: we count some work, then more of it, and subtract.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 from .server import LOOPS, endpoint
 
-COUNTERS = (  # a command to put before another, and where it then tells the instructions
+COUNTERS = (  # a command to put before another, and the pattern that finds the count in its stderr
     ("perf stat -x, -e instructions:u", r"^(\d+),,instructions"),
     (f"valgrind --tool=cachegrind --cache-sim=no --cachegrind-out-file={os.devnull}", r"I +refs: +([\d,]+)"),
 )
 BY_HAND = ("raw", "plain", "tuned", "ours")
-# Label → the work of `benchmarks.worker`, which of its figures grows, from what to what, and the units of one more.
-# By enough that a full garbage collection, a few million instructions, hardly counts.
+# Label → the work of `benchmarks.worker`, which argument grows, from what to what, and how many units one more adds.
+# It grows by so much that a full garbage collection, a few million instructions, hardly matters.
 WORKS: dict[str, tuple[dict[str, Any], str, int, int, int]] = {
     "request": ({"work": "requests", "in_flight": 16}, "count", 200, 600, 1),
     "burst, chunk": ({"work": "streams", "in_flight": 4, "chunks": 200}, "count", 8, 40, 200),
@@ -33,8 +33,8 @@ CLIENTS = dict.fromkeys(WORKS, BY_HAND) | {"map, prompt": ("plain", "tuned", "ou
 
 
 def count(command: list[str], told: str = "") -> int | None:
-    """The instructions of a command that is told something on its standard input; None where nothing counts them."""
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # else two interpreters do not start alike
+    """The instructions of a command that gets `told` on standard input; None if nothing can count them."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # else no two interpreters start alike
     for counter, pattern in COUNTERS:
         try:
             done = subprocess.run(
@@ -48,7 +48,7 @@ def count(command: list[str], told: str = "") -> int | None:
 
 
 def measure(_: int, __: bool) -> list[dict[str, Any]]:
-    """A result for each work, loop and client; each is counted once, because counts hardly differ."""
+    """A result for each work, loop and client; each is counted only once, because counts hardly vary."""
     every = [(label, loop, client) for label in WORKS for loop in LOOPS for client in CLIENTS[label]]
     with endpoint() as url, ThreadPoolExecutor(os.cpu_count()) as pool:
         counted = list(pool.map(lambda what: _per_unit(url, *what), every))

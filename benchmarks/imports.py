@@ -1,4 +1,4 @@
-"""What an import costs, in interpreters of their own: milliseconds beyond a bare one, and how many modules."""
+"""What an import costs in a new interpreter: milliseconds beyond a bare one, and the number of modules."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ STATEMENTS = {
 }
 COUNT = "; import sys; print(len(sys.modules))"
 PEERS = frozenset({"rusty_agent_sdk", "openai", "litellm"})
-REPEATS = 5  # one start of an interpreter takes up to a fifth longer than the next: more than what is compared
+REPEATS = 5  # starts of an interpreter differ by up to a fifth, which is more than the imports that are compared
 
 
 def measure(rounds: int, _: bool) -> list[dict[str, Any]]:
-    """A result for each statement, in turn, round by round.
+    """A result for each statement; the statements take turns round by round.
 
-    The first round is thrown away: it fills the disk's cache and compiles what has changed, as an installer does. So
-    bytecode may be written here, whatever the environment says.
+    The first round is thrown away: it fills the disk's cache and compiles what has changed, as an installer does. For
+    that, bytecode is written even if the environment forbids it.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     ways = {name: code for name, code in STATEMENTS.items() if _is_there(name)}
@@ -50,7 +50,7 @@ def measure(rounds: int, _: bool) -> list[dict[str, Any]]:
 
 
 def _import(code: str, environment: dict[str, str]) -> tuple[float, int]:
-    """Milliseconds, and how many modules there are then."""
+    """The milliseconds it takes, and how many modules are loaded then."""
     began = time.perf_counter()
     command = [sys.executable, "-c", code + COUNT]
     out = subprocess.run(command, check=True, capture_output=True, env=environment).stdout

@@ -1,8 +1,8 @@
 """`python -m benchmarks.limits`: runs against a real server with a hidden limit of 100 requests a second.
 
-The server is a token bucket (100 a second, a burst of one second, 200 ms an answer) on loopback, in a process of its
-own. It says nothing, or `Retry-After`, or OpenAI's `x-ratelimit-*` headers. Asked is for 256 in flight. Printed is how
-much of the limit each run reached, how many of its requests were turned away, and how many rows failed.
+The server is a token bucket (100 a second, a burst of one second, 200 ms an answer) on loopback, in its own process.
+Of its limit it says nothing, or sends `Retry-After`, or OpenAI's `x-ratelimit-*` headers. Clients have 256 requests in
+flight, or `"auto"`. Each run prints its share of the limit, how many requests were refused, and how many rows failed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAYS = ("nothing", "retry-after-ms", "retry-after", "x-ratelimit")
 
 
 class Bucket:
-    """What is left of the limit."""
+    """The token bucket: what is left of the limit, and what was served and refused."""
 
     def __init__(self) -> None:
         self.level, self.at = BURST, time.monotonic()
@@ -77,7 +77,7 @@ class Protocol(Endpoint):
 
 
 def serve(pipe: Connection) -> None:
-    """Serve until told to stop: `("reset", says)` begins anew and answers with the counts so far."""
+    """Serve until the pipe brings None. One of `SAYS` begins anew with it; the reply is the counts until then."""
 
     async def main() -> None:
         server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", 0, backlog=4096)
@@ -92,7 +92,7 @@ def serve(pipe: Connection) -> None:
 async def run(
     url: str, prompts: int, clients: int, concurrency: int | str, rpm: float | None
 ) -> tuple[float, list[int]]:
-    """Send so many prompts through each client; the seconds it took, and the answers of each."""
+    """Send `prompts` prompts through each client; return the seconds it took, and each client's number of answers."""
 
     async def client() -> int:
         limits = None if rpm is None else Limits(requests_per_minute=rpm)

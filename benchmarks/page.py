@@ -1,7 +1,7 @@
 """Figures → tables on the terminal, and the page `docs/benchmarks.md` with its charts.
 
-`python -m benchmarks.page` makes the page anew of the figures kept beside it. In: results, each a part, a label, a
-loop, a client and its rounds. Out: text, Markdown, SVG. Never touched: measuring.
+`python -m benchmarks.page` makes the page again from the stored figures. In: results, each with its part, label, loop,
+client and rounds. Out: text, Markdown, SVG. Never touched: measuring.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def ratio(one: dict[str, Any], other: dict[str, Any], figure: str = "cost") -> f
 
 
 def number(value: float) -> str:
-    """With about three digits."""
+    """The value with about three digits."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}"
 
@@ -104,7 +104,7 @@ def _print(title: str, table: list[list[str]]) -> None:
 
 
 def judged(results: Results) -> Iterable[tuple[Bar, str, float, bool]]:
-    """Each bar, for each loop: the value, and whether it is met. Left out is what was not measured."""
+    """Each bar on each loop: the value, and whether the bar is met. Bars that were not measured are left out."""
     found = {(r["part"], r["label"], r["loop"], r["client"]): r for r in results}
     for bar in BARS:
         for loop in sorted({r["loop"] for r in _of(results, bar.part)}):
@@ -131,7 +131,7 @@ def bar_rows(results: Results) -> Iterable[list[str]]:
         figure = {"cost": "" if bar.over else f"{unit}, ", "share": "share of the possible, ", "lag_p99": "lag p99, "}
         wanted = f"≥ {bar.least:g}" if bar.most is None else f"≤ {number(bar.most)}"
         said = number(value)
-        if not met and said == number(bar.most or bar.least or 0):  # rounded so, it would look like a mistake
+        if not met and said == number(bar.most or bar.least or 0):  # rounded, a missed bar would look like a met one
             said = f"{value:.3f}"
         if bar.most is not None and bar.most <= 0.5 and bar.over:  # easier to read the other way round
             wanted, said = f"≥ {1 / bar.most:.0f} × less", f"{1 / value:.1f} × less"
@@ -140,7 +140,7 @@ def bar_rows(results: Results) -> Iterable[list[str]]:
 
 
 def show_bars(results: Results) -> None:
-    """Print what the bars come to."""
+    """Print the table of bars."""
     table = list(bar_rows(results))
     if len(table) > 1:
         _print("bars", table)
@@ -177,7 +177,7 @@ def render(found: dict[str, Any]) -> str:
 
 
 def write(found: dict[str, Any]) -> None:
-    """Write the page, its charts, and the figures that they were made of."""
+    """Write the page, its charts, and the figures from which they are made."""
     FOLDER.mkdir(exist_ok=True)
     FIGURES.write_text(json.dumps(found, separators=(",", ":")) + "\n")
     for name, part in _measured(found["results"]).items():
@@ -198,7 +198,7 @@ def _what(client: type) -> str:
 
 
 def _chart(path: Path, results: Results, part: Part) -> None:
-    """Bars for each label, on the first loop; the whiskers are the spread."""
+    """Draw bars for each label, on the first loop only; the whiskers show the spread."""
     import matplotlib as mpl
 
     mpl.use("svg")

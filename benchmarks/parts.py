@@ -1,7 +1,7 @@
-"""What is measured, and what it must come to.
+"""What is measured, and the bars that the figures must meet.
 
-In: nothing. Out: the parts, each with its works, the clients that do them, and the bars to meet. Never touched:
-processes, files.
+In: nothing. Out: the parts, each with its works and the clients that do them; the bars. Never touched: processes,
+files.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ BLOCKING = ["ours-sync", "sdk-sync", "openai-sync"]
 
 @define
 class Part:
-    """One part.
+    """One part of the benchmark.
 
     Attributes:
         title: What is compared.
-        unit: What the main figure counts.
-        works: Label → the work of `benchmarks.worker`; the most that a run takes, `slow` clients take less of it.
-        clients: Who takes part.
-        columns: Further figures to be shown, with their headings.
-        fresh: A process of its own for each work, because what earlier ones left behind would blur the figure.
-        redrawn: New processes for each round, but in a hurry: how a process lies in memory is drawn when it starts,
-            and where caches are cold that alone made a paced chunk cost from 0.96 to 1.23 of the tuned loop's.
-        quick: What part of the work remains with `--quick`.
-        note: What to know when reading it.
+        unit: The unit of the main figure.
+        works: Label → the full work for `benchmarks.worker`; `slow` clients do less of it.
+        clients: The clients that take part.
+        columns: Further figures to show → their headings.
+        fresh: Whether each work has its own process, because what earlier works left behind would blur the figure.
+        redrawn: Whether each round has new processes, except with `--quick`: a process gets its memory layout at random
+            when it starts, and with cold caches that alone made a paced chunk cost 0.96 to 1.23 of the tuned loop's.
+        quick: By how much `--quick` divides the work.
+        note: What to know when reading the figures.
     """
 
     title: str
@@ -47,17 +47,17 @@ class Part:
 
 @define
 class Bar:
-    """What one figure must come to: `of` divided by `over`, the best of them where there are several.
+    """A bar for one figure: that of `of` divided by that of `over`, or by the best of several.
 
     Attributes:
         part: The part's name.
         label: The work's label.
         of: The client whose figure it is.
-        over: The clients that it is divided by; none for the figure itself.
-        most: The most that it may be; or None where there is a least.
-        least: The least that it must be.
-        figure: Which figure.
-        over_label: The label of what it is divided by, if another.
+        over: The clients whose figure it is divided by; empty for the figure itself.
+        most: The most that the value may be; None if `least` is given.
+        least: The least that the value must be.
+        figure: The name of the figure.
+        over_label: The label of the divisor's work, if it is another.
     """
 
     part: str

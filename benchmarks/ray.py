@@ -1,8 +1,8 @@
-"""`python -m benchmarks.ray [PART …]`: `contrib.ray` beside the batch runner, beside Ray's own HTTP stage, and killed.
+"""`python -m benchmarks.ray [PART …]`: `contrib.ray` compared with the batch runner and Ray's HTTP stage, and killed.
 
-Needs the extra `ray` (and pydantic, for Ray's HTTP stage); takes some minutes. Every job runs in a process of its own
-against one loopback endpoint, which counts: rates are taken from its first request to its last answer, so they leave
-out what Ray takes to start. Ray listens on the loopback interface only.
+Needs the extra `ray` (and pydantic, for Ray's HTTP stage); takes some minutes. Every job runs in its own process
+against a loopback endpoint, which counts and measures: rates are taken from its first request to its last answer, so
+they exclude Ray's start. Ray listens on the loopback interface only.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import Any, ClassVar
 
 from .server import Endpoint, listen
 
-MARK = "RUSTY_AGENT_BENCHMARK"  # a variable by which the processes of a job are known
+MARK = "RUSTY_AGENT_BENCHMARK"  # the environment variable that marks the processes of a job
 ENVIRONMENT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # so Ray listens on 127.0.0.1 only
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray listen on 127.0.0.1 only
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "BENCHMARK_KEY": "none",
@@ -39,7 +39,7 @@ SLOWER = 10
 
 
 class Rows(Endpoint):
-    """Answers `row N`; the path says after how many milliseconds, and every how manieth row takes ten times as long."""
+    """Answers `row N` after DELAY ms of the path `/DELAY/EVERY/`; each EVERY-th row takes ten times as long."""
 
     asked: ClassVar[Counter[int]] = Counter()
     first = last = 0.0
@@ -69,7 +69,7 @@ class Rows(Endpoint):
         self.send({"id": f"c{row}", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage})
 
     def tell(self) -> None:
-        """What was seen since the last time it was told."""
+        """Send what was seen so far."""
         cls = type(self)
         told = {"rows": len(cls.asked), "requests": cls.asked.total(), "most": max(cls.asked.values(), default=0)}
         self.send({**told, "seconds": cls.last - cls.first, "peak": cls.peak, "in_flight": cls.in_flight})
@@ -80,7 +80,7 @@ class Rows(Endpoint):
         self.transport.write(head + body)
 
 
-# The jobs: each in a process of its own.
+# The jobs: each runs in its own process.
 
 
 async def plain(job: dict[str, Any]) -> None:
@@ -159,13 +159,13 @@ def endpoint() -> Iterator[int]:
 
 
 def told(port: int) -> dict[str, Any]:
-    """What the endpoint has seen."""
+    """What the endpoint has seen so far."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
         return json.load(answer)  # type: ignore[no-any-return]
 
 
 def start(kind: str, port: int, folder: Path, rows: int, *, delay: int, every: int = 0, **job: Any) -> Job:
-    """Start a job over so many rows."""
+    """Start a job over `rows` rows."""
     path = folder / f"{rows}.jsonl"
     if not path.exists():
         lines = [json.dumps({"custom_id": f"id {row}", "prompt": f"row {row}"}) + "\n" for row in range(rows)]
@@ -191,7 +191,7 @@ class Job:
         assert "Unclosed" not in said, said[-4000:]
 
     def others(self) -> dict[int, str]:
-        """The names of the processes that it has started, Ray's and its actors."""
+        """The processes that the job has started, Ray's own and its actors, by id: their command lines."""
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -201,7 +201,7 @@ class Job:
         return found
 
     def answers(self) -> dict[str, str]:
-        """What stands in its output; each row once."""
+        """The answers in its output, by `custom_id`. Fails if a row is there twice."""
         if self.output.is_file():
             lines = [json.loads(line) for line in self.output.read_text().splitlines()]
             rows = [(row["custom_id"], row["response"]["body"]["choices"][0]["message"]["content"]) for row in lines]
@@ -215,7 +215,7 @@ class Job:
 
 
 def run(kind: str, folder: Path, rows: int, **settings: Any) -> tuple[float, Job]:
-    """Run a job to its end; its rows per second, by what the endpoint saw."""
+    """Run a job to its end; return the rows per second that the endpoint saw, and the job."""
     began = time.monotonic()
     with endpoint() as port:
         job = start(kind, port, folder, rows, **settings)

@@ -1,9 +1,9 @@
-"""A loopback endpoint that is never the bottleneck: a raw protocol with answers encoded beforehand.
+"""A loopback endpoint that is meant never to be the bottleneck: a raw protocol with answers encoded beforehand.
 
 `python -m benchmarks.server` prints its port and serves until its standard input closes. The prompt chooses the
-answer: `json`; `delayed MS` (the same after so many milliseconds); `burst N` (N chunks in one go); `paced N MS` (N
-chunks, one write each, MS milliseconds apart, each with the moment of its writing); `open` (a chunk, and then silence).
-A request without a prompt is told how much CPU time the endpoint has used.
+answer: `json`; `delayed MS` (the same after MS milliseconds); `burst N` (N chunks in one write); `paced N MS` (N
+chunks, one write each, MS milliseconds apart, each with the time of its write); `open` (one chunk, then silence). A
+request without a prompt gets the CPU time that the endpoint has used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: %s\r\nx-request-id: req_0123456789abcdef\r\n"
     b"openai-processing-ms: 123\r\n"
-    b"x-ratelimit-limit-requests: 30000000\r\nx-ratelimit-remaining-requests: 29999999\r\n"  # no client need wait
+    b"x-ratelimit-limit-requests: 30000000\r\nx-ratelimit-remaining-requests: 29999999\r\n"  # so no client waits
     b"strict-transport-security: max-age=31536000\r\ncf-cache-status: DYNAMIC\r\n"
 )
 ID = "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz012"
@@ -72,9 +72,9 @@ JSON = HEAD % b"application/json" + b"Content-Length: %d\r\n\r\n" % len(BODY) + 
 LOOPS = ("asyncio", "uvloop") if find_spec("uvloop") else ("asyncio",)
 LENGTH = re.compile(rb"(?i)content-length: (\d+)")
 PROMPT = re.compile(rb'"content": ?"(json|delayed|burst|paced|open)(?: (\d+))?(?: (\d+))?"')
-STAMP = 16  # digits of `time.monotonic_ns`, the content of a paced chunk
+STAMP = 16  # digits of `time.monotonic_ns`, which is the content of a paced chunk
 BEFORE_STAMP, AFTER_STAMP = _chunk({"content": "0" * STAMP}).split(b"0" * STAMP)
-GOLDEN = 0.618  # multiples of it, modulo one, are spread evenly
+GOLDEN = 0.618  # its multiples, modulo one, are spread evenly
 
 
 class Endpoint(asyncio.Protocol):
@@ -102,7 +102,7 @@ class Endpoint(asyncio.Protocol):
 
 
 class Protocol(Endpoint):
-    """What the prompts ask for."""
+    """Answers as the prompts ask."""
 
     streams = 0
 
@@ -126,7 +126,7 @@ class Protocol(Endpoint):
             self.begin(int(count), int(gap) / 1000)
 
     def begin(self, count: int, gap: float) -> None:
-        """Pace a stream. The streams' phases are spread over the gap: aligned ones would wake the client in batches."""
+        """Pace a stream. Streams have different phases of the gap: aligned, they would wake the client in batches."""
         cls, loop = type(self), asyncio.get_running_loop()
         cls.streams += 1
         start = loop.time() + gap * (cls.streams * GOLDEN % 1)
@@ -154,13 +154,13 @@ def _end_with_parent() -> None:
 
 
 def raise_limits() -> None:
-    """As many open files as the system allows."""
+    """Allow as many open files as the system does."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def pin(process: int, core: int) -> None:
-    """Keep a process on one core, by its place among those there are; nothing is done where there is but one."""
+    """Keep a process on one core, given by its index in the available ones; do nothing if there is only one."""
     if hasattr(os, "sched_setaffinity") and len(cores := sorted(os.sched_getaffinity(0))) > 1:
         with suppress(OSError):
             os.sched_setaffinity(process, {cores[core]})
@@ -168,7 +168,7 @@ def pin(process: int, core: int) -> None:
 
 @contextmanager
 def endpoint() -> Iterator[str]:
-    """The endpoint, in a process of its own on the first core; its URL."""
+    """Run the endpoint in its own process on the first core; yield its URL."""
     command = [sys.executable, "-m", "benchmarks.server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

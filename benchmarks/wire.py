@@ -1,6 +1,6 @@
-"""The pure decoders by themselves: bytes per second through `wire/`, and instructions per chunk.
+"""The decoders of `wire/` by themselves: time per chunk, bytes per second, and instructions per chunk.
 
-A stream of 2,000 chunks as the endpoint sends it, without its HTTP framing, in pieces of several sizes.
+They get a stream of 2,000 chunks as the endpoint sends it, without its HTTP framing, in pieces of several sizes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def _events() -> list[bytes]:
 
 
 def _of_a_call(event: bytes) -> bytes:
-    """The same event, but that its text is a piece of a tool call's arguments."""
+    """The same event with its text as a piece of a tool call's arguments."""
     piece = rb'"delta":{"tool_calls":[{"index":0,"function":{"arguments":\1}}]}'
     return re.sub(rb'"delta":\{"content":("(?:[^"\\]|\\.)*")\}', piece, event)
 
 
 def pieces(label: str) -> list[bytes]:
-    """The stream, cut up."""
+    """The stream, cut into pieces."""
     events, size = _events(), SIZES.get(label)
     if label == CALL:
         return list(map(_of_a_call, events))
@@ -46,7 +46,7 @@ def pieces(label: str) -> list[bytes]:
 
 
 def decode(given: list[bytes]) -> str:
-    """The text in it, or the arguments."""
+    """The text of the stream, or the arguments of its tool call, as `rusty_agent` decodes it."""
     from rusty_agent.wire.reply import ReplyDecoder
 
     decoder = ReplyDecoder()
@@ -58,7 +58,7 @@ def decode(given: list[bytes]) -> str:
 
 
 def by_hand(given: list[bytes]) -> str:
-    """The same by `split` and orjson: right for this stream, and for no other."""
+    """The same with `split` and orjson, which is right for this stream only."""
     import orjson
 
     parts: list[str] = []
@@ -81,7 +81,7 @@ WAYS: dict[str, Callable[[list[bytes]], str]] = {"ours": decode, "split and orjs
 
 
 def measure(rounds: int, quick: bool) -> list[dict[str, Any]]:
-    """A result for each size and way; in a hurry without counting, which takes half a minute."""
+    """A result for each size and way; `quick` leaves out the counting, which takes half a minute."""
     results = []
     counted = {} if quick else count_all()
     for label in LABELS:
@@ -104,14 +104,14 @@ def measure(rounds: int, quick: bool) -> list[dict[str, Any]]:
 
 
 def count_all() -> dict[tuple[str, str], float | None]:
-    """Instructions per chunk of each way and size. Counting takes long, and minds no company: so many at once."""
+    """Instructions per chunk of each way and size. Counting is slow, but load does not change it: count in parallel."""
     both = list(product(WAYS, LABELS))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(both, pool.map(lambda way: instructions(*way), both), strict=True))
 
 
 def instructions(way: str, label: str) -> float | None:
-    """Instructions per chunk: of ten decodings less those of none; or None where nothing counts them."""
+    """Instructions per chunk: those of ten decodings less those of none; None if nothing can count them."""
     command = [sys.executable, "-m", "benchmarks.wire", way, label]
     none, ten = count([*command, "0"]), count([*command, "10"])
     return None if none is None or ten is None else (ten - none) / 10 / COUNT

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.worker CLIENT LOOP URL`: a client in a process of its own, which does work and measures it.
+"""`python -m benchmarks.worker CLIENT LOOP URL`: a client in its own process, which does works and measures them.
 
-In: works as lines of JSON on standard input. Out: figures as lines of JSON on standard output. A process does many
-works, so that imports and connections are warm, and waits between them while others have their turn.
+In: works as lines of JSON on standard input. Out: figures as lines of JSON on standard output. A process does several
+works, so that imports and connections are warm, and waits between them while other clients have their turn.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .clients import CLIENTS, Client
 from .server import STAMP, raise_limits
 
 Work = Callable[..., Awaitable[dict[str, Any]]]
-AT_ONCE = 200  # streams opened at once, where thousands are to stay open
+AT_ONCE = 200  # how many streams are being opened at once, when thousands are to stay open
 
 
 class Measured:
-    """What the work between two moments has used."""
+    """Measures the time that work takes, and the CPU time of the client and of the endpoint."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -47,12 +47,12 @@ class Measured:
         self.server = (after["cpu"] - server["cpu"]) / (after["wall"] - server["wall"])
 
     def ask(self) -> dict[str, float]:
-        """How much the endpoint has used so far."""
+        """The endpoint's CPU time so far, and its clock."""
         with urllib.request.urlopen(self.url, data=b"{}") as answer:
             return json.load(answer)  # type: ignore[no-any-return]
 
     def figures(self, units: int) -> dict[str, Any]:
-        """Per unit, in microseconds; and which share of its core the endpoint, and the client, have used."""
+        """Times per unit, in microseconds; and the shares of their cores that the client and the endpoint have used."""
         return {
             "cost": self.cpu / units * 1e6,
             "wall": self.wall / units * 1e6,
@@ -87,14 +87,14 @@ async def requests(
 async def streams(
     client: Client, measured: Measured, *, count: int, in_flight: int, chunks: int, gap: int = 0
 ) -> dict[str, Any]:
-    """Streams, all their chunks at once or paced; of paced ones how late each chunk is seen."""
+    """Streams, with all chunks at once or paced; for paced ones also how late the chunks are seen."""
     prompt = f"paced {chunks} {gap}" if gap else f"burst {chunks}"
     lags: list[int] = []
     texts: set[str] = set()
     left = iter(range(count))
 
     def punctual() -> Callable[[str], None]:
-        """Notes the lag of a stream's chunks down; not of the first, which waits until all streams are open."""
+        """A callback that notes the lag of each chunk but the first, which is late because streams are still opened."""
         first = True
 
         def seen(piece: str) -> None:
@@ -131,7 +131,7 @@ async def streams(
 
 
 async def first(client: Client, measured: Measured, *, count: int) -> dict[str, Any]:
-    """The time from a call to the first piece of its stream, of one call at a time."""
+    """The time from a call to the first piece of its stream, one call at a time."""
     times: list[float] = []
     for number in range(-5, count):
         pieces: list[float] = []
@@ -144,7 +144,7 @@ async def first(client: Client, measured: Measured, *, count: int) -> dict[str, 
 
 
 async def many(client: Client, measured: Measured, *, count: int, in_flight: int, delay: int = 0) -> dict[str, Any]:
-    """Many prompts, by what the client has for that; and which share of the possible throughput it reaches."""
+    """Many prompts, sent with what the client has for that; also its share of the possible throughput."""
     prompt = f"delayed {delay}" if delay else "json"
     await _warm(client.request, prompt, in_flight, client)
     with measured():
@@ -155,7 +155,7 @@ async def many(client: Client, measured: Measured, *, count: int, in_flight: int
 
 
 async def hold(client: Client, measured: Measured, *, count: int, seconds: float = 2.0) -> dict[str, Any]:
-    """Streams that stay open and silent: memory of each, and CPU time a second of all."""
+    """Streams that stay open and silent: the memory of each in KiB, and the CPU time of all in ms per second."""
     opened = 0
     news = asyncio.Event()
 
@@ -206,7 +206,7 @@ def _digest(text: str) -> str:
 
 
 def _resident() -> int:
-    """Bytes of memory in use, after what can be given back was."""
+    """Bytes of memory in use, after unused memory was given back to the system."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -217,7 +217,7 @@ def _resident() -> int:
 
 
 def _peak() -> float:
-    """The most memory that was in use since the last call, in MB, where the system tells; else since the beginning."""
+    """The peak of memory in MB, since the last call on Linux, elsewhere since the start of the process."""
     try:
         status = Path("/proc/self/status").read_text()
         Path("/proc/self/clear_refs").write_text("5")
@@ -227,7 +227,7 @@ def _peak() -> float:
 
 
 def _run_blocking(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run what never waits, without a loop."""
+    """Run a coroutine that never waits, without a loop."""
     try:
         work.send(None)
     except StopIteration as stop:
@@ -252,7 +252,7 @@ def main(name: str, loop: str, url: str) -> None:
             _peak()
             figures = run(WORKS[given.pop("work")](client, measured, **given))
             print(json.dumps({**figures, "peak": _peak()}), flush=True)
-    os._exit(0)  # connections of the hand-written clients are left to the system
+    os._exit(0)  # the system closes the connections of the hand-written clients
 
 
 if __name__ == "__main__":

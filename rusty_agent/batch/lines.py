@@ -71,7 +71,7 @@ def error_line(run_id: str, row: Row, error: Exception, price: Price | None) -> 
             facts["cost_usd"] = price.cost(error.usage.prompt_tokens, error.usage.completion_tokens)
     response = None
     said: dict[str, Any] | None = {"code": _code(error), "message": str(error)}
-    if isinstance(error, APIStatusError) and error.headers:  # no headers: the error came inside an answer with 200
+    if isinstance(error, APIStatusError) and error.headers:  # without headers the error came inside an answer
         response = {"status_code": error.status_code, "request_id": error.request_id, "body": error.body}
         said = None
         facts["message"] = error.message
