@@ -21,7 +21,7 @@ STATEMENTS = {
 }
 COUNT = "; import sys; print(len(sys.modules))"
 PEERS = frozenset({"rusty_agent_sdk", "openai", "litellm"})
-REPEATS = 5  # starts of an interpreter differ by up to a fifth, which is more than the imports that are compared
+REPEATS = 5  # starts of an interpreter differ by up to a fifth, which is more than the differences to be measured
 
 
 def measure(rounds: int, _: bool) -> list[dict[str, Any]]:

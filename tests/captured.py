@@ -12,7 +12,7 @@ __all__ = ["captured"]
 
 
 def captured(raised: BaseException) -> str:
-    """What an error tracker shows that captures the local variables of all frames, those of the tests but for."""
+    """What an error tracker shows if it captures the local variables of all frames; those of the tests are left out."""
     shown: list[str] = []
     pending: list[BaseException | None] = [raised]
     seen: set[int] = set()
@@ -32,7 +32,7 @@ def captured(raised: BaseException) -> str:
 
 
 def _told(value: Any) -> str:
-    """A value as those tell it that do not stop at its repr: what mappings hold, and the fields of attrs classes."""
+    """A value as shown by trackers that look beyond its repr: into mappings, and the fields of attrs classes."""
     if isinstance(value, Mapping):
         return repr({repr(key): _told(part) for key, part in value.items()})
     if attrs.has(type(value)):

@@ -1,6 +1,6 @@
 """What all tests share.
 
-The hypothesis profiles, how many workers share the tests, what the garbage collector walks, a plain endpoint, an empty
+The hypothesis profiles, the number of workers, what the garbage collector walks, a plain endpoint, an empty
 environment, and a way to run without coverage's tracer.
 """
 
@@ -33,14 +33,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """For `-n auto` half as many more than there are cores: a worker spends a third of its time waiting."""
+    """For `-n auto`, one and a half times as many workers as cores: a worker spends a third of its time waiting."""
     cores = yield
     return cores if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else cores + cores // 2
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """The thousands of tests are no garbage: each full collection would walk through all that they are made of."""
+    """Freeze the thousands of collected tests, or each full garbage collection would walk through all their objects."""
     gc.disable()
     try:
         return (yield)
@@ -58,9 +58,9 @@ def _untraced() -> Iterator[None]:
 
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves a test's child processes out of the coverage measurement, which takes as long as they do.
+    """Leaves a test's child processes out of the coverage measurement, which doubles their time.
 
-    For those whose lines the children of other tests run too.
+    For children that run only lines that the children of other tests run too.
     """
     for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
         monkeypatch.delenv(name, raising=False)
@@ -75,7 +75,7 @@ def server() -> Iterator[FaultServer]:
 
 @pytest.fixture
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of the tester's own settings, and retries that do not wait."""
+    """Removes the tester's own settings, and lets retries hardly wait."""
     for name in ("REQUEST_TIMEOUT_SECS", "CONNECT_TIMEOUT_SECS", "MAX_RETRIES"):
         monkeypatch.delenv(f"RUSTY_AGENT_{name}", raising=False)
     monkeypatch.setenv("RUSTY_AGENT_RETRY_BACKOFF_MS", "1")

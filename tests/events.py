@@ -1,4 +1,4 @@
-"""Waiting for what happens, rather than for a time in which it should have happened."""
+"""Waiting for an event, rather than for a time by which it should have happened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rusty_agent.testing.answers import Step
 
 
 def until(true: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until the condition has come true."""
+    """Wait until the condition is true."""
     enough = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < enough, "it did not come true"
@@ -19,14 +19,14 @@ def until(true: Callable[[], object], seconds: float = 20) -> None:
 
 
 async def soon(true: Callable[[], object], seconds: float = 20) -> None:
-    """The same on a loop, whose other tasks go on meanwhile."""
+    """The same on an event loop, whose other tasks go on meanwhile."""
     async with asyncio.timeout(seconds):
         while not true():
             await asyncio.sleep(0.002)
 
 
 class _Held(tuple[Step, ...]):
-    """Steps that begin with pauses until a condition has come true."""
+    """Steps that begin with pauses until a condition is true."""
 
     true: Callable[[], object]
 
@@ -37,9 +37,9 @@ class _Held(tuple[Step, ...]):
 
 
 def held(whole: Answer, true: Callable[[], object]) -> Answer:
-    """This answer, which the server begins to send when the condition has come true; others are served meanwhile."""
+    """This answer, which the server begins to send only when the condition is true; others are served meanwhile."""
     steps = _Held(whole.steps)
-    steps.true = lambda: True  # while they are looked at
+    steps.true = lambda: True  # while Answer checks the steps
     made = Answer(steps, whole.close)
     steps.true = true
     return made

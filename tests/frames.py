@@ -1,4 +1,4 @@
-"""Tables of other libraries, and the scalars that stand in them."""
+"""Stand-ins for the tables of other libraries, and for the scalars in them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ __all__ = ["Bool", "DataFrame", "Float32", "GeoDataFrame", "Int64"]
 
 
 class DataFrame:
-    """As that of pandas: it gives the names of its columns."""
+    """Like that of pandas: iterating over it gives the names of its columns."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(["prompt"])
 
 
 class GeoDataFrame(DataFrame):
-    """As that of geopandas."""
+    """Like that of geopandas."""
 
 
 @Integral.register
 class Int64:
-    """As that of numpy: no int, but registered as a whole number."""
+    """Like that of numpy: not an int, but registered as a whole number."""
 
     def __init__(self, value: int) -> None:
         self._value = value
@@ -32,7 +32,7 @@ class Int64:
 
 @Real.register
 class Float32:
-    """As that of numpy: no float, but registered as a number."""
+    """Like that of numpy: not a float, but registered as a real number."""
 
     def __init__(self, value: str) -> None:
         self._value = float(value)

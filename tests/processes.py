@@ -25,10 +25,10 @@ class Ended(NamedTuple):
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """A child's environment, with nothing of the tester's own settings.
+    """A child's environment, without the tester's own settings.
 
-    And with no certificate authorities: to read those of the machine, of which none of these children connects to an
-    endpoint, takes a fifth of the time in which the library is imported.
+    It has no certificate authorities either: reading those of the machine takes a fifth of the time that importing the
+    library takes, and none of these children needs them to connect.
     """
     ours = ("PATH", "SYSTEMROOT", "TEMP", "TMPDIR", "HOME")
     kept = {name: value for name, value in os.environ.items() if name in ours or name.startswith(("RAY_", "COVERAGE_"))}
@@ -43,21 +43,21 @@ def start(
     stdout: File = subprocess.PIPE,
     alone: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a child; `alone` in a session of its own, so that signals can be sent to all that it starts."""
+    """Start a child; if `alone`, in its own session, so that a signal can reach all processes that it starts."""
     return subprocess.Popen(
         command, env=env, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, start_new_session=alone
     )
 
 
 def finish(child: subprocess.Popen[bytes], sent: bytes | None = None, seconds: float = 50) -> Ended:
-    """Wait for the end; what is left of its output. `sent` goes to its standard input.
+    """Wait for the end; return how the child ended, with the rest of its output. `sent` goes to its standard input.
 
-    A child that hangs is told from one on a busy machine by nothing but time, so it gets nearly all that a test has.
+    Only time tells a hanging child from one on a busy machine, so it gets nearly all the time that a test has.
     """
     try:
         out, err = child.communicate(sent, timeout=seconds)
     except subprocess.TimeoutExpired:
-        child.send_signal(getattr(signal, "SIGABRT", signal.SIGTERM))  # in dev mode it tells where it was
+        child.send_signal(getattr(signal, "SIGABRT", signal.SIGTERM))  # in dev mode it prints where it hung
         out, err = child.communicate()
         raise AssertionError(f"the child hung: {(out or b'').decode()}\n{err.decode()}") from None
     return Ended(child.returncode, (out or b"").decode(), err.decode())

@@ -19,7 +19,7 @@ from .tracing import untraced
 
 @attrs.define
 class Outcome:
-    """All that a caller can see of an answer."""
+    """Everything that a caller can see of an answer."""
 
     deltas: list[Delta]
     text: str
@@ -41,7 +41,7 @@ def replay(
     broken: RustyAgentError | None = None,
     choices: int | None = None,
 ) -> Outcome:
-    """Feed the pieces to a decoder, close it, and check what holds of every answer."""
+    """Feed the pieces to a decoder, close it, and check what must hold for every answer."""
     decoder = ReplyDecoder(max_bytes, choices=choices)
     deltas: list[Delta] = []
     for piece in pieces:
@@ -72,7 +72,7 @@ def replay(
 
 
 def in_two(body: bytes, points: Iterable[int] | None = None) -> Iterator[tuple[bytes, bytes]]:
-    """The body cut in two at each of the points, or at every one."""
+    """The body cut in two at each of the given points, or at every point."""
     for point in range(len(body) + 1) if points is None else points:
         yield body[:point], body[point:]
 
@@ -116,7 +116,7 @@ DOCUMENT = {
 
 
 def replay_every_way(body: bytes, **options: Any) -> Outcome:
-    """Replay the body whole, byte by byte and at every split; all are the same."""
+    """Replay the body whole, byte by byte and cut at every point; check that all outcomes are the same."""
     whole = replay([body], **options)
     assert replay(in_bytes(body), **options) == whole
     with untraced():

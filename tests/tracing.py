@@ -1,4 +1,4 @@
-"""Leaving coverage's tracer out; and one that plays Ctrl-C."""
+"""Running without coverage's tracer, and with one that plays Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Without coverage's tracer: it triples the time of what runs the same lines again and again."""
+    """Switch coverage's tracer off: it triples the time of code that runs the same lines again and again."""
     tracer = sys.gettrace()
     sys.settrace(None)
     try:
@@ -21,7 +21,7 @@ def untraced() -> Iterator[None]:
 
 
 def interrupted(step: int, call: Callable[[], object]) -> bool:
-    """Whether Ctrl-C came before the end of a call: at this step of Python's own, counted from 1."""
+    """Run a call with Ctrl-C at this step of Python's tracer, counted from 1; return whether the call was cut short."""
     steps = 0
 
     def trace(*_: object) -> Any:
@@ -31,7 +31,7 @@ def interrupted(step: int, call: Callable[[], object]) -> bool:
             raise KeyboardInterrupt
         return trace
 
-    gc.disable()  # else it might come in a `__del__` of what others left
+    gc.disable()  # else Ctrl-C might come in the `__del__` of an object that another test has left
     with untraced():
         sys.settrace(trace)
         try:

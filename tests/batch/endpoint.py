@@ -1,8 +1,8 @@
-"""A fast endpoint in a process of its own, which remembers what it was asked.
+"""A fast endpoint in its own process, which remembers what it was asked.
 
-`python -m tests.batch.endpoint MILLISECONDS` prints its port, answers each request after so long, and ends with its
-standard input. A prompt is `row NUMBER`; `GET /` tells how often each number was asked for, and how many requests
-were in flight at once at most.
+`python -m tests.batch.endpoint MILLISECONDS` prints its port, answers each request after so long, and ends when its
+standard input closes. A prompt is `row NUMBER`. `GET /` returns how often each number was asked for, and the peak of
+requests in flight.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Endpoint:
     url: str
 
     def told(self) -> tuple[Counter[int], int]:
-        """How often each row was asked for, and how many were in flight at once at most."""
+        """How often each row was asked for, and the peak of requests in flight."""
         with urllib.request.urlopen(self.url.removesuffix("/v1")) as response:
             told: dict[str, Any] = json.load(response)
         return Counter({int(number): count for number, count in told["asked"].items()}), told["peak"]
@@ -101,7 +101,7 @@ class Endpoint:
 
 @contextmanager
 def endpoint(milliseconds: float) -> Iterator[Endpoint]:
-    """Run one."""
+    """Run the endpoint in its own process."""
     command = [sys.executable, "-m", "tests.batch.endpoint", str(milliseconds)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

@@ -1,4 +1,4 @@
-"""Batches against a `FaultServer`, as their tests run and read them."""
+"""Running batches against a `FaultServer`, and reading their files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def said(text: str = "yes", **fields: Any) -> Answer:
 
 
 def prompt(request: Received) -> str:
-    """What a request asks."""
+    """The prompt of a request."""
     text: str = request.json["messages"][-1]["content"]
     return text
 
 
 def by_prompt(answers: Mapping[str, Answer]) -> Callable[[Received], Answer]:
-    """Answers some prompts so, and all others well."""
+    """A script that gives these answers to these prompts, and a good answer to all others."""
     return lambda request: answers.get(prompt(request)) or said()
 
 
@@ -39,7 +39,7 @@ def write_rows(path: Path, rows: Sequence[Any]) -> Path:
 
 
 def simple(count: int) -> list[dict[str, Any]]:
-    """Rows `r0`, `r1`, …, whose prompts are the same."""
+    """Rows `r0`, `r1`, …, whose prompts are the same as their names."""
     return [{"custom_id": f"r{number}", "prompt": f"r{number}"} for number in range(count)]
 
 
@@ -66,7 +66,7 @@ class Place:
         return AsyncProvider("m", api_key="test-key-12345", base_url=self.server.url, **options)
 
     async def run(self, rows: Any = None, *, provider: AsyncProvider | None = None, **options: Any) -> BatchResult:
-        """Run the batch; a list of rows is first written to the input, None leaves it as it is."""
+        """Run the batch. A list of rows is first written to the input; None leaves the input as it is."""
         source = rows
         if rows is None or isinstance(rows, list):
             source = self.input if rows is None else write_rows(self.input, rows)

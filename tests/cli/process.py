@@ -11,8 +11,8 @@ from .. import processes
 from ..processes import Ended, finish
 
 PROGRAM = (sys.executable, "-m", "rusty_agent")
-# For local models: the threads of llama.cpp, one for each core, wait for each other at full speed, and for long where
-# other tests want the cores, too.
+# For local models: llama.cpp has a thread for each core, and they wait for each other in busy loops: for long, if other
+# tests want the cores too.
 ON_ONE_CORE = (
     sys.executable,
     "-c",
@@ -24,7 +24,7 @@ KEY = {"OPENROUTER_API_KEY": "test-key-12345", "RUSTY_AGENT_MODEL": "some/model"
 
 
 def environment(extra: Mapping[str, str] = KEY) -> dict[str, str]:
-    """The program's environment: warnings are errors, nothing is tried again."""
+    """The program's environment: warnings are errors, and there are no retries."""
     return processes.environment({"PYTHONWARNINGS": "error", "RUSTY_AGENT_MAX_RETRIES": "0", **extra})
 
 

@@ -13,7 +13,7 @@ NAMES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROO
 
 @attrs.define
 class Transcript:
-    """One recorded answer; status 0 where the server closed the connection without a byte."""
+    """One recorded answer; its status is 0 if the server closed the connection without sending a byte."""
 
     status: int
     headers: dict[str, str]
@@ -21,7 +21,7 @@ class Transcript:
 
 
 def load(name: str) -> Transcript:
-    """Read a transcript and take its transfer and content codings off."""
+    """Read a transcript, and decode its transfer and content codings."""
     raw = (ROOT / f"{name}.txt").read_bytes()
     if not raw:
         return Transcript(0, {}, b"")

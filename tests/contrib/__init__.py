@@ -1,1 +1,1 @@
-"""Tests of what ties the library to other frameworks."""
+"""Tests of the adapters to other frameworks."""

@@ -1,4 +1,4 @@
-"""A stand-in for Arrow: what `contrib` asks of its tables, so that it is tested where the extra is missing too."""
+"""A stand-in for Arrow: what `contrib` needs of its tables, so that it can be tested without the extra."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Column:
 
     def to_pylist(self) -> list[Any]:
         for value in self._values:
-            if isinstance(value, bytes):  # stands for text in Arrow that is none
+            if isinstance(value, bytes):  # stands for an Arrow string that is not valid UTF-8
                 value.decode()
         return self._values
 
 
 class Table:
-    """Columns of one length."""
+    """Columns of the same length."""
 
     def __init__(self, columns: dict[str, list[Any]]) -> None:
         self.columns = columns
@@ -62,7 +62,7 @@ _KINDS = {"string": str, "int64": int, "double": float}
 
 
 def _array(values: list[Any], type: str) -> list[Any]:
-    """As Arrow, it takes only values of the type, and nulls."""
+    """Like Arrow, it takes only values of the type, and nulls."""
     for value in values:
         if value is not None and not isinstance(value, _KINDS[type]):
             raise TypeError(f"{value!r} is no {type}")

@@ -18,7 +18,7 @@ from . import replies
 
 
 def reply(request: Received) -> Answer:
-    """What the scripted model says to a prompt."""
+    """The scripted model's answer to a request."""
     asked = request.json
     text = asked["messages"][-1]["content"]
     if "breaks off" in text:
@@ -44,7 +44,7 @@ def _tool_call() -> Answer:
 
 @pytest.fixture
 def endpoint(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
-    """Lead every endpoint but those on 127.0.0.1 here; every key is set, and no setting."""
+    """Redirect every endpoint but those on 127.0.0.1 to the scripted server; every key is set, and no setting."""
     for preset in PRESETS.values():
         monkeypatch.setenv(preset.key_variable, "a-key-for-the-examples")
     checked = rusty_agent.config.chat_url
@@ -59,7 +59,7 @@ def endpoint(no_settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fau
         for kind in (AsyncProvider, Provider):
             monkeypatch.setattr(kind, "local", classmethod(_instead_of_a_model))
         yield server
-        logging.getLogger("rusty_agent").setLevel(logging.NOTSET)  # an example turns it on
+        logging.getLogger("rusty_agent").setLevel(logging.NOTSET)  # an example has turned logging on
 
 
 def _instead_of_a_model(kind: Any, /, model_path: str | None = None, **options: Any) -> Any:

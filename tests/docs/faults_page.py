@@ -1,7 +1,7 @@
-"""Writes docs/what-happens-when.md from the table that the fault tests run on.
+"""Writes docs/what-happens-when.md from the table that drives the fault tests.
 
-In: `FAULTS`. Out: the page. Never touched: what the library does; `tests/integration/test_faults.py` holds it to
-the same table.
+In: `FAULTS`. Out: the page. Never touched: what the library does, which `tests/integration/test_faults.py` checks
+against the same table.
 
 `python -m tests.docs.faults_page` writes the page; `test_docs.py` fails while the page differs.
 """
@@ -94,7 +94,7 @@ def _outcome(fault: Fault) -> str:
 
 
 def _switched_on(timeout: object) -> str:
-    """The limits that are off unless they are asked for."""
+    """How to switch on the limits of this timeout, which are off by default."""
     if not isinstance(timeout, Timeout):
         return ""
     chosen = [name for name, value in asdict(timeout).items() if value is not None and value is not UNSET]

@@ -45,10 +45,10 @@ class Block:
 
     Attributes:
         page: The file that it is in.
-        line: The line of its fence, from 1.
+        line: The line of its opening fence, from 1.
         language: The first word after the fence.
-        notes: The words that follow it: `no-run`, `continued`.
-        code: What it holds.
+        notes: The words that follow the language: `no-run`, `continued`.
+        code: The text in the block.
     """
 
     page: Path
@@ -95,7 +95,7 @@ def examples() -> list[list[Block]]:
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The commands of a shell block as lists of words; pipes, lists and redirections taken apart."""
+    """The commands of a shell block as lists of words; pipes and lists are split, and redirections left out."""
     joined = block.code.replace("\\\n", " ")
     for line in joined.splitlines():
         line = line.removeprefix("$ ")
@@ -120,7 +120,7 @@ def commands(block: Block) -> Iterator[list[str]]:
 
 
 def _typed(text: str) -> list[str]:
-    """Of a session, the lines that were typed."""
+    """The lines of a session that were typed."""
     return [line for line in text.splitlines() if line.startswith("$ ")]
 
 
@@ -135,7 +135,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The fragments that a page's headings can be reached by, by GitHub's rules."""
+    """The link fragments of a page's headings, by GitHub's rules."""
     found: set[str] = set()
     for title in re.findall(r"^#+ +(.+?) *$", prose(page), re.MULTILINE):
         slug = re.sub(r"[^\w\- ]", "", title.replace("`", "").lower()).replace(" ", "-")
@@ -153,7 +153,7 @@ def page(name: str) -> str:
 
 
 def compiled(block: Block) -> CodeType:
-    """The block's code, `await` allowed at the top level, with the page's line numbers."""
+    """The block's compiled code, with `await` allowed at the top level and the page's line numbers."""
     code: CodeType = compile(
         "\n" * block.line + block.code, str(block.page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
     )

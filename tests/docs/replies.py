@@ -1,4 +1,4 @@
-"""What the documentation's scripted model answers."""
+"""The answers of the documentation's scripted model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _JSON = '{"city":"Paris","population":2100000}'
 
 
 def to(prompt: str, *, json: bool = False) -> str:
-    """The answer to a prompt; the same to all that no page names."""
+    """The answer to a prompt; prompts without an entry all get the same answer."""
     if json:
         return _JSON
     return next((answer for known, answer in _REPLIES.items() if known in prompt), "Hello world")

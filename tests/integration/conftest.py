@@ -23,7 +23,7 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start a server with these answers; it ends with the test."""
+    """A function that starts a server with these answers; the server ends with the test."""
     with ExitStack() as stack:
 
         def start(*answers: Script) -> FaultServer:
@@ -34,7 +34,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def new_loop(request: pytest.FixtureRequest) -> NewLoop:
-    """Makes a loop of asyncio's, then one of uvloop's."""
+    """A function that makes an event loop: asyncio's, then in a second run uvloop's."""
     if request.param == "uvloop":
         make: NewLoop = pytest.importorskip("uvloop").new_event_loop
         return make

@@ -14,7 +14,7 @@ from rusty_agent import AsyncProvider, GenerateResult, Provider, RustyAgentError
 from rusty_agent.testing import FaultServer
 
 KEY = "sk-test-0123456789abcdef"
-TLS = Path(__file__).parents[1] / "data" / "tls"  # a CA of the tests' own, and a certificate for «localhost»
+TLS = Path(__file__).parents[1] / "data" / "tls"  # the tests' own CA, and a certificate for «localhost»
 
 
 @define
@@ -63,7 +63,7 @@ class SyncFace(_Face):
         return provider.generate_text(prompt, **parameters)
 
     def together(self, provider: Any, count: int) -> list[str]:
-        """Make so many calls at once."""
+        """Make `count` calls at once."""
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(provider.generate_text, ["hi"] * count))
 
@@ -88,7 +88,7 @@ class SyncFace(_Face):
         provider.close()
 
     def shut(self) -> None:
-        """Nothing to end: the background loop belongs to the process."""
+        """Do nothing: the background loop belongs to the process."""
 
 
 class AsyncFace(_Face):
@@ -123,7 +123,7 @@ class AsyncFace(_Face):
                         break
             except Exception as error:
                 outcome.error = error
-            await asyncio.sleep(0)  # the loop closes what a `break` left
+            await asyncio.sleep(0)  # lets the loop close a stream that was left by `break`
             return outcome
 
         outcome: Outcome = self.run(main)

@@ -1,4 +1,4 @@
-"""Every way an answer can go wrong that we know of, and what must come of it: the table behind `test_faults.py`
+"""Every way we know in which an answer can go wrong, and the outcome it must have: the table behind `test_faults.py`
 and behind the page «What happens when…» of the documentation."""
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ DONE = event("[DONE]")
 
 @define(frozen=True)
 class Fault:
-    """One row.
+    """One row of the table.
 
     Attributes:
         name: What goes wrong, in words.
         answer: The server's answer.
         error: The error that must be raised, or None for a good end.
-        text: The text that must have arrived; of an error its `partial_text`.
+        text: The text that must have arrived; for an error, its `partial_text`.
         says: A piece of the error's message.
         streamed: Whether the request asks for a stream, or for a whole answer.
         timeout: The call's `Timeout`, if the fault needs one.

@@ -1,4 +1,4 @@
-"""What the tests of `map` and `gather` share: an endpoint that answers with the prompt, and both faces' ways to ask."""
+"""What the tests of `map` and `gather` share: an endpoint that echoes the prompt, and calls through both faces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["echo", "gather", "items"]
 
 
 def echo(request: Received) -> Answer:
-    """Answer with the prompt; «bad …» is refused, «hang …» never answered, «slow …» after a while."""
+    """Answer with the prompt; «bad …» is refused, «hang …» is never answered, «slow …» only after half a second."""
     text = request.json["messages"][-1]["content"]
     if text.startswith("bad"):
         return error(400, f"{text} is refused")

@@ -1,4 +1,4 @@
-"""Programs of a few lines, run in child processes against a server."""
+"""Running short programs in child processes against a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in for a runtime and a model; and a real one, for each module of tests, skipped where it is missing."""
+"""Stand-ins for a runtime and a model; and a real model per test module, whose tests are skipped if it is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .process import SMALL
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """llama.cpp seems to be installed."""
+    """Makes it look as if llama.cpp were installed."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
 
 

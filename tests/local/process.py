@@ -1,4 +1,4 @@
-"""Looking at processes: the model's, and those of scripts that are run to see what they leave behind."""
+"""Watching processes: the model's, and those of scripts that are run to see what they leave behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tell(*what):
 
 
 def run_of(provider: Provider | AsyncProvider) -> ServerRun:
-    """The child process of a local provider, started if need be."""
+    """The child process of a local provider; it is started if none runs."""
     core = provider._core if isinstance(provider, Provider) else provider
     assert isinstance(core._calls.transport, LocalTransport)
     return core._calls.transport._server.run()
@@ -45,14 +45,14 @@ def pid_of(provider: Provider | AsyncProvider) -> int:
 
 
 def start(script: str) -> subprocess.Popen[bytes]:
-    """Run a script whose every warning is an error."""
+    """Start a script in which every warning is an error."""
     return processes.start(
         sys.executable, *processes.STRICT, "-c", _PREAMBLE + script, env=processes.environment({}), alone=True
     )
 
 
 def line(script: subprocess.Popen[bytes]) -> str:
-    """The next line that a script tells."""
+    """The next line that a script prints."""
     assert script.stdout is not None
     return script.stdout.readline().decode().strip()
 
@@ -73,7 +73,7 @@ def until(condition: Any, seconds: float = 10) -> bool:
 
 
 def _lives(pid: int) -> bool:
-    """A zombie does not: it waits for a container's init that never asks."""
+    """Whether the process lives. A zombie does not: in a container, init may never reap it."""
     try:
         os.kill(pid, 0)
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -1,4 +1,4 @@
-"""Nothing is measured here: a hundred examples run the same lines a hundred times, which other tests run once."""
+"""No coverage is measured here: a hundred examples run the same lines a hundred times, and other tests run them too."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 JSON: TypeAlias = Any
 
 texts = st.text(st.sampled_from('ab {}[]":,\\/\n\r\t\x00\x7f<é世😀\u2028\ufeff\ufffd'), max_size=8)
-"""Text of characters that some encoder, framing or terminal trips over."""
+"""Text of characters over which some encoder, framing or terminal trips."""
 
 loose_texts = st.text(st.sampled_from('ab "\\\n<é😀\ud83d\ude00\ud800\udfff'), max_size=5)
-"""The same with halves of characters."""
+"""The same with lone surrogates."""
 
 scalars = st.none() | st.booleans() | st.integers(-3, 600) | st.floats() | st.integers() | loose_texts
 
@@ -24,7 +24,7 @@ def _nested(inner: st.SearchStrategy[JSON]) -> st.SearchStrategy[JSON]:
 
 
 values = st.recursive(scalars, _nested, max_leaves=6)
-"""Any JSON value that Python can read, the non-standard ones included."""
+"""Any JSON value that Python can read, including non-standard ones."""
 
 
 def either(plausible: st.SearchStrategy[JSON]) -> st.SearchStrategy[JSON]:
@@ -33,7 +33,7 @@ def either(plausible: st.SearchStrategy[JSON]) -> st.SearchStrategy[JSON]:
 
 
 def records(**fields: st.SearchStrategy[JSON]) -> st.SearchStrategy[JSON]:
-    """Objects of any of these fields, and sometimes of another."""
+    """Objects with any of these fields, and sometimes another."""
     return st.builds(
         lambda known, more: {**more, **known},
         st.fixed_dictionaries({}, optional={key: either(value) for key, value in fields.items()}),
@@ -93,7 +93,7 @@ chunks = st.one_of(
     ),
     values,
 )
-"""A chunk, or what came in its place."""
+"""A chunk, or anything in its place."""
 
 _plain = st.fixed_dictionaries(
     {"choices": st.tuples(st.fixed_dictionaries({"delta": st.fixed_dictionaries({"content": texts})})).map(list)}
@@ -102,7 +102,7 @@ _plain = st.fixed_dictionaries(
 
 @st.composite
 def plain_chunks(draw: st.DrawFn) -> dict[str, Any]:
-    """A chunk of one piece of text, sometimes with one thing about it that is out of the ordinary."""
+    """A chunk with one piece of text, sometimes with something unusual about it."""
     chunk: dict[str, Any] = draw(_plain)
     chunk.update(id="chatcmpl-1", object="chat.completion.chunk", model="m")
     (choice,) = chunk["choices"]
@@ -119,7 +119,7 @@ def plain_chunks(draw: st.DrawFn) -> dict[str, Any]:
     ]
     if draw(st.booleans()):
         choice.update(delta=draw(st.sampled_from(forms)))
-    if draw(st.integers(0, 3)) == 0:  # as the first or the last of a stream
+    if draw(st.integers(0, 3)) == 0:  # like the first or the last chunk of a stream
         empty: JSON = draw(st.sampled_from([{}, {"role": "assistant", "content": ""}, {"role": "x", "refusal": None}]))
         choice.update(delta=empty, finish_reason=draw(st.sampled_from([None, "", "stop", "é", "error", 1, ["stop"]])))
     odd = draw(st.sampled_from(["", "", "", "", "chunk", "choice", "delta"]))
@@ -157,7 +157,7 @@ def plain_chunks(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def plain_documents(draw: st.DrawFn) -> dict[str, Any]:
-    """A whole answer of text, sometimes with one thing about it that is out of the ordinary."""
+    """A whole answer with text, sometimes with something unusual about it."""
     document = draw(plain_chunks())
     for choice in document["choices"] if isinstance(document["choices"], list) else []:
         if isinstance(choice, dict) and "message" not in choice:
@@ -168,6 +168,6 @@ def plain_documents(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def cut(draw: st.DrawFn, data: Sequence[Any]) -> list[Any]:
-    """A sequence in pieces, empty ones among them."""
+    """A sequence cut into pieces, some of which may be empty."""
     points = sorted(draw(st.lists(st.integers(0, len(data)), max_size=8)))
     return [data[start:end] for start, end in zip([0, *points], [*points, len(data)], strict=True)]

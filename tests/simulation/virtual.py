@@ -1,7 +1,7 @@
 """An event loop whose clock is virtual, and endpoints that exist only in it: minutes pass in milliseconds.
 
-Everything above the socket is the library's own code. The clock stands still while code runs and jumps to the next
-timer when all wait, so every run is the same run.
+Everything above the socket is the library's own code. The clock stands still while code runs, and jumps to the next
+timer when all tasks wait, so every run is the same.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Said:
 
 
 class Endpoint:
-    """An endpoint. Its behaviour is `answer`, called when a request comes.
+    """An endpoint. Subclasses define its behaviour in `answer`, which is called when a request comes.
 
     Attributes:
-        in_flight: Requests that it works on.
-        served: When each request was answered well, in seconds.
-        refused: How many were turned away.
+        in_flight: How many requests it works on.
+        served: When each request was answered with 200, in seconds.
+        refused: How many requests were refused.
     """
 
     def __init__(self) -> None:
@@ -93,20 +93,20 @@ class Endpoint:
 
     @property
     def throughput(self) -> float:
-        """Answers per second from the beginning to the last."""
+        """Answers per second, from the start to the last answer."""
         return len(self.served) / self.served[-1]
 
     @property
     def wasted(self) -> float:
-        """The share of requests that were turned away."""
+        """The share of requests that were refused."""
         return self.refused / (self.refused + len(self.served))
 
 
 class RateLimited(Endpoint):
-    """Takes so many requests a second, with a burst (a token bucket), each in `latency` seconds.
+    """Takes `rate` requests a second, with a burst (a token bucket), and answers each in about `latency` seconds.
 
     Args:
-        say: Makes the headers of an answer from the bucket's level; None for no headers at all.
+        say: Makes the headers of an answer from the bucket and whether the request was taken; None for no headers.
     """
 
     def __init__(
@@ -133,10 +133,10 @@ class RateLimited(Endpoint):
 
 
 class Windowed(Endpoint):
-    """Takes so many in each window, each in half a second, and says nothing when it refuses.
+    """Takes `rate * window` requests in each window, each in half a second, and sends no headers when it refuses.
 
     Args:
-        counts_refused: The window slides, and what was refused counts too.
+        counts_refused: Whether the window slides, and refused requests count too.
     """
 
     def __init__(self, rate: float, window: float, counts_refused: bool = False) -> None:
@@ -153,7 +153,7 @@ class Windowed(Endpoint):
 
 
 class Capacity(Endpoint):
-    """Works on so many at once and turns others away."""
+    """Works on `capacity` requests at once and refuses others."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class Capacity(Endpoint):
 
 
 class PartlyIll(Capacity):
-    """One of its servers answers 503 at once, whatever its load; it gets this share of all requests."""
+    """One of its servers answers 503 at once, whatever the load; it gets `share` of all requests."""
 
     def __init__(self, capacity: float, share: float, latency: float = 0.2) -> None:
         super().__init__(forever(capacity), latency, status=503)
@@ -184,7 +184,7 @@ class PartlyIll(Capacity):
 
 
 class Restarting(Endpoint):
-    """Goes away at this moment, with all that it works on, and is back later."""
+    """Goes away at `away`, answering `broken` to all that it works on, and comes back at `back`."""
 
     def __init__(self, latency: float, away: float, back: float, broken: int = 502) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class Flapping(Capacity):
 
 
 class Batching(Endpoint):
-    """Answers all, the slower the more there are: in `latency` up to `width` at once, then in proportion."""
+    """Answers every request: in `latency` with up to `width` in flight, beyond that in proportion to their number."""
 
     def __init__(self, width: int = 64, latency: float = 0.2) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class Batching(Endpoint):
 
 
 class Queueing(Endpoint):
-    """Answers so many a second one after another, refuses nobody, and drops those who have left the queue."""
+    """Answers `rate` requests a second, one after another; refuses none, and drops those whose clients have gone."""
 
     def __init__(self, rate: float = 3) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ class Queueing(Endpoint):
 
 
 class Tailed(Endpoint):
-    """Answers in `latency`, and one in twenty ten times slower."""
+    """Answers in `latency`, but one request in twenty takes ten times as long."""
 
     def __init__(self, latency: float = 0.2, seed: int = 1) -> None:
         super().__init__()

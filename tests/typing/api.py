@@ -1,4 +1,4 @@
-"""What type checkers must make of the public API; checked by `mypy --strict`, never run."""
+"""The types that checkers must infer from the public API; checked by `mypy --strict`, never run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A batch's store under `kill -9`: run by `test_journal.py` as a process of its own, which forks what it kills.
+"""A batch's store under `kill -9`: `test_journal.py` runs this in its own process, which forks the children it kills.
 
-In: the output's path, a seed. Out: an AssertionError that says what was lost or doubled. Each round a child goes on
-with the batch where the one before it was killed. It tells through a pipe what `commit` has promised.
+In: the output's path, a seed. Out: an AssertionError that says what was lost or doubled. In each round a child goes on
+with the batch where the last one was killed. Through a pipe it reports the rows for which `commit` has returned.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def row(number: int) -> bytes:
 
 
 async def write(files: Files, sync: Sync, promises: int, left: Iterator[int]) -> None:
-    """Append what is left, as fast as it goes, in eight tasks."""
+    """Append the rows that are left, as fast as possible, in eight tasks."""
     journal = Journal(files.output, sync)
 
     async def work() -> None:
@@ -48,7 +48,7 @@ async def write(files: Files, sync: Sync, promises: int, left: Iterator[int]) ->
 
 
 def child(files: Files, sync: Sync, promises: int, rows: int | None) -> None:
-    """Go on by what the files say, to the end or until killed."""
+    """Go on from what the files say, to the end or until killed."""
     with Lock(files.lock):
         index = scan(files)
         repair(files, index)
@@ -58,7 +58,7 @@ def child(files: Files, sync: Sync, promises: int, rows: int | None) -> None:
 
 
 def run(files: Files, sync: Sync, *, rows: int | None = None, patient: bool = False, seconds: float = 0) -> set[str]:
-    """One round's promises; without a number of rows it is killed, if patient only after the first of them."""
+    """Run one round; return its promises. Without `rows` the child is killed: if `patient`, after its first promise."""
     heard, told = os.pipe()
     number = os.fork()
     if not number:
@@ -76,7 +76,7 @@ def run(files: Files, sync: Sync, *, rows: int | None = None, patient: bool = Fa
 
 
 def main() -> None:
-    """Kill, look, go on; then let it end."""
+    """Kill, check and go on, several times; then let a child finish."""
     files = Files.of(Path(sys.argv[1]))
     files.manifest.touch()
     chance = random.Random(int(sys.argv[2]))
@@ -88,8 +88,8 @@ def main() -> None:
         done = scan(files).done
         assert promised <= done, f"promised and lost: {promised - done}"
         damage = chance.choice([b"", b"", result("torn")[: chance.randrange(1, 80)], b"\n" + HOLE + b"\n", HOLE])
-        if done:  # else it would look like a file that no batch has written
-            with files.output.open("ab") as file:  # what a loss of power leaves
+        if done:  # else the file would look as if no batch had written it
+            with files.output.open("ab") as file:  # what a loss of power may leave
                 file.write(damage)
     assert 0 < len(promised) < len(done), "the kills came when nothing was promised, or nothing else under way"
     rows = max(map(int, done)) + 100

@@ -1,4 +1,4 @@
-"""Lines of a batch's files, as the tests of its store write them."""
+"""Lines of a batch's files, for the tests of its store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def failure(custom_id: str, line: int | None = None, *, permanent: bool = False)
 
 
 def refusal(line: int) -> bytes:
-    """What is written of a bad line of the input, without its newline."""
+    """The error line for a bad line of the input, without its newline."""
     return refusal_line("1", BadLine(line, "no request"))
 
 
@@ -47,7 +47,7 @@ def batch(folder: Path, results: list[bytes] | None = None, errors: list[bytes] 
 
 @contextmanager
 def unsynced() -> Iterator[None]:
-    """For many examples: leave the disk in peace."""
+    """Leave out fsync, for tests that run many examples."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda number: None)
         yield

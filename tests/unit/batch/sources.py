@@ -1,4 +1,4 @@
-"""Files of rows, and what is read from them, for the tests of whatever reads them."""
+"""Files of rows, and what is read from them, for the tests of their readers."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def source_of(folder: Path, data: bytes, name: str = "in.jsonl", **options: Any)
 
 
 def prompts_of(rows: Iterable[Row | BadLine]) -> list[tuple[int, Any]]:
-    """Of each row the line, and the prompt; None for a bad line."""
+    """The line and the prompt of each row; the prompt is None for a bad line."""
     return [(row.line, row.parameters["prompt"] if isinstance(row, Row) else None) for row in rows]

@@ -1,4 +1,4 @@
-"""Errors as calls raise them."""
+"""Errors in the form in which calls raise them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ __all__ = ["raised"]
 
 
 def raised(error: RustyAgentError, seconds: float, attempts: int = 1) -> RustyAgentError:
-    """The error of a call that was over after this time, and after so many attempts."""
+    """The error of a call that ended after this time and this many attempts."""
     error.duration, error.attempts = seconds, attempts
     return error

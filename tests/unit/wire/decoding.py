@@ -1,4 +1,4 @@
-"""What the tests of chunks share: chunks, and a decoder that is fed with them."""
+"""What the tests of chunks share: chunks, and a decoder that gets them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Data = dict[str, Any] | bytes
 
 
 def decode(*chunks: Data, expected: int = 1) -> tuple[list[Delta], ChunkDecoder]:
-    """Decode chunks, an arrival each; JSON is written as strict servers and as loose ones do."""
+    """Decode chunks, each in its own arrival; `dict`s are written as JSON with escapes and spaces."""
     decoder = ChunkDecoder(expected)
     out: list[Delta] = []
     for item in chunks:

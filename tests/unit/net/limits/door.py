@@ -1,4 +1,4 @@
-"""A door in virtual time, for the tests of those who keep it and of those who wait at it."""
+"""A limiter («door») in virtual time, for its own tests and for those of the callers that wait for a permit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.simulation.virtual import run
 
 
 def on(**limits: Any) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
-    """Run a test in virtual time, with a limiter for its first argument; the others are its fixtures."""
+    """Run a test in virtual time, with a limiter as its first argument; the other arguments are its fixtures."""
 
     def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         @wraps(test)
@@ -45,7 +45,7 @@ def unreached() -> APIConnectionError:
 
 
 def limit(door: Limiter) -> int | None:
-    """A call, so that a type checker does not remember the last answer."""
+    """The limit, read by a call so that type checkers do not narrow the attribute to its last value."""
     return door.limit
 
 
