@@ -61,7 +61,7 @@ class Permit:
     _caller: Caller
     _epoch: int
     _sent: float
-    _characters: int
+    _size: int
     _tokens: float  # spent for it
     _out: bool = True
 
@@ -155,20 +155,20 @@ class Limiter:
                 self._adaptive.end()
             self._line.look()
 
-    def try_acquire(self, caller: Caller, characters: int) -> Permit | None:
+    def try_acquire(self, caller: Caller, size: int) -> Permit | None:
         """A permit if the door is open and nobody waits, else None; otherwise like `acquire`."""
         caller.check()
         now = self._loop.time()
         if self._line.waiting or self.opens_in(now) > 0:
             return None
-        return self.admit(caller, characters, now)
+        return self.admit(caller, size, now)
 
-    async def acquire(self, caller: Caller, characters: int, *, again: bool = False) -> Permit:
+    async def acquire(self, caller: Caller, size: int, *, again: bool = False) -> Permit:
         """Wait for a permit.
 
         Args:
             caller: Who waits.
-            characters: The length of the request, from which its tokens are estimated.
+            size: The bytes of the request's body, from which its tokens are estimated.
             again: The request has failed before. If the endpoint has never answered, it goes in front of the caller's
                 others: behind them, the first error would only come when nearly all have failed as often. Else it goes
                 behind them: by then, the endpoint may have recovered.
@@ -177,7 +177,7 @@ class Limiter:
             RunStoppedError: The caller was stopped meanwhile.
         """
         caller.check()
-        return await self._line.wait(caller, characters, again=again and not self._absence.ever_answered)
+        return await self._line.wait(caller, size, again=again and not self._absence.ever_answered)
 
     def stop(self, caller: Caller, error: RunStoppedError) -> None:
         """Turn away all requests of this caller: those that wait, also between two attempts, and those to come."""
@@ -207,14 +207,14 @@ class Limiter:
             opens = self._steps.opens
         return opens - now
 
-    def admit(self, caller: Caller, characters: int, now: float) -> Permit:
+    def admit(self, caller: Caller, size: int, now: float) -> Permit:
         """Let one in, and spend what it will cost."""
-        tokens = self._rates.spend(characters, now)
+        tokens = self._rates.spend(size, now)
         if self._steps.rate != math.inf:
             self._steps.spend(1, now)
         self.in_flight += 1
         caller.in_flight += 1
-        return Permit(self, caller, self._adaptive.epoch, now, characters, tokens)
+        return Permit(self, caller, self._adaptive.epoch, now, size, tokens)
 
     def waits(self, caller: Caller) -> bool:
         """Whether a call of this caller waits for its turn, or between two attempts."""
@@ -254,7 +254,7 @@ class Limiter:
         took = now - permit._sent
         self._absence.answered()
         self._latency += (took - self._latency) * (_SMOOTHING if self._latency else 1)
-        self._rates.answered(permit._characters, permit._tokens, usage, headers, now)
+        self._rates.answered(permit._size, permit._tokens, usage, headers, now)
         if self._adapting:
             self._adapt(permit._epoch, took, patience)
         self._came_back()

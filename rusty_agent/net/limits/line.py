@@ -44,7 +44,7 @@ class Line:
         self._timer: asyncio.Handle | None = None  # uvloop gives no `TimerHandle` for what is due at once
         self._looks_at = math.inf
 
-    async def wait(self, caller: Caller, characters: int, *, again: bool = False) -> Permit:
+    async def wait(self, caller: Caller, size: int, *, again: bool = False) -> Permit:
         """Wait for a permit; with `again`, in front of the caller's other requests.
 
         Raises:
@@ -52,7 +52,7 @@ class Line:
         """
         turn: asyncio.Future[Permit] = self._loop.create_future()
         others = self.waiting.get(caller) or deque()
-        (others.appendleft if again else others.append)((turn, characters))
+        (others.appendleft if again else others.append)((turn, size))
         self.waiting[caller] = others  # only now: the garbage collector, by freeing permits, may drop an empty queue
         self.look()
         try:
@@ -102,12 +102,12 @@ class Line:
             if wait > 0:
                 self._look_again(wait)
                 return
-            turn, characters = queue.popleft()
+            turn, size = queue.popleft()
             if queue:
                 waiting.move_to_end(caller)  # behind the others
             else:
                 del waiting[caller]
-            turn.set_result(door.admit(caller, characters, now))
+            turn.set_result(door.admit(caller, size, now))
 
     def _drop_first(self, caller: Caller) -> None:
         """Remove a caller's first turns as far as they were given up; and the caller, if it has none left."""

@@ -1,6 +1,6 @@
 """How many requests and tokens may be sent per minute: what the user allows, and what the endpoint says.
 
-In: the lengths of requests, the tokens that they used, headers. Out: two paces. Never touched: who waits for them.
+In: the sizes of requests, the tokens that they used, headers. Out: two paces. Never touched: who waits for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .pace import Pace
 __all__ = ["TOKENS_PER_CHARACTER", "Rates"]
 
 TOKENS_PER_CHARACTER = 0.25
-"""Assumed until an endpoint has counted tokens."""
+"""Assumed until an endpoint has counted tokens; a byte of a request is taken for a character."""
 
 _SMOOTHING = 0.1  # of the estimate
 _MOST_TOKENS = 2**20  # the most tokens of one answer that are believed
@@ -41,32 +41,30 @@ class Rates:
         self._said = RateLimits()
         self._read_next = -math.inf
 
-    def spend(self, characters: int, now: float) -> float:
-        """Spend what a request of this length needs; return how many tokens that is, 0 if tokens are not limited."""
+    def spend(self, size: int, now: float) -> float:
+        """Spend what a request of this size needs; return how many tokens that is, 0 if tokens are not limited."""
         requests = self.requests
         if requests.rate != math.inf:
             # Uneven steps: if several clients keep exactly the same pace, the one slightly ahead would get everything.
             requests.spend(1 if requests.longest == math.inf else 0.5 + random(), now)
         if self.tokens.rate == math.inf:
             return 0.0
-        tokens = self._estimate.of(characters)
+        tokens = self._estimate.of(size)
         self.tokens.spend(tokens, now)
         return tokens
 
-    def answered(
-        self, characters: int, spent: float, usage: Usage | None, headers: Mapping[str, str], now: float
-    ) -> None:
+    def answered(self, size: int, spent: float, usage: Usage | None, headers: Mapping[str, str], now: float) -> None:
         """Learn from an answer.
 
         Args:
-            characters: Its request's length.
+            size: The bytes of its request's body.
             spent: What `spend` returned for it.
             usage: Its tokens, or None.
             headers: Its headers.
             now: The time, by the loop's clock.
         """
         if usage is not None and self.tokens.rate != math.inf:
-            self._estimate.learn(characters, usage)
+            self._estimate.learn(size, usage)
             self.settle(spent, usage, now)
         if now >= self._read_next or now < self.requests.opens or now < self.tokens.opens:
             self.read(headers, now)
@@ -87,27 +85,27 @@ class Rates:
 
 
 class _TokenEstimate:
-    """Learns how many tokens a request has per character, and how many an answer has.
+    """Learns how many tokens a request has per byte, and how many an answer has.
 
-    Requests with images are long and have few tokens: with a fixed number of tokens per character, one of 1 MB would
+    Requests with images are long and have few tokens: with a fixed number of tokens per byte, one of 1 MB would
     count as 250,000 and hold all others back.
     """
 
     def __init__(self) -> None:
         self.answer = 256.0
-        self.per_character = TOKENS_PER_CHARACTER
-        self._told = False  # whether `per_character` comes from answers
+        self.per_byte = TOKENS_PER_CHARACTER
+        self._told = False  # whether `per_byte` comes from answers
 
-    def of(self, characters: int) -> float:
-        """The estimated tokens of a request of this length and of its answer."""
-        return characters * self.per_character + self.answer
+    def of(self, size: int) -> float:
+        """The estimated tokens of a request of this size and of its answer."""
+        return size * self.per_byte + self.answer
 
-    def learn(self, characters: int, usage: Usage) -> None:
+    def learn(self, size: int, usage: Usage) -> None:
         """Learn from an endpoint's counts, within bounds: some endpoints send nonsense."""
         self.answer += (min(usage.completion_tokens, _MOST_TOKENS) - self.answer) * _SMOOTHING
-        if characters and usage.prompt_tokens:
-            told = min(usage.prompt_tokens / characters, 1.0)
-            self.per_character += (told - self.per_character) * (_SMOOTHING if self._told else 1.0)
+        if size and usage.prompt_tokens:
+            told = min(usage.prompt_tokens / size, 1.0)
+            self.per_byte += (told - self.per_byte) * (_SMOOTHING if self._told else 1.0)
             self._told = True
 
 
