@@ -11,7 +11,8 @@ from .delta import Delta
 
 __all__ = ["Snapshots", "tells_all_so_far"]
 
-_MODELS = ("qwen-mt-plus", "qwen-mt-turbo")
+_FAMILY = "qwen-mt-"
+_MODELS = ("plus", "turbo")
 
 
 def tells_all_so_far(model: Any) -> bool:
@@ -20,7 +21,9 @@ def tells_all_so_far(model: Any) -> bool:
     Two of Alibaba's do (https://help.aliyun.com/zh/model-studio/qwen-mt-api). It cannot be seen from the data in time:
     `ha` followed by `haha` may be a beginning that is repeated, or a laugh.
     """
-    return isinstance(model, str) and any(name in model for name in _MODELS)
+    if not isinstance(model, str) or _FAMILY not in model:  # asked for each answer
+        return False
+    return model.partition(_FAMILY)[2].startswith(_MODELS)
 
 
 class Snapshots:
