@@ -82,8 +82,8 @@ class Limits:
         requests_per_minute: The pace of requests, retries included. None: no limit of your own.
         tokens_per_minute: The pace of tokens, prompts and answers together. They are estimated when a request is
             sent (at first a token for each four bytes of the request and 256 for its answer, later from the usage
-            reported last) and corrected by the usage reported. A request of more tokens than a minute allows is sent
-            all the same; the next one waits until the pace has made up for it.
+            of recent requests) and corrected by the usage reported. A request of more tokens than a minute allows is
+            sent all the same; the next one waits until the pace has made up for it.
         in_flight: The most requests under way at once; for `concurrency="auto"` the ceiling (None: 256).
 
     Raises:
@@ -133,10 +133,10 @@ class RetryPolicy:
 
     Attributes:
         max_retries: The most attempts after the first. Default 2.
-        base_delay: The longest wait before the first retry, in seconds; it doubles with each further one. Default 0.25.
-        max_delay: The longest wait before any retry, in seconds. Default 64, which is 0.25 · 2^8.
+        base_delay: The longest backoff before the first retry, in seconds; it doubles with each retry. Default 0.25.
+        max_delay: The longest backoff before any retry, in seconds. Default 64, which is 0.25 · 2^8.
         max_retry_after: The longest wait in seconds that the endpoint may ask for (`Retry-After`). If it asks for more,
-            the call fails at once, and the error's `retry_after` says for how long. Default 120, as openai-python.
+            the call fails at once, and the error's `retry_after` holds that wait. Default 120, as openai-python.
         budget: Points that all retries of a provider share: a retry takes 5 (none after a `Retry-After`), a successful
             call gives 5 back if it needed a retry and 1 if not. When most calls fail it runs out, and failing calls
             are no longer retried. Only the provider's policy sets it, not a call's. Runs of many prompts do not use
