@@ -61,7 +61,7 @@ def generate(
     num_cpus: float = 0,
     **options: Any,
 ) -> Dataset:
-    """Answer every row of a dataset. Nothing is sent until the result is read or written; each time sends all again.
+    """Answer every row of a dataset. Nothing is sent until the result is read or written; then all is, each time.
 
     Args:
         ds: The rows. Their order is not kept: include a column that identifies them.

@@ -57,7 +57,7 @@ def plain_chunk(chunk: Any) -> PlainChunk | None:
     key, text, reason, usage = "content", "", None, None
     try:
         (choice,) = chunk["choices"]
-        (news,) = filter(None, choice.values())  # so its index is 0, or missing
+        (news,) = filter(None, choice.values())  # so its index is 0, null or missing
         delta = choice["delta"]
         if news is not delta:
             reason = news

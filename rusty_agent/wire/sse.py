@@ -207,7 +207,7 @@ class SSEDecoder:
             self._take_odd(line, events)
 
     def _take_odd(self, line: bytes, events: list[bytes]) -> None:
-        """Take a line that is not a field. Between events it may be one after litter; any other is kept as `odd`."""
+        """Take a line that is no field: between events litter may hide one, else the first is kept as `odd`."""
         bare = line.lstrip(_LITTER) if self._data is None else line
         if bare != line and bare.partition(b":")[0] in _FIELDS:
             self._line(bare, events)
