@@ -104,7 +104,7 @@ def loads_exact(data: bytes) -> Any:
 
 
 def with_long_numbers(value: Any, data: bytes) -> Any:
-    """What `loads_strict` made of the data, but with the long integers that it rounds in full."""
+    """What `loads_strict` made of the data, but with all the digits of long integers, which it rounds."""
     if data.translate(_AS_ZEROS).find(_LONG_NUMBER) >= 0:  # no `in`: it raises an error internally
         with suppress(ValueError):  # nested too deeply for the decoder that keeps long integers
             return mend(loads_loose(data))

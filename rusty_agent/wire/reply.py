@@ -234,7 +234,7 @@ class ReplyDecoder:
         return TAIL_SECONDS if sure else DOUBTFUL_TAIL_SECONDS
 
     def _end_as_said(self, out: list[Delta]) -> None:
-        """End at the end mark: well if a finish reason came too, or if nothing else is wrong.
+        """End at the end mark: whole if a finish reason came too, or if nothing else is wrong; otherwise with an error.
 
         Some servers send the end mark no matter what: FastChat after `{"text": "…", "error_code": 50001}`, gateways
         after anything that their upstream has said.
