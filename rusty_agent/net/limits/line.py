@@ -32,7 +32,7 @@ class Line:
     """The requests that wait at one door.
 
     Attributes:
-        waiting: By caller, the turns to come and the length of each request; the first caller is next.
+        waiting: By caller, the turns to come and the size of each request; the first caller is next.
     """
 
     def __init__(self, door: Limiter, loop: asyncio.AbstractEventLoop) -> None:
