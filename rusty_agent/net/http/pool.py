@@ -75,8 +75,8 @@ class _Protocol(ResponseHandler):
       connection. TLS does not tell how much it has yet to send, so there an exchange that is cut short is always reset.
     * The valid beginning of an answer counts, even if the framing of what came with it is wrong: aiohttp's parser would
       drop all of it, so it would depend on TCP's segments whether a status, or a whole answer, is lost.
-    * A connection that breaks after an answer has begun was alive. It raises another error than a dead one, after
-      which the request is sent again at once.
+    * A connection that breaks after an answer has begun was alive, and its error says so: only if a connection was dead
+      is the request sent again at once.
     * Data that nobody has asked for ends the connection: if it were kept, that data would become the answer to the next
       request, and each answer after it would go to the wrong caller.
 
