@@ -87,6 +87,10 @@ class RustyAgentError(Exception):
         self.request_id = request_id
         self.attempts: int = 1
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle without the constructor, as a user's subclass may have one with other arguments."""
+        return type(self).__new__, (type(self),), {**vars(self), "args": self.args}
+
     def _reword(self, message: str) -> None:
         """Replace the message, in `message` and in `args`."""
         self.message = message

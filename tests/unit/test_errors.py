@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -101,6 +102,22 @@ def test_nothing_is_lost_on_the_way(name: str, protocol: int | str) -> None:
         twin = pickle.loads(pickle.dumps(error, protocol))
     assert type(twin) is type(error)
     assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+
+
+class Own(errors.RateLimitError):
+    """As a hook of a user's may raise."""
+
+    def __init__(self, shop: str, *, seconds: float) -> None:
+        super().__init__(f"{shop} is closed", status_code=429)
+        self.retry_after = seconds
+
+
+@pytest.mark.parametrize("twin_of", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_a_class_of_ones_own_may_have_another_constructor(twin_of: Callable[[Own], Own]) -> None:
+    error = Own("the shop", seconds=2.5)
+    twin = twin_of(error)
+    assert type(twin) is Own
+    assert (str(twin), twin.args, vars(twin)) == ("the shop is closed", error.args, vars(error))
 
 
 @pytest.mark.parametrize("name", TREE)
