@@ -96,15 +96,14 @@ def named_secrets(fields: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     nodes: list[Any] = [fields]
     for node in nodes:  # the list grows meanwhile
-        inner = node
-        if not isinstance(node, list | tuple):
-            if node.get("type") in _SCHEMAS:
-                continue
-            for name in secret_names(node):
-                value = node[name]
+        if isinstance(node, list | tuple):
+            nodes += [item for item in node if isinstance(item, _NODES)]
+            continue
+        for name, value in node.items():
+            if _holds_secrets(str(name), value):
                 found += [value] if isinstance(value, str) else value
-            inner = node.values()
-        nodes += [item for item in inner if isinstance(item, dict | list | tuple)]
+            elif isinstance(value, _NODES) and name not in _SCHEMAS:
+                nodes.append(value)
     return [re.sub(_SCHEME, "", text) for text in found]
 
 
@@ -115,7 +114,8 @@ def _holds_secrets(name: str, value: Any) -> bool:
     return isinstance(value, str) and is_secret(name)
 
 
-_SCHEMAS = ("function", "json_schema")  # types of objects that hold a JSON Schema: long, and without keys
+_NODES = (dict, list, tuple)
+_SCHEMAS = ("function", "json_schema")  # fields that hold a JSON Schema: long, and without keys
 _SCHEME = r"(?i)\A(bearer|basic|digest|token|key|api-?key)\s+"
 
 

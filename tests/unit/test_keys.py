@@ -115,9 +115,11 @@ def test_each_of_a_list_is_a_secret_but_not_a_models_tokens() -> None:
 
 def test_secrets_of_a_body_are_found_at_any_depth_but_in_schemas() -> None:
     schema = {"type": "function", "function": {"parameters": {"properties": {"t": {"default_token": "no"}}}}}
+    webhook = {**schema, "server": {"url": "https://h", "secret": "e"}}
     server = {"type": "mcp", "authorization": "a", "headers": {"X-Api-Key": "Bearer b"}}
     fallbacks = ({"model": "m", "api_key": "c"}, "api_key", {"type": {"api_key": "d"}})
-    assert sorted(named_secrets({"tools": [schema, server], "fallbacks": fallbacks})) == ["a", "b", "c", "d"]
+    body = {"type": "function", "tools": [webhook, server], "fallbacks": fallbacks, "api_key": "f"}
+    assert sorted(named_secrets(body)) == ["a", "b", "c", "d", "e", "f"]
 
 
 def test_a_secret_shows_nowhere() -> None:
