@@ -57,7 +57,7 @@ def attach(
         start_timeout=_seconds(start_timeout, "start_timeout"),
     )
     if options.context * options.parallel >= 2**31:
-        raise ValueError(f"context times parallel must stay below 2**31, not be {options.context * options.parallel}")
+        raise ValueError(f"context times parallel must be less than 2**31, not {options.context * options.parallel}")
     require_runtime()
     model = find_model(model_path)
     key = secrets.token_urlsafe(32)

@@ -78,7 +78,7 @@ def _has_gpu(xllamacpp: Any) -> bool:
 def _loopback_port(address: str) -> int:
     parts = urlsplit(address)
     if parts.hostname != "127.0.0.1" or not parts.port:
-        raise RuntimeError(f"llama.cpp listens on {address} instead of a port of 127.0.0.1")
+        raise RuntimeError(f"llama.cpp listens on {address} instead of a port on 127.0.0.1")
     return parts.port
 
 

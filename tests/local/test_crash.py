@@ -28,7 +28,7 @@ async def test_a_crash_while_a_coroutine_streams(local: Provider, name: str) -> 
     pid = pid_of(local)
     os.kill(pid, getattr(signal, name))
     started = time.monotonic()
-    with pytest.raises(LocalModelError, match=f"ended in the middle: signal {name}") as caught:
+    with pytest.raises(LocalModelError, match=f"ended unexpectedly: signal {name}") as caught:
         async for _ in stream:
             pass
     assert time.monotonic() - started < 5

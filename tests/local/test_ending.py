@@ -26,7 +26,7 @@ def test_a_signal_is_told_by_name() -> None:
 def test_an_exit_code_is_told() -> None:
     assert "exit code 3" in _told(code=3)
     assert "0xc0000005" in _told(code=0xC0000005)
-    assert "an unknown end" in _told(code=None)
+    assert "an unknown exit code" in _told(code=None)
 
 
 def test_the_cause_comes_first_when_loading_fails_and_last_in_a_crash() -> None:

@@ -233,7 +233,7 @@ def test_the_child_ends_with_its_stdin(model: Path) -> None:
 
 @pytest.mark.parametrize("address", ["http://0.0.0.0:8080", "http://127.0.0.1:0", "http://127.0.0.1"])
 def test_a_child_that_the_network_can_reach_or_that_tells_no_port_is_refused(address: str) -> None:
-    with pytest.raises(RuntimeError, match="instead of a port of"):
+    with pytest.raises(RuntimeError, match="instead of a port on"):
         child._loopback_port(address)
 
 

@@ -69,13 +69,13 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path, content: bytes, said:
     path.write_bytes(content)
     with pytest.raises(LocalModelError, match=said) as caught:
         find_model(path)
-    assert "is no GGUF file" in str(caught.value)
+    assert "is not a GGUF file" in str(caught.value)
 
 
 def test_a_missing_path_and_a_directory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LocalModelError, match=r"There is no model file '.*nowhere\.gguf'"):
         find_model(tmp_path / "nowhere.gguf")
-    with pytest.raises(LocalModelError, match="is no file"):
+    with pytest.raises(LocalModelError, match="is not a file"):
         find_model(str(tmp_path))
 
 

@@ -216,7 +216,7 @@ async def test_a_thread_that_cannot_be_started_is_told_and_the_next_call_tries_a
 def test_one_that_was_stopped_is_not_started_again(gguf: Path) -> None:
     server = LocalServer(gguf, "key", OPTIONS)
     server.stop()
-    with pytest.raises(LocalModelError, match="stopped with its provider"):
+    with pytest.raises(LocalModelError, match="stopped along with its provider"):
         server.run()
 
 
