@@ -30,21 +30,21 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
     """
     if not isinstance(provider, dict):  # a dict can be pickled
         raise ValueError(
-            f"provider must be a dict of arguments of AsyncProvider, of which each actor makes its own, not "
+            f"provider must be a dict of arguments for AsyncProvider, from which each actor makes its own, not "
             f"{type(provider).__name__}"
         )
     if "api_key" in provider:
         raise ValueError(
-            "provider must not hold api_key: Ray pickles it, and may write it into its logs. Put the key into an "
+            "provider must not hold api_key: Ray pickles it, and may write it to its logs. Put the key in an "
             'environment variable where Ray\'s workers run, and name that: api_key_env="NAME"'
         )
     name = provider.get("api_key_env")
     if name is not None and not (isinstance(name, str) and name.isidentifier() and not _looks_like_a_key(name)):
-        raise ValueError("api_key_env must be the name of an environment variable, and not the key that it holds")
+        raise ValueError("api_key_env must be the name of an environment variable, not the key that it holds")
     headers = checked_headers(provider.get("headers"), "headers")
     headers |= checked_headers(parameters.get("extra_headers"), "extra_headers")
     for name in secret_names(headers):
-        raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write into its logs")
+        raise ValueError(f"the header {name!r} looks like a key, which Ray would pickle and may write to its logs")
     body = parameters.get("extra_body")
     if isinstance(body, Mapping) and named_secrets(body):  # LiteLLM takes an `api_key` there
         raise ValueError("extra_body holds a field that looks like a key, which Ray would pickle and may log")
@@ -52,7 +52,7 @@ def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -
     urls["the preset's base_url"] = getattr(provider.get("preset"), "base_url", None)
     for name, url in urls.items():
         if isinstance(url, str) and url_secrets(url):
-            raise ValueError(f"{name} holds a secret, which Ray would pickle and may write into its logs")
+            raise ValueError(f"{name} holds a secret, which Ray would pickle and may write to its logs")
     if provider.get("ssl") is not None:
         raise ValueError("provider must not hold ssl, which cannot be pickled; set SSL_CERT_FILE where Ray runs")
     for name in _RESERVED:
@@ -74,16 +74,16 @@ def make_provider(options: Mapping[str, Any], limits: Limits) -> AsyncProvider:
     name, key = options.get("api_key_env"), None
     if name is not None and not (key := os.environ.get(name)):
         raise MissingAPIKeyError(
-            f"No API key: the environment variable {name} (api_key_env) is not set where this worker of Ray runs. "
-            "Set it before Ray is started there."
+            f"No API key: the environment variable {name} (api_key_env) is not set where this Ray worker runs. "
+            "Set it there before Ray is started."
         )
     try:
         return provider_of(options, limits, key)  # without a key: that of the preset's variable
     except MissingAPIKeyError:
         raise MissingAPIKeyError(
-            "No API key: the preset's environment variable is not set where this worker of Ray runs. Set it before "
-            "Ray is started there, or name another (api_key_env). For a server that takes no key say "
-            'preset="vllm", beside its base_url.'
+            "No API key: the preset's environment variable is not set where this Ray worker runs. Set it there before "
+            "Ray is started, or name another (api_key_env). For a server that takes no key, pass "
+            'preset="vllm" along with its base_url.'
         ) from None
 
 
@@ -97,4 +97,4 @@ def provider_of(options: Mapping[str, Any], limits: Limits, key: str | None) -> 
     try:
         return AsyncProvider(**given, api_key=key, limits=limits)
     except TypeError as error:
-        raise ValueError(f"provider must hold arguments of AsyncProvider: {error}") from None
+        raise ValueError(f"provider must hold arguments for AsyncProvider: {error}") from None

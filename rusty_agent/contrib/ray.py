@@ -98,8 +98,8 @@ def generate(
     data = _ray_data()
     if not isinstance(ds, data.Dataset):
         raise ValueError(
-            f"ds must be a Dataset of Ray, not {type(ds).__name__}: ray.data.from_pandas, from_items, read_parquet "
-            "and the like make one"
+            f"ds must be a Ray Dataset, not {type(ds).__name__}: make one with ray.data.from_pandas, from_items, "
+            "read_parquet or the like"
         )
     Limits(rpm, tpm)  # raises if they cannot be divided
     least, most = _pool(actors, limited=rpm is not None or tpm is not None)
@@ -119,7 +119,7 @@ def generate(
     if (config := ds.context.checkpoint_config) is not None:
         arguments.setdefault("id_column", config.id_column)
     elif data.DataContext.get_current().checkpoint_config is not None:
-        raise ValueError("the rows were read before checkpoint() was called, and it does not hold for them")
+        raise ValueError("the rows were read before checkpoint() was called, so it does not apply to them")
     Generate(**arguments)  # raises here, not on some other machine
     if rows_per_block is None:
         rows_per_block = min(max(max_in_flight, _LEAST_ROWS), _MOST_ROWS)
@@ -207,7 +207,7 @@ class Generate:
                 row has no id.
         """
         if not hasattr(batch, "column_names"):
-            raise ValueError(f'Generate takes tables of Arrow (batch_format="pyarrow"), not {type(batch).__name__}')
+            raise ValueError(f'Generate takes Arrow tables (batch_format="pyarrow"), not {type(batch).__name__}')
         self._place.check(batch)
         self._columns.check(batch.column_names)
         provider, requests = self._open(), self._place.requests(batch)
@@ -274,7 +274,7 @@ def checkpoint(path: str | os.PathLike[str], id_column: str = "custom_id") -> No
     """
     place = os.fspath(path)
     if not place:
-        raise ValueError("path must be a folder for the checkpoint alone, not ''")
+        raise ValueError("path must be a folder used only for the checkpoint, not ''")
     data = _ray_data()
     from ray.data.checkpoint import CheckpointConfig
 
@@ -295,10 +295,11 @@ def _check_resume(config: Any, cpus: float) -> None:
     there = ray.cluster_resources()
     if there.get("CPU", 0) < _RESUME_CPUS + cpus or there.get("memory", 0) < _RESUME_BYTES:
         raise RuntimeError(
-            f"To go on from {config.checkpoint_path} Ray needs {_RESUME_CPUS + cpus:g} CPUs and 1 GiB of memory; it "
+            f"To resume from {config.checkpoint_path}, Ray needs {_RESUME_CPUS + cpus:g} CPUs and 1 GiB of memory; it "
             f"has {there.get('CPU', 0):g} and {there.get('memory', 0) / 2**30:.1f}. Its filter of the rows that are "
-            "done reserves one CPU and the memory, readers and writers another CPU; with less they would wait for "
-            "ever. Add a machine, or start Ray with larger num_cpus or memory: they may be more than the machine has."
+            "done reserves one CPU and the memory, readers and writers another CPU; with less they would wait "
+            "forever. Add a machine, or start Ray with a larger num_cpus or memory: they may exceed what the machine "
+            "has."
         )
 
 
@@ -322,8 +323,8 @@ def _pool(actors: int | tuple[int, int] | None, *, limited: bool) -> tuple[int, 
         actors = 1 if limited else (1, 8)
     pair = (actors, actors) if isinstance(actors, int) else actors
     if not (isinstance(pair, tuple | list) and len(pair) == 2):
-        raise ValueError(f"actors must be a whole number, or the least and the most, not {actors!r}")
+        raise ValueError(f"actors must be a whole number or a pair (least, most), not {actors!r}")
     least, most = pair
     if checked_count(least, "actors") > checked_count(most, "actors"):
-        raise ValueError(f"actors must be the least and the most, not {actors!r}")
+        raise ValueError(f"actors must be a pair (least, most) in that order, not {actors!r}")
     return least, most

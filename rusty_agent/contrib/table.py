@@ -47,7 +47,7 @@ class Place:
 
     def __attrs_post_init__(self) -> None:
         if sum(given is not None for given in (self.prompt, self.messages, self.body)) > 1:
-            raise ValueError("prompt, messages and body are three ways to say where the request stands: give one")
+            raise ValueError("prompt, messages and body are three ways to say where the request is: give only one")
         for name, column in (("messages", self.messages), ("body", self.body)):
             if column is not None and not isinstance(column, str):
                 raise ValueError(f"{name} must be the name of a column, not {column!r}")
@@ -68,11 +68,11 @@ class Place:
                 raise ValueError(f"there is no column {column!r}; the columns are: {', '.join(map(repr, names))}")
         if self.prompt is self.messages is self.body is None and not {"prompt", "messages", "body"} & set(names):
             raise ValueError(
-                f"the columns are {', '.join(map(repr, names))}: say which one holds the request, with prompt=…, "
-                "messages=… or body=…"
+                f"the columns are {', '.join(map(repr, names))}: name the one that holds the request with "
+                "prompt=…, messages=… or body=…"
             )
         if self.id is not None and table.column(self.id).null_count:
-            raise ValueError(f"a row has no {self.id!r}, by which the checkpoint is to know it")
+            raise ValueError(f"a row has no {self.id!r}, which the checkpoint needs to identify it")
 
     def requests(self, table: pyarrow.Table) -> list[Any]:
         """The request of each row, for `batch.rows.parse_row` to read; for a row that has none, an exception."""
@@ -103,7 +103,7 @@ class Columns:
         if not isinstance(self.output, str) or not self.output:
             raise ValueError(f"output must be the name of a column, not {self.output!r}")
         if self.output in [name for name, _, _ in self._of(())][1:]:
-            raise ValueError(f"output must not be {self.output!r}: another column that is added has that name")
+            raise ValueError(f"output must not be {self.output!r}: another of the added columns has that name")
 
     def check(self, names: Sequence[str]) -> None:
         """Check that they can be added to a table with these columns.
@@ -114,8 +114,8 @@ class Columns:
         taken = [name for name, _, _ in self._of(()) if name in names]
         if taken:
             raise ValueError(
-                f"the rows have columns of names that are to be added: {', '.join(map(repr, taken))}. Drop or rename "
-                "them first (Dataset.drop_columns, Dataset.rename_columns); output= names the answer's."
+                f"the rows already have columns that would be added: {', '.join(map(repr, taken))}. Drop or rename "
+                "them first (Dataset.drop_columns, Dataset.rename_columns); output= names the answer's column."
             )
 
     def add(self, table: pyarrow.Table, outcomes: Sequence[RowOutcome]) -> pyarrow.Table:

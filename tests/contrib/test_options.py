@@ -30,8 +30,8 @@ KEYED = GOOD | {"api_key_env": "RAY_TEST_KEY"}
         ({"extra_body": {"fallbacks": [{"model": "m", "api_key": "sk-1"}]}}, "extra_body holds a field"),
         ({"ssl": tls.create_default_context()}, "ssl, which cannot be pickled.*SSL_CERT_FILE"),
         *(({name: None}, f"{name}: each actor has its own") for name in ("limits", "session", "pickle_key")),
-        ({"api_key_env": "sk-1"}, "name of an environment variable, and not the key"),
-        ({"api_key_env": "gsk_0123456789abcdefABCDEFGH"}, "and not the key"),
+        ({"api_key_env": "sk-1"}, "name of an environment variable, not the key"),
+        ({"api_key_env": "gsk_0123456789abcdefABCDEFGH"}, ", not the key"),
         ({"api_key_env": 1}, "name of an environment variable"),
     ],
 )
@@ -53,15 +53,15 @@ def test_the_key_is_that_of_the_environment_here(monkeypatch: pytest.MonkeyPatch
     assert key.reveal() == "sk-test-0123456789"
     for empty in (True, False):
         monkeypatch.setenv("RAY_TEST_KEY", "") if empty else monkeypatch.delenv("RAY_TEST_KEY")
-        with pytest.raises(MissingAPIKeyError, match=r"RAY_TEST_KEY .*is not set where this worker of Ray runs"):
+        with pytest.raises(MissingAPIKeyError, match=r"RAY_TEST_KEY .*is not set where this Ray worker runs"):
             make_provider(KEYED, Limits())
     monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
-    with pytest.raises(MissingAPIKeyError, match=r"the preset's .* takes no key say preset=.vllm."):
+    with pytest.raises(MissingAPIKeyError, match=r"the preset's .* takes no key, pass preset=.vllm."):
         make_provider(GOOD, Limits())
     assert make_provider(GOOD | {"preset": "vllm"}, Limits()).model == "m"
 
 
 @pytest.mark.parametrize(("options", "said"), [(GOOD | {"modle": "m"}, "modle"), ({"base_url": "http://x"}, "model")])
 def test_what_are_no_arguments_of_a_provider(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=f"provider must hold arguments of AsyncProvider: .*{said}"):
+    with pytest.raises(ValueError, match=f"provider must hold arguments for AsyncProvider: .*{said}"):
         provider_of(options, Limits(), "k")

@@ -171,7 +171,7 @@ async def test_the_key_is_looked_for_where_the_actor_runs(monkeypatch: pytest.Mo
     with FaultServer(echo) as server:
         actor = Generate(provider=options(server), prompt="q")
         monkeypatch.delenv("RAY_TEST_KEY")
-        with pytest.raises(MissingAPIKeyError, match=r"RAY_TEST_KEY .*is not set where this worker of Ray runs"):
+        with pytest.raises(MissingAPIKeyError, match=r"RAY_TEST_KEY .*is not set where this Ray worker runs"):
             await answered(actor, q=["one"])
         assert server.requests == []
         keyless = Generate(provider={"model": "m", "base_url": server.url, "preset": "vllm"}, prompt="q")
@@ -187,7 +187,7 @@ async def test_columns_are_checked_before_anything_is_sent() -> None:
             await answered(actor, q=["one"], error=[None])
         with pytest.raises(ValueError, match=r'batch_format="pyarrow".*not dict'):  # Ray's default
             await actor({"q": ["one"]})
-        with pytest.raises(ValueError, match=r"the columns are 'q', 'id': say .* with prompt="):  # else: only errors
+        with pytest.raises(ValueError, match=r"the columns are 'q', 'id': name .* with prompt="):  # else: only errors
             await answered(Generate(provider=options(server)), q=["one"], id=[1])
         assert server.requests == []
 
@@ -200,8 +200,8 @@ GOOD = {"model": "m", "base_url": "http://127.0.0.1:1"}
     [
         ({"provider": GOOD | {"api_key": "sk-1"}}, "api_key_env"),
         ({"provider": GOOD, "extra_headers": {"Authorization": "1"}}, "'authorization' looks like a key"),
-        ({"provider": "m"}, "provider must be a dict of arguments of AsyncProvider.*not str"),
-        ({"provider": GOOD | {"modle": "m"}}, "arguments of AsyncProvider.*modle"),
+        ({"provider": "m"}, "provider must be a dict of arguments for AsyncProvider.*not str"),
+        ({"provider": GOOD | {"modle": "m"}}, "arguments for AsyncProvider.*modle"),
         ({"provider": GOOD | {"base_url": "ftp://x"}}, "base_url"),
         ({"provider": GOOD, "max_in_flight": 0}, "max_in_flight"),
         ({"provider": GOOD, "rpm": 0}, "requests_per_minute"),
@@ -333,13 +333,13 @@ def test_rows_that_were_read_before_the_checkpoint_are_refused(monkeypatch: pyte
 @pytest.mark.usefixtures("rays")
 def test_what_is_no_dataset_is_told() -> None:
     rows: Any = [{"q": "one"}]
-    with pytest.raises(ValueError, match=r"ds must be a Dataset of Ray, not list: .*from_items"):
+    with pytest.raises(ValueError, match=r"ds must be a Ray Dataset, not list: .*from_items"):
         generate(rows, provider=GOOD, prompt="q")
 
 
 @pytest.mark.usefixtures("rays")
 def test_a_checkpoint_has_a_folder_of_its_own() -> None:
-    with pytest.raises(ValueError, match="a folder for the checkpoint alone"):
+    with pytest.raises(ValueError, match="a folder used only for the checkpoint"):
         checkpoint("")
 
 

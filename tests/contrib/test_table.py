@@ -74,7 +74,7 @@ def test_a_value_that_python_cannot_hold_costs_its_row_only(place: Place) -> Non
 
 
 def test_there_is_one_place() -> None:
-    with pytest.raises(ValueError, match="give one"):
+    with pytest.raises(ValueError, match="give only one"):
         Place(prompt="a", body="b")
     with pytest.raises(ValueError, match=r"no column 'q'; the columns are: 'a', 'b'"):
         Place(prompt="q").check(Table({"a": [], "b": []}))
