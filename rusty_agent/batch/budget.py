@@ -38,10 +38,10 @@ class Budget:
         elif self._paid:
             cost = self._spent / self._paid
         else:
-            return "the endpoint reports no tokens, so nobody knows what of the budget is spent."
+            return "the endpoint reports no token counts, so it is unknown how much of the budget is spent."
         self._paid += 1
         self._spent += cost
         if self._spent + self._spent / self._paid * (in_flight + 1) <= self._usd:
             return None
-        said = f"{dollars(self._spent)} are spent, and what is under way will use up the budget of"
+        said = f"{dollars(self._spent)} has been spent, and what is under way will use up the budget of"
         return f"{said} {dollars(self._usd)}."

@@ -53,8 +53,8 @@ def not_ours_error(path: Path) -> BatchError:
 def not_regular_error(path: Path) -> BatchError:
     """The error for an output that is a folder, a pipe, a device or the like."""
     if path.is_dir():
-        return BatchError(f"{path} is a folder, and a batch writes files. Name another output, such as one in it.")
-    return BatchError(f"{path} is no regular file, so a batch could not go on after a crash. Name another one.")
+        return BatchError(f"{path} is a folder, but a batch writes files. Name another output, such as a file in it.")
+    return BatchError(f"{path} is not a regular file, so a batch could not resume after a crash. Name another one.")
 
 
 @define(frozen=True)
@@ -89,7 +89,9 @@ class Files:
         if not output.name:
             raise ValueError(f"output must be the path of a file, not {str(output)!r}")
         if output.name.lower().endswith(".gz"):
-            raise ValueError(f"{output}: the output is not compressed, because what is there is appended to")
+            raise ValueError(
+                f"{output}: the output cannot be compressed, because a batch appends to it. Leave out .gz."
+            )
         if os.path.islink(output):  # unlike Path.is_symlink it never raises
             output = Path(os.path.realpath(output))  # `resolve` would raise on links in a circle
         stem = output.name.removesuffix(".jsonl")
@@ -137,8 +139,8 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise BatchError(
-            f"{path} cannot be written: {error.strerror or error}. Nothing of what it held is lost. Make room or give "
-            "the permission, then run the same command again, without --fresh."
+            f"{path} cannot be written: {error.strerror or error}. Nothing it held is lost. Free some space or grant "
+            "write permission, then run the same command again, without --fresh."
         ) from error
 
 
@@ -153,7 +155,7 @@ def remove(path: Path) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise BatchError(
-            f"{path} cannot be removed: {error.strerror or error}. What it holds is of no use any more: remove it by "
+            f"{path} cannot be removed: {error.strerror or error}. It is no longer needed: delete it by "
             "hand, then run the same command again."
         ) from error
 

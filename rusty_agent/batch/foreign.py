@@ -36,11 +36,11 @@ def refuse_overwriting(files: Files, source: str | os.PathLike[str] | None, repo
     if report is not None:
         written += _of_report(report, written)
     if source is not None and (path := _shared(written, [Path(source)])):
-        raise BatchError(f"{path}, which the batch would write, is its input: name another output, or report.")
+        raise BatchError(f"{path} is the input, but the batch would write to it too. Name another output or report.")
     if report is not None and (beginning := _read(report, _TITLE_BYTES)) and not is_report(beginning):
         raise BatchError(  # most likely the file holds the answers of another batch
-            f"{report}, where the report is to be written, exists and is no report, so it is left alone. Name another "
-            "file, or move it away."
+            f"{report}, where the report is to be written, exists and is not a report, so it is left alone. Name "
+            "another file, or move it away."
         )
 
 
@@ -68,12 +68,16 @@ def _of_batch(files: Files) -> list[Path]:
 def _of_report(report: Path, batch: list[Path]) -> list[Path]:
     """The files written for the report. Raises if one cannot be written, or belongs to the batch."""
     if os.path.exists(report) and not report.is_file():
-        raise BatchError(f"{report}, where the report is to be written, is no regular file: name another one.")
+        raise BatchError(f"{report}, where the report is to be written, is not a regular file. Name another one.")
     if not os.access(report.parent, os.W_OK | os.X_OK):
-        raise BatchError(f"The report {report} cannot be written: it needs an existing folder where you may write.")
+        raise BatchError(
+            f"The report {report} cannot be written: its folder must exist, and you must be able to write there."
+        )
     pages = _with_temporary(report, [report])
     if _shared(pages, batch):
-        raise BatchError(f"{report}, where the report is to be written, is a file of the batch: name another one.")
+        raise BatchError(
+            f"{report}, where the report is to be written, is one of the batch's own files. Name another one."
+        )
     return pages
 
 
@@ -111,4 +115,4 @@ def _read(path: Path, size: int = -1) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise BatchError(f"{path} cannot be read: {error.strerror or error}. Give the permission.") from error
+        raise BatchError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error

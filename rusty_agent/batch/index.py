@@ -145,8 +145,8 @@ def _lines_of(
     # A crash may have left only the beginning of the first line, or zeros instead.
     if (damaged and not begun) or not _BEGINNING.startswith(beginning.rstrip(b"\0")):
         raise BatchError(
-            f"{path} exists and holds {'not only lines' if good else 'no line'} of a batch, so it is left alone. "
-            "Name another output, or move it away."
+            f"{path} exists and holds {'lines that are not' if good else 'no lines'} from a batch, so it is left "
+            "alone. Name another output, or move it away."
         )
 
 
@@ -201,8 +201,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
         return
     except OSError as error:
         raise BatchError(
-            f"{path} cannot be read: {error.strerror or error}. Without it the batch does not know what is done: give "
-            "the permission, or name another output."
+            f"{path} cannot be read: {error.strerror or error}. Without it the batch cannot tell which rows are done. "
+            "Check its permissions, or name another output."
         ) from error
 
 

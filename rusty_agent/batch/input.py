@@ -50,7 +50,7 @@ class Checked:
             lines.append(f"  … and {left:,} more")
         if not skips:
             if self.bad[0].line == 1 and self.bad[0].reason.startswith(NOT_JSON):
-                lines.append("Plain text becomes such lines with `jq -R .`, an array with `jq -c '.[]'`.")
+                lines.append("To make such lines, use `jq -R .` on plain text, or `jq -c '.[]'` on an array.")
             lines.append('Correct them, or skip them with on_bad_line="skip" (--on-bad-line skip).')
         return "\n".join(lines)
 

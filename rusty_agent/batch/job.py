@@ -44,7 +44,7 @@ from .waiting import outlast, to_its_end
 
 __all__ = ["BatchResult", "Job"]
 
-_INTERRUPTED = "it was interrupted; the same call, without fresh, goes on from here."
+_INTERRUPTED = "it was interrupted; the same call, without fresh, continues from here."
 
 
 @define
@@ -136,8 +136,8 @@ class Job:
         """Send nothing more, but wait for the requests under way; say so, because that may take a while."""
         sent = self._run.tally.snapshot().in_flight  # the other rows under way wait for a permit, and are not sent
         if sent and self._run.stopped is None and self._settings.progress != "json":  # JSON is for programs
-            said = f"interrupted: waiting for {sent:,} row{'s' * (sent != 1)} under way, {DRAIN_SECONDS:.0f} s at most"
-            say(f"{said}; once more stops at once")
+            said = f"interrupted: waiting for {sent:,} row{'s' * (sent != 1)} under way, at most {DRAIN_SECONDS:.0f} s"
+            say(f"{said}; interrupt again to stop at once")
         self._stop("interrupt", _INTERRUPTED)
 
     def abandon(self) -> None:
@@ -227,7 +227,8 @@ class Job:
         except Exception as error:
             if self._provider._calls.transport.ended and isinstance(error, APIConnectionError | LocalModelError):
                 raise self._stop(
-                    "interrupt", "its provider was closed. The same call, with an open one and without fresh, goes on."
+                    "interrupt",
+                    "its provider was closed. The same call, with an open provider and without fresh, continues.",
                 ) from error
             if isinstance(error, RustyAgentError) and error.usage is not None:
                 self._spend(error.usage, caller)

@@ -73,7 +73,7 @@ class Journal:
             self._number, self._size = _open(path)
         except OSError as error:
             raise BatchError(
-                f"{path} cannot be opened for writing: {error.strerror or error}. Name an output where you may write."
+                f"{path} cannot be opened for writing: {error.strerror or error}. Name an output that you may write to."
             ) from error
 
     def append(self, line: bytes) -> None:
@@ -206,8 +206,8 @@ class Journal:
         if not found:
             self._fail(
                 BatchError(
-                    f"{self._path} was removed, replaced or cut while it was written: what it held is not there any "
-                    "more. If it was moved, move it back; then run the same command again, without --fresh."
+                    f"{self._path} was removed, replaced or truncated while the batch wrote to it, so what it held is "
+                    "gone. If it was moved, move it back; then run the same command again, without --fresh."
                 )
             )
 
@@ -227,8 +227,8 @@ class Journal:
         else:
             reason = getattr(error, "strerror", None) or error
             self._error = BatchError(
-                f"{self._path} cannot be written any more: {reason}. What it holds is kept: mend this (most often by "
-                "making room on the disk), then run the same command again, without --fresh, and it goes on from there."
+                f"{self._path} can no longer be written: {reason}. What it holds is kept. Fix this (usually by freeing "
+                "disk space), then run the same command again, without --fresh, to continue from there."
             )
             self._error.__cause__ = error
         self._on_error(self._error)

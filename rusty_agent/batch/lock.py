@@ -79,11 +79,11 @@ class Lock:
     def __enter__(self) -> Self:
         try:
             if not any(self._hold() for _ in range(_TRIES)):
-                raise OSError(errno.ESTALE, "its name is another file's each time")
+                raise OSError(errno.ESTALE, "the file keeps being replaced")
         except OSError as error:
-            need = "The output must lie in an existing folder where you may write, on a filesystem that knows locks."
+            need = "The output must be in an existing folder where you may write, on a filesystem that supports locks."
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                need = "Make room there, or give the batch another output."
+                need = "Free some space there, or name another output."
             raise BatchError(f"{self._path} cannot be locked: {error.strerror or error}. {need}") from error
         self._place = self._path.absolute()  # the working folder may change
         return self
@@ -94,8 +94,8 @@ class Lock:
         try:
             if not _take(number):
                 raise BatchError(
-                    f"Another batch writes here: {_holder(number)} holds {self._path}. Wait until it has ended, "
-                    "or give this one another output."
+                    f"Another batch is writing here: {_holder(number)} holds {self._path}. Wait until it has ended, "
+                    "or name another output."
                 )
             if not _has_name(number, self._path):
                 os.close(number)

@@ -103,10 +103,10 @@ class Manifest:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = error.strerror or error if isinstance(error, OSError) else f"it is no manifest ({error!r})"
+            reason = error.strerror or error if isinstance(error, OSError) else f"it is not a manifest ({error!r})"
             raise BatchError(
-                f"{path} cannot be read: {reason}. It says what the batch beside it has run. Bring it back; or, if you "
-                "know that input and parameters are the same, move it away and run the same command again."
+                f"{path} cannot be read: {reason}. It records what the batch beside it has run. Restore it; or, if you "
+                "know that the input and parameters are the same, move it away and run the same command again."
             ) from error
 
     def save(self, path: Path) -> None:
@@ -132,7 +132,7 @@ class Manifest:
 
     def _told_input(self) -> str:
         if self.input_sha256 is None:
-            return "rows from no file"
+            return "rows that are not from a file"
         rows = "an unknown number of rows" if self.rows is None else f"{self.rows:,} row{'s' * (self.rows != 1)}"
         return f"{rows}, {self.input_bytes:,} bytes, sha256 {self.input_sha256[:12]}…"
 
@@ -144,7 +144,7 @@ def is_manifest(data: bytes) -> bool:
 
 def _expect(value: Any, kind: type) -> Any:
     if value is not None and not isinstance(value, kind):
-        raise ValueError(f"{value!r} stands where a value of type {kind.__name__} belongs")
+        raise ValueError(f"{value!r} is not a value of type {kind.__name__}")
     return value
 
 

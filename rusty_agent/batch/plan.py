@@ -194,9 +194,9 @@ def refuse_another(row: Row, marks: Mapping[str, str]) -> None:
     """
     if (row.custom_id in marks or not row.named) and marks.get(row.custom_id) != row.mark:
         raise BatchError(
-            f"Line {row.line} of the input is not the one that was answered: lines were put in, taken out or changed, "
-            "or the template takes other columns; and rows without a custom_id are known by their line, so nobody can "
-            "tell which of them are answered. Give the rows a custom_id and name another output; or throw away what is "
+            f"Line {row.line} of the input is not the one that was answered: lines were added, removed or changed, or "
+            "the template uses other columns. Rows without a custom_id are identified by their line, so there is no "
+            "telling which of them are answered. Give the rows a custom_id and name another output; or discard what is "
             "there with fresh=True (--fresh)."
         )
 
@@ -204,7 +204,7 @@ def refuse_another(row: Row, marks: Mapping[str, str]) -> None:
 def _changed_error(files: Files, changes: list[str]) -> BatchError:
     said = "\n".join(f"  {change}" for change in changes)
     return BatchError(
-        f"{files.output} was begun with something else, and its results would not belong together:\n{said}\n"
-        "Name another output; or go on all the same with allow_changed=True (--allow-changed); or throw away what "
+        f"{files.output} was started with something else, so its results would not belong together:\n{said}\n"
+        "Name another output; or continue anyway with allow_changed=True (--allow-changed); or discard what "
         "is there with fresh=True (--fresh)."
     )

@@ -29,7 +29,7 @@ from .template import Template
 
 __all__ = ["NOT_JSON", "BadLine", "Row", "as_bytes", "parse_line", "parse_row", "repeats"]
 
-NOT_JSON = "not JSON (one value a line)"
+NOT_JSON = "not JSON (one value per line)"
 """How the reason begins if a line is not JSON."""
 
 _MAX_REASON = 300  # characters: many bad lines must fit on a screen
@@ -141,7 +141,7 @@ def parse_row(
     except ValueError as error:
         return BadLine(line, str(error))
     except RecursionError:  # a complaint shows the value, which may be nested to any depth
-        return BadLine(line, "a value is of the wrong type, and nested too deeply to be shown")
+        return BadLine(line, "a value has the wrong type, and is nested too deeply to be shown")
     return row
 
 
@@ -165,14 +165,16 @@ def _row(value: Any, line: int) -> Row:
             return _openai(value, line)
         if not simple:
             raise ValueError(
-                "the object has neither prompt nor messages nor body; a template makes a prompt of other columns"
+                "the object has no prompt, messages or body; use a template to make a prompt from other columns"
             )
         return _simple(value, line)
     if isinstance(value, str):
         return Row(line, str(line), {"prompt": value}, {})
     if isinstance(value, list):
         if value and not (isinstance(value[0], dict) and "role" in value[0]):  # `json.dump(rows, file)`
-            raise ValueError("a list is one row's messages, and its first has no role (each row is a line of its own)")
+            raise ValueError(
+                "a list is one row's messages, but its first has no role (put each row on a line of its own)"
+            )
         return Row(line, str(line), {"messages": value}, {})
     raise ValueError(f"a line must hold an object, a string (a prompt) or a list (messages), not {_kind(value)}")
 
@@ -185,7 +187,9 @@ def _simple(value: dict[str, Any], line: int) -> Row:
             if item is not None:
                 parameters[name] = item
         elif name in _OF_EXTRA_BODY and as_bytes(item) not in (b"null", b"[]"):
-            raise ValueError(f"{name!r} is sent only if it stands in extra_body; rename it to have it carried through")
+            raise ValueError(
+                f"{name!r} is sent only as part of extra_body; rename it to carry it through to the output"
+            )
         elif name not in _RENAMED:
             fields[name] = item
     if "extra_body" in parameters:
@@ -203,7 +207,7 @@ def _openai(value: dict[str, Any], line: int) -> Row:
     if method != "POST":
         raise ValueError(f"method must be 'POST', not {method!r}")
     if not isinstance(url, str) or not url.endswith("/chat/completions"):
-        raise ValueError(f"url must be '/v1/chat/completions', no other endpoint is supported: {url!r}")
+        raise ValueError(f"url must be '/v1/chat/completions', the only supported endpoint, not {url!r}")
     if not isinstance(body, dict) or not body.get("messages"):
         raise ValueError("body must be an object with messages")
     parameters: dict[str, Any] = {"messages": body["messages"]}
@@ -221,7 +225,7 @@ def _named(value: dict[str, Any], line: int, parameters: dict[str, Any], fields:
     if type(given) is not str and type(given) is not bool and isinstance(given, Integral):
         given = str(int(given))  # any kind of integer, such as numpy's
     if not isinstance(given, str) or not given:
-        raise ValueError(f"custom_id must be a string that is not empty, or a whole number, not {given!r}")
+        raise ValueError(f"custom_id must be a non-empty string or a whole number, not {given!r}")
     # In the form in which it will stand in the output, where later runs look for it.
     return Row(line, join_surrogates(given), parameters, fields, named=True)
 
@@ -235,8 +239,8 @@ def _check(row: Row) -> None:
     try:
         dumps(row.fields)  # written beside the answer, so they must fit into JSON
     except ValueError as error:
-        unfit = next((f", {name!r}," for name, item in row.fields.items() if not as_bytes(item)), "")
-        raise ValueError(f"what is to be carried through{unfit} cannot be written as JSON: {error}") from None
+        unfit = next((f" ({name!r})" for name, item in row.fields.items() if not as_bytes(item)), "")
+        raise ValueError(f"a field to be carried through{unfit} cannot be written as JSON: {error}") from None
 
 
 def _body(

@@ -129,7 +129,7 @@ async def run_batch(
     )
     check_common(parameters, signature(run_batch).parameters)
     if provider._calls.transport.ended:
-        raise ValueError("the provider, or the session that it was given, is closed: make another one")
+        raise ValueError("the provider, or the session that it was given, is closed: create a new one")
     common = Common(provider._requests, {"stream": stream, **parameters})
     check_source(source)
     rule = StopRule(max_failures, max_error_rate, common.policy.max_retry_after, hopeless=True)

@@ -63,7 +63,7 @@ class JobSettings:
             raise ValueError(f"limit must be at most {sys.maxsize}, not {self.limit}: None means all rows")
         if self.budget_usd is not None:
             if self.price is None:
-                raise ValueError("budget_usd needs price: without it nobody knows what is spent")
+                raise ValueError("budget_usd needs price: without it the cost is unknown")
             if not (is_number(self.budget_usd) and self.budget_usd > 0):
                 raise ValueError(f"budget_usd must be a positive number of USD, not {self.budget_usd!r}")
 
@@ -77,7 +77,7 @@ def check_common(parameters: Mapping[str, Any], known: Iterable[str]) -> None:
     """
     for name in ("prompt", "messages"):
         if parameters.get(name) is not None:
-            raise ValueError(f"{name} belongs to the rows: what is given here holds for all of them")
+            raise ValueError(f"{name} belongs in the rows: what is given here applies to all of them")
     check_names(parameters, (*known, "messages"), "run_batch")
 
 
@@ -94,8 +94,8 @@ def check_source(source: Source) -> None:
         checked_path(source, "source")
     if is_table(source):
         raise ValueError(
-            'a DataFrame gives its columns, not its rows: take source=frame.to_dict("records") of pandas, '
-            "frame.to_dicts() of polars"
+            'a DataFrame yields its columns, not its rows: pass source=frame.to_dict("records") with pandas, '
+            "frame.to_dicts() with polars"
         )
     if isinstance(source, IOBase):  # iterating over it would send its lines as prompts, JSON and all
         raise ValueError("source is an open file: give its path, '-' for standard input, or an iterable of rows")

@@ -52,7 +52,7 @@ class Signals:
             self._loop = asyncio.get_running_loop()
             if self._loop in _handling:
                 raise ValueError(
-                    "handle_signals: another batch on this event loop handles them; leave it out in this one"
+                    "handle_signals: another batch on this event loop already handles them; leave it out in this one"
                 )
             _handling.add(self._loop)
         return self

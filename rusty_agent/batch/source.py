@@ -90,7 +90,7 @@ def _open(path: Path, kind: Callable[[Path], io.FileIO] = io.FileIO) -> io.Buffe
         return io.BufferedReader(kind(path), _BLOCK)
     except OSError as error:
         raise BatchError(
-            f"{path} cannot be read: {error.strerror or error}. Check the name and who may read it."
+            f"{path} cannot be read: {error.strerror or error}. Check its name and its permissions."
         ) from error
 
 
@@ -110,7 +110,7 @@ def _spooled(
         where = folder or tempfile.gettempdir()
         raise BatchError(
             f"{name} cannot be copied to {where}, which is needed to read it twice: {error.strerror or error}. "
-            "Make room there, or save it as a file and name that."
+            "Free some space there, or save it as a file and name that."
         ) from error
 
 
@@ -229,13 +229,14 @@ class FileSource(Input):
         try:
             with self._raw() as raw, _unpacked(raw) as file:
                 if file.peek(2).startswith(_WIDE_BOMS):
-                    raise BatchError(f"{self.name} is UTF-16, and cannot be read: save it as UTF-8.")
+                    raise BatchError(f"{self.name} is UTF-16, which cannot be read: save it as UTF-8.")
                 for row in islice(read(file, check, done), limit):
                     line = row.line
                     yield row
         except (EOFError, zlib.error, OSError) as error:
             raise BatchError(
-                f"{self.name} cannot be read on after line {line}: {error}. It may be damaged or cut: make it again."
+                f"{self.name} cannot be read past line {line}: {error}. It may be damaged or cut short. "
+                "Create it again."
             ) from error
 
     def _look(self, stamp: _Stamp | None) -> None:
@@ -244,8 +245,8 @@ class FileSource(Input):
             raise given_up_error(self.name)
         if self._stamp is not None and stamp != self._stamp:
             raise BatchError(
-                f"{self.name} changed while it was read. Begin again when whatever writes it is done; if rows of it "
-                "were sent, with allow_changed=True (--allow-changed): their answers are kept."
+                f"{self.name} changed while it was being read. Start again once whatever writes it is done; if rows "
+                "of it were sent, with allow_changed=True (--allow-changed): their answers are kept."
             )
 
     def _raw(self) -> io.BufferedReader:
@@ -284,7 +285,9 @@ class FileSource(Input):
         try:
             (self._template or _PROMPT_COLUMN).require(header)
         except ValueError as error:
-            said = str(error) if self._template else str(error).replace("the template", "without a template a table", 1)
+            said = (
+                str(error) if self._template else str(error).replace("the template", "without a template, a table", 1)
+            )
             if len(header) == 1 and any(other in header[0] for other in ",;\t"):
                 said += "; columns are separated by commas in a .csv, by tabs in a .tsv"
             raise BatchError(printable(f"{self.name}: {said}")) from None

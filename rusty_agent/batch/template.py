@@ -36,16 +36,16 @@ class Template:
     @_parts.default
     def _parse(self) -> tuple[tuple[str, str | None], ...]:
         if not isinstance(self.text, str):
-            raise ValueError(f"template must be a text, not {type(self.text).__name__}")
+            raise ValueError(f"template must be a string, not {type(self.text).__name__}")
         try:
             parts = list(Formatter().parse(self.text))
         except ValueError as error:
-            raise ValueError(f"template: {error}; a brace of the text itself is written {{{{ or }}}}") from None
+            raise ValueError(f"template: {error}; for a literal brace write {{{{ or }}}}") from None
         for _, column, form, conversion in parts:
             if column is not None:
                 _check(column, form, conversion)
         if all(column is None for _, column, _, _ in parts):
-            raise ValueError(f"template: {self.text!r} names no column, so every row would ask the same: {{column}}")
+            raise ValueError(f"template: {self.text!r} contains no {{column}}, so every row would have the same prompt")
         return tuple((literal, column) for literal, column, _, _ in parts)
 
     @columns.default
@@ -62,7 +62,7 @@ class Template:
         for column in self.columns:
             if column not in there:
                 known = ", ".join(map(repr, there)) or "none"
-                raise ValueError(f"the template needs the column {column!r}; the columns there are: {known}")
+                raise ValueError(f"the template needs the column {column!r}; the available columns are: {known}")
 
     def render(self, row: Mapping[str, Any]) -> str:
         """The prompt for a row: strings as they are, anything else as JSON.
@@ -84,7 +84,7 @@ def _check(column: str, form: str | None, conversion: str | None) -> None:
     if form or conversion:
         raise ValueError(f"template: {{{column}}} must be a bare name, without a format or conversion after it")
     if not column.strip() or column.isdigit():
-        raise ValueError(f"template: {{{column}}} names no column; columns are named, not numbered")
+        raise ValueError(f"template: {{{column}}} is not a column's name; columns are named, not numbered")
     if "." in column or "[" in column:
         raise ValueError(f"template: {{{column}}} looks into a value; only whole columns can be used")
 

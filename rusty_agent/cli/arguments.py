@@ -88,14 +88,14 @@ def parse(argv: Sequence[str]) -> Arguments:
     """
     parser = _parser()
     if "batch" in argv:
-        parser.hint = "; the command batch comes first"
+        parser.hint = "; the batch command must come first"
     arguments, left = parser.parse_known_args(local_apart(argv), Arguments())
     refuse_unknown(left, parser)
     words = [*arguments.words, *left]  # argparse leaves words that come after an option that follows the first word
     arguments.wait_for_stdin = "-" in words
     texts = [word for word in words if word != "-"]
     if len(texts) > 1:
-        parser.error(f"one PROMPT, not {len(texts)}: put it in quotes")
+        parser.error(f"expected one PROMPT, not {len(texts)}: put it in quotes")
     arguments.prompt = texts[0] if texts else None
     arguments.options = dict(arguments.pairs or ())
     settle_endpoint(arguments, parser)
@@ -126,7 +126,7 @@ def settle_endpoint(arguments: argparse.Namespace, parser: Parser) -> None:
     if arguments.local is not None:
         for name in ("model", "preset", "base_url"):
             if getattr(arguments, name) is not None:
-                parser.error(f"--local answers on this machine: leave --{name.replace('_', '-')} out")
+                parser.error(f"--local runs a model on this machine: leave out --{name.replace('_', '-')}")
     elif arguments.model is None:
         arguments.model = os.environ.get("RUSTY_AGENT_MODEL") or None
 
@@ -234,7 +234,7 @@ def _pair(text: str) -> tuple[str, Any]:
     """Split `key=value`; the value is JSON if it can be read as JSON, else a string."""
     name, equals, value = text.partition("=")
     if not name or not equals:
-        hint = ": a file of prompts is for `rusty-agent batch`" * text.lower().endswith((".jsonl", ".csv"))
+        hint = ": for a file of prompts, use `rusty-agent batch`" * text.lower().endswith((".jsonl", ".csv"))
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE{hint}")
     from ..wire.codec import loads_exact
 

@@ -92,7 +92,7 @@ def check_endpoint(name: str | None, base_url: str | None) -> None:
 
     preset = PRESETS.get(name or "openrouter")
     if preset is None:
-        raise UsageError(f"--preset: no {name!r}; there are {', '.join(PRESETS)}")
+        raise UsageError(f"--preset: there is no {name!r}; choose from {', '.join(PRESETS)}")
     try:
         resolve_key(None, preset)
     except MissingAPIKeyError:
@@ -141,7 +141,7 @@ def _unanswered(result: GenerateResult) -> str | None:
     """What the model gave instead of an answer, or None."""
     if result.tool_calls:
         calls = ", ".join(f"{call.name}({call.arguments})" for call in result.tool_calls)
-        return f"the model calls tools, which are not run here: {calls}"
+        return f"the model called tools, which are not run here: {calls}"
     return f"the model refused: {result.refusal}" if result.refusal and not result.text else None
 
 

@@ -153,7 +153,7 @@ def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[
     lines = [
         f"rows: {estimate.rows:,}",
         f"bad lines: {bad_lines:,}",
-        f"prompt tokens: about {prompt:,} (a token for four characters)",
+        f"prompt tokens: about {prompt:,} (one token per four characters)",
         f"answer tokens: {', plus '.join(tokens) or 0}",
     ]
     if price is not None:
@@ -189,7 +189,7 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
 
         said += f"; see {Files.of(Path(arguments.output)).errors}"
     if result.stopped == "interrupt":
-        return f"{said}. Interrupted: the same command{' without --fresh' * arguments.fresh} goes on from here."
+        return f"{said}. Interrupted: the same command{' without --fresh' * arguments.fresh} continues from here."
     if result.message is not None:
         return f"{said}. {one_line(result.message)}"
     return f"{said}. The last {kind}: {last}" if result.failed else said

@@ -52,11 +52,13 @@ class _OutputFile(argparse.Action):
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         if namespace.output is not None:
-            parser.error(f"the output is named twice, {namespace.output!r} and {values!r}; other fields: --option")
+            parser.error(
+                f"the output is named twice, {namespace.output!r} and {values!r}; for other fields use --option"
+            )
         if values == "-":
-            parser.error("-o -: a batch goes on from its output, so that must be a file")
+            parser.error("-o -: a batch resumes from its output, so it must be a file")
         if values.lower().endswith(".gz"):
-            parser.error(f"-o {values}: the output is not compressed, because what is there is appended to")
+            parser.error(f"-o {values}: the output cannot be compressed, because a batch appends to it; leave out .gz")
         namespace.output = values
 
 
@@ -70,14 +72,14 @@ def parse_batch(argv: list[str]) -> argparse.Namespace:
     arguments, left = parser.parse_known_args(local_apart(argv, files=False))
     refuse_unknown(left, parser)
     if left:
-        parser.error(f"one INPUT, not {1 + len(left)}: put a name that holds spaces in quotes")
+        parser.error(f"expected one INPUT, not {1 + len(left)}: put a name with spaces in quotes")
     arguments.options = dict(arguments.pairs or ())
     settle_endpoint(arguments, parser)
     for name in ("rpm", "tpm", "max_in_flight"):
         if arguments.local is not None and getattr(arguments, name) is not None:
-            parser.error(f"--local has no --{name.replace('_', '-')}: --concurrency says how many rows at once")
+            parser.error(f"--local takes no --{name.replace('_', '-')}: use --concurrency to limit the rows at once")
     if arguments.budget_usd is not None and arguments.price is None:
-        parser.error("--budget-usd needs --price INPUT,OUTPUT: without it nobody knows what is spent")
+        parser.error("--budget-usd needs --price INPUT,OUTPUT: without it the cost is unknown")
     return arguments
 
 
@@ -162,7 +164,7 @@ def _concurrency(text: str) -> int | str:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1 (of {_DIGITS} digits at most)")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1 (at most {_DIGITS} digits)")
     return int(text)
 
 

@@ -96,7 +96,7 @@ def _read_pipe(number: int) -> bytes:
         data = arrived.get(timeout=_PATIENCE_SECONDS)
     except Empty:
         complain(
-            "rusty-agent: note: standard input is a silent pipe and was left out "
+            "rusty-agent: note: standard input is a silent pipe and was ignored "
             "(add - to wait for it, or redirect it from /dev/null)"
         )
         return b""
@@ -124,6 +124,6 @@ def schema_format(file: str) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"--schema: {file} is not JSON: {error}") from error
     if not isinstance(schema, dict):
-        raise UsageError(f"--schema: {file} holds no JSON Schema: that is a JSON object")
+        raise UsageError(f"--schema: {file} is not a JSON Schema, which must be a JSON object")
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(file).stem)[:64] or "answer"  # what OpenAI allows
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}

@@ -38,14 +38,16 @@ async def test_a_folder_that_is_moved_away_is_told(place: Place) -> None:
         return said()
 
     place.server.answer(move)
-    with pytest.raises(BatchError, match=r"out\.jsonl was removed, replaced or cut .* If it was moved, move it back"):
+    with pytest.raises(
+        BatchError, match=r"out\.jsonl was removed, replaced or truncated .* If it was moved, move it back"
+    ):
         await place.run(simple(40))
 
 
 async def test_what_no_batch_has_written_is_left_alone(place: Place) -> None:
     place.output.write_text("dear diary\n")
     for fresh in (False, True):
-        with pytest.raises(BatchError, match="holds no line of a batch, so it is left alone"):
+        with pytest.raises(BatchError, match="holds no lines from a batch, so it is left alone"):
             await place.run(simple(1), fresh=fresh)
     assert place.output.read_text() == "dear diary\n"
 
@@ -77,7 +79,7 @@ async def test_two_batches_share_no_file(place: Place) -> None:
     place.server.answer(error(400))
     await place.run()
     before = place.errors.read_bytes()
-    with pytest.raises(BatchError, match=r"out\.errors\.jsonl exists and holds no line of a batch"):
+    with pytest.raises(BatchError, match=r"out\.errors\.jsonl exists and holds no lines from a batch"):
         await other.run()
     assert place.errors.read_bytes() == before
 
@@ -113,7 +115,7 @@ async def test_a_report_that_could_not_be_written_is_refused_before_anything_is_
 async def test_a_report_replaces_reports_alone(place: Place) -> None:
     answers, page = place.output.with_name("answers.jsonl"), place.output.with_name("page.html")
     answers.write_text("paid for")
-    with pytest.raises(BatchError, match=r"answers\.jsonl, where the report is .* no report, so it is left alone"):
+    with pytest.raises(BatchError, match=r"answers\.jsonl, where the report is .* not a report, so it is left alone"):
         await place.run(simple(1), report=answers)
     assert (answers.read_text(), place.server.requests) == ("paid for", [])
     page.touch()
@@ -123,7 +125,7 @@ async def test_a_report_replaces_reports_alone(place: Place) -> None:
 
 
 async def test_a_second_run_is_refused_while_the_first_has_the_lock(place: Place) -> None:
-    with Lock(place.output.with_name("out.lock")), pytest.raises(BatchError, match="Another batch writes here"):
+    with Lock(place.output.with_name("out.lock")), pytest.raises(BatchError, match="Another batch is writing here"):
         await place.run(simple(1))
     assert not place.server.requests
 

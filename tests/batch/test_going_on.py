@@ -229,7 +229,7 @@ async def test_fresh_throws_nothing_away_before_the_input_is_found_good(place: P
         with pytest.raises((BatchError, ValueError)):
             await place.run(rows, fresh=True, **options)
     write_rows(place.input, simple(2))
-    with pytest.raises(BatchError, match="is its input"):
+    with pytest.raises(BatchError, match="is the input"):
         await place.run(place.output, fresh=True)
     assert place.output.read_bytes() == before
     assert (await place.run()).skipped == 2

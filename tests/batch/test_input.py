@@ -30,7 +30,7 @@ async def test_bad_lines_duplicates_and_wrong_types_are_told_with_their_numbers_
     said = str(refused.value)
     assert said.startswith("4 lines of the input are not requests; nothing was sent.")
     assert "line 2: prompt must be a string, not int" in said
-    assert "line 3: the object has neither prompt nor messages" in said
+    assert "line 3: the object has no prompt, messages or body" in said
     assert "line 4: an earlier row has the same custom_id, '1'" in said
     assert "line 5: max_tokens must be at least 1" in said
     assert not place.server.requests
@@ -90,7 +90,9 @@ async def test_an_input_that_changes_while_it_is_worked_on_is_told(place: Place,
         return said()
 
     place.server.answer(change)
-    with pytest.raises(BatchError, match=r"changed while it was read\. .* if rows of it were sent, with allow_changed"):
+    with pytest.raises(
+        BatchError, match=r"changed while it was being read\. .* if rows of it were sent, with allow_changed"
+    ):
         await place.run(rows, concurrency=1)
     with pytest.raises(BatchError, match=r"the input changed|not a request"):
         await place.run()

@@ -62,7 +62,7 @@ async def test_a_budget_that_nobody_can_watch_stops_the_run(place: Place) -> Non
     place.server.answer(said(usage=None))
     result = await place.run(simple(50), price=(1.0, 1.0), budget_usd=10.0, concurrency=1)
     assert result.stopped == "budget"
-    assert "reports no tokens" in str(result.message)
+    assert "reports no token counts" in str(result.message)
     assert len(place.server.requests) <= 3
 
 
@@ -190,8 +190,8 @@ async def test_a_provider_that_is_closed_meanwhile_stops_the_run_and_fails_no_ro
     result = await place.run(rows(), provider=provider)
     assert (result.failed, result.stopped) == (0, "interrupt")
     assert (
-        result.message
-        == "The run was stopped: its provider was closed. The same call, with an open one and without fresh, goes on."
+        result.message == "The run was stopped: its provider was closed. "
+        "The same call, with an open provider and without fresh, continues."
     )
     assert result.done == len(read(place.output)) < 2
     assert not place.errors.exists()

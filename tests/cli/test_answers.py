@@ -106,7 +106,7 @@ def test_a_tool_call_is_an_error(server: FaultServer, text: str | None, shown: s
     ended = run("--base-url", server.url, *options, "hi")
     assert (ended.code, ended.out) == (1, shown)
     said = r'weather({"city": "Oslo\x1b"})'
-    assert ended.err == (f"rusty-agent: error: the model calls tools, which are not run here: {said}, {said}\n")
+    assert ended.err == (f"rusty-agent: error: the model called tools, which are not run here: {said}, {said}\n")
 
 
 @pytest.mark.usefixtures("unmeasured")

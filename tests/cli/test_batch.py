@@ -66,7 +66,7 @@ def test_an_input_without_rows_is_told(command: Command, server: FaultServer) ->
 @pytest.mark.parametrize("text", ["Hi there\nHello\n", '[\n  {"prompt": "Hi"}\n]\n'])
 def test_an_input_of_another_form_is_told_how_to_become_lines(command: Command, text: str) -> None:
     command.input.write_text(text)
-    assert "\n  Plain text becomes such lines with `jq -R .`, an array with `jq -c '.[]'`.\n" in command.run().err
+    assert "\n  To make such lines, use `jq -R .` on plain text, or `jq -c '.[]'` on an array.\n" in command.run().err
     command.input.write_text('"Hi"\n' + text)  # where other lines are right, this one is only damaged
     assert "jq" not in command.run().err
 
@@ -137,7 +137,7 @@ def test_exit_3_when_the_run_was_stopped(
     [
         (["-o", "seed=3"], "the output is named twice"),
         (["-o", "-"], "named twice"),
-        (["more.jsonl"], "one INPUT, not 2"),
+        (["more.jsonl"], "expected one INPUT, not 2"),
     ],
 )
 def test_another_file_is_refused(command: Command, options: list[str], said: str) -> None:
@@ -146,7 +146,7 @@ def test_another_file_is_refused(command: Command, options: list[str], said: str
     assert said in ended.err
 
 
-@pytest.mark.parametrize(("output", "said"), [("-", "must be a file"), ("a.jsonl.gz", "is not compressed")])
+@pytest.mark.parametrize(("output", "said"), [("-", "must be a file"), ("a.jsonl.gz", "cannot be compressed")])
 def test_an_output_that_cannot_be_appended_to(command: Command, output: str, said: str) -> None:
     command.arguments[command.arguments.index("-o") + 1] = output
     ended = command.run()
@@ -175,8 +175,8 @@ def test_exit_130_a_signal_lets_what_is_under_way_end(
     ended = finish(child)
     assert ended.code == 130
     assert ended.err == (
-        "interrupted: waiting for 4 rows under way, 30 s at most; once more stops at once\n"
-        "rusty-agent batch: 4 answered. Interrupted: the same command goes on from here.\n"
+        "interrupted: waiting for 4 rows under way, at most 30 s; interrupt again to stop at once\n"
+        "rusty-agent batch: 4 answered. Interrupted: the same command continues from here.\n"
     )
     assert (len(server.requests), len(ids(command.output))) == (4, 4)
     server.answer(said())
@@ -195,7 +195,7 @@ def test_an_interrupt_says_nothing_between_lines_of_json(command: Command, serve
     *shown, last = ended.err.splitlines()
     assert (ended.code, last) == (
         130,
-        "rusty-agent batch: 4 answered. Interrupted: the same command goes on from here.",
+        "rusty-agent batch: 4 answered. Interrupted: the same command continues from here.",
     )
     assert all(json.loads(line) for line in shown)
 
@@ -278,7 +278,7 @@ def test_a_second_process_is_told_of_the_first(command: Command, server: FaultSe
     server.wait_for(1, 10)
     ended = command.run()
     assert ended.code == 1
-    assert f"Another batch writes here: process {child.pid} holds" in ended.err
+    assert f"Another batch is writing here: process {child.pid} holds" in ended.err
     child.kill()
     finish(child)
 
@@ -313,7 +313,7 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     ended = command.run("--dry-run", "--price", "1000,2000", "--max-tokens", "20")
     assert ended == (
         0,
-        "rows: 2\nbad lines: 0\nprompt tokens: about 2,000 (a token for four characters)\n"
+        "rows: 2\nbad lines: 0\nprompt tokens: about 2,000 (one token per four characters)\n"
         "answer tokens: at most 30\ncost: $2.00 for the prompts, $2.06 at most with the answers\n",
         "",
     )
@@ -411,7 +411,7 @@ def test_debugging_shows_where(command: Command) -> None:
     command.arguments[3] = str(command.output.parent / "no" / "folder.jsonl")
     ended = command.run()
     assert (ended.code, ended.out) == (1, "")
-    assert "cannot be locked: No such file or directory. The output must lie in an existing folder" in ended.err
+    assert "cannot be locked: No such file or directory. The output must be in an existing folder" in ended.err
     ended = command.run("--debug")
     assert ended.code == 1
     assert "Traceback" in ended.err
@@ -432,8 +432,8 @@ def test_a_file_that_may_not_grow_ends_with_1_and_the_same_command_goes_on(
     ended = command.run("--progress", "off", program=limited)
     assert ended.code == 1
     assert ended.err.count("\n") == 1
-    assert f"{command.output} cannot be written any more: File too large." in ended.err
-    assert "run the same command again, without --fresh, and it goes on from there" in ended.err
+    assert f"{command.output} can no longer be written: File too large." in ended.err
+    assert "run the same command again, without --fresh, to continue from there" in ended.err
     written = len(ids(command.output))
     assert 0 < written < 20
     sent = len(server.requests)
@@ -475,8 +475,8 @@ def test_a_full_disk_ends_with_1_and_the_same_command_goes_on(
     write_rows(command.input, simple(40))
     ended = command.run("--progress", "off")
     assert ended.code == 1
-    assert "cannot be written any more: No space left on device" in ended.err
-    assert "making room on the disk" in ended.err
+    assert "can no longer be written: No space left on device" in ended.err
+    assert "freeing disk space" in ended.err
     assert 0 < len(ids(command.output)) < 40
     again = command.run("--progress", "off")
     assert again.code == 1
@@ -492,7 +492,7 @@ def test_a_pipe_is_no_output(command: Command, tmp_path: Path) -> None:
     command.arguments[3] = str(tmp_path / "pipe")
     ended = command.run()
     assert ended.code == 1
-    assert "is no regular file" in ended.err
+    assert "is not a regular file" in ended.err
 
 
 def test_nobody_reads_standard_error(command: Command) -> None:

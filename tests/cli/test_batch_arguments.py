@@ -16,10 +16,10 @@ from rusty_agent.cli.batch_arguments import parse_batch
         (["in.jsonl", "-o", "x", "--price", "1,1", "--budget-usd", "0"], "is not a positive number"),
         (
             ["in.jsonl", "-o", "x", "--concurrency", "0"],
-            "is not a whole number of at least 1 (of 18 digits at most), nor auto",
+            "is not a whole number of at least 1 (at most 18 digits), nor auto",
         ),
         (["in.jsonl", "-o", "x", "--limit", "many"], "is not a whole number of at least 1"),
-        (["in.jsonl", "-o", "x", "--limit", "9" * 22], "is not a whole number of at least 1 (of 18 digits at most)"),
+        (["in.jsonl", "-o", "x", "--limit", "9" * 22], "is not a whole number of at least 1 (at most 18 digits)"),
         (["in.jsonl", "-o", "x", "--limit", "9" * 5000], "is not a whole number of at least 1"),
         (["in.jsonl", "-o", "x", "--timeout", "0"], "argument --timeout: '0' is not a positive number"),
         (["in.jsonl", "-o", "x", "--rpm", "0"], "argument --rpm: '0' is not a positive number"),
@@ -27,10 +27,13 @@ from rusty_agent.cli.batch_arguments import parse_batch
         (["in.jsonl", "-o", "x", "--timeout", "long"], "argument --timeout: 'long' is not a positive number"),
         (["in.jsonl", "-o", "x", "--price", "1e308,1e308"], "input must be a number of USD per million tokens"),
         (["in.jsonl", "-o", "x", "--sync", "never"], "invalid choice"),
-        (["in.jsonl", "-o", "x", "--local", "-m", "y"], "leave --model out"),
-        (["in.jsonl", "-o", "x", "--local", "--rpm", "5"], "--local has no --rpm: --concurrency says"),
-        (["in.jsonl", "-o", "x", "--local", "--tpm", "500"], "--local has no --tpm: --concurrency says"),
-        (["in.jsonl", "-o", "x", "--local", "--max-in-flight", "1"], "--local has no --max-in-flight: --concurrency"),
+        (["in.jsonl", "-o", "x", "--local", "-m", "y"], "leave out --model"),
+        (["in.jsonl", "-o", "x", "--local", "--rpm", "5"], "--local takes no --rpm: use --concurrency"),
+        (["in.jsonl", "-o", "x", "--local", "--tpm", "500"], "--local takes no --tpm: use --concurrency"),
+        (
+            ["in.jsonl", "-o", "x", "--local", "--max-in-flight", "1"],
+            "--local takes no --max-in-flight: use --concurrency",
+        ),
     ],
 )
 def test_exit_1_on_wrong_usage(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

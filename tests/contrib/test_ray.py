@@ -146,7 +146,7 @@ async def test_rows_that_ask_nothing_do_not_end_the_job() -> None:
         found = await answered(actor, m=[None, ["hi"], [{"role": "user", "content": "one"}]] * 150)
     assert found["status"] == [None, None, 200] * 150
     assert {found["error"][1]} == {
-        "ValueError: a list is one row's messages, and its first has no role (each row is a line of its own)"
+        "ValueError: a list is one row's messages, but its first has no role (put each row on a line of its own)"
     }
 
 

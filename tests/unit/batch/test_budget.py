@@ -33,5 +33,8 @@ def test_it_stops_before_it_is_spent(usages: list[Usage | None], in_flight: int,
 
 
 def test_it_says_why() -> None:
-    assert Budget(2.0, PRICE).spend(ONE, 1) == "$1.00 are spent, and what is under way will use up the budget of $2.00."
-    assert str(Budget(2.0, PRICE).spend(None, 0)).startswith("the endpoint reports no tokens")
+    assert (
+        Budget(2.0, PRICE).spend(ONE, 1)
+        == "$1.00 has been spent, and what is under way will use up the budget of $2.00."
+    )
+    assert str(Budget(2.0, PRICE).spend(None, 0)).startswith("the endpoint reports no token counts")

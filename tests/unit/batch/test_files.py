@@ -148,5 +148,5 @@ def test_a_filesystem_without_syncing_of_folders_is_no_failure_and_a_failing_dis
 
 
 def test_an_output_that_would_have_to_be_compressed_is_refused() -> None:
-    with pytest.raises(ValueError, match="not compressed"):
+    with pytest.raises(ValueError, match="cannot be compressed"):
         Files.of(Path("out.jsonl.GZ"))

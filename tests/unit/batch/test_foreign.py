@@ -35,7 +35,7 @@ WRITTEN = ["output", "errors", "manifest", "lock", "summary"]
 def test_a_folder_is_no_file_of_a_batch(tmp_path: Path, which: str) -> None:
     files = Files.of(tmp_path / "out.jsonl")
     getattr(files, which).mkdir()
-    with pytest.raises(BatchError, match=rf"{getattr(files, which).name} is a folder, and a batch writes files"):
+    with pytest.raises(BatchError, match=rf"{getattr(files, which).name} is a folder, but a batch writes files"):
         refuse_overwriting(files, None, None)
 
 
@@ -55,15 +55,15 @@ def test_a_name_that_leaves_no_room_for_those_beside_it(tmp_path: Path, name: st
 def test_the_input_and_the_report_are_no_files_of_the_batch(tmp_path: Path, which: str, ending: str) -> None:
     files = Files.of(tmp_path / "out.jsonl")
     taken = Path(f"{getattr(files, which)}{ending}")
-    with pytest.raises(BatchError, match="where the report is to be written, is a file of the batch"):
+    with pytest.raises(BatchError, match="where the report is to be written, is one of the batch's own files"):
         refuse_overwriting(files, tmp_path / "in.jsonl", taken)  # though it is not there yet
     taken.touch()
     link = tmp_path / "link"
     os.link(taken, link)
     for source in (taken, str(link), tmp_path / ".." / tmp_path.name / taken.name):
-        with pytest.raises(BatchError, match="which the batch would write, is its input"):
+        with pytest.raises(BatchError, match="is the input, but the batch would write to it too"):
             refuse_overwriting(files, source, None)
-        with pytest.raises(BatchError, match="is a file of the batch"):
+        with pytest.raises(BatchError, match="is one of the batch's own files"):
             refuse_overwriting(files, None, Path(source))
     refuse_overwriting(files, None, None)
 
@@ -77,17 +77,17 @@ def test_the_report_is_not_the_input_and_can_be_written(tmp_path: Path, monkeypa
     for report in (source, str(source).removesuffix("l")):
         beside.unlink(missing_ok=True)
         beside.hardlink_to(source)
-        with pytest.raises(BatchError, match="is its input: name another output, or report"):
+        with pytest.raises(BatchError, match=r"is the input, but .* Name another output or report"):
             refuse_overwriting(files, source, Path(report))
-    with pytest.raises(BatchError, match="is a file of the batch"):  # in the end it would have replaced the output
+    with pytest.raises(BatchError, match="is one of the batch's own files"):  # at the end it would replace the output
         refuse_overwriting(Files.of(tmp_path / "r.html.rusty-agent.tmp"), source, tmp_path / "r.html")
     for report in (tmp_path, "/", ""):
-        with pytest.raises(BatchError, match="is no regular file"):
+        with pytest.raises(BatchError, match="is not a regular file"):
             refuse_overwriting(files, source, Path(report))
-    with pytest.raises(BatchError, match="it needs an existing folder where you may write"):
+    with pytest.raises(BatchError, match="its folder must exist, and you must be able to write there"):
         refuse_overwriting(files, source, tmp_path / "no" / "r.html")
     monkeypatch.setattr(os, "access", lambda *_: False)  # as for whoever is not root
-    with pytest.raises(BatchError, match="it needs an existing folder where you may write"):
+    with pytest.raises(BatchError, match="its folder must exist, and you must be able to write there"):
         refuse_overwriting(files, source, tmp_path / "r.html")
 
 

@@ -221,7 +221,7 @@ def test_a_file_that_no_batch_has_written_is_left_alone(tmp_path: Path, which: s
     files = Files.of(tmp_path / "notes.jsonl")
     path: Path = getattr(files, which)
     path.write_bytes(data)
-    with pytest.raises(BatchError, match=r"holds no line of a batch, so it is left alone\. Name another output"):
+    with pytest.raises(BatchError, match=r"holds no lines from a batch, so it is left alone\. Name another output"):
         scan(files)
     assert path.read_bytes() == data
 
@@ -236,7 +236,7 @@ def test_lines_of_others_among_ours_are_left_alone_unless_a_batch_has_begun(
     with path.open("ab") as file:
         file.write(damage + b"\n")
     before = path.read_bytes()
-    with pytest.raises(BatchError, match=r"holds not only lines of a batch, so it is left alone"):
+    with pytest.raises(BatchError, match=r"holds lines that are not from a batch, so it is left alone"):
         scan(files)
     assert path.read_bytes() == before
     files.manifest.touch()

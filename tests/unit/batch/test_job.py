@@ -66,7 +66,7 @@ async def test_a_file_that_cannot_be_written_ends_the_run(tmp_path: Path, monkey
         return write(number, data)
 
     monkeypatch.setattr(os, "write", fail)
-    with pytest.raises(BatchError, match=r"out\.jsonl cannot be written any more: No space left on device"):
+    with pytest.raises(BatchError, match=r"out\.jsonl can no longer be written: No space left on device"):
         await job(files, provider).run(["x"] * 1000, plan())
     assert provider.asked < 40
     assert files.output.read_bytes().endswith(b"}\n")
@@ -97,7 +97,7 @@ async def test_a_row_whose_answer_was_taken_but_not_written_keeps_its_error(
     before = files.errors.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        with pytest.raises(BatchError, match=r"out\.jsonl cannot be written any more"):
+        with pytest.raises(BatchError, match=r"out\.jsonl can no longer be written"):
             await job(files, Answering()).run(["x"], Plan(None, Index(failed=1), None))
     assert files.errors.read_bytes() == before
 

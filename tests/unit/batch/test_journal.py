@@ -138,13 +138,13 @@ def test_what_cannot_be_a_journal(tmp_path: Path) -> None:
         Journal(tmp_path / "no" / "out.jsonl")
     with pytest.raises(BatchError, match="cannot be opened for writing: "):
         Journal(tmp_path)
-    with pytest.raises(BatchError, match="is no regular file"):
+    with pytest.raises(BatchError, match="is not a regular file"):
         Journal(Path(os.devnull))
 
 
 def test_what_cannot_be_a_journal_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Mock(side_effect=[number := os.open(os.devnull, os.O_RDWR)])
-    with monkeypatch.context() as patch, pytest.raises(BatchError, match="is no regular file"):
+    with monkeypatch.context() as patch, pytest.raises(BatchError, match="is not a regular file"):
         patch.setattr(os, "open", opened)
         Journal(Path(os.devnull))
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
@@ -310,7 +310,7 @@ async def test_a_file_that_is_not_there_any_more_is_told(path: Path, how: str, s
         path.rename(path.with_name("elsewhere"))
         if how == "replaced":
             path.touch()
-    with pytest.raises(BatchError, match=f"^{path} was removed, replaced or cut while it was written"):
+    with pytest.raises(BatchError, match=f"^{path} was removed, replaced or truncated while the batch wrote to it"):
         await journal.aclose()
     assert len(errors) == 1
 
@@ -369,7 +369,7 @@ async def test_a_full_disk_keeps_whole_lines_and_ends_the_journal(
     assert path.read_bytes() == kept
     assert journal._size == len(kept)
     (error,) = told
-    assert "out.jsonl cannot be written any more: No space left on device. What it holds is kept" in error.message
+    assert "out.jsonl can no longer be written: No space left on device. What it holds is kept" in error.message
     for _ in range(2):
         with pytest.raises(BatchError, match="No space left"):
             journal.append(b"more")

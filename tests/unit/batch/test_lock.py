@@ -140,7 +140,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as full:
         full.setattr(os, "write", write)
-        with pytest.raises(BatchError, match=r"No space left on device\. Make room there, or give the batch another"):
+        with pytest.raises(BatchError, match=r"No space left on device\. Free some space there, or name"):
             Lock(tmp_path / "out.lock").__enter__()
     with Lock(tmp_path / "out.lock"):
         pass
@@ -148,7 +148,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_filesystem_that_knows_no_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock_module, "_has_name", lambda number, path: False)
-    with pytest.raises(BatchError, match="cannot be locked: its name is another file's"):
+    with pytest.raises(BatchError, match="cannot be locked: the file keeps being replaced"):
         Lock(tmp_path / "out.lock").__enter__()
 
 

@@ -142,7 +142,7 @@ def test_the_caller_may_go_on_to_change_what_it_gave() -> None:
         (
             evolve(MANIFEST, input_sha256=None, input_bytes=None, rows=None),
             [
-                "the input changed: 1,000 rows, 1,234 bytes, sha256 abababababab… -> rows from no file",
+                "the input changed: 1,000 rows, 1,234 bytes, sha256 abababababab… -> rows that are not from a file",
             ],
         ),
         (evolve(MANIFEST, rows=1001), []),  # the same bytes are the same rows
@@ -178,7 +178,7 @@ def test_only_long_values_are_cut_to_where_they_begin_to_differ() -> None:
 def test_a_damaged_one(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "m"
     path.write_bytes(data)
-    with pytest.raises(BatchError, match=r"m cannot be read: it is no manifest .* move it away and run the same"):
+    with pytest.raises(BatchError, match=r"m cannot be read: it is not a manifest .* move it away and run the same"):
         Manifest.load(path)
 
 

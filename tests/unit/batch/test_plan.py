@@ -171,7 +171,7 @@ def test_what_changed_is_said(source: Path, tmp_path: Path) -> None:
         plan(source, files, template="{x}", on_bad_line="skip")
     assert plan(source, files, allow_changed=True).total == 1
     assert plan(source, files).total == 1
-    with pytest.raises(BatchError, match="from no file"):
+    with pytest.raises(BatchError, match="not from a file"):
         plan(iter(["other"]), files)
     with pytest.raises(BatchError, match="the input changed"):
         plan(["another"], files)
@@ -221,7 +221,7 @@ def test_rows_without_a_name_must_not_have_moved(
     if right:
         assert plan(again, files, allow_changed=True).index.done == {"1"}
     else:
-        with pytest.raises(BatchError, match="known by their line"):
+        with pytest.raises(BatchError, match="identified by their line"):
             plan(again, files, allow_changed=True)
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == there
 
@@ -266,7 +266,7 @@ def test_a_line_that_was_not_ended_has_changed(end: str, right: bool, tmp_path: 
     if right:
         assert plan(path, files, allow_changed=True).total == 3
     else:
-        with pytest.raises(BatchError, match="known by their line"):
+        with pytest.raises(BatchError, match="identified by their line"):
             plan(path, files, allow_changed=True)
 
 

@@ -64,17 +64,17 @@ def test_a_whole_number_names_a_row_in_either_form() -> None:
     [
         ({"method": "GET"}, "method must be 'POST', not 'GET'"),
         ({"method": None}, "method must be 'POST', not None"),
-        ({"url": "/v1/embeddings"}, "no other endpoint is supported: '/v1/embeddings'"),
-        ({"url": 5}, "no other endpoint is supported: 5"),
+        ({"url": "/v1/embeddings"}, "the only supported endpoint, not '/v1/embeddings'"),
+        ({"url": 5}, "the only supported endpoint, not 5"),
         ({"body": [USER]}, "body must be an object with messages"),
         ({"body": {"model": "m"}}, "body must be an object with messages"),
         ({"body": {"messages": []}}, "body must be an object with messages"),
         ({"body": {"messages": ["Hi"]}}, "messages[0] must be a mapping"),
         ({"body": {"messages": "Hi"}}, "messages must be a list of messages"),
         ({"body": {**BODY, "model": ""}}, "model must be a model's name, not ''"),
-        ({"custom_id": 5.5}, "custom_id must be a string that is not empty, or a whole number, not 5.5"),
-        ({"custom_id": None}, "custom_id must be a string that is not empty, or a whole number, not None"),
-        ({"custom_id": ""}, "custom_id must be a string that is not empty, or a whole number, not ''"),
+        ({"custom_id": 5.5}, "custom_id must be a non-empty string or a whole number, not 5.5"),
+        ({"custom_id": None}, "custom_id must be a non-empty string or a whole number, not None"),
+        ({"custom_id": ""}, "custom_id must be a non-empty string or a whole number, not ''"),
     ],
 )
 def test_bad_openai_lines(change: dict[str, Any], says: str) -> None:
@@ -87,8 +87,8 @@ def test_which_form_an_object_has() -> None:
     mail = {"prompt": "Sort this mail", "body": "Dear …", "url": "https://x.test"}
     assert _row(mail).fields == {"body": "Dear …", "url": "https://x.test"}
     assert _row({**OPENAI, "prompt": "a note"}).fields == {"prompt": "a note"}
-    assert "neither prompt nor messages" in _reason({"custom_id": "a", "text": "Hi"})
-    assert "neither prompt nor messages" in _reason({}, check=False)
+    assert "no prompt, messages or body" in _reason({"custom_id": "a", "text": "Hi"})
+    assert "no prompt, messages or body" in _reason({}, check=False)
 
 
 def test_simple_lines_take_the_parameters_and_carry_the_rest() -> None:
@@ -149,8 +149,8 @@ def test_bare_lines(value: Any, parameters: dict[str, Any]) -> None:
         (None, "not null"),
         (True, "not true or false"),
         ([], "prompt or messages is required"),
-        (["Hi", "Ho"], "its first has no role (each row is a line of its own)"),
-        ([{"prompt": "Hi"}], "a list is one row's messages, and its first has no role"),
+        (["Hi", "Ho"], "its first has no role (put each row on a line of its own)"),
+        ([{"prompt": "Hi"}], "a list is one row's messages, but its first has no role"),
         ({"prompt": None}, "prompt or messages is required"),
         ({"prompt": 5}, "prompt must be a string, not int"),
         ({"prompt": "Hi", "temperature": "hot"}, "temperature must be a finite number, not 'hot'"),
@@ -162,12 +162,12 @@ def test_bare_lines(value: Any, parameters: dict[str, Any]) -> None:
             {"prompt": "Hi", "extra_body": [], "model": "m"},
             "extra_body must be an object of further fields, not a list",
         ),
-        ({"messages": [USER], "tools": [{"type": "function"}]}, "'tools' is sent only if it stands in extra_body"),
-        ({"prompt": "Hi", "max_completion_tokens": 9}, "'max_completion_tokens' is sent only if"),
-        ({"prompt": "Hi", "custom_id": ""}, "custom_id must be a string that is not empty"),
-        ({"prompt": "Hi", "custom_id": True}, "custom_id must be a string that is not empty, or a whole number"),
-        ({"prompt": "Hi", "custom_id": 1.5}, "custom_id must be a string that is not empty, or a whole number"),
-        ({"prompt": "Hi", "custom_id": None}, "custom_id must be a string that is not empty, or a whole number"),
+        ({"messages": [USER], "tools": [{"type": "function"}]}, "'tools' is sent only as part of extra_body"),
+        ({"prompt": "Hi", "max_completion_tokens": 9}, "'max_completion_tokens' is sent only as"),
+        ({"prompt": "Hi", "custom_id": ""}, "custom_id must be a non-empty string"),
+        ({"prompt": "Hi", "custom_id": True}, "custom_id must be a non-empty string or a whole number"),
+        ({"prompt": "Hi", "custom_id": 1.5}, "custom_id must be a non-empty string or a whole number"),
+        ({"prompt": "Hi", "custom_id": None}, "custom_id must be a non-empty string or a whole number"),
     ],
 )
 def test_bad_lines(value: Any, says: str) -> None:
@@ -183,7 +183,7 @@ def test_fields_that_may_be_data_are_carried_through() -> None:
 
 
 def test_what_cannot_be_carried_through_is_named() -> None:
-    assert "carried through, 'when', cannot be written as JSON: Object of type set" in _reason(
+    assert "carried through ('when') cannot be written as JSON: Object of type set" in _reason(
         {"prompt": "Hi", "who": "me", "when": {1}}
     )
     assert "carried through cannot be written as JSON: keys must" in _reason({"prompt": "Hi", (1, 2): 3})
@@ -220,15 +220,15 @@ def test_templates() -> None:
     row = _row(line, template=template)
     assert (row.custom_id, row.parameters, row.fields) == ("3", {"prompt": "Say cat in French."}, line)
     assert _row({"word": "cat", "language": "French"}, template=template).custom_id == "7"
-    assert "'word'; the columns there are: 'language'" in _reason({"language": "French"}, template=template)
+    assert "'word'; the available columns are: 'language'" in _reason({"language": "French"}, template=template)
     assert "needs an object with columns, not a string" in _reason("cat", template=template)
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b'{"prompt": "Hi"', "not JSON (one value a line): "),
-        (b'{"prompt": "Hi', "not JSON (one value a line): Unterminated string starting at character 12"),
+        (b'{"prompt": "Hi"', "not JSON (one value per line): "),
+        (b'{"prompt": "Hi', "not JSON (one value per line): Unterminated string starting at character 12"),
         (b'{"prompt": "Hi"} {}', "at character 18"),
         (b"[", "not JSON"),
         (b'"a\0b"', "not JSON"),

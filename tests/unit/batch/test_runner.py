@@ -41,8 +41,8 @@ def provider() -> AsyncProvider:
         ({"progress": "loud"}, "progress must be"),
         ({"temperature": "hot"}, "temperature must be"),
         ({"timeout": -1}, "must be"),
-        ({"messages": [{"role": "user", "content": "x"}]}, "messages belongs to the rows"),
-        ({"template": "{"}, "template: .* a brace"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "messages belongs in the rows"),
+        ({"template": "{"}, "template: .* a literal brace"),
         ({"output": 7}, "output must be a string or a Path, not int"),
         ({"output": b"out"}, "output must be a string or a Path, not bytes"),
         ({"output": "a\0b"}, r"output must not hold a NUL character: 'a\\x00b'"),
@@ -83,7 +83,7 @@ async def test_a_closed_provider_throws_nothing_away(tmp_path: Path, session: bo
     given = aiohttp.ClientSession() if session else None
     closed = AsyncProvider("m", api_key="test-key-12345", base_url="http://127.0.0.1:9/v1", session=given)
     await (given.close() if given is not None else closed.aclose())
-    with pytest.raises(ValueError, match="closed: make another one"):
+    with pytest.raises(ValueError, match="closed: create a new one"):
         await run_batch(["a"], tmp_path / "out.jsonl", closed, fresh=True)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.jsonl", "what was there")]
 
@@ -137,7 +137,7 @@ async def test_a_second_one_that_would_handle_signals_throws_nothing_away(
     first = asyncio.ensure_future(run_batch(endless(), tmp_path / "out.jsonl", provider, handle_signals=True))
     while not (tmp_path / "out.jsonl").exists():
         await asyncio.sleep(0.01)
-    with pytest.raises(ValueError, match="another batch on this event loop handles them"):
+    with pytest.raises(ValueError, match="another batch on this event loop already handles them"):
         await run_batch([], tmp_path / "other.jsonl", provider, handle_signals=True, fresh=True)
     assert not list(tmp_path.glob("other*"))
     first.cancel()
@@ -161,7 +161,7 @@ async def test_cancellations_keep_the_lock_until_the_planning_has_ended(
     for _ in range(times):
         running.cancel()
         await asyncio.sleep(0.01)
-    with pytest.raises(BatchError, match="Another batch writes here"), Lock(tmp_path / "out.lock"):
+    with pytest.raises(BatchError, match="Another batch is writing here"), Lock(tmp_path / "out.lock"):
         pass
     go_on.set()
     with pytest.raises(asyncio.CancelledError):

@@ -31,12 +31,12 @@ PRICE = Price(1, 1)
             {"limit": sys.maxsize + 1},
             f"limit must be at most {sys.maxsize}, not {sys.maxsize + 1}: None means all rows",
         ),
-        ({"budget_usd": 1.0}, "budget_usd needs price: without it nobody knows what is spent"),
+        ({"budget_usd": 1.0}, "budget_usd needs price: without it the cost is unknown"),
         *(
             ({"budget_usd": budget, "price": PRICE}, f"budget_usd must be a positive number of USD, not {budget!r}")
             for budget in ("5", 0.0, -1, True, float("nan"))
         ),
-        ({"template": 5}, "template must be a text, not int"),
+        ({"template": 5}, "template must be a string, not int"),
     ],
 )
 def test_what_cannot_be_right(options: dict[str, Any], says: str) -> None:
@@ -48,7 +48,7 @@ def test_what_cannot_be_right(options: dict[str, Any], says: str) -> None:
 def test_what_is_common_to_all_rows() -> None:
     check_common({"temperature": 0, "prompt": None, "messages": None}, ("temperature", "prompt"))
     for name in ("prompt", "messages"):
-        with pytest.raises(ValueError, match=f"^{name} belongs to the rows"):
+        with pytest.raises(ValueError, match=f"^{name} belongs in the rows"):
             check_common({name: ""}, ("prompt",))
     with pytest.raises(TypeError, match=r"^run_batch takes no argument 'temprature': did you mean 'temperature'\?$"):
         check_common({"temprature": 0}, ("temperature",))

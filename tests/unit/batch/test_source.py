@@ -117,12 +117,12 @@ def test_damaged_gzip_says_where(tmp_path: Path, damage: str) -> None:
         packed += b"more"
     source = source_of(tmp_path, bytes(packed))
     read = 0
-    with pytest.raises(BatchError, match=r"in\.jsonl cannot be read on after line \d+: ") as raised:
+    with pytest.raises(BatchError, match=r"in\.jsonl cannot be read past line \d+: ") as raised:
         for _ in source.rows():
             read += 1
-    assert f"after line {read}: " in str(raised.value)
+    assert f"past line {read}: " in str(raised.value)
     assert read > 500
-    with pytest.raises(BatchError, match="cannot be read on"):
+    with pytest.raises(BatchError, match="cannot be read past"):
         source.check()
 
 
@@ -170,7 +170,7 @@ def test_what_begins_as_utf_16_is_to_be_saved_as_utf_8(tmp_path: Path, name: str
     data = 'prompt\nHi\n"there"\n'.encode(encoding)
     source = source_of(tmp_path, gzip.compress(data) if name.endswith("gz") else data, name)
     for check in (source.check, lambda: list(source.rows())):
-        with pytest.raises(BatchError, match=r"is UTF-16, and cannot be read: save it as UTF-8\.$"):
+        with pytest.raises(BatchError, match=r"is UTF-16, which cannot be read: save it as UTF-8\.$"):
             check()
 
 
@@ -242,7 +242,7 @@ def test_standard_input_that_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None
 def test_no_room_for_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _redirect(monkeypatch, LINES)
     with pytest.raises(
-        BatchError, match=r"standard input cannot be copied to .*: No such file or directory\. Make room"
+        BatchError, match=r"standard input cannot be copied to .*: No such file or directory\. Free some"
     ):
         open_source("-", spool_folder=tmp_path / "missing")
 
@@ -311,7 +311,7 @@ def test_no_row_is_made_of_what_was_not_digested(tmp_path: Path, how: str) -> No
     with other.open("r+b" if other.exists() else "wb") as file:
         file.write(long.replace(b"x", b"y") * 901)
     other.replace(tmp_path / "in.jsonl")
-    with pytest.raises(BatchError, match=r"in\.jsonl changed while it was read"):
+    with pytest.raises(BatchError, match=r"in\.jsonl changed while it was being read"):
         for row in rows:
             assert isinstance(row, Row)
             assert row.parameters["prompt"][0] == "x"

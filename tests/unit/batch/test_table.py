@@ -52,11 +52,11 @@ def test_a_table_with_a_column_prompt_needs_no_template(tmp_path: Path) -> None:
     [
         (
             b"question\nHi\n",
-            ": without a template a table needs the column 'prompt'; the columns there are: 'question'$",
+            ": without a template, a table needs the column 'prompt'; the available columns are: 'question'$",
         ),
         (
             b"prompt;note\nHi;1\n",
-            "there are: 'prompt;note'; columns are separated by commas in a .csv, by tabs in a .tsv$",
+            "columns are: 'prompt;note'; columns are separated by commas in a .csv, by tabs in a .tsv$",
         ),
         (b"prompt,a,a\nHi,1,2\n", "two columns have the same name"),
         (b"pr\xffompt\nHi\n", "the header cannot be read: not UTF-8"),

@@ -40,14 +40,14 @@ def test_columns_are_named_once() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "names no column, so every row would ask the same"),
-        ("Say: {{a}}", "names no column, so every row would ask the same"),
-        ("{a", "a brace of the text itself is written {{ or }}"),
-        ("a}", "a brace of the text itself is written {{ or }}"),
+        ("", "contains no {column}, so every row would have the same prompt"),
+        ("Say: {{a}}", "contains no {column}, so every row would have the same prompt"),
+        ("{a", "for a literal brace write {{ or }}"),
+        ("a}", "for a literal brace write {{ or }}"),
         ('{"a": {a}}', "must be a bare name"),
-        ("{a!x", "a brace of the text itself"),
-        ("{}", "{} names no column"),
-        ("{ }", "{ } names no column"),
+        ("{a!x", "for a literal brace"),
+        ("{}", "{} is not a column's name"),
+        ("{ }", "{ } is not a column's name"),
         ("{0}", "named, not numbered"),
         ("{a.__class__}", "looks into a value"),
         ("{a[0]}", "looks into a value"),
@@ -63,9 +63,9 @@ def test_what_is_no_template(text: str, says: str) -> None:
 
 
 def test_a_missing_column_is_named_and_so_are_those_there() -> None:
-    with pytest.raises(ValueError, match="the column 'c'; the columns there are: 'a', 'b'"):
+    with pytest.raises(ValueError, match="the column 'c'; the available columns are: 'a', 'b'"):
         Template("{a}{c}").render({"a": "x", "b": "y"})
-    with pytest.raises(ValueError, match="there are: none"):
+    with pytest.raises(ValueError, match="columns are: none"):
         Template("{a}").require([])
 
 
