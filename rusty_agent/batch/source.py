@@ -110,7 +110,7 @@ def _spooled(
         where = folder or tempfile.gettempdir()
         raise BatchError(
             f"{name} cannot be copied to {where}, which is needed to read it twice: {error.strerror or error}. "
-            "Free some space there, or save it as a file and name that."
+            "Check that there is space, and that you may write there; or save it as a file and name that."
         ) from error
 
 
