@@ -57,7 +57,7 @@ def checked_kind(value: Any, kind: type, argument: str) -> Any:
         ValueError: It is not. The message does not show it: it may be a secret.
     """
     if not isinstance(value, kind):
-        raise ValueError(f"{argument} must be of the type {kind.__name__}, not {type(value).__name__}")
+        raise ValueError(f"{argument} must be of type {kind.__name__}, not {type(value).__name__}")
     return value
 
 
@@ -72,7 +72,7 @@ def checked_path(value: Any, argument: str) -> Path:
     except TypeError:  # for bytes, too
         raise ValueError(f"{argument} must be a string or a Path, not {type(value).__name__}") from None
     if "\0" in str(path):
-        raise ValueError(f"{argument} must not hold a NUL character: {str(path)!r}")
+        raise ValueError(f"{argument} must not contain a NUL character: {str(path)!r}")
     return path
 
 

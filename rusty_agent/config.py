@@ -153,10 +153,10 @@ def chat_url(base_url: str) -> str:
     parts = _checked_parts(base_url, "base_url")
     if parts.username is not None or parts.password is not None:
         raise ValueError(
-            "base_url must not carry credentials (user:password@host): send them as the key or in a header"
+            "base_url must not contain credentials (user:password@host): send them as the key or in a header"
         )
     if parts.fragment:
-        raise ValueError(f"base_url must not carry a fragment: {_shown(base_url)!r}")
+        raise ValueError(f"base_url must not contain a fragment: {_shown(base_url)!r}")
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path += "/chat/completions"
@@ -168,7 +168,7 @@ def chat_url(base_url: str) -> str:
         url = urlunsplit((parts.scheme, netloc, quote(path, _SAFE_IN_URLS), quote(parts.query, _SAFE_IN_URLS), ""))
         _ = URL(url, encoded=True).host  # error messages show it decoded, and decoding `xn--…` may fail
     except UnicodeError:
-        raise ValueError(f"base_url has a host that is no host's name: {_shown(base_url)!r}") from None
+        raise ValueError(f"the host in base_url is not a valid host name: {_shown(base_url)!r}") from None
     return url
 
 
@@ -189,7 +189,7 @@ def _checked_parts(url: str, argument: str) -> SplitResult:
     if not isinstance(url, str):
         raise ValueError(f"{argument} must be a string, not {type(url).__name__}")
     if any(character <= " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in url):
-        raise ValueError(f"{argument} holds white space or another character that cannot be sent")
+        raise ValueError(f"{argument} contains white space or another character that cannot be sent")
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -54,7 +54,7 @@ def _refusal(constructor: F, given: tuple[Any, ...], options: dict[str, Any], by
     init = constructor.__name__ == "__init__"
     taker = type(given[0]).__name__ if init else f"{given[0].__name__}.{constructor.__name__}"
     if len(given) > len(by_place):
-        return TypeError(f"{taker} takes what comes after {by_place[-1]} by name only: api_key=…")
+        return TypeError(f"{taker} takes the arguments after {by_place[-1]} by name only: api_key=…")
     try:
         if init:
             check_names(tuple(options), known, taker)

@@ -132,15 +132,15 @@ def resolve_key(api_key: str | None, preset: Preset, environ: Mapping[str, str] 
     if value:
         given = preset.key_variable if api_key is None else "api_key"
         if not (value.isascii() and value.isprintable()):
-            raise ValueError(f"{given} holds a line break or another character that cannot stand in a header")
+            raise ValueError(f"{given} contains a line break or another character that is not allowed in a header")
         if value.lower().startswith("bearer "):
-            raise ValueError(f"{given} must be the key alone: what is sent before it, Bearer, is put there")
+            raise ValueError(f"{given} must be the key alone: Bearer is put in front of it when it is sent")
         return Secret(value, preset.key_variable if api_key is None else None)
     if not preset.key_required:
         return None
     raise MissingAPIKeyError(
         f"No API key: set the environment variable {preset.key_variable} or pass api_key. "
-        'For a server that takes no key pass any text, such as api_key="none".'
+        'For a server that needs no key, pass any text, such as api_key="none".'
     )
 
 

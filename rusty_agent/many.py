@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CUT_SHORT", "AsyncMapItems", "ManyPrompts", "RunItems"]
 
-CUT_SHORT = "This run was left, cancelled or failed before its end: its items are not all there. Begin another one."
+CUT_SHORT = "This run was abandoned, cancelled or failed before its end, so some items are missing. Start a new one."
 
 
 class ManyPrompts:
@@ -193,9 +193,9 @@ class ManyPrompts:
         **given: Any,
     ) -> AsyncGenerator[MapItem, None]:
         if not is_many(prompts):
-            raise ValueError(f"prompts must be many, such as a list, not one {type(prompts).__name__}")
+            raise ValueError(f"prompts must be an iterable, such as a list, not a single {type(prompts).__name__}")
         if is_table(prompts):
-            raise ValueError('a DataFrame gives the names of its columns: take one of them, such as frame["prompt"]')
+            raise ValueError('a DataFrame yields only its column names: pass one column, such as frame["prompt"]')
         method = ManyPrompts.gather if drain else ManyPrompts.map
         check_names(given, ("include_usage", *signature(method).parameters), method.__name__)
         from .progress.price import Price  # single calls need none of these
@@ -232,7 +232,7 @@ class RunItems:
     """The items of a run, for both faces. Dropping them ends the run, so they cannot be copied."""
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("The items of a run belong to it: they cannot be copied or pickled. Copy what they yield.")
+        raise TypeError("The items of a run are tied to it and cannot be copied or pickled. Copy what they yield.")
 
 
 class AsyncMapItems(RunItems, AsyncGenerator[MapItem, None]):
@@ -268,7 +268,7 @@ class AsyncMapItems(RunItems, AsyncGenerator[MapItem, None]):
 
     def _leave(self) -> None:
         if getattr(self._items, "ag_running", False):
-            raise RuntimeError("The run is being read by another task: cancel that one, which closes the run too.")
+            raise RuntimeError("The run is being read by another task: cancel that task, which also closes the run.")
         self._cut = not self._ended
 
 
@@ -278,7 +278,7 @@ def _arguments(prompt: Any) -> dict[str, Any]:
         return {"prompt": prompt}
     if isinstance(prompt, Mapping):
         if "role" in prompt:
-            raise ValueError("a message is no prompt: give each conversation as a list of its messages")
+            raise ValueError("a single message is not a prompt: pass each conversation as a list of its messages")
         return dict(prompt)
     if isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
         return {"messages": prompt}

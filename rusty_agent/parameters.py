@@ -249,9 +249,9 @@ def _taker_of(name: str, *, of_a_call: bool) -> str:
     if name in _LIMITS:
         return f": it is {_LIMITS[name]} of Limits, which a provider takes"
     if of_a_call and name in ("api_key", *AsyncOptions.__annotations__):
-        return ": a provider does, when it is made"
+        return ": a provider does, when it is created"
     if name in Parameters.__annotations__:
         return ": generate_text and stream_text do"
     if name in ("concurrency", *_RUNS, *RunParameters.__annotations__):
         return f": {_RUNS.get(name, 'map and gather do')}"
-    return "; what else an endpoint takes goes into extra_body" if of_a_call else ""
+    return "; anything else an endpoint takes goes into extra_body" if of_a_call else ""

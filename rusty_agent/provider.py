@@ -298,7 +298,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             raise TypeError("A provider with a session of its own, or of a local model, cannot be pickled")
         if self._options["ssl"] is not None:
             raise TypeError(
-                "A provider with an SSLContext cannot be pickled: contexts belong to a process. Make both there"
+                "A provider with an SSLContext cannot be pickled: contexts belong to a process. "
+                "Create both in the other process"
             )
         config, options, key = self._requests.config, dict(self._options), None
         if options["pickle_key"]:

@@ -84,7 +84,7 @@ class Requests:
         if not PARAMETERS.issuperset(sampling):
             check_names(sampling, _NAMES, "generate_text" if whole else "stream_text")
         if isinstance(prompt, list):
-            raise ValueError("prompt must be a string: hand a list of messages over as messages=[…]")
+            raise ValueError("prompt must be a string: pass a list of messages as messages=[…]")
         checked_flag(streamed, "stream")
         config = self.config
         body = build_body(
@@ -153,7 +153,7 @@ class Common:
         if before is None or type(prompt) is not str or len(own) > 1:
             if prompt is not None and self._given.get("messages") and "messages" not in own:
                 raise ValueError(
-                    "messages that hold for all prompts would be sent instead of this one: make each prompt a list of "
+                    "messages set for all prompts would be sent instead of this one: make each prompt a list of "
                     "messages that ends with it"
                 )
             return self._make(own)

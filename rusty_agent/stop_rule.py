@@ -61,7 +61,7 @@ class StopRule:
         hopeless: bool = False,
     ) -> None:
         if max_error_rate is not None and not (is_number(max_error_rate) and 0 <= max_error_rate < 1):
-            raise ValueError(f"max_error_rate must be a share from 0 to below 1 or None, not {max_error_rate!r}")
+            raise ValueError(f"max_error_rate must be at least 0 and below 1, or None, not {max_error_rate!r}")
         self._max_failures = checked_count(max_failures, "max_failures", 0, optional=True)
         self._max_error_rate = max_error_rate
         self._max_retry_after = max_retry_after

@@ -299,7 +299,7 @@ class Attempt:
         option = ", or --timeout," if limit in ("total", "idle") else ""
         shorter = ", or bound the answer with max_tokens" if limit == "total" else ""
         return APITimeoutError(
-            f"Timed out: {what} did not come within {seconds:g} s ({limit} limit). "
+            f"Timed out: {what} did not arrive within {seconds:g} s ({limit} limit). "
             f"Raise it with timeout=Timeout({limit}=…){option} if the endpoint is just slow{shorter}.",
             limit=limit,
             seconds=seconds,
@@ -332,7 +332,7 @@ def _inflated(inflater: Inflater, data: bytes) -> bytes:
 def given_up() -> StreamInterruptedError:
     """The error for a reader of an answer that was left, or whose provider or session was closed."""
     return StreamInterruptedError(
-        "The answer was given up: a loop over it was left, its stream, its provider or the provider's session was "
+        "The answer was abandoned: a loop over it was left early, its stream, provider or provider's session was "
         "closed before its end, or a task that read it was cancelled, as by asyncio.wait_for.",
         retryable=False,
     )

@@ -117,7 +117,7 @@ def _tell_the_wait(error: RustyAgentError, policy: RetryPolicy) -> None:
     """If the endpoint asks for too long a wait, add to the error's message that it was final for that reason."""
     asked = error.retry_after if error.retryable else None
     if asked is not None and asked > policy.max_retry_after:
-        said = f"It asks to wait for {asked:,.0f} s, and max_retry_after is {policy.max_retry_after:,.0f} s."
+        said = f"It asks to wait for {asked:,.0f} s, but max_retry_after is {policy.max_retry_after:,.0f} s."
         error._reword(f"{error.message} {said}")
 
 
@@ -181,7 +181,7 @@ def _retry_delay(
     if delay is None or _too_late(delay, call):
         return None
     if error.retry_after is None and not budget.spend():
-        logger.debug("the retry budget is used up: most calls fail, and retries would feed the overload")
+        logger.debug("the retry budget is used up: most calls are failing, and retries would add to the overload")
         return None
     return delay
 

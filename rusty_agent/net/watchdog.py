@@ -226,7 +226,7 @@ class Scope:
 
     def __enter__(self) -> None:
         task = self._task = asyncio.current_task(self._loop)
-        assert task is not None, "coroutines of rusty_agent run in asyncio tasks"
+        assert task is not None, "coroutines of rusty_agent must run in asyncio tasks"
         self._cancelling = task.cancelling()
         self._interrupted = False
 

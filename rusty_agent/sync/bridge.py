@@ -210,7 +210,7 @@ def read_alone(
         BaseException: Whatever `read` raises.
     """
     if thread.process != os.getpid():
-        raise RuntimeError(f"This {what} was begun in the parent process: begin another one in this one")
+        raise RuntimeError(f"This {what} was started in the parent process: start a new one in this process")
     thread.refuse_own_thread()
     try:
         if reading.acquire(blocking=False):

@@ -65,8 +65,8 @@ class Provider(FromPreset, ManyPrompts, Copied):
     ) -> None:
         if "session" in options:
             raise TypeError(
-                f"{type(self).__name__} takes no session: it would belong to another event loop than the one that all "
-                "blocking calls run on. Leave it out, or use AsyncProvider."
+                f"{type(self).__name__} takes no session: it would belong to another event loop, not the one that "
+                "runs all blocking calls. Leave it out, or use AsyncProvider."
             )
         check_names(options, {*ProviderOptions.__annotations__, "api_key", "base_url", "preset"}, type(self).__name__)
         self._core = AsyncProvider(model, api_key=api_key, base_url=base_url, preset=preset, **options)

@@ -71,7 +71,7 @@ class LoopThread:
             try:
                 threading.Thread(target=self._run, name="rusty-agent", daemon=True).start()
             except RuntimeError as error:
-                raise _no_loop(error, "Too many threads run already, or Python is shutting down.") from error
+                raise _no_loop(error, "Too many threads are running already, or Python is shutting down.") from error
         while not self.started and self.is_of_use:
             self._ready.acquire(timeout=_READY_SECONDS)
         if isinstance(self._failure, OSError):
@@ -91,10 +91,10 @@ class LoopThread:
         """Raise instead of waiting for a loop that no longer runs; at exit, daemon threads are better left waiting."""
         _refuse_when_finalizing()
         if self.process != os.getpid():  # a signal handler has forked
-            raise RuntimeError("This call was begun in the parent process: begin another one in this one.")
+            raise RuntimeError("This call was started in the parent process: start a new one in this process.")
         over = not threading.current_thread().daemon if self.stopping else self.loop.is_closed()
         if over:
-            raise RuntimeError("rusty_agent's event loop has ended: no answer can be waited for any more.")
+            raise RuntimeError("rusty_agent's event loop has ended: it is too late to wait for an answer.")
 
     def post(self, callback: Callable[[], object]) -> None:
         """Call something on the loop; if that is closed, nothing is left to call it for."""
@@ -157,7 +157,7 @@ class LoopThread:
 
 
 def _no_loop(cause: Exception, advice: str) -> APIConnectionError:
-    return APIConnectionError(f"There can be no event loop for blocking calls: {cause}. {advice}")
+    return APIConnectionError(f"Cannot start an event loop for blocking calls: {cause}. {advice}")
 
 
 def _refuse_when_finalizing() -> None:
@@ -167,7 +167,7 @@ def _refuse_when_finalizing() -> None:
         RuntimeError: Python is shutting down, and a `__del__` or a generator being closed has called this.
     """
     if sys.is_finalizing():
-        raise RuntimeError("Python is shutting down: no answer can be waited for any more.")
+        raise RuntimeError("Python is shutting down: it is too late to wait for an answer.")
 
 
 _current: LoopThread | None = None

@@ -30,7 +30,7 @@ class Pause:
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.seconds, int | float) or not self.seconds >= 0:
-            raise ValueError(f"a pause must be a number of seconds of at least 0, not {self.seconds!r}")
+            raise ValueError(f"a pause must be a number of seconds, at least 0, not {self.seconds!r}")
 
 
 @define(frozen=True)

@@ -122,7 +122,7 @@ class FaultServer:
             RuntimeError: The server has not been started.
         """
         if self._port is None:
-            raise RuntimeError("This FaultServer has not begun: it does with `with FaultServer() as server:`")
+            raise RuntimeError("This FaultServer has not been started: use `with FaultServer() as server:`")
         return self._port
 
     def answer(self, *answers: Script) -> None:
@@ -263,8 +263,8 @@ def _checked(answers: tuple[Script, ...]) -> tuple[Script, ...]:
     for script in answers:
         if not (isinstance(script, Answer) or callable(script)):
             raise TypeError(
-                f"a FaultServer is given Answers, or functions that make one from a request, not "
-                f"{type(script).__name__}: answer(…) makes one of a body, a completion or steps"
+                f"a FaultServer takes Answers, or functions that make one from a request, not "
+                f"{type(script).__name__}: answer(…) makes one from a body, a completion or steps"
             )
     return answers
 
@@ -323,5 +323,5 @@ def _well_behaved(request: Received) -> Answer:
     except ValueError:
         asked = None
     if not isinstance(asked, dict):  # such as a check whether a server is there
-        return error(400, "what was sent is no JSON object")
+        return error(400, "the request body is not a JSON object")
     return stream("Hello", " world") if asked.get("stream") else answer(completion())

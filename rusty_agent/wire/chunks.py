@@ -254,7 +254,7 @@ class ChunkDecoder:
             except ResponseError as error:
                 self.error = error
         elif self.deltas.whole or (chunk and isinstance(chunk, str | list) and not says_nothing(bared(data))):
-            self._refuse(data, "no JSON object")  # null, 1, `"ping"`, `[]` are signs of life (rig#2258, neuron-ai)
+            self._refuse(data, "not a JSON object")  # null, 1, `"ping"`, `[]` are signs of life (rig#2258, neuron-ai)
 
     def _sample_call(self, data: bytes, piece: Delta) -> None:
         """Prepare a frame for a tool call's arguments: a chunk of them takes 2.1 µs in a frame, 29 decoded in full."""
@@ -266,7 +266,7 @@ class ChunkDecoder:
 
     def _refuse(self, data: bytes, what: str, *, cut: bool = False) -> None:
         self.junk = True
-        said = f"The stream holds an event that is {what}: {excerpt(data)}"
+        said = f"The stream contains an event that is {what}: {excerpt(data)}"
         said = f"{said}. It was cut off before its end." if cut else said
         self.error = ResponseError(said, body=data[:2048], retryable=cut)  # it may be whole next time
 

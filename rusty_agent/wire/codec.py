@@ -194,7 +194,7 @@ def dumps_exact(value: Any) -> bytes:
     """
     data = dumps(value)
     if data.find(b"null") >= 0 and _holds_nan(value):
-        raise ValueError("NaN and Infinity are no numbers of JSON")
+        raise ValueError("NaN and Infinity are not JSON numbers")
     return data
 
 

@@ -91,7 +91,7 @@ PROXY_ADVICE = "Put user:password@ before the proxy's host."
 _HINTS = {
     401: "Check the API key.",
     402: "The account has no credit or quota left.",
-    403: "The key may not use this model or endpoint.",
+    403: "The key is not allowed to use this model or endpoint.",
     404: "Check the model's name and base_url, which often ends in /v1.",
     405: "Check base_url, which often ends in /v1.",
     407: PROXY_ADVICE,
@@ -258,7 +258,7 @@ def _hint(error: errors.APIStatusError, key_origin: str) -> str:
     status = 402 if error.spent else 401 if error.key_refused else error.status_code
     if 300 <= status < 400 and status != 304:
         there = printable(error.headers.get("location", "another place"))
-        return f"The endpoint points to {there!r}: set base_url to it"
+        return f"The endpoint points to {there!r}: set base_url to that"
     hint = _HINTS.get(status, "The endpoint failed; trying again later may help." if status >= 500 else "")
     return f"{hint} {key_origin}".strip() if status == 401 else hint
 

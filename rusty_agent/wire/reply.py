@@ -208,7 +208,7 @@ class ReplyDecoder:
                 return bytes(document)
         if len(document) > self._cap:
             document.clear()
-            too_long = f"The answer is longer than {self._cap} bytes. Raise max_event_bytes if that is right."
+            too_long = f"The answer is longer than {self._cap} bytes. Raise max_event_bytes if that is expected."
             self._fail(ResponseError(too_long), out)
         return b""
 
@@ -248,7 +248,7 @@ class ReplyDecoder:
         elif self._sse.odd:
             self._fail(self._interruption(), out)
         elif chunks.in_full and not chunks.choices:
-            said = "The stream holds no choices, so no answer."
+            said = "The stream contains no choices, so there is no answer."
             self._fail(empty(said, foreign=chunks.foreign, counted=chunks.counted), out)
         else:
             self._end(out)
@@ -282,7 +282,7 @@ class ReplyDecoder:
         elif not chunks.choices or is_bare(value):
             what = "message" if chunks.choices else "choices"
             foreign = not (isinstance(value, dict) and "choices" in value)
-            said = f"The answer holds no {what}: {excerpt(body)}."
+            said = f"The answer contains no {what}: {excerpt(body)}."
             nothing = empty(said, body, foreign=foreign, counted=chunks.counted)
             self._fail(failure.error_in(chunks.strange) or nothing, out)
         else:
@@ -312,7 +312,9 @@ class ReplyDecoder:
         if odd and not (chunks.choices or chunks.meta):
             said = excerpt(odd)
             return ResponseError(f"The answer is neither JSON nor an event stream: {said}. {CHECK_URL}", body=odd)
-        said = "The stream ended before its finish: what arrived is in partial_text, and it is not the whole answer."
+        said = (
+            "The stream ended before it was complete: partial_text holds what arrived, which is not the whole answer."
+        )
         if odd:
             said += f" One of its lines was {excerpt(odd)}."
         elif last := as_it_is(chunks.strange):  # perhaps an error in an unknown form

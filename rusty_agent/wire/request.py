@@ -134,7 +134,9 @@ def _whole(name: str, value: Any) -> None:
 def _positive(name: str, value: Any) -> None:
     _whole(name, value)
     if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}; what else an endpoint takes goes into extra_body")
+        raise ValueError(
+            f"{name} must be at least 1, not {value}; anything else an endpoint takes goes into extra_body"
+        )
 
 
 def _stop(name: str, value: Any) -> None:
@@ -186,11 +188,11 @@ def _take_headers(headers: Any, checked: dict[str, str]) -> str:
         return " must be a mapping of header names to values"
     for name, value in headers.items():
         if not isinstance(name, str) or not re.fullmatch(_HEADER_NAME, name):
-            return f": {name!r} is no header name"
+            return f": {name!r} is not a header name"
         if not isinstance(value, str):
             return f": the value of {name!r} must be a string, not {type(value).__name__}"
         if re.search(_UNFIT, value):
-            return f": the value of {name!r} holds a line break or another character that cannot stand there"
+            return f": the value of {name!r} contains a line break or another character that is not allowed there"
         if name.lower() in _FRAMING:
             return f": {name!r} frames the request and cannot be set"
         checked[name.lower()] = value.strip()

@@ -175,5 +175,5 @@ def test_an_answer_that_never_comes_times_out(server: FaultServer) -> None:
     for how in ([], ["--no-stream"]):
         ended = run("--base-url", server.url, "hi", "--timeout", "0.2", *how)
         assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
-        assert "did not come within 0.2 s" in ended.err
+        assert "did not arrive within 0.2 s" in ended.err
         assert "--timeout" in ended.err

@@ -200,7 +200,7 @@ def test_a_preset_that_needs_no_key(server: FaultServer) -> None:
         (["hi", "--preset", "nobody"], "--preset: there is no 'nobody'; choose from openrouter, "),
         (["hi", "--base-url", "ftp://host"], "base_url must be"),
         (["hi", "-t", "-1"], "temperature must be"),
-        (["hi", "--max-tokens", "0"], "what else an endpoint takes goes into --option"),
+        (["hi", "--max-tokens", "0"], "anything else an endpoint takes goes into --option"),
     ],
 )
 def test_wrong_usage_is_one_line_and_2(

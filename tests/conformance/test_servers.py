@@ -45,7 +45,7 @@ def test_a_sign_of_life_costs_no_text(sign: bytes) -> None:
 def test_signs_of_life_alone_are_no_answer() -> None:
     outcome = replay_every_way(b"data: 42\n\ndata: [DONE]\n\n")
     assert outcome.error is not None
-    assert "holds no choices" in outcome.error.message
+    assert "contains no choices" in outcome.error.message
 
 
 @pytest.mark.parametrize(

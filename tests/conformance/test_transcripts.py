@@ -171,7 +171,7 @@ def test_logprobs_come_as_raw_chunks() -> None:
     [
         ("aimock/chaos-18102-nonstream", errors.ResponseError, "The answer is not JSON: '{malformed json", ""),
         ("aimock/chaos-18103-stream_usage", errors.StreamInterruptedError, "an empty answer", ""),
-        ("aimock/fx_disconnect-ms-true", errors.StreamInterruptedError, "ended before its finish", "Once upon a tim"),
+        ("aimock/fx_disconnect-ms-true", errors.StreamInterruptedError, "before it was complete", "Once upon a tim"),
         ("aimock/fx_truncate-true", errors.StreamInterruptedError, "an empty answer", ""),
         ("llama-cpp-python/err_prompt_too_long_stream", errors.StreamInterruptedError, "an empty answer", ""),
         ("nginx/closed_without_answer", errors.StreamInterruptedError, "an empty answer", ""),
@@ -312,7 +312,7 @@ PATH = "Check the model's name and base_url, which often ends in /v1."
             "nginx/redirect_307",
             errors.APIStatusError,
             "HTTP 307: an HTML page titled «307 Temporary Redirect». The endpoint points to "
-            "'http://127.0.0.1:18080//redir/v1/chat/completions': set base_url to it.",
+            "'http://127.0.0.1:18080//redir/v1/chat/completions': set base_url to that.",
             None,
             None,
             None,

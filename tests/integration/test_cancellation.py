@@ -392,7 +392,7 @@ def test_the_blocking_face_closes_too(serve: Serve) -> None:
         held.append(blocking.stream_text("hi"))
         assert next(held[-1]) == "a"
         held[-1].close()
-        with pytest.raises(StreamInterruptedError, match="given up"):
+        with pytest.raises(StreamInterruptedError, match="abandoned"):
             list(held[-1])
 
     def by_with() -> None:
@@ -459,10 +459,10 @@ async def test_closing_a_stream_in_the_step_in_which_more_arrives_is_no_end(serv
     reading = asyncio.ensure_future(second.result())
     await asyncio.sleep(0)
     time.sleep(0.3)  # so that both arrivals come in one step of the loop
-    with pytest.raises(StreamInterruptedError, match="given up") as raised:
+    with pytest.raises(StreamInterruptedError, match="abandoned") as raised:
         await reading
     assert raised.value.partial_text.startswith("a")
-    with pytest.raises(StreamInterruptedError, match="given up"):
+    with pytest.raises(StreamInterruptedError, match="abandoned"):
         await anext(second)
     await closing
     await first.aclose()
@@ -486,10 +486,10 @@ def test_closing_a_blocking_stream_that_another_thread_reads_is_no_end(
         opened.close()
 
     threading.Thread(target=close).start()
-    with pytest.raises(StreamInterruptedError, match="given up") as raised:
+    with pytest.raises(StreamInterruptedError, match="abandoned") as raised:
         read(opened)
     assert raised.value.partial_text == text
-    with pytest.raises(StreamInterruptedError, match="given up"):
+    with pytest.raises(StreamInterruptedError, match="abandoned"):
         next(opened)
 
 
@@ -503,7 +503,7 @@ def test_closing_a_blocking_stream_while_more_arrives_is_no_end(serve: Serve, mo
         return deltas
 
     monkeypatch.setattr(opened._handover, "get", get)
-    with pytest.raises(StreamInterruptedError, match="given up"):
+    with pytest.raises(StreamInterruptedError, match="abandoned"):
         list(opened)
 
 
@@ -515,7 +515,7 @@ def test_closing_a_blocking_stream_before_its_first_step(serve: Serve) -> None:
     opened = Provider("m", api_key="k" * 8, base_url=serve(STARTED).url).stream_text("hi")
     threading.Timer(0.05, opened.close).start()
     threading.Timer(0.1, go_on).start()
-    with pytest.raises(StreamInterruptedError, match="given up"):
+    with pytest.raises(StreamInterruptedError, match="abandoned"):
         next(opened)
 
 

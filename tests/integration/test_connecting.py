@@ -189,7 +189,7 @@ async def test_a_proxy_that_refuses_for_good_is_not_asked_again(status: int, att
     ("answered", "said"),
     [
         (b"", "Cannot connect to .*: it closed the connection"),
-        (b"HTTP/1.1 200 Conn", "Cannot connect to .*: the answer ended within its headers"),
+        (b"HTTP/1.1 200 Conn", "Cannot connect to .*: the answer ended in the middle of its headers"),
         (b"\x05\xff\r\n\r\n", r"Cannot connect to .*: Bad status line: [^']*: \\x05\\xff\. Check proxy"),
         (b"HTTP/1.1 200 OK\r\n\r\n", "Cannot connect to .*: "),
         (None, "No connection to .* within 0.2 s"),

@@ -496,7 +496,7 @@ def test_a_loop_that_breaks_down_is_replaced(serve: Serve, call: str) -> None:
         """,
         before='sys.modules["uvloop"] = None',
     )
-    said = "rusty_agent's event loop has ended: no answer can be waited for any more.\n"
+    said = "rusty_agent's event loop has ended: it is too late to wait for an answer.\n"
     assert (ended.out, ended.err) == (f"{said}Hello world\n", "")
 
 

@@ -85,9 +85,9 @@ def test_an_asynchronous_iterator(face: Face, serve: Serve) -> None:
 @pytest.mark.parametrize("prompts", ["one", b"one", {"prompt": "one"}, None, 1])
 def test_one_prompt_is_not_many(face: Face, serve: Serve, prompts: Any) -> None:
     provider = face.provider(serve(echo))
-    with pytest.raises(ValueError, match="prompts must be many"):
+    with pytest.raises(ValueError, match="prompts must be an iterable"):
         gather(face, provider, prompts)
-    with pytest.raises(ValueError, match="prompts must be many"):
+    with pytest.raises(ValueError, match="prompts must be an iterable"):
         items(face, provider, prompts)
 
 
@@ -103,11 +103,11 @@ def test_prompts_that_are_only_counted_through(face: Face, serve: Serve) -> None
 def test_what_would_give_other_things_than_prompts(face: Face, serve: Serve) -> None:
     server = serve(echo)
     provider = face.provider(server)
-    with pytest.raises(ValueError, match=r"a DataFrame gives the names of its columns"):
+    with pytest.raises(ValueError, match=r"a DataFrame yields only its column names"):
         gather(face, provider, DataFrame())
-    with pytest.raises(ValueError, match=r"a DataFrame gives the names of its columns"):
+    with pytest.raises(ValueError, match=r"a DataFrame yields only its column names"):
         items(face, provider, GeoDataFrame())
-    with pytest.raises(ValueError, match=r"^a message is no prompt"):
+    with pytest.raises(ValueError, match=r"^a single message is not a prompt"):
         gather(face, provider, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     assert server.requests == []
 

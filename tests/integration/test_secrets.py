@@ -187,7 +187,7 @@ async def test_a_key_that_is_given_to_a_call_is_refused_and_not_shown(kind: Any,
     with pytest.raises(TypeError, match=f"{call} takes no argument 'api_key'") as raised:
         given = getattr(kind("m", api_key=KEY), call)("hi" if "text" in call else ["hi"], api_key=KEY)
         await given
-    assert call == "local" or str(raised.value).endswith(": a provider does, when it is made")
+    assert call == "local" or str(raised.value).endswith(": a provider does, when it is created")
     assert KEY not in captured(raised.value)
 
 

@@ -32,7 +32,7 @@ def complaints(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_its_repr_says_where_it_is_and_what_it_has_seen() -> None:
     unbegun = FaultServer()
     assert repr(unbegun) == "<FaultServer that has not begun, 0 requests>"
-    with pytest.raises(RuntimeError, match="has not begun: it does with `with FaultServer"):
+    with pytest.raises(RuntimeError, match="has not been started: use `with FaultServer"):
         _ = unbegun.url
     with FaultServer() as server:
         Provider("any", api_key="any", base_url=server.url).generate_text("Hi")
@@ -157,9 +157,9 @@ def test_a_completion_or_text_may_be_a_body(body: Any) -> None:
 
 @pytest.mark.parametrize("script", [completion("hi"), "hi", Hang()])
 def test_what_is_no_answer_is_refused_at_once(script: Any) -> None:
-    with pytest.raises(TypeError, match=r"is given Answers.* answer\(…\) makes one"):
+    with pytest.raises(TypeError, match=r"takes Answers.* answer\(…\) makes one"):
         FaultServer(script)
-    with FaultServer() as server, pytest.raises(TypeError, match="is given Answers"):
+    with FaultServer() as server, pytest.raises(TypeError, match="takes Answers"):
         server.answer(script)
 
 
@@ -171,7 +171,7 @@ def test_a_step_that_is_none_is_refused_at_once(step: Any) -> None:
 
 @pytest.mark.parametrize("seconds", ["x", -1, None, float("nan")])
 def test_a_pause_that_is_none_is_refused_at_once(seconds: Any) -> None:
-    with pytest.raises(ValueError, match="a pause must be a number of seconds of at least 0, not"):
+    with pytest.raises(ValueError, match="a pause must be a number of seconds, at least 0, not"):
         Pause(seconds)
 
 

@@ -68,7 +68,7 @@ def test_total_covers_retries_and_waits(face: Face, serve: Serve) -> None:
     with pytest.raises(APITimeoutError) as raised:
         face.generate(face.provider(server), timeout=Timeout(total=0.3), retry=RetryPolicy(base_delay=0.01))
     assert (raised.value.limit, raised.value.attempts) == ("total", 2)
-    assert raised.value.message.startswith("Timed out: the answer did not come within 0.3 s (total limit).")
+    assert raised.value.message.startswith("Timed out: the answer did not arrive within 0.3 s (total limit).")
     assert 0.3 <= time.monotonic() - began < 5
 
 

@@ -550,13 +550,13 @@ def whole_answer(text: str) -> bytes:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"ssl": "ca.pem"}, "ssl must be of the type SSLContext, not str"),
+        ({"ssl": "ca.pem"}, "ssl must be of type SSLContext, not str"),
         ({"adapt": "no"}, "adapt must be True or False, not str"),
         ({"trust_env": None}, "trust_env must be True or False, not NoneType"),
         ({"split_thinking": 1}, "split_thinking must be True or False, not int"),
         ({"pickle_key": "sk-1"}, "pickle_key must be True or False, not str"),
-        ({"retry": 3}, "retry must be of the type RetryPolicy, not int"),
-        ({"limits": 3}, "limits must be of the type Limits, not int"),
+        ({"retry": 3}, "retry must be of type RetryPolicy, not int"),
+        ({"limits": 3}, "limits must be of type Limits, not int"),
         ({"proxy": "proxy:3128", "trust_env": True}, "proxy must be http://host"),
     ],
 )
@@ -566,7 +566,7 @@ def test_an_option_that_cannot_be_right_is_refused_at_once(face: Face, options: 
 
 
 def test_a_session_that_is_none_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="session must be of the type ClientSession, not object"):
+    with pytest.raises(ValueError, match="session must be of type ClientSession, not object"):
         AsyncProvider("m", api_key=KEY, session=object())  # type: ignore[arg-type]
 
 

@@ -37,10 +37,10 @@ COUNT, FLAG = "n must be a whole number of at least", "f must be True or False, 
         (checked_flag, ("sk-secret", "f"), f"{FLAG} str"),
         (checked_flag, (1, "f"), f"{FLAG} int"),
         (checked_flag, (None, "f"), f"{FLAG} NoneType"),
-        (checked_kind, ("sk-secret", int, "k"), "k must be of the type int, not str"),
+        (checked_kind, ("sk-secret", int, "k"), "k must be of type int, not str"),
         (checked_path, (b"a", "p"), "p must be a string or a Path, not bytes"),
         (checked_path, (True, "p"), "p must be a string or a Path, not bool"),
-        (checked_path, ("a\0b", "p"), r"p must not hold a NUL character: 'a\x00b'"),
+        (checked_path, ("a\0b", "p"), r"p must not contain a NUL character: 'a\x00b'"),
     ],
 )
 def test_what_cannot_be_right_is_refused(check: Any, given: tuple[Any, ...], said: str) -> None:

@@ -55,7 +55,7 @@ def test_a_key_without_its_name_is_told_so_and_not_shown(kind: Any) -> None:
     for make, name in ((kind, ""), (kind.openai, ".openai"), (partial(kind.from_preset, "groq"), ".from_preset")):
         with pytest.raises(TypeError) as raised:
             make("m", KEY)
-        assert str(raised.value) == f"{kind.__name__}{name} takes what comes after model by name only: api_key=…"
+        assert str(raised.value) == f"{kind.__name__}{name} takes the arguments after model by name only: api_key=…"
         assert KEY not in captured(raised.value)
 
 

@@ -51,10 +51,10 @@ def test_keys_that_are_missing(api_key: str | None, preset: Any, environ: dict[s
 
 @pytest.mark.parametrize("api_key", ["sk-sec\r\nret", "sk-secrét", "sk-sec\0ret", "sk-sec\u202eret"], ids=repr)
 def test_keys_that_cannot_stand_in_a_header(api_key: str) -> None:
-    with pytest.raises(ValueError, match="api_key holds a line break") as caught:
+    with pytest.raises(ValueError, match="api_key contains a line break") as caught:
         resolve_key(api_key, OPENAI, {})
     assert "sk-" not in str(caught.value)
-    with pytest.raises(ValueError, match="OPENAI_API_KEY holds a line break") as caught:
+    with pytest.raises(ValueError, match="OPENAI_API_KEY contains a line break") as caught:
         resolve_key(None, OPENAI, {"OPENAI_API_KEY": api_key})
     assert "sk-" not in str(caught.value)
 

@@ -80,7 +80,7 @@ def test_what_one_call_of_many_says_wins(common: dict[str, Any], own: dict[str, 
 
 def test_a_prompt_beside_messages_for_all_is_refused_unless_it_takes_them_away() -> None:
     run = Common(requests(), {"messages": HELLO})
-    with pytest.raises(ValueError, match="messages that hold for all prompts would be sent instead of this one"):
+    with pytest.raises(ValueError, match="messages set for all prompts would be sent instead of this one"):
         run.prepare({"prompt": "own"})
     none: list[Any] = [None, []]
     for messages in none:

@@ -61,7 +61,7 @@ def network_error(
         said = f"No connection to {peer}{within}. Is the host up and reachable?"
         return errors.APITimeoutError(said, limit="connect", seconds=connect, sent=False)
     if isinstance(error, aiohttp.ClientError | HttpProcessingError) and "content-encoding" in said.lower():
-        return errors.ResponseError(f"The answer of {peer} cannot be decompressed: {said}.")
+        return errors.ResponseError(f"The answer from {peer} cannot be decompressed: {said}.")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
         plain = re.search(_NO_TLS, said, re.IGNORECASE)
         advice = "It may speak plain http: check base_url." if plain else "Check the certificate or pass ssl."
@@ -91,7 +91,7 @@ def _peer(error: BaseException, url: URL, proxy: URL | None) -> tuple[str, str]:
         return f"{peer} through the proxy {_address(proxy.host, proxy.port)}", _CHECK_PROXY
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return peer, "the network and the host in base_url"
-    return peer, "base_url and that the server runs"
+    return peer, "base_url and that the server is running"
 
 
 def _no_socket() -> OSError | None:

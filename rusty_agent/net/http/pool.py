@@ -129,7 +129,7 @@ class _Protocol(ResponseHandler):
                 self.transport = transport
             return
         if begun and isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
-            exc = aiohttp.ClientPayloadError("the answer ended within its headers")
+            exc = aiohttp.ClientPayloadError("the answer ended in the middle of its headers")
         super().set_exception(exc, *cause)
 
     def _feed_apart(self, data: bytes) -> None:

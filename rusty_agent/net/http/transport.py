@@ -134,7 +134,7 @@ class Transport:
                 worked_on = loop.time() - dialed.taken > _DYING_SECONDS  # or the connection was new
                 if not (worked_on or self.closed):
                     anew = True  # so this happens only once: a connection made for this request is fresh
-                    logger.debug("a kept connection was dead: the request is sent again")
+                    logger.debug("a kept-alive connection was dead: sending the request again")
                     continue
                 failure = self._error(error, url, connect, dialed)
             except (*NETWORK_ERRORS, ValueError, RuntimeError) as error:
@@ -201,7 +201,7 @@ class Transport:
 
     def _session(self, loop: asyncio.AbstractEventLoop) -> ClientSession:
         if self.closed:
-            raise errors.APIConnectionError("The provider is closed: make another one.", retryable=False)
+            raise errors.APIConnectionError("The provider is closed: create a new one.", retryable=False)
         session = self._sessions.get(loop)
         if session is not None and not session.closed:
             return session

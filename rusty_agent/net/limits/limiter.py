@@ -237,7 +237,7 @@ class Limiter:
             (self._opens, "the endpoint has refused requests"),
             (self._rates.requests.opens, "the pace of requests"),
             (self._rates.tokens.opens, "the pace of tokens"),
-            (self._steps.opens, "answers take so long, and few may be under way"),
+            (self._steps.opens, "answers take long, and few may be in flight at once"),
         )
 
     def _came_back(self) -> None:

@@ -127,7 +127,7 @@ class Line:
             self._looks_at = when
             self._timer = self._loop.call_at(when, self._on_timer)
             if wait >= _TOLD_SECONDS:
-                logger.debug("nothing is sent for %.0f s: %s", wait, self._door.reason()[1])
+                logger.debug("sending nothing for %.0f s: %s", wait, self._door.reason()[1])
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -45,9 +45,9 @@ def provider() -> AsyncProvider:
         ({"template": "{"}, "template: .* a literal brace"),
         ({"output": 7}, "output must be a string or a Path, not int"),
         ({"output": b"out"}, "output must be a string or a Path, not bytes"),
-        ({"output": "a\0b"}, r"output must not hold a NUL character: 'a\\x00b'"),
+        ({"output": "a\0b"}, r"output must not contain a NUL character: 'a\\x00b'"),
         ({"report": True}, "report must be a string or a Path, not bool"),
-        ({"source": "a\0b"}, "source must not hold a NUL character"),
+        ({"source": "a\0b"}, "source must not contain a NUL character"),
     ],
 )
 async def test_what_cannot_be_right_is_refused_before_any_file_is_touched(

@@ -65,7 +65,7 @@ NO_SOURCE = "^source must be a path, '-' or an iterable of rows, not"
         (b"a path", f"{NO_SOURCE} bytes$"),
         (bytearray(b"a path"), f"{NO_SOURCE} bytearray$"),
         ({"prompt": "one"}, f"{NO_SOURCE} dict$"),
-        ("a\0b", "^source must not hold a NUL character"),
+        ("a\0b", "^source must not contain a NUL character"),
         (DataFrame(), r"to_dict\(\"records\"\)"),  # these two would give other things than their rows
         (GeoDataFrame(), r"to_dict\(\"records\"\)"),
         (StringIO('{"prompt": "one"}\n'), "^source is an open file"),

@@ -197,7 +197,7 @@ def test_a_reader_reads_alone_and_whoever_may_not_disturbs_nobody() -> None:
         read(lambda: 3)
     parents = LoopThread()
     parents.process += 1
-    with pytest.raises(RuntimeError, match="This stream was begun in the parent process"):
+    with pytest.raises(RuntimeError, match="This stream was started in the parent process"):
         read(lambda: 4, parents)
 
     async def on_the_loop() -> int:
@@ -219,5 +219,5 @@ def test_nobody_waits_for_a_loop_that_runs_no_more(monkeypatch: pytest.MonkeyPat
     with pytest.raises(RuntimeError, match="event loop has ended"):
         Handover[int](over).get()
     over.process += 1  # as where a signal handler has forked, and goes on in both
-    with pytest.raises(RuntimeError, match="begun in the parent process"):
+    with pytest.raises(RuntimeError, match="started in the parent process"):
         Handover[int](over).get()

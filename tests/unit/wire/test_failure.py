@@ -26,12 +26,12 @@ def _error(status: int, body: Any, **headers: str) -> errors.APIStatusError:
 @pytest.mark.parametrize(
     ("status", "kind", "hint", "retryable"),
     [
-        (300, errors.APIStatusError, "The endpoint points to 'another place': set base_url to it.", False),
+        (300, errors.APIStatusError, "The endpoint points to 'another place': set base_url to that.", False),
         (304, errors.APIStatusError, "", False),
         (400, errors.BadRequestError, "", False),
         (401, errors.AuthenticationError, "Check the API key.", False),
         (402, errors.APIStatusError, "The account has no credit or quota left.", False),
-        (403, errors.PermissionDeniedError, "The key may not use this model or endpoint.", False),
+        (403, errors.PermissionDeniedError, "The key is not allowed to use this model or endpoint.", False),
         (404, errors.NotFoundError, "Check the model's name and base_url, which often ends in /v1.", False),
         (405, errors.APIStatusError, "Check base_url, which often ends in /v1.", False),
         (407, errors.APIStatusError, "Put user:password@ before the proxy's host.", False),
@@ -211,7 +211,7 @@ def test_body(data: bytes, body: Any) -> None:
 def test_headers_and_the_hint_of_a_redirect() -> None:
     error = _error(307, b"", location="https://other/v1\x1b[2J", x_request_id="r")
     assert error.headers == {"location": "https://other/v1\x1b[2J", "x-request-id": "r"}
-    assert error.message == "HTTP 307. The endpoint points to 'https://other/v1\\\\x1b[2J': set base_url to it."
+    assert error.message == "HTTP 307. The endpoint points to 'https://other/v1\\\\x1b[2J': set base_url to that."
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_an_answer_to_an_odd_number_of_choices_ends_all_the_same(choices: int | 
     ]
 
 
-CUT = "The stream ended before its finish"
+CUT = "The stream ended before it was complete"
 
 EMPTY = "The endpoint closed the connection with an empty answer"
 
@@ -275,17 +275,17 @@ BROKEN = {
     "error-document-string": (b'{"error":"m"}', errors.APIStatusError, "m", ""),
     "error-document-fastapi": (b'{"detail":"m"}', errors.APIStatusError, "m", ""),
     "error-document-gemini": (b'[{"error":{"code":503,"message":"m"}}]', errors.ServerError, "HTTP 503: m", ""),
-    "empty-object": (b"{}", errors.ResponseError, "The answer holds no choices: '{}'. Check that base_url names", ""),
-    "null-choices": (b'{"choices":null,"id":"x"}', errors.ResponseError, "The answer holds no choices", ""),
-    "no-choices": (b'{"choices":[]}', errors.ResponseError, "The answer holds no choices", ""),
-    "bare-choice": (b'{"choices":[{}]}', errors.ResponseError, "The answer holds no message: '{\"choices\":[{}]}'", ""),
+    "empty-object": (b"{}", errors.ResponseError, "The answer contains no choices: '{}'. Check that base_url", ""),
+    "null-choices": (b'{"choices":null,"id":"x"}', errors.ResponseError, "The answer contains no choices", ""),
+    "no-choices": (b'{"choices":[]}', errors.ResponseError, "The answer contains no choices", ""),
+    "bare-choice": (b'{"choices":[{}]}', errors.ResponseError, "answer contains no message: '{\"choices\":[{}]}'", ""),
     "choice-of-nulls": (
         b'{"choices":[{"message":null,"index":0}]}',
         errors.ResponseError,
-        "The answer holds no message",
+        "The answer contains no message",
         "",
     ),
-    "empty-list": (b"[]", errors.ResponseError, "no JSON object", ""),
+    "empty-list": (b"[]", errors.ResponseError, "not a JSON object", ""),
     "cut-document": (b'{"choices": [', errors.ResponseError, "The answer is not JSON: '{\"choices\": ['", ""),
     "html": (b"<!DOCTYPE html><p>Hi", errors.ResponseError, "The answer is an HTML page: '<!DOCTYPE html><p>Hi'", ""),
     "html-after-blank-lines": (b"\n\n<html>login</html>", errors.ResponseError, "The answer is an HTML page", ""),

@@ -69,7 +69,7 @@ def test_what_was_raised_in_our_words(error: Exception, retryable: bool, sent: b
 def test_what_cannot_be_decompressed_is_an_answer_that_cannot_be_read(error: Exception) -> None:
     told = network_error(error, URL("http://h"))
     assert type(told) is errors.ResponseError
-    assert str(told).startswith("The answer of h:80 cannot be decompressed: Bad ")
+    assert str(told).startswith("The answer from h:80 cannot be decompressed: Bad ")
 
 
 def test_a_proxy_is_named_without_its_password() -> None:

@@ -264,9 +264,9 @@ async def test_who_gives_up_while_the_garbage_collector_gives_a_place_back_takes
 @pytest.mark.parametrize(
     ("limits", "error", "why"),
     [
-        ({"tokens_per_minute": 100}, None, "nothing is sent for 300 s: the pace of tokens"),
-        ({"requests_per_minute": 5}, None, "nothing is sent for 12 s: the pace of requests"),
-        ({}, too_many(30), "nothing is sent for 30 s: the endpoint has refused requests"),
+        ({"tokens_per_minute": 100}, None, "sending nothing for 300 s: the pace of tokens"),
+        ({"requests_per_minute": 5}, None, "sending nothing for 12 s: the pace of requests"),
+        ({}, too_many(30), "sending nothing for 30 s: the endpoint has refused requests"),
     ],
 )
 def test_a_long_wait_is_told(
@@ -299,4 +299,4 @@ async def test_a_long_step_is_told_for_what_it_is(door: Limiter, caplog: pytest.
         await door.acquire(Caller(), 0)
         await door.acquire(Caller(), 0)
         assert now() == pytest.approx(312.5, abs=0.1)
-    assert caplog.messages == ["nothing is sent for 12 s: answers take so long, and few may be under way"]
+    assert caplog.messages == ["sending nothing for 12 s: answers take long, and few may be in flight at once"]
