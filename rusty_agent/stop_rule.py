@@ -122,7 +122,7 @@ class StopRule:
             said = f"more than {self._max_failures} failed (max_failures), the last with"
             return self.error("failures", f"{said}: {error}")
         if self._hopeless and not self.served and len(self._latest) == _WINDOW:
-            said = f"none of the first {_WINDOW} was answered. Check model and address; the last failed"
+            said = f"none of the first {_WINDOW} was answered. Check the model and the address; the last one failed"
             return self.error("failures", f"{said} with: {error}")
         if self._max_error_rate is not None and len(self._latest) >= _LEAST:
             share = sum(self._latest) / len(self._latest)

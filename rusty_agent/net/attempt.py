@@ -297,7 +297,7 @@ class Attempt:
         else:
             what = "the beginning of the answer" if self._exchange.streamed else "the answer"
         option = ", or --timeout," if limit in ("total", "idle") else ""
-        shorter = ", or bound the answer with max_tokens" if limit == "total" else ""
+        shorter = ", or limit the answer with max_tokens" if limit == "total" else ""
         return APITimeoutError(
             f"Timed out: {what} did not arrive within {seconds:g} s ({limit} limit). "
             f"Raise it with timeout=Timeout({limit}=…){option} if the endpoint is just slow{shorter}.",
