@@ -257,8 +257,10 @@ def _bare(body: bytes) -> bytes:
 def _hint(error: errors.APIStatusError, key_origin: str) -> str:
     status = 402 if error.spent else 401 if error.key_refused else error.status_code
     if 300 <= status < 400 and status != 304:
-        there = printable(error.headers.get("location", "another place"))
-        return f"The endpoint points to {there!r}: set base_url to that"
+        there = error.headers.get("location")
+        if there is None:
+            return "The endpoint redirects without saying where: check base_url"
+        return f"The endpoint points to {printable(there)!r}: set base_url to that"
     hint = _HINTS.get(status, "The endpoint failed; trying again later may help." if status >= 500 else "")
     return f"{hint} {key_origin}".strip() if status == 401 else hint
 

@@ -312,9 +312,7 @@ class ReplyDecoder:
         if odd and not (chunks.choices or chunks.meta):
             said = excerpt(odd)
             return ResponseError(f"The answer is neither JSON nor an event stream: {said}. {CHECK_URL}", body=odd)
-        said = (
-            "The stream ended before it was complete: partial_text holds what arrived, which is not the whole answer."
-        )
+        said = "The stream ended before it was complete: what arrived is in partial_text, and is not the whole answer."
         if odd:
             said += f" One of its lines was {excerpt(odd)}."
         elif last := as_it_is(chunks.strange):  # perhaps an error in an unknown form

@@ -26,7 +26,7 @@ def _error(status: int, body: Any, **headers: str) -> errors.APIStatusError:
 @pytest.mark.parametrize(
     ("status", "kind", "hint", "retryable"),
     [
-        (300, errors.APIStatusError, "The endpoint points to 'another place': set base_url to that.", False),
+        (300, errors.APIStatusError, "The endpoint redirects without saying where: check base_url.", False),
         (304, errors.APIStatusError, "", False),
         (400, errors.BadRequestError, "", False),
         (401, errors.AuthenticationError, "Check the API key.", False),
