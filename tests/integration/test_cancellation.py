@@ -31,10 +31,10 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, error,
 from rusty_agent.testing.answers import events
 
 from ..events import soon, until
+from .answers import FAILS_LATE, STARTED
 from .faces import Serve
 
 SILENT = Answer((Hang(),))
-STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
 ENDLESS = stream(*"abcdefghijklmnopqrstuvwxyz" * 20, gap=0.01)
 
 
@@ -198,12 +198,9 @@ async def test_dropping_a_stream_that_has_failed_before_needs_no_garbage_collect
     assert len(server.requests) == 2
 
 
-LATE = answer(
-    [events("a")[1], b'data: {"error": {"message": "no", "code": 500}}\n\n'], content_type="text/event-stream"
+@pytest.mark.parametrize(
+    "last", [SAYS_BUSY, REFUSES, error(500), FAILS_LATE], ids=["busy", "refuses", "status", "late"]
 )
-
-
-@pytest.mark.parametrize("last", [SAYS_BUSY, REFUSES, error(500), LATE], ids=["busy", "refuses", "status", "late"])
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_stream_that_has_failed_needs_no_garbage_collector(serve: Serve, last: Answer, times: int) -> None:
     """It keeps its error for whoever reads on; and an error holds, by its traceback, all that it came through."""

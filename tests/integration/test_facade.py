@@ -30,6 +30,7 @@ from rusty_agent.testing.answers import Step, chunk, event, events
 
 from ..events import until
 from ..processes import STRICT, finish
+from .answers import FAILS_LATE, STARTED
 from .faces import Serve
 from .scripts import run, start
 
@@ -397,17 +398,11 @@ def read_a_closed_one(opened: TextStream) -> None:
     opened.result()
 
 
-LATE = answer(
-    [events("a")[1], b'data: {"error": {"message": "no", "code": 500}}\n\n'], content_type="text/event-stream"
-)
-STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
-
-
 @pytest.mark.parametrize(
     ("sent", "read"),
     [
         (error(404), TextStream.result),
-        (LATE, TextStream.result),
+        (FAILS_LATE, TextStream.result),
         (STARTED, read_and_leave),
         (STARTED, read_a_closed_one),
     ],

@@ -26,14 +26,13 @@ from rusty_agent import (
     run_batch,
 )
 from rusty_agent.testing import Answer, Hang, Received, answer, completion, error
-from rusty_agent.testing.answers import chunk, event, events
+from rusty_agent.testing.answers import chunk, event
 from rusty_agent.wire.codec import dumps
 
 from ..captured import captured
+from .answers import STARTED
 from .faces import KEY, TLS, Face, Serve
 from .prompts import gather
-
-STARTED = answer([events("a")[1], Hang()], content_type="text/event-stream", framing="cut")
 
 QUOTES = {
     "an error body": error(401, f"Incorrect API key provided: {KEY}", key=KEY, deep=[[{"k": KEY}]]),
