@@ -67,14 +67,12 @@ async def test_a_budget_that_nobody_can_watch_stops_the_run(place: Place) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"), [({"max_failures": 2}, "failures"), ({"max_error_rate": 0.5}, "error_rate")]
+    ("options", "reason", "failed"), [({"max_failures": 2}, "failures", 3), ({"max_error_rate": 0.5}, "error_rate", 20)]
 )
-async def test_too_many_failures_stop_the_run(place: Place, options: dict[str, Any], reason: str) -> None:
+async def test_too_many_failures_stop_the_run(place: Place, options: dict[str, Any], reason: str, failed: int) -> None:
     place.server.answer(error(500))
-    result = await place.run(simple(100), concurrency=2, **options)
-    assert result.stopped == reason
-    assert 3 <= result.failed <= 25
-    assert result.total == 100
+    result = await place.run(simple(100), concurrency=1, **options)
+    assert (result.stopped, result.failed, result.total) == (reason, failed, 100)
 
 
 async def test_answers_of_another_model_do_not_speak_for_the_one_of_this_run(place: Place) -> None:
@@ -96,9 +94,8 @@ async def test_answers_of_another_model_do_not_speak_for_the_one_of_this_run(pla
 async def test_a_batch_that_nobody_answers_is_stopped_and_goes_on_when_mended(place: Place) -> None:
     """A wrong model would fail each of a million rows."""
     place.server.answer(error(404, "no such model"))
-    result = await place.run(simple(1000), concurrency=4)
-    assert (result.stopped, result.done) == ("failures", 0)
-    assert 100 <= result.failed <= 104
+    result = await place.run(simple(1000), concurrency=1)  # with more, others may go on while one of the first is slow
+    assert (result.stopped, result.done, result.failed) == ("failures", 0, 100)
     assert "none of the first 100 was answered" in str(result.message)
     assert "no such model" in str(result.message)
     place.server.answer(by_prompt({}))
