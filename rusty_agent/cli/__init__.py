@@ -47,10 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     batch = words[:1] == ["batch"]
     try:
-        try:
-            return _batch(words[1:], out) if batch else _answer(words, out)
-        finally:
-            out.flush()  # text that `out` did not write itself, such as the help: here its errors are handled
+        return _batch(words[1:], out) if batch else _answer(words, out)
     except KeyboardInterrupt:
         out.end_line(interrupted=True)
         return _INTERRUPTED

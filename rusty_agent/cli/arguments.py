@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __version__
-from .output import complain, one_line
+from .output import Output, complain, one_line
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 __all__ = [
     "Arguments",
@@ -145,6 +149,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         complain(f"{self.prog}: error: {one_line(message)}{self.hint} (see {self.prog} --help)")
         self.exit(self.usage_code)
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help or the version. `argparse` would ignore that it cannot be written."""
+        Output(sys.stdout or sys.stderr).put(message)
 
 
 def _parser() -> Parser:

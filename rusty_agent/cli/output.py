@@ -52,29 +52,22 @@ class Output:
         if not text:
             return
         self._open_line = not text.endswith("\n")
-        self._put(text.translate(_ESCAPED) if self._terminal else text)
+        self.put(text.translate(_ESCAPED) if self._terminal else text)
 
     def end_line(self, *, interrupted: bool = False) -> None:
         """Add a newline unless the last line has one. After Ctrl-C a terminal gets one anyway: it has shown ^C."""
         if self._open_line or (interrupted and self._terminal):
             self._open_line = False
             with suppress(OSError):
-                self._put("\n")
-
-    def flush(self) -> None:
-        """Flush what others printed to the stream (`--help`).
-
-        Raises:
-            OSError: As in `write`.
-        """
-        self._put("")
+                self.put("\n")
 
     def close(self) -> None:
         """Flush, so that the interpreter has nothing left to complain about."""
         with suppress(OSError):
-            self.flush()
+            self.put("")
 
-    def _put(self, text: str) -> None:
+    def put(self, text: str) -> None:
+        """Write text as it is, control characters too, and flush it; errors as for `write`."""
         if self._stream is None:
             return
         try:
