@@ -14,7 +14,7 @@ from ..errors import ResponseError, RustyAgentError
 from ..types import RawChunk, ReasoningDelta, TextDelta, ToolCallDelta, UsageUpdate
 from . import failure
 from .codec import as_text, ends_within, index_of, join_surrogates, loads_loose, loads_strict, mend
-from .delta import Delta, DeltaDecoder, has_news
+from .delta import Delta, DeltaDecoder, has_news, is_tool_result
 from .document import begun_anew, is_calls_alone, is_whole, object_in, unwrapped
 from .frame import NO_FRAME, Frame, Kind, frame_of
 from .plain import FAILURES, META_KEYS, NO_REASONS, keep_meta, plain_answer, plain_chunk
@@ -322,13 +322,14 @@ class ChunkDecoder:
             unknown |= self.deltas.summary(message or text, index, out, begun=begun)
         else:  # the older completions API
             unknown |= self.deltas.emit(TextDelta, text, index, out)
-        if len(out) > before and self.reasons:
+        goes_on = len(out) > before or is_tool_result(delta)
+        if goes_on and self.reasons:
             self._resume(index)
         reason = choice.get("finish_reason")
         if isinstance(reason, dict):  # SGLang puts it into an object
             reason = reason.get("type")
         if reason and isinstance(reason, str) and reason not in NO_REASONS:
-            self._finish(index, reason, alone=len(out) == before)
+            self._finish(index, reason, alone=not goes_on)
         return unknown
 
     def _finish(self, index: int, reason: str, *, alone: bool) -> None:

@@ -14,7 +14,7 @@ from .codec import as_text, join_surrogates
 from .parts import REASONING_KEYS, Piece, content_pieces, reasoning_pieces
 from .tools import ToolCallTracker
 
-__all__ = ["MEDIA_KEYS", "Delta", "DeltaDecoder", "has_news"]
+__all__ = ["MEDIA_KEYS", "Delta", "DeltaDecoder", "has_news", "is_tool_result"]
 
 Delta: TypeAlias = str | StreamEvent
 """A bare `str` is text of the first choice."""
@@ -52,7 +52,7 @@ class DeltaDecoder:
         if not REASONING_KEYS.isdisjoint(delta):
             unknown |= self._emit_all(reasoning_pieces(delta), index, out)
         content = delta.get("content")
-        if content and not self.whole and delta.get("role") == "tool":  # the result of a tool that the server ran
+        if content and not self.whole and is_tool_result(delta):
             unknown, content = True, None
         if content or not has_news(delta, _ROLE):  # 0 and false are text if nothing else is in the delta
             content = as_text(content)
@@ -134,6 +134,11 @@ class DeltaDecoder:
         text = join_surrogates(text)
         out.append(text if kind is TextDelta and index == 0 else kind(text, index))
         return False
+
+
+def is_tool_result(delta: Any) -> bool:
+    """Whether a delta of a stream brings the result of a tool that the server has run."""
+    return isinstance(delta, dict) and delta.get("role") == "tool"
 
 
 def has_news(value: dict[str, Any], known: frozenset[str]) -> bool:

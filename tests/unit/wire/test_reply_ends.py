@@ -138,6 +138,8 @@ def test_settled_once_every_choice_has_its_reason() -> None:
         ([chunk("a", finish="stop"), chunk("b", finish="stop")], [120, 0]),
         ([chunk("a"), chunk("b", finish="stop"), {"choices": [], "usage": USAGE}], [0, 120, 120]),
         ([chunk("a"), chunk(finish="tool_calls"), chunk("b")], [0, 120, 0]),  # LiteLLM calls some tools itself
+        ([chunk("a"), chunk(finish="tool_calls"), chunk("18", role="tool")], [0, 120, 0]),  # so do agents
+        ([chunk("a"), chunk("18", role="tool", finish="stop")], [0, 120]),
         ([chunk("a"), chunk(finish="null"), chunk("b"), chunk(finish="stop")], [0, 0, 0, 5]),
     ],
 )
@@ -159,6 +161,7 @@ def test_how_long_more_is_waited_for_after_a_finish_reason(chunks: list[dict[str
         ([chunk("a"), chunk(finish="stop"), chunk("b"), chunk(finish="length")], [True, False], "length"),
         ([chunk("a"), chunk(finish="stop"), chunk("")], [True, True], "stop"),
         ([chunk("a"), chunk(finish="stop"), {"choices": [{"text": "b"}]}], [False, False], "stop"),
+        ([chunk("a"), chunk(finish="tool_calls"), chunk("18", role="tool")], [False, False], "tool_calls"),
     ],
 )
 def test_what_a_finish_reason_that_came_early_is_worth(
