@@ -260,7 +260,8 @@ def _hint(error: errors.APIStatusError, key_origin: str) -> str:
         there = error.headers.get("location")
         if there is None:
             return "The endpoint redirects without saying where: check base_url"
-        return f"The endpoint points to {printable(there)!r}: set base_url to that"
+        there, query, _ = there.partition("?")  # it may repeat that of base_url, which may hold a secret
+        return f"The endpoint points to {printable(there + '?…' * bool(query))!r}: set base_url to that"
     hint = _HINTS.get(status, "The endpoint failed; trying again later may help." if status >= 500 else "")
     return f"{hint} {key_origin}".strip() if status == 401 else hint
 

@@ -214,6 +214,13 @@ def test_headers_and_the_hint_of_a_redirect() -> None:
     assert error.message == "HTTP 307. The endpoint points to 'https://other/v1\\\\x1b[2J': set base_url to that."
 
 
+def test_a_redirect_is_told_without_its_query() -> None:
+    """Which repeats that of base_url, as from http to https: in `code`, Azure's functions take their key there."""
+    error = _error(301, b"", location="https://other/v1/chat/completions?code=abc&x=1")
+    assert "'https://other/v1/chat/completions?…'" in error.message
+    assert "abc" not in error.message
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "retryable"),
     [("true", 400, True), ("FALSE", 503, False), ("perhaps", 503, True), ("", 400, False)],
