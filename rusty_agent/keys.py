@@ -92,7 +92,7 @@ def secret_names(fields: Mapping[str, Any]) -> list[str]:
 
 
 def named_secrets(fields: Mapping[str, Any]) -> list[str]:
-    """The secrets in headers, or in fields of a body at any depth, without a scheme such as `Bearer` before them."""
+    """The secrets in headers, or in fields of a body and their URLs at any depth, without a scheme such as `Bearer`."""
     found: list[str] = []
     nodes: list[Any] = [fields]
     for node in nodes:  # the list grows meanwhile
@@ -104,6 +104,8 @@ def named_secrets(fields: Mapping[str, Any]) -> list[str]:
                 found += [value] if isinstance(value, str) else value
             elif isinstance(value, _NODES) and name not in _SCHEMAS:
                 nodes.append(value)
+            elif isinstance(value, str) and value.startswith(("http://", "https://")):  # such as an MCP server's
+                found += url_secrets(value)
     return [re.sub(_SCHEME, "", text) for text in found]
 
 

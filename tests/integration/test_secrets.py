@@ -251,8 +251,9 @@ def test_no_error_shows_the_key(face: Face, serve: Serve, caplog: pytest.LogCapt
         {"extra_headers": {"api_key": KEY, "top_k": "5"}},
         {"extra_body": {"api_key": KEY, "top_k": "5"}},
         {"extra_body": {"fallbacks": [{"model": "m", "api_key": KEY}]}},
+        {"extra_body": {"tools": [{"type": "mcp", "server_url": f"https://h/sse?api_key={KEY}"}]}},
     ],
-    ids=["header", "body", "body-deep"],
+    ids=["header", "body", "body-deep", "body-url"],
 )
 def test_no_error_shows_a_key_that_one_call_was_given(
     face: Face, serve: Serve, name: str, parameters: dict[str, Any]

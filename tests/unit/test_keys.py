@@ -122,6 +122,12 @@ def test_secrets_of_a_body_are_found_at_any_depth_but_in_schemas() -> None:
     assert sorted(named_secrets(body)) == ["a", "b", "c", "d", "e", "f"]
 
 
+def test_secrets_of_urls_in_a_body_are_found() -> None:
+    """A batch's manifest leaves them out too."""
+    servers = [{"server_url": "https://h/sse?api_key=a&x=1"}, {"server_url": "http://b@h"}, {"server_url": "https://h"}]
+    assert {"a", "b"} <= set(named_secrets({"tools": servers})) <= {"a", "b", "Yg=="}
+
+
 def test_a_secret_shows_nowhere() -> None:
     secret = Secret("sk-secret")
     assert secret.reveal() == "sk-secret"
