@@ -152,15 +152,19 @@ def url_secrets(url: str) -> list[str]:
     userinfo = authority.rpartition("@")[0]
     user, colon, password = userinfo.partition(":")
     found = [password if colon else user, b64encode(unquote(userinfo).encode("utf-8", "surrogatepass")).decode()]
-    found += [value for name, value in _query(url) if is_secret(name)]
+    found += [value for name, value in _query(url) if _is_secret_in_url(name)]
     return [form for text in found if text for form in {text, unquote(text), unquote_plus(text)}]
 
 
 def without_secrets(url: str) -> str:
     """The same URL without credentials, and without the parts of its query that hold secrets."""
     parts = urlsplit(url)
-    kept = [f"{name}={value}" if value else name for name, value in _query(url) if not is_secret(name)]
+    kept = [f"{name}={value}" if value else name for name, value in _query(url) if not _is_secret_in_url(name)]
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(kept)))
+
+
+def _is_secret_in_url(name: str) -> bool:
+    return name.lower() == "code" or is_secret(name)  # that of Azure's functions; in a body it may be any text
 
 
 def _query(url: str) -> list[tuple[str, str]]:

@@ -142,6 +142,7 @@ def test_a_secret_shows_nowhere() -> None:
         ("https://h/v1?api-version=1", set(), "https://h/v1?api-version=1"),
         ("https://h/v1?key=k%2B1&v=1&api_key=b&flag", {"k%2B1", "k+1", "b"}, "https://h/v1?v=1&flag"),
         ("https://h/v1?token=a+b", {"a+b", "a b"}, "https://h/v1"),
+        ("https://h/v1?code=a&language_code=en", {"a"}, "https://h/v1?language_code=en"),  # Azure's functions
         ("https://h/p@1?user=a@b", set(), "https://h/p@1?user=a@b"),
         ("http://u:p%40@h:1", {"p%40", "p@", "dTpwQA=="}, "http://h:1"),
         ("http://token@h:1/x", {"token", "dG9rZW4="}, "http://h:1/x"),
