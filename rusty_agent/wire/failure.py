@@ -85,7 +85,7 @@ _QUOTED_NAME = r"^litellm\.(\w{1,99})"  # applications pass on the messages of L
 
 _ENDS = (".", "!", "?", "…", "。", "！")
 
-PROXY_ADVICE = "Put user:password@ before the proxy's host."
+PROXY_ADVICE = "Put the right user:password@ before the proxy's host."
 """The advice for a 407, whether for a tunnel or for a request."""
 
 _HINTS = {

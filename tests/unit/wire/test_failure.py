@@ -34,7 +34,7 @@ def _error(status: int, body: Any, **headers: str) -> errors.APIStatusError:
         (403, errors.PermissionDeniedError, "The key is not allowed to use this model or endpoint.", False),
         (404, errors.NotFoundError, "Check the model's name and base_url, which often ends in /v1.", False),
         (405, errors.APIStatusError, "Check base_url, which often ends in /v1.", False),
-        (407, errors.APIStatusError, "Put user:password@ before the proxy's host.", False),
+        (407, errors.APIStatusError, "Put the right user:password@ before the proxy's host.", False),
         (408, errors.APIStatusError, "", True),
         (409, errors.APIStatusError, "", True),
         (413, errors.APIStatusError, "The request is too large for the endpoint: shorten the prompt.", False),

@@ -44,7 +44,7 @@ def proxy_refuses(status: int) -> aiohttp.ClientHttpProxyError:
         ),
         (UNTRUSTED, False, True, "No secure connection to h:80: self-signed. Check the certificate or pass ssl."),
         (ssl.SSLError(1, "wrong version number"), False, True, "It may speak plain http: check base_url."),
-        (proxy_refuses(407), False, False, "refused to connect to h:80: HTTP 407. Put user:password@ before"),
+        (proxy_refuses(407), False, False, "refused to connect to h:80: HTTP 407. Put the right user:password@ before"),
         (proxy_refuses(503), True, False, "The proxy refused to connect to h:80: HTTP 503."),
         (BadHttpMessage("Bad \x1b size"), True, True, r"h:80 broke: its HTTP framing is wrong: Bad \x1b size."),
         (RESPONSE(HERE, (), message="Bad line"), True, True, "h:80 does not speak HTTP: Bad line."),
