@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.types import Finish, ReasoningDelta, ToolCallDelta
+from rusty_agent.types import Finish, ReasoningDelta, TextDelta, ToolCallDelta
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from rusty_agent.wire.frame import frame_of
 from rusty_agent.wire.reply import ReplyDecoder
@@ -100,6 +100,21 @@ def test_arrivals_that_only_look_like_texts(odd: str, delta: Callable[[Any], dic
     plain, other = event.replace(b'"?"', b'"a"'), event.replace(b'"?"', odd.encode())
     for arrivals in ([plain, other], [plain, plain + other], [plain, other + plain], [plain, plain + other + plain]):
         assert replay(arrivals) == replay([b"".join(arrivals)])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"choices":[{"index":%d,"delta":{"content":"%b"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"%b"},"index":%d}]}\n\n',
+    ],
+    ids=["before", "after"],
+)
+def test_an_arrival_of_the_same_length_that_differs_around_its_text(event: bytes) -> None:
+    decoder = ReplyDecoder(choices=2)
+    first = event.replace(b"%d", b"0")
+    deltas = [delta for text in (b"a", b"b", b"c") for delta in decoder.feed(first % text)]
+    assert deltas + decoder.feed(event.replace(b"%d", b"1") % b"d") == ["a", "b", "c", TextDelta("d", 1)]
 
 
 @pytest.mark.parametrize("body", [b'data: "a"\n\n', b"data: 5\n\n"])
