@@ -71,7 +71,8 @@ class ReplyDecoder:
         self._chunks = ChunkDecoder(max(choices, 1) if isinstance(choices, int) else 1)
         self._head = b""  # the byte order mark, or the part of it that has arrived, before anything else
         self._sse: SSEDecoder | None = None
-        # The frame of the next events, if they differ from the last only in their text; None: not looked for yet.
+        # The frame of the next events, if they differ from the last only in their text; `NO_FRAME` once it has ended;
+        # None: not looked for yet.
         self._frame: Frame | None = NO_FRAME
         self._document: bytearray | None = None  # a body that is not an event stream
         self._looked = False  # `is_lines` was asked: only once, as it takes as long as reading the first line
@@ -86,7 +87,7 @@ class ReplyDecoder:
                 text = loads_strict(data[frame.span])
             except ValueError:
                 text = None
-            if type(text) is str and text and not self.ended:
+            if type(text) is str and text:
                 frame.useful = True
                 if frame.kind is str:
                     self._pieces.write(text)
@@ -95,7 +96,7 @@ class ReplyDecoder:
                 self.assembler.add(deltas)
                 return deltas
         whole = frame is not NO_FRAME and data[:6] == b"data: " and data[-2:] == b"\n\n" and len(data) <= self._cap
-        return self._feed_several(data) if whole and not self.ended else self._feed(data)
+        return self._feed_several(data) if whole else self._feed(data)
 
     def _feed_several(self, data: bytes) -> list[Delta]:
         """Take events that may differ from the last only in their text."""
@@ -291,7 +292,7 @@ class ReplyDecoder:
 
     def _end(self, out: list[Delta]) -> None:
         self._chunks.deltas.flush(out)
-        self.ended = True
+        self.ended, self._frame = True, NO_FRAME
         reasons, choices = self._chunks.reasons, self._chunks.choices
         if len(choices) > 1 or 0 not in choices:
             out.extend(Finish(reasons.get(index), index) for index in sorted(choices.keys() - {0}, reverse=True))
@@ -299,7 +300,7 @@ class ReplyDecoder:
 
     def _fail(self, error: RustyAgentError, out: list[Delta]) -> None:
         self._chunks.deltas.flush(out)
-        self.ended = True
+        self.ended, self._frame = True, NO_FRAME
         self.error = error.with_traceback(None)  # its frames would hold this decoder
 
     def _interruption(self) -> RustyAgentError:
