@@ -260,7 +260,7 @@ class ReplyDecoder:
             value = loads_answer(body)
         except ValueError as error:
             streamed = b"\ndata:" in body or body.rstrip().endswith(END_MARK)
-            if (streamed or is_lines(body)) and not self.has_content and not is_page(body):
+            if (streamed or is_lines(body)) and not is_page(body):
                 # A stream whose first line lacks `data:`: most often an error, or one chunk per line.
                 self._document, self._sse = None, SSEDecoder(self._cap)
                 return self._feed(body) + self.close()
