@@ -67,10 +67,7 @@ def _choices(document: Any) -> list[dict[str, Any]] | None:
 
 def is_whole(document: bytes | bytearray) -> bool:
     """Whether it is one whole JSON object: then it does not matter if the connection broke after it."""
-    try:
-        return isinstance(loads_answer(bytes(document)), dict)
-    except ValueError:
-        return False
+    return bool(object_in(bytes(document)))
 
 
 def is_lines(body: bytes | bytearray) -> bool:
