@@ -45,9 +45,10 @@ class DeltaDecoder:
 
     def decode(self, delta: Any, index: int, out: list[Delta]) -> bool:
         """Decode a delta or a message; True if it holds something that no event carries."""
+        if isinstance(delta, str):
+            delta = {"content": delta}
         if not isinstance(delta, dict):
-            delta = {"content": delta} if isinstance(delta, str) else {}
-            return not delta or self.decode(delta, index, out)
+            return True
         unknown = has_news(delta, _KNOWN)
         if not REASONING_KEYS.isdisjoint(delta):
             unknown |= self._emit_all(reasoning_pieces(delta), index, out)
