@@ -108,7 +108,7 @@ def _messages(
 
 
 def _is_sequence(messages: Any) -> bool:
-    return isinstance(messages, Sequence) and not isinstance(messages, str | bytes | Mapping)
+    return isinstance(messages, Sequence) and not isinstance(messages, str | bytes)
 
 
 def _as_python(value: Any) -> Any:
