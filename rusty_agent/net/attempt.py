@@ -148,10 +148,8 @@ class Attempt:
                     raise await failing
         except Interrupted:
             interrupted = True
-        except BaseException as error:
-            self.close()
-            if isinstance(error, RustyAgentError):
-                self.mask(error)
+        except RustyAgentError as error:
+            self.mask(error)
             raise
         if interrupted:  # raised out here, so that the error has no context
             raise self._interruption()
