@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rusty_agent.errors import ResponseError
 from rusty_agent.types import Finish, ReasoningDelta, TextDelta, ToolCallDelta
 from rusty_agent.wire.chunks import ChunkDecoder, Delta
 from rusty_agent.wire.frame import frame_of
@@ -122,6 +123,17 @@ def test_what_stands_in_no_frame_is_no_text(body: bytes) -> None:
     decoder = ReplyDecoder()
     assert decoder.feed(body) == []
     assert not decoder.has_content
+
+
+def test_arrivals_of_more_than_whole_events() -> None:
+    """One ends within an event, one begins with a comment, and one holds an event that is longer than the cap."""
+    first, second, third, fourth = (sse(chunk(text), done=False) for text in "abcd")
+    for end in range(len(fourth)):
+        assert replay([first, second, third + fourth[:end], fourth[end:]]).text == "abcd"
+    assert replay([first, second, b":     " + third.removeprefix(b"data: ") + fourth]).text == "abd"
+    long = sse(chunk("c" * 2**12), done=False)
+    too_long = replay([first, second, long + fourth], max_bytes=2**12)
+    assert (too_long.text, type(too_long.error)) == ("ab", ResponseError)
 
 
 def test_events_that_are_all_named_are_plain_too(monkeypatch: pytest.MonkeyPatch) -> None:
