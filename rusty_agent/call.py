@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from .errors import APIConnectionError, BadRequestError, RateLimitError, RunStoppedError, RustyAgentError
-from .net.attempt import Attempt, Exchange, given_up
+from .net.attempt import Attempt, Request, given_up
 from .net.caller import Caller
 from .net.retry import RetryBudget, logger, retrying
 from .net.watchdog import Interrupted, Scope
@@ -37,12 +37,12 @@ class Call:
         self,
         loop: asyncio.AbstractEventLoop,
         calls: Calls,
-        exchange: Exchange,
+        request: Request,
         limiter: Limiter | None,
         caller: Caller | None,
     ) -> None:
         self._transport = calls.transport
-        self._exchange = exchange
+        self._request = request
         refusals = self._refusals = calls.refusals
         self._adaptation: Adaptation | None = None  # made once there is a refusal to adapt to
         self._budget = calls.budget if caller is None else _BUDGET_OF_RUNS
@@ -51,10 +51,10 @@ class Call:
         self._anew = False  # the next attempt must open a new connection
         self._whole = False  # the call lasts until the whole answer has arrived, not only its first content
         self.loop = loop  # passed on, because `get_running_loop` is a system call before Python 3.12
-        self.warnings = exchange.warnings
+        self.warnings = request.warnings
         now = loop.time()
         self.asked = self._began = monotonic()
-        total = exchange.time_limits.total
+        total = request.time_limits.total
         self.deadline = None if total is None else now + total
         self.attempt: Attempt | None = None
         self._limiter = limiter
@@ -65,7 +65,7 @@ class Call:
         self._under_way = calls.under_way
         self._under_way.add(self)
         if refusals:
-            self._adaptation = Adaptation(refusals, exchange.fields)
+            self._adaptation = Adaptation(refusals, request.fields)
             self._adopt(self._adaptation)
 
     async def begin(self, *, whole: bool) -> list[Delta]:
@@ -79,7 +79,7 @@ class Call:
         """
         self._whole = whole
         try:
-            deltas = await retrying(self, self._exchange.policy, self._budget)
+            deltas = await retrying(self, self._request.policy, self._budget)
             if self._adaptation is not None:
                 self._adaptation.worked()
         except RustyAgentError as error:
@@ -92,7 +92,7 @@ class Call:
             # Nothing is sent again. A stream, or the frames of an error, may keep the call alive for long, and prompts
             # may be large.
             self._adaptation = None
-            self._exchange.fields, self._exchange.body = {}, b""
+            self._request.fields, self._request.body = {}, b""
         return deltas
 
     def _adapts_to(self, error: BadRequestError) -> bool:
@@ -105,7 +105,7 @@ class Call:
             return False
         adaptation, changed = self._adaptation, False
         if adaptation is None:  # other calls may have learnt something since the request was sent
-            adaptation = self._adaptation = Adaptation(self._refusals, self._exchange.fields)
+            adaptation = self._adaptation = Adaptation(self._refusals, self._request.fields)
             changed = bool(adaptation.lines)
         if not (changed or adaptation.refused(error)):
             try:
@@ -118,7 +118,7 @@ class Call:
     def _adopt(self, adaptation: Adaptation) -> None:
         """From now on send what the endpoint is known to accept; each change adds a line to the warnings."""
         if adaptation.lines:
-            self._exchange.body = encode_body(adaptation.body)
+            self._request.body = encode_body(adaptation.body)
         for line in adaptation.lines:
             if line not in self.warnings:
                 self.warnings += (line,)
@@ -151,7 +151,7 @@ class Call:
                 with self._scope:
                     await (asyncio.sleep if caller is None else caller.sleep)(delay)
             if limiter is not None and caller is not None:
-                permit = limiter.try_acquire(caller, len(self._exchange.body)) if self.attempt is None else None
+                permit = limiter.try_acquire(caller, len(self._request.body)) if self.attempt is None else None
                 self._permit = permit or await self._admitted(limiter, caller)
                 self._waits_since = None
         except Interrupted:
@@ -162,7 +162,7 @@ class Call:
         again = self._waits_since is None  # an attempt has failed, and this is not a run's call that was sent back
         since = self.loop.time() if self._waits_since is None else self._waits_since
         with self._scope:
-            permit = await limiter.acquire(caller, len(self._exchange.body), again=again)
+            permit = await limiter.acquire(caller, len(self._request.body), again=again)
         if self.attempt is None:
             self.asked = monotonic()
         if self.deadline is not None:
@@ -173,7 +173,7 @@ class Call:
         """Make an attempt and read it up to its first content, or to its end if the whole answer is wanted."""
         whole = self._whole
         self.attempt = attempt = Attempt(
-            self.loop, self._transport, self._exchange, number, self.deadline, self._scope, anew=self._anew
+            self.loop, self._transport, self._request, number, self.deadline, self._scope, anew=self._anew
         )
         try:
             await attempt.open()
@@ -206,9 +206,9 @@ class Call:
             return
         self._permit = None
         if error is None:
-            permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._exchange.time_limits.total)
+            permit.succeeded(attempt.headers, attempt.decoder.assembler.usage, self._request.time_limits.total)
         elif isinstance(error, RustyAgentError):
-            permit.failed(error, self._exchange.policy.max_retry_after)
+            permit.failed(error, self._request.policy.max_retry_after)
         else:
             permit.release()
 

@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .call import Call
-from .net.attempt import Exchange
+from .net.attempt import Request
 from .net.caller import Caller
 from .net.guard import drop_closed
 from .net.http.transport import Transport
@@ -47,10 +47,10 @@ class Calls:
         self.limiters: dict[asyncio.AbstractEventLoop, Limiter] = {}
         self._limits = limits
 
-    def start(self, exchange: Exchange, caller: Caller | None = None) -> Call:
+    def start(self, request: Request, caller: Caller | None = None) -> Call:
         """Begin a call and its clock. It waits in line if the provider has limits, or if it belongs to a run."""
         limiter = None if caller is None and self._limits is None else self.limiter()
-        return Call(asyncio.get_running_loop(), self, exchange, limiter, caller)
+        return Call(asyncio.get_running_loop(), self, request, limiter, caller)
 
     def limiter(self) -> Limiter:
         """The limiter of the running loop, made if there is none."""

@@ -20,7 +20,7 @@ from .types import GenerateResult, MapItem
 
 if TYPE_CHECKING:
     from .calls import Calls
-    from .net.attempt import Exchange
+    from .net.attempt import Request
     from .net.caller import Caller
     from .progress.show import ProgressOption
     from .requests import Requests
@@ -221,9 +221,9 @@ class ManyPrompts:
         )
         return AsyncMapItems(run.items(prompts, ordered=ordered))
 
-    async def _answer(self, caller: Caller, exchange: Exchange) -> GenerateResult:
+    async def _answer(self, caller: Caller, request: Request) -> GenerateResult:
         """The whole answer to one prompt of a run."""
-        call = self._calls.start(exchange, caller)
+        call = self._calls.start(request, caller)
         await call.begin(whole=True)
         return Outcome(call)._result()
 

@@ -235,10 +235,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             ValueError: An argument is invalid; nothing was sent.
         """
         hide_secrets(parameters)
-        exchange = self._requests.prepare(
-            prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters
-        )
-        call = self._calls.start(exchange)
+        request = self._requests.prepare(prompt, whole=True, streamed=stream, include_usage=include_usage, **parameters)
+        call = self._calls.start(request)
         await call.begin(whole=True)
         outcome = Outcome(call)
         return outcome._result() if include_usage else outcome.partial_text
@@ -265,8 +263,8 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
             ValueError: An argument is invalid; nothing was sent.
         """
         hide_secrets(parameters)
-        exchange = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
-        return AsyncTextStream(partial(self._calls.start, exchange))
+        request = self._requests.prepare(prompt, whole=False, streamed=True, include_usage=include_usage, **parameters)
+        return AsyncTextStream(partial(self._calls.start, request))
 
     async def aclose(self) -> None:
         """Close all connections now, for good. Calls under way fail with `APIConnectionError`."""

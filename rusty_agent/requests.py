@@ -1,6 +1,6 @@
 """A call's arguments → the request that all its attempts send.
 
-In: a provider's configuration, the arguments that all prompts of a run share, one call's own. Out: an `Exchange` with
+In: a provider's configuration, the arguments that all prompts of a run share, one call's own. Out: a `Request` with
 everything checked. Never touched: the loop, the network.
 """
 
@@ -14,7 +14,7 @@ from . import __version__
 from .checks import checked_flag, checked_kind
 from .config import ProviderConfig, time_limits
 from .keys import Hidden, named_secrets
-from .net.attempt import Exchange
+from .net.attempt import Request
 from .net.http.direct import Headers
 from .parameters import Messages, Parameters, check_names
 from .policy import RetryPolicy, Timeout
@@ -71,7 +71,7 @@ class Requests:
         timeout: Timeout | float | None = None,
         retry: RetryPolicy | None = None,
         **sampling: Any,
-    ) -> Exchange:
+    ) -> Request:
         """Check the arguments of `generate_text` or `stream_text`, and make the request; see `Parameters`.
 
         Raises:
@@ -87,7 +87,7 @@ class Requests:
             raise ValueError("prompt must be a string: pass a list of messages as messages=[…]")
         checked_flag(streamed, "stream")
         config = self.config
-        body = build_body(
+        fields = build_body(
             config.model,
             prompt,
             system_prompt,
@@ -97,7 +97,7 @@ class Requests:
             include_usage=include_usage,
             extra_body=extra_body,
         )
-        encoded = encode_body(body)
+        body = encode_body(fields)
         limits = self._time_limits[whole, streamed]
         if timeout is not None:
             limits = time_limits(timeout, config.settings, whole=whole, streamed=streamed)
@@ -111,18 +111,18 @@ class Requests:
         if more or extra_body:
             secrets = [*named_secrets(more or {}), *named_secrets(extra_body or {})]  # LiteLLM takes an `api_key` there
             mask = self._mask(secrets) if secrets else mask
-        return Exchange(config, headers, body, encoded, limits, mask, streamed, policy, self._warnings(body))
+        return Request(config, headers, fields, body, limits, mask, streamed, policy, self._warnings(fields))
 
     def _mask(self, more: Iterable[str] = ()) -> Mask:
         """A mask for the key, the secrets in headers and URLs, and those of one call (`more`)."""
         key = [] if self.config.key is None else [self.config.key.reveal()]
         return Mask([*key, *named_secrets(self.headers), *self.config.url_secrets, *more])
 
-    def _warnings(self, body: Mapping[str, Any]) -> tuple[str, ...]:
+    def _warnings(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         preset = self.config.preset
         if not preset.ignores:
             return ()
-        return tuple(f"{preset.name} accepts {name} and ignores it" for name in body if name in preset.ignores)
+        return tuple(f"{preset.name} accepts {name} and ignores it" for name in fields if name in preset.ignores)
 
 
 class Common:
@@ -147,7 +147,7 @@ class Common:
         fixed = given.get("messages") or "messages" in (given.get("extra_body") or ())
         self._before = None if fixed else pattern.fields["messages"][:-1]  # the messages before a plain prompt
 
-    def prepare(self, own: Mapping[str, Any]) -> Exchange:
+    def prepare(self, own: Mapping[str, Any]) -> Request:
         """The request of one prompt, given as its own arguments; raises what `Requests.prepare` raises."""
         before, prompt = self._before, own.get("prompt")
         if before is None or type(prompt) is not str or len(own) > 1:
@@ -161,9 +161,9 @@ class Common:
         fields = {**was.fields, "messages": [*before, {"role": "user", "content": prompt}]}
         body = encode_body(fields)
         limits, mask, policy = was.time_limits, was.mask, was.policy
-        return Exchange(was.config, was.headers, fields, body, limits, mask, was.streamed, policy, was.warnings)
+        return Request(was.config, was.headers, fields, body, limits, mask, was.streamed, policy, was.warnings)
 
-    def _make(self, own: Mapping[str, Any]) -> Exchange:
+    def _make(self, own: Mapping[str, Any]) -> Request:
         arguments = merged(self._given, own)
         streamed = arguments.pop("stream", False)
         arguments.setdefault("include_usage", streamed)

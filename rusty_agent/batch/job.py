@@ -217,10 +217,10 @@ class Job:
         """Answer a row and write its line: a row that counts was written, and one that is cancelled had no answer."""
         settings = self._settings
         try:
-            exchange = self._common.prepare(row.parameters)
-            if settings.stream and _needs_whole(exchange.fields):
-                exchange = self._common.prepare({**row.parameters, "stream": False})
-            result = await self._provider._answer(caller, exchange)
+            request = self._common.prepare(row.parameters)
+            if settings.stream and _needs_whole(request.fields):
+                request = self._common.prepare({**row.parameters, "stream": False})
+            result = await self._provider._answer(caller, request)
             line = result_line(self._run_id, row, result, settings.price)
         except RunStoppedError:  # the row was not sent
             raise

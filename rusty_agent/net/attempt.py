@@ -35,7 +35,7 @@ from .http.failures import NETWORK_ERRORS, network_error, salvage
 from .http.transport import Transport
 from .watchdog import Interrupted, Scope, Watchdog
 
-__all__ = ["NOTHING_YET", "Attempt", "Exchange", "given_up"]
+__all__ = ["NOTHING_YET", "Attempt", "Request", "given_up"]
 
 _ERROR_BODY_SECONDS = 2.0
 _UNMASKED = frozenset({"partial_text", "usage"})  # the caller already has these
@@ -45,7 +45,7 @@ NOTHING_YET = ReplyDecoder()
 
 
 @define(eq=False, repr=False)
-class Exchange:
+class Request:
     """A request ready to send: what every attempt of one call sends, how often to retry, what to tell the caller."""
 
     config: ProviderConfig
@@ -77,7 +77,7 @@ class Attempt:
         self,
         loop: asyncio.AbstractEventLoop,
         transport: Transport,
-        exchange: Exchange,
+        request: Request,
         number: int,
         deadline: float | None,
         scope: Scope,
@@ -91,11 +91,11 @@ class Attempt:
         self.began: float | None = None
         self.ended: float | None = None
         self._transport = transport
-        self._exchange = exchange
+        self._request = request
         self._loop = loop
         self._deadline = deadline
         self._anew = anew
-        self._watchdog = Watchdog(loop, exchange.time_limits, deadline, self)
+        self._watchdog = Watchdog(loop, request.time_limits, deadline, self)
         self._scope = scope
         self._response: Response | None = None
         self._closed = False
@@ -117,7 +117,7 @@ class Attempt:
         Raises:
             RustyAgentError: There was no such answer.
         """
-        exchange, config = self._exchange, self._exchange.config
+        request, config = self._request, self._request.config
         interrupted = False
         try:
             with self._scope:
@@ -125,18 +125,18 @@ class Attempt:
                     self._watchdog.start()
                 response = self._response = await self._transport.post(
                     config.url,
-                    exchange.headers,
-                    exchange.body,
+                    request.headers,
+                    request.body,
                     self._loop,
-                    connect=exchange.time_limits.connect,
+                    connect=request.time_limits.connect,
                     sending=self._watchdog.waiting,
                     anew=self._anew,
                 )
                 self.headers = response.headers
                 self.decoder = ReplyDecoder(
                     config.max_event_bytes,
-                    choices=exchange.fields.get("n"),
-                    model=exchange.fields.get("model"),
+                    choices=request.fields.get("n"),
+                    model=request.fields.get("model"),
                     split_thinking=config.split_thinking,
                 )
                 if not self._transport.inflates:
@@ -247,9 +247,9 @@ class Attempt:
             body += salvage(response, broken)
         if self._inflater is not None:
             body = _inflated(self._inflater, body)
-        body = self._exchange.mask(body)[: failure.MAX_ERROR_BYTES]
+        body = self._request.mask(body)[: failure.MAX_ERROR_BYTES]
         error = failure.status_error(
-            response.status, _lowered(response.headers), body, now=time(), key_origin=self._exchange.config.key_origin
+            response.status, _lowered(response.headers), body, now=time(), key_origin=self._request.config.key_origin
         )
         error.request_id = self.request_id
         return error
@@ -257,7 +257,7 @@ class Attempt:
     @property
     def meta(self) -> dict[str, Any]:
         """The answer's metadata fields, masked; if it was one JSON object, also `choices` as the endpoint sent them."""
-        meta, mask = self.decoder.meta, self._exchange.mask
+        meta, mask = self.decoder.meta, self._request.mask
         others = {**meta, "choices": None} if "choices" in meta else meta
         masked: dict[str, Any] = mask(others)
         if masked is others:
@@ -266,7 +266,7 @@ class Attempt:
 
     def mask(self, error: RustyAgentError) -> None:
         """Mask secrets in everything that an error holds, except what the caller already has."""
-        mask = self._exchange.mask
+        mask = self._request.mask
         for name in vars(error).keys() - _UNMASKED:
             setattr(error, name, mask(getattr(error, name)))
         error.args = tuple(map(mask, error.args))
@@ -276,7 +276,7 @@ class Attempt:
         if self._is_over():
             return self._interruption()
         broken = network_error(error, response.url)
-        if isinstance(broken, APIConnectionError) and (self._exchange.streamed or self.decoder.streamed):
+        if isinstance(broken, APIConnectionError) and (self._request.streamed or self.decoder.streamed):
             broken = StreamInterruptedError(
                 f"{broken.message} The stream had not finished: what arrived is in partial_text."
             )
@@ -293,7 +293,7 @@ class Attempt:
         if self._response is not None:
             what = "the rest of the answer"
         else:
-            what = "the beginning of the answer" if self._exchange.streamed else "the answer"
+            what = "the beginning of the answer" if self._request.streamed else "the answer"
         option = ", or --timeout," if limit in ("total", "idle") else ""
         shorter = ", or limit the answer with max_tokens" if limit == "total" else ""
         return APITimeoutError(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rusty_agent import AsyncProvider
 from rusty_agent.batch.runner import run_batch
 from rusty_agent.errors import APIStatusError
-from rusty_agent.net.attempt import Exchange
+from rusty_agent.net.attempt import Request
 from rusty_agent.net.caller import Caller
 from rusty_agent.testing import completion
 from rusty_agent.types import GenerateResult
@@ -35,8 +35,8 @@ class Scripted(AsyncProvider):
         self.failing = failing
         self.asked: list[str] = []
 
-    async def _answer(self, _: Caller, exchange: Exchange) -> GenerateResult:
-        prompt = exchange.fields["messages"][-1]["content"]
+    async def _answer(self, _: Caller, request: Request) -> GenerateResult:
+        prompt = request.fields["messages"][-1]["content"]
         self.asked.append(prompt)
         await asyncio.sleep(0)
         if prompt in self.failing:

@@ -415,7 +415,7 @@ async def test_a_stream_that_has_begun_keeps_nothing_of_its_request(serve: Serve
         await anext(opened)
         assert sys.getrefcount(prompt) < held
         assert opened._call is not None
-        assert opened._call._exchange.body == b""
+        assert opened._call._request.body == b""
         await opened.aclose()
 
 
@@ -431,4 +431,4 @@ async def test_a_stream_that_has_failed_keeps_nothing_of_its_request(serve: Serv
             await anext(opened)
         assert sys.getrefcount(prompt) < held
         assert opened._call is not None
-        assert opened._call._exchange.body == b""
+        assert opened._call._request.body == b""

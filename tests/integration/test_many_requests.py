@@ -10,7 +10,7 @@ import pytest
 from rusty_agent import AsyncProvider, RetryPolicy, Timeout, run_batch
 from rusty_agent.call import Call
 from rusty_agent.calls import Calls
-from rusty_agent.net.attempt import Exchange
+from rusty_agent.net.attempt import Request
 from rusty_agent.net.caller import Caller
 from rusty_agent.requests import Requests
 from rusty_agent.testing import Answer, FaultServer, Received, answer, completion, error, stream
@@ -84,16 +84,16 @@ def arguments(common: dict[str, Any], prompt: Any) -> dict[str, Any]:
     return {"include_usage": given.get("stream", False), **given}
 
 
-def settled(exchange: Exchange) -> tuple[Any, ...]:
+def settled(request: Request) -> tuple[Any, ...]:
     """What does not show on the wire."""
     return (
-        exchange.fields,
-        list(exchange.fields),
-        exchange.streamed,
-        exchange.time_limits,
-        sorted(exchange.mask._forms),
-        exchange.policy,
-        exchange.warnings,
+        request.fields,
+        list(request.fields),
+        request.streamed,
+        request.time_limits,
+        sorted(request.mask._forms),
+        request.policy,
+        request.warnings,
     )
 
 
@@ -106,14 +106,14 @@ def sent(server: FaultServer, since: int = 0) -> list[tuple[bytes, list[tuple[st
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """The requests that calls were begun with, so far."""
-    seen: list[Exchange] = []
+    seen: list[Request] = []
     start = Calls.start
 
-    def note(calls: Calls, exchange: Exchange, caller: Caller | None = None) -> Call:
-        seen.append(exchange)
-        return start(calls, exchange, caller)
+    def note(calls: Calls, request: Request, caller: Caller | None = None) -> Call:
+        seen.append(request)
+        return start(calls, request, caller)
 
     monkeypatch.setattr(Calls, "start", note)
     return seen
@@ -122,7 +122,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
 @pytest.mark.parametrize("how", ["map", "batch"])
 @pytest.mark.parametrize("common", COMMON.values(), ids=COMMON.keys())
 async def test_a_run_sends_what_generate_text_sends(
-    serve: Serve, begun: list[Exchange], tmp_path: Path, common: dict[str, Any], how: str
+    serve: Serve, begun: list[Request], tmp_path: Path, common: dict[str, Any], how: str
 ) -> None:
     server = serve(yes)
     prompts = PROMPTS if how == "map" else ROWS
@@ -139,7 +139,7 @@ async def test_a_run_sends_what_generate_text_sends(
     assert list(map(settled, begun))[: len(prompts)] == list(map(settled, begun))[len(prompts) :]
 
 
-async def test_messages_for_all_are_sent_with_what_has_none(serve: Serve, begun: list[Exchange]) -> None:
+async def test_messages_for_all_are_sent_with_what_has_none(serve: Serve, begun: list[Request]) -> None:
     server = serve(yes)
     common: dict[str, Any] = {"messages": HELLO, "system_prompt": "Be kind."}
     prompts: list[Any] = [{"temperature": 0}, [{"role": "user", "content": "own"}], {"stop": "x", "messages": None}]
@@ -159,7 +159,7 @@ async def test_what_strings_have_in_common_is_prepared_once(
     prepared: list[Any] = []
     prepare = Requests.prepare
 
-    def note(requests: Requests, prompt: str | None = None, **given: Any) -> Exchange:
+    def note(requests: Requests, prompt: str | None = None, **given: Any) -> Request:
         prepared.append(prompt)
         return prepare(requests, prompt, **given)
 
