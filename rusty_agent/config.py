@@ -83,10 +83,8 @@ def time_limits(timeout: Timeout | float | None, settings: Settings, *, whole: b
     A bare number replaces `RUSTY_AGENT_REQUEST_TIMEOUT_SECS`: it bounds the whole call if the caller waits for a whole
     answer, and inactivity if the answer is streamed; both if both.
     """
-    if timeout is None:
-        request, chosen = settings.request_timeout, _DEFAULT
-    elif isinstance(timeout, Timeout):
-        request, chosen = settings.request_timeout, timeout
+    if timeout is None or isinstance(timeout, Timeout):
+        request, chosen = settings.request_timeout, timeout or Timeout()
     else:
         try:
             request, chosen = timeout, Timeout(idle=timeout)  # which checks the number
@@ -101,9 +99,6 @@ def time_limits(timeout: Timeout | float | None, settings: Settings, *, whole: b
         idle=idle if streamed else None,
         stall=chosen.stall if streamed else None,
     )
-
-
-_DEFAULT = Timeout()
 
 
 @define(frozen=True, kw_only=True, eq=False, repr=False)
