@@ -38,6 +38,17 @@ def test_messages_may_be_the_pieces() -> None:
     assert decode(*(choice_of(message={"content": text}) for text in ("a\ud83d", "\ude00b")))[0] == ["a", "😀b"]
 
 
+def test_of_a_message_that_is_told_once_more_only_new_text_counts() -> None:
+    told = (choice_of(delta={}, message={"content": text, "reasoning_content": "r"}) for text in ("a", "ab", "c"))
+    assert decode(*told)[0] == [ReasoningDelta("r"), "a", "b"]
+
+
+@pytest.mark.parametrize(("call", "is_news"), [(None, False), ({"index": 0}, False), (5, True)], ids=repr)
+def test_entries_that_are_no_calls(call: Any, is_news: bool) -> None:
+    item = choice_of(delta={"content": "a", "tool_calls": [call]})
+    assert decode(item)[0] == ["a", *[RawChunk(item)] * is_news]
+
+
 @pytest.mark.parametrize("result", ["18 degrees", [{"type": "text", "text": "18"}], 18], ids=repr)
 @pytest.mark.parametrize("more", [{}, {"tool_call_id": "i", "name": "w"}], ids=["bare", "named"])
 def test_what_a_tool_has_answered_is_no_text_of_the_model(result: Any, more: dict[str, Any]) -> None:
