@@ -206,7 +206,7 @@ class ResponseError(RustyAgentError, ValueError):
 
     def __init__(self, message: str, *, body: bytes = b"", retryable: bool | None = None, **fields: Any) -> None:
         super().__init__(message, **fields)
-        self.body = body
+        self.body = body[:2048]
         if retryable is not None:
             self.retryable = retryable
 

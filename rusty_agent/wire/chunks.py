@@ -268,7 +268,7 @@ class ChunkDecoder:
         self.junk = True
         said = f"The stream contains an event that is {what}: {excerpt(data)}"
         said = f"{said}. It was cut off before its end." if cut else said
-        self.error = ResponseError(said, body=data[:2048], retryable=cut)  # it may be whole next time
+        self.error = ResponseError(said, body=data, retryable=cut)  # it may be whole next time
 
     def _decode_chunk(self, chunk: dict[str, Any], out: list[Delta], loose: bool, small: bool) -> None:
         if chunk.get("choices") is None:

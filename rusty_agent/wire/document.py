@@ -93,7 +93,7 @@ def unreadable(body: bytes, *, cut: bool) -> ResponseError:
     """The error for a body that is not JSON; it is retryable if the body was `cut`, as it may be whole next time."""
     what = "an HTML page" if body.startswith(b"<") else "not JSON"
     more = "It was cut off before its end." if cut else CHECK_URL
-    return ResponseError(f"The answer is {what}: {excerpt(body)}. {more}", body=body[:2048], retryable=cut)
+    return ResponseError(f"The answer is {what}: {excerpt(body)}. {more}", body=body, retryable=cut)
 
 
 def object_in(data: bytes) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ def empty(said: str, body: bytes = b"", *, foreign: bool, counted: bool) -> Resp
         counted: It holds token counts.
     """
     said = f"{said} {CHECK_URL}" if foreign else said
-    return ResponseError(said, body=body[:2048], retryable=not (foreign or counted))
+    return ResponseError(said, body=body, retryable=not (foreign or counted))
 
 
 def is_page(body: bytes) -> bool:
