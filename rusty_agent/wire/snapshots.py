@@ -21,9 +21,7 @@ def tells_all_so_far(model: Any) -> bool:
     Two of Alibaba's do (https://help.aliyun.com/zh/model-studio/qwen-mt-api). It cannot be seen from the data in time:
     `ha` followed by `haha` may be a beginning that is repeated, or a laugh.
     """
-    if not isinstance(model, str) or _FAMILY not in model:  # asked for each answer
-        return False
-    return model.partition(_FAMILY)[2].startswith(_MODELS)
+    return isinstance(model, str) and _FAMILY in model and model.partition(_FAMILY)[2].startswith(_MODELS)
 
 
 class Snapshots:
