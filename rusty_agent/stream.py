@@ -160,7 +160,10 @@ class AsyncTextStream(Outcome):
         self._reading = True
         try:
             if not self._begun:
-                deltas = await self._begin()
+                call = self._call = self._start()
+                del self._start  # it holds the request, and a stream may live long
+                deltas = await call.begin(whole=False)
+                self._begun = True
             elif self._decoder.error is None:
                 self._whole = True
                 self._close()
@@ -183,13 +186,6 @@ class AsyncTextStream(Outcome):
             self._error = copy(error)  # the original's traceback refers to the stream: a reference cycle
         else:  # cancelled: the answer is not whole, and reading on must not look like its end
             self._whole = False
-
-    async def _begin(self) -> list[Delta]:
-        call = self._call = self._start()
-        del self._start  # it holds the request, and a stream may live long
-        deltas = await call.begin(whole=False)
-        self._begun = True
-        return deltas
 
     def _refuse_rest(self) -> NoReturn:
         """Raise because the stream was closed before its end, perhaps by another task while this one was reading."""
