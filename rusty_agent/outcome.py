@@ -29,8 +29,8 @@ class Outcome(TokenCounts):
     Each value is None until it arrives, and complete when the stream has ended.
     """
 
-    def __init__(self, call: Call | None = None) -> None:
-        self._call = call
+    def __init__(self, call: Call) -> None:
+        self._call: Call | None = call
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} belongs to a connection: it cannot be copied or pickled")
