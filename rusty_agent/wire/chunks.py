@@ -103,22 +103,22 @@ class ChunkDecoder:
                 if self.done or self.error is not None:
                     return
 
-    def decode_framed(self, chunks: list[bytes], out: list[Delta], start: int = 0) -> int:
+    def decode_framed(self, events: list[bytes], out: list[Delta], start: int = 0) -> int:
         """Append the deltas of chunks from `start` on that differ from the last only in their text; stop at another.
 
         Returns:
             How many were decoded; perhaps fewer than would fit.
         """
-        if self._frame is None and start and len(chunks) - start < _WORTH_A_FRAME:  # a short answer gets no frame
+        if self._frame is None and start and len(events) - start < _WORTH_A_FRAME:  # a short answer gets no frame
             return 0
         frame = self._frame or self._make_frame()
         if frame is NO_FRAME:
             return 0
         if frame.counted:
-            out += (deltas := frame.texts_and_counts(chunks, start))
+            out += (deltas := frame.texts_and_counts(events, start))
             known = len(deltas) // 2
         else:
-            texts = frame.texts(chunks, start)
+            texts = frame.texts(events, start)
             known = len(texts)
             out += texts if frame.kind is str else map(frame.kind, texts)
         if known:

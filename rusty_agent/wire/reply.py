@@ -101,11 +101,11 @@ class ReplyDecoder:
     def _feed_several(self, data: bytes) -> list[Delta]:
         """Take events that may differ from the last only in their text."""
         deltas: list[Delta] = []
-        chunks = data[6:-2].split(b"\n\ndata: ")
-        known = self._chunks.decode_framed(chunks, deltas)
+        events = data[6:-2].split(b"\n\ndata: ")
+        known = self._chunks.decode_framed(events, deltas)
         self.assembler.add(deltas)
-        if known < len(chunks):
-            deltas += self._feed(b"data: " + b"\n\ndata: ".join(chunks[known:]) + b"\n\n" if known else data)
+        if known < len(events):
+            deltas += self._feed(b"data: " + b"\n\ndata: ".join(events[known:]) + b"\n\n" if known else data)
         return deltas
 
     def _find_frame(self) -> Frame:
