@@ -284,7 +284,7 @@ async def test_closing_a_stream_that_another_task_reads_is_no_end(serve: Serve) 
     task = asyncio.ensure_future(anext(opened))
     await asyncio.sleep(0.02)
     await opened.aclose()
-    with pytest.raises(StreamInterruptedError) as raised:
+    with pytest.raises(StreamInterruptedError, match="abandoned") as raised:
         await task
     assert raised.value.partial_text == "a"
 

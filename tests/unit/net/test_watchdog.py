@@ -46,6 +46,7 @@ class Attempt:
         ({"stall": 4}, ["waiting", 1, "content", "waiting", 1, "bytes", 9, "bytes", 1, "waiting"], "stall", 15),
         ({"stall": 4}, ["waiting", 9, "content", "waiting"], "stall", 13),
         ({"idle": 9}, ["waiting", 1, "content", "waiting", 1, "content", "finish", "waiting"], "tail", 2.5),
+        ({"idle": 9}, ["waiting", 1, "content", "waiting", 2, "bytes", "finish", "waiting"], "tail", 3.5),
         ({"idle": 9}, ["waiting", 1, "content", "finish", "waiting", "more", "waiting"], "idle", 10),
     ],
 )

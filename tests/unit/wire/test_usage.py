@@ -81,6 +81,10 @@ def test_plain_chunks_with_usage_elsewhere_are_read_too() -> None:
 
 
 COUNTS = {
+    "no-count-beside-others": ({"prompt_tokens": None, "completion_tokens": 4, "total_tokens": 4}, (0, 4, 4, 0, 0)),
+    "negative-beside-others": ({"prompt_tokens": -1, "completion_tokens": 4, "total_tokens": 3}, (0, 4, 3, 0, 0)),
+    "zero-total": ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 0}, (3, 4, 7, 0, 0)),
+    "less-in-total": ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 5, "x": 1}, (3, 4, 5, 0, 0)),
     "no-total": ({"prompt_tokens": 3, "completion_tokens": 4}, (3, 4, 7, 0, 0)),
     "other-names": ({"input_tokens": 3, "output_tokens": 4}, (3, 4, 7, 0, 0)),
     "first-name-wins": ({"prompt_tokens": 3, "input_tokens": 8, "total_tokens": 3}, (3, 0, 3, 0, 0)),
