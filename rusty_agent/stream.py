@@ -184,8 +184,6 @@ class AsyncTextStream(Outcome):
         self._close()
         if isinstance(error, RustyAgentError):
             self._error = copy(error)  # the original's traceback refers to the stream: a reference cycle
-        else:  # cancelled: the answer is not whole, and reading on must not look like its end
-            self._whole = False
 
     def _refuse_rest(self) -> NoReturn:
         """Raise because the stream was closed before its end, perhaps by another task while this one was reading."""
