@@ -151,7 +151,7 @@ class Adaptation:
     def refused(self, error: APIStatusError) -> bool:
         """Take an error; True if the body has changed and is worth another attempt."""
         found = refused_parameter(error, self.body)
-        if found is None or found[0] in self._made or (self._first and found[0] in self._made.values()):
+        if found is None or (self._first and found[0] in self._made.values()):
             return False
         self._first = self._first or error
         self._change(*found)
