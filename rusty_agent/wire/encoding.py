@@ -87,7 +87,7 @@ class Inflater:
             block = self._stream.decompress(data, _BLOCK_BYTES)
             data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
         self._held = data
-        self.more = bool(data) or len(block) == _BLOCK_BYTES
+        self.more = len(block) == _BLOCK_BYTES
         if self._stream.eof:
             self.more = data.startswith(_GZIP)  # another gzip member follows (RFC 1952 §2.2)
             if self.more:
