@@ -69,7 +69,7 @@ class RateLimits:
         self._longest_reset = {"requests": 0.0, "tokens": 0.0}
         self._heard = {"requests": 0.0, "tokens": 0.0}
 
-    def read(self, headers: Mapping[str, str], now: float = 0.0) -> None:
+    def read(self, headers: Mapping[str, str], now: float) -> None:
         """Take in the headers of one response, which came at the time `now`."""
         said: _Windows = {}
         for name, value in headers.items():

@@ -15,7 +15,7 @@ INF = math.inf
 def read(*responses: dict[str, str]) -> tuple[float, float]:
     limits = RateLimits()
     for headers in responses:
-        limits.read(headers)
+        limits.read(headers, 0.0)
     return limits.requests, limits.tokens
 
 
