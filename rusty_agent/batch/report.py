@@ -112,9 +112,9 @@ def _notes(summary: dict[str, Any]) -> Iterable[str]:
     if summary["truncated"]:
         yield f"Answers cut off at their limit of tokens (finish reason “length”): {summary['truncated']:,}."
     for kind, message in [*summary["failure_messages"].items()][:1]:
-        yield f"Most failures: {kind}, the last of them with: {message}"
+        yield f"The commonest failure: {kind}; the last one: {message}"
     if summary["rows"]["bad_lines"]:
-        yield f"Lines of the input that are no rows and were left out: {summary['rows']['bad_lines']:,}."
+        yield f"Lines of the input that are not requests and were left out: {summary['rows']['bad_lines']:,}."
 
 
 def _figures(summary: dict[str, Any]) -> Iterable[str]:
@@ -257,7 +257,7 @@ def _bars(
         if number:
             left, width = x.x(low), max(1, x.x(high) - x.x(low) - 1)
             size = f'x="{left}" y="{y.y(number)}" width="{width:.1f}" height="{y.y(0) - y.y(number):.1f}"'
-            tip = f"{text(low)} to {text(high)}: {number:,} rows"
+            tip = f"{text(low)} to {text(high)}: {number:,} row{'s' * (number != 1)}"
             yield f'<rect {size} style="fill:var(--{colour})"><title>{tip}</title></rect>'
 
 

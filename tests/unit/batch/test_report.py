@@ -104,7 +104,7 @@ def test_the_figures_and_the_tables() -> None:
         "completion tokens, 200/s",
         "The run was stopped before its last row: the budget was spent",
         "Answers cut off at their limit of tokens (finish reason “length”): 20.",
-        "Lines of the input that are no rows and were left out: 2.",
+        "Lines of the input that are not requests and were left out: 2.",
         "RateLimitError 429",
         "To the first token",
         "Latency of failed rows",
