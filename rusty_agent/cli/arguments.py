@@ -25,33 +25,41 @@ __all__ = [
     "add_endpoint",
     "add_sampling",
     "local_apart",
+    "number",
     "parse",
     "positive",
     "refuse_unknown",
     "settle_endpoint",
+    "whole",
 ]
 
 _EXAMPLES = """\
 examples:
   rusty-agent -m openai/gpt-4o-mini "Explain streaming in one sentence."
   rusty-agent --local "Explain streaming in one sentence."
-  git diff | rusty-agent -m openai/gpt-4o-mini "Write a commit message for this change:"
-  rusty-agent --preset ollama -m llama3.2 --system "Answer in French." < question.txt
-  rusty-agent -m openai/gpt-4o-mini --schema invoice.json -o seed=7 -o top_p=0.9 < mail.txt | jq .total
-  rusty-agent batch prompts.jsonl -o answers.jsonl        (see rusty-agent batch --help)
+  git diff | rusty-agent -m openai/gpt-4o-mini "Write a commit message:"
+  rusty-agent --preset ollama -m llama3.2 --system "Be brief." < question.txt
+  rusty-agent -m openai/gpt-4o-mini --schema s.json -o seed=7 < mail.txt | jq .
+  rusty-agent batch --help
 
 standard input:
-  Without PROMPT it is the prompt. With PROMPT it is put behind it, after a blank line: a file always, a pipe if
-  something arrives on it within a second, so that a silent pipe cannot block. A - waits for it: slow | rusty-agent
-  "Summarise:" -
+  Without PROMPT, standard input is the prompt. With PROMPT, it is appended
+  after a blank line: a file always, a pipe only if something arrives on it
+  within a second. With - the command waits for the pipe:
+  slow | rusty-agent "Summarise:" -
 
-environment:
-  RUSTY_AGENT_MODEL                        the model when -m is not given
+environment variables:
   OPENROUTER_API_KEY, OPENAI_API_KEY, ...  the key, by preset
+  RUSTY_AGENT_MODEL                        the model if -m is not given
+  RUSTY_AGENT_REQUEST_TIMEOUT_SECS         the time limit without --timeout
+  RUSTY_AGENT_MAX_RETRIES                  retries after a failure (default: 2)
 
 exit codes:
-  0 the endpoint has finished its answer   1 an error, a refusal or tool calls   2 wrong usage   130 Ctrl-C
-  141 stdout's reader has left
+  0    the endpoint has finished its answer
+  1    an error, a refusal, or tool calls
+  2    wrong usage, such as no key
+  130  Ctrl-C
+  141  the reader of standard output has gone
 """
 
 
@@ -165,18 +173,19 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("words", nargs="*", metavar="PROMPT", help="what to ask; - is standard input")
-    local = """run a model on this machine: no key, no network. The word after it is the model's file if it ends in
-    .gguf or names a file; else it is the prompt"""
+    add("words", nargs="*", metavar="PROMPT", help="what to ask; - waits for standard input, see below")
+    local = """run a model on this machine: no key, no network. The next word is its file if it ends in .gguf or names
+    a file, otherwise it is the prompt"""
     add_endpoint(parser, local=local)
     add_sampling(parser, "-o", "--option")
     add("--usage", action="store_true", help="report tokens and times on standard error")
-    add("--no-stream", dest="stream", action="store_false", help="wait for the whole answer, then print it")
+    add("--no-stream", dest="stream", action="store_false", help="wait for the whole answer before printing it")
     add(
         "--timeout",
         type=positive,
         metavar="SECONDS",
-        help="of silence, or with --no-stream for the whole answer (default 60, with --local 600)",
+        help="the longest silence, or with --no-stream the longest time for the whole answer (default: 60, "
+        "with --local 600)",
     )
     add_debug(parser)
     add("--version", action="version", version=f"%(prog)s {__version__}")
@@ -186,19 +195,33 @@ def _parser() -> Parser:
 def add_endpoint(parser: argparse.ArgumentParser, *, local: str) -> None:
     """Add the options that say which endpoint or model is asked; `local` is the help text of `--local`."""
     add = parser.add_argument
-    add("-m", "--model", help="the model's name, as the endpoint knows it")
-    add("--preset", metavar="NAME", help="openrouter (the default), openai, anthropic, groq, ollama, vllm, ...")
-    add("--base-url", metavar="URL", help="another endpoint: the URL before /chat/completions")
-    add("--trust-env", action="store_true", help="take the proxy from HTTPS_PROXY and the like")
+    add("-m", "--model", help="the model's name, as the endpoint knows it (default: RUSTY_AGENT_MODEL)")
+    add(
+        "--preset",
+        metavar="NAME",
+        help="whose endpoint and key to use: openrouter (the default), openai, anthropic, groq, mistral, deepseek, "
+        "gemini, together, fireworks, xai, ollama, vllm, lmstudio or llama.cpp",
+    )
+    add(
+        "--base-url",
+        metavar="URL",
+        help="another endpoint, which gets the preset's key: the URL before /chat/completions",
+    )
+    add("--trust-env", action="store_true", help="use the proxy that HTTPS_PROXY and the like name")
     add("--local", nargs="?", const="", type=os.path.expanduser, metavar="GGUF", help=local)
 
 
 def add_sampling(parser: argparse.ArgumentParser, *option: str) -> None:
     """Add the options that say how to answer; `option` has the names of the one that sets any other field."""
     add = parser.add_argument
-    add("--system", metavar="TEXT", help="a system prompt")
-    add("-t", "--temperature", type=float, metavar="NUMBER", help="randomness, from 0")
-    add("--max-tokens", type=int, metavar="NUMBER", help="the most tokens to generate")
+    add("--system", metavar="TEXT", help="the system prompt (default: none)")
+    add("-t", "--temperature", type=number, metavar="NUMBER", help="randomness, from 0 (default: the endpoint's)")
+    add(
+        "--max-tokens",
+        type=whole,
+        metavar="NUMBER",
+        help="the most tokens that an answer may have (default: the endpoint's)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="ask for a JSON object")
     form.add_argument("--schema", metavar="FILE", help="ask for JSON that fits the JSON Schema in this file")
@@ -208,7 +231,7 @@ def add_sampling(parser: argparse.ArgumentParser, *option: str) -> None:
         action="append",
         type=_pair,
         metavar="KEY=VALUE",
-        help="any other field of the request; VALUE is JSON, or else a string (may be repeated)",
+        help="any other field of the request, such as seed=7; VALUE is JSON, otherwise a string; may be repeated",
     )
 
 
@@ -250,6 +273,22 @@ def _pair(text: str) -> tuple[str, Any]:
         return name, loads_exact(value.encode())
     except ValueError:
         return name, value
+
+
+def number(text: str) -> float:
+    """A number; the library checks its bounds."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def whole(text: str) -> int:
+    """A whole number; the library checks its bounds."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
 def positive(text: str) -> float:

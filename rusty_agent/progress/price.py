@@ -56,7 +56,7 @@ class Price:
 
     @classmethod
     def parse(cls, text: str) -> Price:
-        """Read `"INPUT,OUTPUT"`, as in `"0.15,0.60"`.
+        """Read `"IN,OUT"`, as in `"0.15,0.60"`.
 
         Raises:
             ValueError: The text is not two numbers of at least 0.
@@ -64,9 +64,7 @@ class Price:
         try:
             prompt, completion = (float(part) for part in text.split(","))
         except ValueError:
-            raise ValueError(
-                f"a price is INPUT,OUTPUT in USD per million tokens, as in 0.15,0.60, not {text!r}"
-            ) from None
+            raise ValueError(f"a price is IN,OUT in USD per million tokens, as in 0.15,0.60, not {text!r}") from None
         return cls(prompt, completion)
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:

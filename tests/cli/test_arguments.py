@@ -13,6 +13,7 @@ import pytest
 import rusty_agent
 from rusty_agent.cli.arguments import Arguments, parse
 from rusty_agent.cli.batch_arguments import parse_batch
+from rusty_agent.presets import PRESETS
 
 from .process import environment, run
 
@@ -149,8 +150,8 @@ def test_options_add_up_and_the_last_wins() -> None:
         (["-o", "=7"], "'=7' is not KEY=VALUE"),
         (["in.jsonl", "-o", "out.jsonl"], "not KEY=VALUE: for a file of prompts, use `rusty-agent batch`"),
         (["in.csv", "-o", "OUT.CSV"], "not KEY=VALUE: for a file of prompts, use `rusty-agent batch`"),
-        (["-t", "warm"], "'warm'"),
-        (["--max-tokens", "1.5"], "'1.5'"),
+        (["-t", "warm"], "'warm' is not a number"),
+        (["--max-tokens", "1.5"], "'1.5' is not a whole number"),
         (["--json", "--schema", "x.json"], "not allowed with"),
         (["what", "is", "this"], "expected one PROMPT, not 3: put it in quotes"),
         (["what", "-t", "1", "is this"], "expected one PROMPT, not 2: put it in quotes"),
@@ -189,6 +190,14 @@ def test_version_and_help() -> None:
     assert all(re.search(" (-m|--local|batch) ", line) for line in examples)
     for option in ("--schema", "--usage", "--no-stream", "--local", "-o", "--version", "--debug", "examples:"):
         assert option in shown.out
+
+
+@pytest.mark.parametrize("words", [[], ["batch"]])
+def test_the_help_fits_a_terminal_and_names_every_preset(words: list[str]) -> None:
+    shown = run(*words, "--help", env={"COLUMNS": "80"}).out
+    assert max(map(len, shown.splitlines())) < 80
+    told = " ".join(shown.split())
+    assert [name for name in PRESETS if not re.search(rf"\b{re.escape(name)}\b", told)] == []
 
 
 def test_version_imports_nothing_heavy() -> None:

@@ -12,7 +12,7 @@ from rusty_agent.cli.batch_arguments import parse_batch
     [
         (["in.jsonl"], "-o"),
         (["in.jsonl", "-o", "x", "--budget-usd", "1"], "--budget-usd needs --price"),
-        (["in.jsonl", "-o", "x", "--price", "1"], "a price is INPUT,OUTPUT"),
+        (["in.jsonl", "-o", "x", "--price", "1"], "a price is IN,OUT"),
         (["in.jsonl", "-o", "x", "--price", "1,1", "--budget-usd", "0"], "is not a positive number"),
         (
             ["in.jsonl", "-o", "x", "--concurrency", "0"],
