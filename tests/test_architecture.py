@@ -12,7 +12,7 @@ PACKAGE = TESTS.parent / "rusty_agent"
 
 # From the ground up. A room may import from rooms below it and from itself.
 FLOORS = (
-    {"checks", "verdict"},
+    {"checks", "remedy", "verdict"},
     {"errors", "policy", "types"},
     {"presets", "progress"},
     {"keys", "parameters"},

@@ -146,6 +146,6 @@ class Feed:
         if self._settings.on_bad_line == "fail":
             raise BatchError(
                 f"Row {line} of the source is not a request: {taken.reason}. Correct it, or skip such rows with "
-                'on_bad_line="skip". What was done so far is kept; the same call, without fresh, continues.'
+                'on_bad_line="skip". What is done is kept: run the batch again, without fresh=True, to continue.'
             )
         return taken

@@ -16,6 +16,7 @@ from typing import Self
 from attrs import define
 
 from ..errors import BatchError
+from ..remedy import with_remedy
 
 __all__ = [
     "BLOCK_BYTES",
@@ -139,8 +140,8 @@ def replace_atomically(path: Path, chunks: Iterable[bytes]) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise BatchError(
-            f"{path} cannot be written: {error.strerror or error}. Nothing it held is lost. Free some space or grant "
-            "write permission, then run the same command again, without --fresh."
+            f"{path} cannot be written: {with_remedy(error)} Nothing it held is lost: run the batch again then, "
+            "without fresh=True."
         ) from error
 
 
@@ -155,8 +156,8 @@ def remove(path: Path) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise BatchError(
-            f"{path} cannot be removed: {error.strerror or error}. It is no longer needed: delete it by "
-            "hand, then run the same command again."
+            f"{path} cannot be removed: {with_remedy(error)} It is no longer needed: you may also delete it by hand. "
+            "Then run the batch again."
         ) from error
 
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from ..errors import BatchError
+from ..remedy import with_remedy
 from .files import Files, beside, not_ours_error, not_regular_error
 from .manifest import is_manifest
 from .report import is_report
@@ -115,4 +116,4 @@ def _read(path: Path, size: int = -1) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise BatchError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
+        raise BatchError(f"{path} cannot be read: {with_remedy(error)}") from error

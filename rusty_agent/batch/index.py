@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from attrs import define, field
 
 from ..errors import BatchError
+from ..remedy import with_remedy
 from ..wire.codec import loads
 from .files import BLOCK_BYTES, LOOK_EVERY, Files, given_up_error, replace_atomically
 from .lines import BAD_LINE, ID_PREFIX
@@ -201,8 +202,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
         return
     except OSError as error:
         raise BatchError(
-            f"{path} cannot be read: {error.strerror or error}. Without it the batch cannot tell which rows are done. "
-            "Check its permissions, or name another output."
+            f"{path} cannot be read: {with_remedy(error)} Without it the batch cannot tell which rows are done. You "
+            "can also name another output."
         ) from error
 
 

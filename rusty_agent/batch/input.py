@@ -51,7 +51,7 @@ class Checked:
         if not skips:
             if self.bad[0].line == 1 and self.bad[0].reason.startswith(NOT_JSON):
                 lines.append("To make such lines, use `jq -R .` on plain text, or `jq -c '.[]'` on an array.")
-            lines.append('Correct them, or skip them with on_bad_line="skip" (--on-bad-line skip).')
+            lines.append('Correct them, or skip them with on_bad_line="skip".')
         return "\n".join(lines)
 
 

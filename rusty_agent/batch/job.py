@@ -44,7 +44,7 @@ from .waiting import outlast, to_its_end
 
 __all__ = ["BatchResult", "Job"]
 
-_INTERRUPTED = "it was interrupted; the same call, without fresh, continues from here."
+_INTERRUPTED = "it was interrupted; run the batch again, without fresh=True, to continue from here."
 
 
 @define
@@ -228,7 +228,7 @@ class Job:
             if self._provider._calls.transport.ended and isinstance(error, APIConnectionError | LocalModelError):
                 raise self._stop(
                     "interrupt",
-                    "its provider was closed. The same call, with an open provider and without fresh, continues.",
+                    "its provider was closed. Run the batch again with an open one, without fresh=True, to continue.",
                 ) from error
             if isinstance(error, RustyAgentError) and error.usage is not None:
                 self._spend(error.usage, caller)

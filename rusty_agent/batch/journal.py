@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from ..errors import BatchError
+from ..remedy import with_remedy
 from .files import BLOCK_BYTES, not_regular_error, sync_folder
 
 __all__ = ["Journal", "Sync"]
@@ -73,7 +74,7 @@ class Journal:
             self._number, self._size = _open(path)
         except OSError as error:
             raise BatchError(
-                f"{path} cannot be opened for writing: {error.strerror or error}. Name an output that you may write to."
+                f"{path} cannot be opened for writing: {with_remedy(error)} Or name another output."
             ) from error
 
     def append(self, line: bytes) -> None:
@@ -207,7 +208,7 @@ class Journal:
             self._fail(
                 BatchError(
                     f"{self._path} was removed, replaced or truncated while the batch wrote to it, so what it held is "
-                    "gone. If it was moved, move it back; then run the same command again, without --fresh."
+                    "gone. If it was moved, move it back; then run the batch again, without fresh=True."
                 )
             )
 
@@ -225,10 +226,9 @@ class Journal:
         if isinstance(error, BatchError):
             self._error = error
         else:
-            reason = getattr(error, "strerror", None) or error
             self._error = BatchError(
-                f"{self._path} can no longer be written: {reason}. What it holds is kept. Fix this (usually by freeing "
-                "disk space), then run the same command again, without --fresh, to continue from there."
+                f"{self._path} can no longer be written: {with_remedy(error)} Then run the batch again, without "
+                "fresh=True: what the file holds is kept, and the run continues from there."
             )
             self._error.__cause__ = error
         self._on_error(self._error)

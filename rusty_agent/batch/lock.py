@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from ..errors import BatchError
+from ..remedy import with_remedy
 from .files import not_ours_error
 
 __all__ = ["Lock"]
@@ -81,10 +82,7 @@ class Lock:
             if not any(self._hold() for _ in range(_TRIES)):
                 raise OSError(errno.ESTALE, "the file keeps being replaced")
         except OSError as error:
-            need = "The output must be in an existing folder where you may write, on a filesystem that supports locks."
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                need = "Free some space there, or name another output."
-            raise BatchError(f"{self._path} cannot be locked: {error.strerror or error}. {need}") from error
+            raise BatchError(f"{self._path} cannot be locked: {with_remedy(error)} Or name another output.") from error
         self._place = self._path.absolute()  # the working folder may change
         return self
 

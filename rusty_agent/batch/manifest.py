@@ -20,6 +20,7 @@ from attrs import asdict, define, field
 from .. import __version__
 from ..errors import BatchError
 from ..keys import secret_names, without_secrets
+from ..remedy import with_remedy
 from ..wire.codec import dumps, loads_strict
 from .files import replace_atomically
 
@@ -102,11 +103,13 @@ class Manifest:
             )
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = error.strerror or error if isinstance(error, OSError) else f"it is not a manifest ({error!r})"
+        except OSError as error:
+            raise BatchError(f"{path} cannot be read: {with_remedy(error)}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BatchError(
-                f"{path} cannot be read: {reason}. It records what the batch beside it has run. Restore it; or, if you "
-                "know that the input and parameters are the same, move it away and run the same command again."
+                f"{path} cannot be read: it is not a manifest ({error!r}). It records what the batch beside it has "
+                "run. Restore it; or, if you know that the input and parameters are the same, move it away and run the "
+                "batch again."
             ) from error
 
     def save(self, path: Path) -> None:

@@ -197,14 +197,15 @@ def refuse_another(row: Row, marks: Mapping[str, str]) -> None:
             f"Line {row.line} of the input is not the one that was answered: lines were added, removed or changed, or "
             "the template uses other columns. Rows without a custom_id are identified by their line, so there is no "
             "telling which of them are answered. Give the rows a custom_id and name another output; or discard what is "
-            "there with fresh=True (--fresh)."
+            "there with fresh=True."
         )
 
 
 def _changed_error(files: Files, changes: list[str]) -> BatchError:
     said = "\n".join(f"  {change}" for change in changes)
     return BatchError(
-        f"{files.output} was started with something else, so its results would not belong together:\n{said}\n"
-        "Name another output; or continue anyway with allow_changed=True (--allow-changed); or discard what "
-        "is there with fresh=True (--fresh)."
+        f"{files.output} was begun with another input or other parameters, so its results would not belong "
+        f"together:\n{said}\n"
+        "Name another output; or continue anyway with allow_changed=True; or discard what "
+        "is there with fresh=True."
     )

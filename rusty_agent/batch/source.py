@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from ..errors import BatchError
+from ..remedy import with_remedy
 from ..wire.words import printable
 from .files import LOOK_EVERY, given_up_error
 from .input import Input
@@ -89,9 +90,7 @@ def _open(path: Path, kind: Callable[[Path], io.FileIO] = io.FileIO) -> io.Buffe
     try:
         return io.BufferedReader(kind(path), _BLOCK)
     except OSError as error:
-        raise BatchError(
-            f"{path} cannot be read: {error.strerror or error}. Check its name and its permissions."
-        ) from error
+        raise BatchError(f"{path} cannot be read: {with_remedy(error)}") from error
 
 
 def _spooled(
@@ -109,8 +108,8 @@ def _spooled(
     except OSError as error:
         where = folder or tempfile.gettempdir()
         raise BatchError(
-            f"{name} cannot be copied to {where}, which is needed to read it twice: {error.strerror or error}. "
-            "Check that there is space, and that you may write there; or save it as a file and name that."
+            f"{name} cannot be copied to {where}, which is needed to read it twice: {with_remedy(error)} "
+            "Or save it as a file and name that."
         ) from error
 
 
@@ -234,10 +233,9 @@ class FileSource(Input):
                     line = row.line
                     yield row
         except (EOFError, zlib.error, OSError) as error:
-            raise BatchError(
-                f"{self.name} cannot be read past line {line}: {error}. It may be damaged or cut short. "
-                "Create it again."
-            ) from error
+            damaged = f"{error}. It may be damaged or cut short. Create it again."
+            said = with_remedy(error) if getattr(error, "errno", None) else damaged
+            raise BatchError(f"{self.name} cannot be read past line {line}: {said}") from error
 
     def _look(self, stamp: _Stamp | None) -> None:
         """Raise if the file is no longer the one that was digested and checked, or if the batch was given up."""
@@ -246,7 +244,7 @@ class FileSource(Input):
         if self._stamp is not None and stamp != self._stamp:
             raise BatchError(
                 f"{self.name} changed while it was being read. Start again once whatever writes it is done; if rows "
-                "of it were sent, with allow_changed=True (--allow-changed): their answers are kept."
+                "of it were sent, with allow_changed=True: their answers are kept."
             )
 
     def _raw(self) -> io.BufferedReader:

@@ -89,27 +89,26 @@ def _batch(words: list[str], out: Output) -> int:
 def _report(error: Exception, program: str, *, debug: bool) -> int:
     """Say what went wrong, in one line unless the error lists lines of an input; return the exit code."""
     from ..errors import BatchError, RustyAgentError
+    from ..remedy import with_remedy
     from .output import UsageError, complain, one_line
+    from .words import in_our_words
 
     if debug:
         import traceback
 
         complain(traceback.format_exc().rstrip())
-    said = "\n  ".join(map(one_line, str(error).splitlines() if isinstance(error, BatchError) else [str(error)]))
-    for words, ours in _IN_OUR_WORDS.items():
-        said = said.replace(words, ours)
+    text = str(error)
+    if isinstance(error, OSError) and error.errno is not None:  # its text would begin with that number
+        text = f"{error.filename}: " * (error.filename is not None) + with_remedy(error)
+    lines = text.splitlines() if isinstance(error, BatchError) else [text]
+    said = in_our_words("\n  ".join(map(one_line, lines)))
+    said = said.replace("what arrived is in partial_text", "what arrived is above")  # a batch has it in the errors file
     if not isinstance(error, UsageError | RustyAgentError | ValueError | OSError):
         said = f"unexpected {type(error).__name__}: {said} (--debug shows where)"
     complain(f"{program}: error: {said}")
     # The library raises a plain ValueError for an invalid argument, before anything is sent.
     misused = isinstance(error, UsageError | ValueError) and not isinstance(error, RustyAgentError)
     return 2 if misused else 1
-
-
-_IN_OUR_WORDS = {  # the library's words for programs → ours for the command line
-    "what arrived is in partial_text": "what arrived is above",
-    "goes into extra_body": "goes into --option",
-}
 
 
 @contextmanager

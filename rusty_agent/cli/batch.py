@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .ask import check_endpoint, log_to_stderr, request_parameters
 from .output import Output, UsageError, complain, one_line
+from .words import in_our_words
 
 if TYPE_CHECKING:
     from ..batch.estimate import Estimate
@@ -52,7 +53,7 @@ def batch(arguments: argparse.Namespace, out: Output) -> int:
         arguments.model = arguments.model or _model_of_rows(arguments)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         result = runner.run(_run(arguments))
-    complain(f"rusty-agent batch: {_said(arguments, result)}")
+    complain(f"rusty-agent batch: {in_our_words(_said(arguments, result))}")
     return _exit_code(result)
 
 
@@ -126,19 +127,26 @@ def _model_of_rows(arguments: argparse.Namespace) -> str:
 
 
 def _dry_run(arguments: argparse.Namespace, out: Output) -> int:
-    """Check the input, count, estimate; nothing is sent and nothing is written."""
+    """Check the input, count, estimate; nothing is sent and nothing is written.
+
+    Raises:
+        BatchError: The input cannot be read, or has bad lines that may not be skipped.
+    """
     from ..batch.estimate import Estimate
     from ..batch.source import open_source
     from ..batch.template import Template
+    from ..errors import BatchError
 
+    out.check()
     template = None if arguments.template is None else Template(arguments.template)
     estimate = Estimate({**request_parameters(arguments)})
     checked = open_source(arguments.input, template=template).check(limit=arguments.limit, good=estimate.add)
     out.write("".join(f"{line}\n" for line in _estimates(estimate, checked.bad_count, arguments.price)))
-    skips = arguments.on_bad_line == "skip"
+    if checked.bad_count and arguments.on_bad_line == "fail":
+        raise BatchError(checked.complaint())
     if checked.bad_count:
-        complain(checked.complaint(skips=skips))
-    return 1 if checked.bad_count and not skips else 0
+        complain(checked.complaint(skips=True))
+    return 0
 
 
 def _estimates(estimate: Estimate, bad_lines: int, price: Price | None) -> list[str]:
@@ -174,7 +182,8 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
     if result.failed:
         parts.append(f"{result.failed:,} failed (most: {kind})")
     if result.failed_earlier:
-        parts.append(f"{result.failed_earlier:,} failed for good earlier (--retry-permanent tries them again)")
+        them = "it" if result.failed_earlier == 1 else "them"
+        parts.append(f"{result.failed_earlier:,} failed for good earlier (--retry-permanent retries {them})")
     if result.skipped:
         parts.append(f"{result.skipped:,} {'was' if result.skipped == 1 else 'were'} answered earlier")
     if result.bad_lines:
@@ -192,7 +201,7 @@ def _said(arguments: argparse.Namespace, result: BatchResult) -> str:
         return f"{said}. Interrupted: the same command{' without --fresh' * arguments.fresh} continues from here."
     if result.message is not None:
         return f"{said}. {one_line(result.message)}"
-    return f"{said}. The last {kind}: {last}" if result.failed else said
+    return f"{said}. The last one: {last}" if result.failed else said
 
 
 def _exit_code(result: BatchResult) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ..remedy import with_remedy
 from .arguments import Arguments
 from .output import UsageError, complain
 
@@ -50,7 +51,7 @@ def read_prompt(arguments: Arguments) -> str:
         beside = arguments.prompt is not None and not arguments.wait_for_stdin
         read = _beside_prompt() if beside else _whole_stdin()
     except OSError as error:
-        raise UsageError(f"standard input cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"standard input cannot be read: {with_remedy(error)}") from error
     piped = read.decode("utf-8-sig", "replace").rstrip("\r\n")
     prompt = "\n\n".join(part for part in (told, piped) if part.strip())
     if not prompt:
@@ -120,7 +121,7 @@ def schema_format(file: str) -> dict[str, Any]:
     try:
         schema = loads_exact(Path(file).read_bytes().removeprefix(BOM_UTF8))
     except OSError as error:
-        raise UsageError(f"--schema: {file}: {error.strerror or error}") from error
+        raise UsageError(f"--schema: {file} cannot be read: {with_remedy(error)}") from error
     except ValueError as error:
         raise UsageError(f"--schema: {file} is not JSON: {error}") from error
     if not isinstance(schema, dict):

@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
+from ..remedy import with_remedy
+
 __all__ = ["Output", "UsageError", "complain", "one_line", "settle_stderr"]
 
 # Control characters could steer the terminal: move the cursor, rename the window, write to the clipboard.
@@ -77,7 +79,7 @@ class Output:
             self._abandon()
             if error.errno in (errno.EPIPE, errno.EINVAL):  # Windows says EINVAL
                 raise BrokenPipeError(*error.args) from None
-            raise OSError(f"standard output: {error.strerror or error}") from error
+            raise OSError(f"standard output cannot be written: {with_remedy(error)}") from error
         except BaseException:  # Ctrl-C while the reader was slow: do not wait for it again
             self._abandon()
             raise

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..checks import checked_path
 from ..errors import LocalModelError
+from ..remedy import with_remedy
 
 __all__ = ["cores", "find_model", "require_runtime"]
 
@@ -58,7 +59,7 @@ def find_model(path: str | PathLike[str] | None) -> Path:
         with model.open("rb") as file:
             begins = file.read(len(_MAGIC))
     except OSError as error:
-        raise LocalModelError(f"The model file {str(model)!r} cannot be read: {error.strerror}.") from error
+        raise LocalModelError(f"The model file {str(model)!r} cannot be read: {with_remedy(error)}") from error
     if begins != _MAGIC:
         what = "is empty" if not begins else f"begins with {begins!r}, not with {_MAGIC!r}"
         raise LocalModelError(

@@ -294,11 +294,10 @@ class Attempt:
             what = "the rest of the answer"
         else:
             what = "the beginning of the answer" if self._request.streamed else "the answer"
-        option = ", or --timeout," if limit in ("total", "idle") else ""
         shorter = ", or limit the answer with max_tokens" if limit == "total" else ""
         return APITimeoutError(
             f"Timed out: {what} did not arrive within {seconds:g} s ({limit} limit). "
-            f"Raise it with timeout=Timeout({limit}=…){option} if the endpoint is just slow{shorter}.",
+            f"Raise it with timeout=Timeout({limit}=…) if the endpoint is just slow{shorter}.",
             limit=limit,
             seconds=seconds,
             retryable=limit != "total",

@@ -17,6 +17,7 @@ from contextlib import suppress
 from copy import copy
 
 from ..errors import APIConnectionError
+from ..remedy import with_remedy
 from .loop import new_loop
 
 __all__ = ["LoopThread", "loop_thread"]
@@ -71,11 +72,11 @@ class LoopThread:
             try:
                 threading.Thread(target=self._run, name="rusty-agent", daemon=True).start()
             except RuntimeError as error:
-                raise _no_loop(error, "Too many threads are running already, or Python is shutting down.") from error
+                raise _no_loop(f"{error}. Too many threads are running already, or Python is shutting down.") from error
         while not self.started and self.is_of_use:
             self._ready.acquire(timeout=_READY_SECONDS)
         if isinstance(self._failure, OSError):
-            raise _no_loop(self._failure, "Close files, or allow more (ulimit -n).") from self._failure
+            raise _no_loop(with_remedy(self._failure)) from self._failure
         if self._failure is not None:
             raise copy(self._failure)  # a copy: the traceback would keep the caller's frames
 
@@ -156,8 +157,8 @@ class LoopThread:
             loop.close()
 
 
-def _no_loop(cause: Exception, advice: str) -> APIConnectionError:
-    return APIConnectionError(f"Cannot start an event loop for blocking calls: {cause}. {advice}")
+def _no_loop(said: str) -> APIConnectionError:
+    return APIConnectionError(f"Cannot start an event loop for blocking calls: {said}")
 
 
 def _refuse_when_finalizing() -> None:

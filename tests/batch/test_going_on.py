@@ -92,7 +92,7 @@ async def test_changed_input_and_parameters_are_refused_with_an_explanation(plac
     assert "the input changed: 2 rows" in said
     assert "3 rows" in said
     assert "parameter temperature: 0.5 -> 0.7" in said
-    assert "--allow-changed" in said
+    assert "allow_changed=True" in said
     assert len(place.server.requests) == 2
     result = await place.run(rows, temperature=0.7, allow_changed=True)
     assert (result.done, result.skipped) == (1, 2)

@@ -195,7 +195,7 @@ async def test_rows_of_an_iterable_in_another_order_are_not_passed_over(place: P
 
 async def test_a_bad_row_of_an_iterable_ends_the_run_or_is_skipped(place: Place) -> None:
     rows = ("one", 7, "three", {"prompt": "four", "custom_id": "1"})
-    with pytest.raises(BatchError, match=r"Row 2 of the source is not a request: .*What was done so far is kept"):
+    with pytest.raises(BatchError, match=r"Row 2 of the source is not a request: .*What is done is kept"):
         await place.run(iter(rows))
     assert ids(place.output) == ["1"]
     result = await place.run(iter(rows), on_bad_line="skip")

@@ -188,7 +188,7 @@ async def test_a_provider_that_is_closed_meanwhile_stops_the_run_and_fails_no_ro
     assert (result.failed, result.stopped) == (0, "interrupt")
     assert (
         result.message == "The run was stopped: its provider was closed. "
-        "The same call, with an open provider and without fresh, continues."
+        "Run the batch again with an open one, without fresh=True, to continue."
     )
     assert result.done == len(read(place.output)) < 2
     assert not place.errors.exists()

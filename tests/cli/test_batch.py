@@ -101,12 +101,12 @@ def test_exit_2_when_rows_failed(command: Command, server: FaultServer) -> None:
         2,
         "",
         f"rusty-agent batch: 18 answered, 2 failed (most: BadRequestError 400); see {command.errors}. "
-        "The last BadRequestError 400: HTTP 400: scripted.\n",
+        "The last one: HTTP 400: scripted.\n",
     )
     server.answer(said())
     ended = command.run("--progress", "off")
     assert ended.code == 2
-    assert "1 answered, 1 failed for good earlier (--retry-permanent tries them again), 18 were answered" in ended.err
+    assert "1 answered, 1 failed for good earlier (--retry-permanent retries it), 18 were answered" in ended.err
     assert command.run("--retry-permanent", "--progress", "off").code == 0
     assert command.run("--limit", "1", "--progress", "off").err.endswith(" 0 answered, 1 was answered earlier\n")
 
@@ -327,8 +327,9 @@ def test_a_dry_run_sends_and_writes_nothing(command: Command, server: FaultServe
     assert ended.code == 1
     assert "answer tokens: those of 1 row without max_tokens\n" in ended.out
     assert ended.out.endswith(" for the prompts, plus the answers of rows without max_tokens\n")
-    assert ended.err.startswith("1 line of the input is not a request; nothing was sent.\n  line 2: ")
-    assert ended.err.endswith('or skip them with on_bad_line="skip" (--on-bad-line skip).\n')
+    said = "rusty-agent batch: error: 1 line of the input is not a request; nothing was sent.\n  line 2: "
+    assert ended.err.startswith(said)
+    assert ended.err.endswith("or skip them with --on-bad-line skip.\n")
     ended = command.run("--dry-run", "--on-bad-line", "skip")
     assert ended.code == 0
     assert "Correct them" not in ended.err
@@ -347,6 +348,22 @@ def test_nobody_reads_a_dry_run(command: Command) -> None:
     os.close(reader)
     with os.fdopen(writer, "wb") as stdout:
         assert command.run("--dry-run", stdout=stdout) == (141, "", "")
+
+
+@posix
+def test_a_dry_run_without_standard_output_is_told(command: Command) -> None:
+    shell = ("sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM)
+    ended = command.run("--dry-run", program=shell)
+    assert (ended.code, ended.err) == (1, "rusty-agent batch: error: standard output is closed\n")
+
+
+@posix
+def test_a_process_that_may_open_no_more_files_is_told_so(command: Command) -> None:
+    shell = ("sh", "-c", 'ulimit -n 8; exec "$@"', "sh", *PROGRAM)
+    said = (
+        "rusty-agent batch: error: Too many open files. Close some files, or raise the limit on open files (ulimit -n)."
+    )
+    assert command.run(program=shell) == (1, "", f"{said}\n")
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -411,7 +428,7 @@ def test_debugging_shows_where(command: Command) -> None:
     command.arguments[3] = str(command.output.parent / "no" / "folder.jsonl")
     ended = command.run()
     assert (ended.code, ended.out) == (1, "")
-    assert "cannot be locked: No such file or directory. The output must be in an existing folder" in ended.err
+    assert "cannot be locked: No such file or directory. Check the path, and that its folder exists. Or" in ended.err
     ended = command.run("--debug")
     assert ended.code == 1
     assert "Traceback" in ended.err
@@ -433,7 +450,7 @@ def test_a_file_that_may_not_grow_ends_with_1_and_the_same_command_goes_on(
     assert ended.code == 1
     assert ended.err.count("\n") == 1
     assert f"{command.output} can no longer be written: File too large." in ended.err
-    assert "run the same command again, without --fresh, to continue from there" in ended.err
+    assert "(ulimit -f), or choose another filesystem. Then run the batch again, without --fresh: " in ended.err
     written = len(ids(command.output))
     assert 0 < written < 20
     sent = len(server.requests)
@@ -476,7 +493,7 @@ def test_a_full_disk_ends_with_1_and_the_same_command_goes_on(
     ended = command.run("--progress", "off")
     assert ended.code == 1
     assert "can no longer be written: No space left on device" in ended.err
-    assert "freeing disk space" in ended.err
+    assert "Free some space there. Then run the batch again, without --fresh: " in ended.err
     assert 0 < len(ids(command.output)) < 40
     again = command.run("--progress", "off")
     assert again.code == 1

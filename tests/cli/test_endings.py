@@ -20,6 +20,7 @@ from .process import KEY, PROGRAM, run, start
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals, shells and terminals are POSIX ones here")
 
 SSE = "text/event-stream"
+FULL = "error: standard output cannot be written: No space left on device. Free some space there.\n"
 FIRST_THEN_SILENCE = answer([*events("first")[:2], Hang()], content_type=SSE, framing="cut")
 ENDLESS = answer([*events("line\n")[:1], *events("line\n")[1:2] * 100_000], content_type=SSE, framing="cut")
 
@@ -141,7 +142,7 @@ def test_nobody_reads_the_help() -> None:
 def test_a_full_disk(server: FaultServer) -> None:
     with open("/dev/full", "wb") as full:
         ended = run("--base-url", server.url, "hi", stdout=full)
-    assert ended == (1, "", "rusty-agent: error: standard output: No space left on device\n")
+    assert ended == (1, "", f"rusty-agent: {FULL}")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -154,7 +155,7 @@ def test_a_full_disk_for_what_is_no_answer(tmp_path: Path, words: list[str], env
     with open("/dev/full", "wb") as full:
         ended = run(*(word.format(rows=rows) for word in words), *output, stdout=full, env=env)
     assert (ended.code, ended.err.count("\n")) == (1, 1)
-    assert ended.err.endswith("error: standard output: No space left on device\n")
+    assert ended.err.endswith(FULL)
 
 
 def test_closed_standard_output_and_error(server: FaultServer) -> None:

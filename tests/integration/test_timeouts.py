@@ -185,13 +185,11 @@ def test_the_body_of_an_error_does_not_outlast_the_call(
 @pytest.mark.parametrize(
     ("timeout", "advice"),
     [
-        (0.2, "Timeout(idle=…), or --timeout, if the endpoint is just slow."),
-        (Timeout(first_token=0.2), "Timeout(first_token=…) if the endpoint is just slow."),  # no option sets that
+        (0.2, "Timeout(idle=…) if the endpoint is just slow."),
+        (Timeout(first_token=0.2), "Timeout(first_token=…) if the endpoint is just slow."),
     ],
 )
-def test_only_what_an_option_sets_is_said_to_be_raised_by_it(
-    face: Face, serve: Serve, timeout: Timeout | float, advice: str
-) -> None:
+def test_the_limit_to_raise_is_named(face: Face, serve: Serve, timeout: Timeout | float, advice: str) -> None:
     server = serve(answer([Hang()], framing="chunked", content_type="text/event-stream"))
     error = face.stream(face.provider(server, retry=ONCE), timeout=timeout).failure
     assert isinstance(error, APITimeoutError)

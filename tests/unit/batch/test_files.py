@@ -87,7 +87,7 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, error: BaseExceptio
 def test_a_failing_disk_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    with pytest.raises(BatchError, match=r"a cannot be written: No space left on device\. .*run the same command"):
+    with pytest.raises(BatchError, match=r"a cannot be written: No space left on device\. .*run the batch again"):
         replace_atomically(path, chunks(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]

@@ -134,7 +134,7 @@ def test_a_torn_tail_is_cut_off(tmp_path_factory: pytest.TempPathFactory, data: 
 
 
 def test_what_cannot_be_a_journal(tmp_path: Path) -> None:
-    with pytest.raises(BatchError, match=r"cannot be opened for writing: No such file or directory\. Name an output"):
+    with pytest.raises(BatchError, match=r"cannot be opened for writing: No such file or directory\. Check the path, "):
         Journal(tmp_path / "no" / "out.jsonl")
     with pytest.raises(BatchError, match="cannot be opened for writing: "):
         Journal(tmp_path)
@@ -369,7 +369,7 @@ async def test_a_full_disk_keeps_whole_lines_and_ends_the_journal(
     assert path.read_bytes() == kept
     assert journal._size == len(kept)
     (error,) = told
-    assert "out.jsonl can no longer be written: No space left on device. What it holds is kept" in error.message
+    assert "out.jsonl can no longer be written: No space left on device. Free some space there. Then" in error.message
     for _ in range(2):
         with pytest.raises(BatchError, match="No space left"):
             journal.append(b"more")

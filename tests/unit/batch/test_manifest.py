@@ -178,7 +178,7 @@ def test_only_long_values_are_cut_to_where_they_begin_to_differ() -> None:
 def test_a_damaged_one(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "m"
     path.write_bytes(data)
-    with pytest.raises(BatchError, match=r"m cannot be read: it is not a manifest .* move it away and run the same"):
+    with pytest.raises(BatchError, match=r"m cannot be read: it is not a manifest .* move it away and run the batch"):
         Manifest.load(path)
 
 

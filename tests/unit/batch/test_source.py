@@ -242,7 +242,7 @@ def test_standard_input_that_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None
 def test_no_room_for_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _redirect(monkeypatch, LINES)
     with pytest.raises(
-        BatchError, match=r"standard input cannot be copied to .*: No such file or directory\. Check that there"
+        BatchError, match=r"standard input cannot be copied to .*: No such file or directory\. Check the .* Or save"
     ):
         open_source("-", spool_folder=tmp_path / "missing")
 
