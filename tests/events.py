@@ -26,19 +26,25 @@ async def soon(true: Callable[[], object], seconds: float = 20) -> None:
 
 
 class _Held(tuple[Step, ...]):
-    """Steps that begin with pauses until a condition is true."""
+    """Steps with pauses before one of them until a condition is true."""
 
+    at: int
     true: Callable[[], object]
 
     def __iter__(self) -> Iterator[Step]:
+        yield from self[: self.at]
         while not self.true():
             yield Pause(0.002)
-        yield from super().__iter__()
+        yield from self[self.at :]
 
 
-def held(whole: Answer, true: Callable[[], object]) -> Answer:
-    """This answer, which the server begins to send only when the condition is true; others are served meanwhile."""
+def held(whole: Answer, true: Callable[[], object], at: int = 0) -> Answer:
+    """This answer, whose steps from `at` on are sent only when the condition is true; others are served meanwhile.
+
+    Step 0 is the head of what `answer` makes; step 1 of a `stream` is the event without text with which it begins.
+    """
     steps = _Held(whole.steps)
+    steps.at = at
     steps.true = lambda: True  # while Answer checks the steps
     made = Answer(steps, whole.close)
     steps.true = true
