@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from rusty_agent.testing import FaultServer, Hang, Pause, answer, completion, error, events, stream
+from rusty_agent.testing import FaultServer, Hang, answer, completion, error, events, stream
 
+from ..events import held
 from ..processes import finish
 from .process import KEY, run, start
 
@@ -19,12 +21,13 @@ SSE = "text/event-stream"
 
 @pytest.mark.usefixtures("unmeasured")
 def test_pieces_are_visible_as_they_come(server: FaultServer) -> None:
-    first, *rest = events("first ", "second")[1:]
-    server.answer(answer([first, Pause(0.5), *rest], content_type=SSE, framing="chunked"))
+    seen = threading.Event()
+    server.answer(held(stream("first ", "second"), seen.is_set, 3))
     child = start("--base-url", server.url, "hi")
     assert child.stdout is not None
     assert os.read(child.stdout.fileno(), 100) == b"first "
     assert child.poll() is None
+    seen.set()
     assert finish(child) == (0, "second\n", "")
 
 

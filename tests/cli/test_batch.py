@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from rusty_agent.testing import Answer, FaultServer, Hang, Pause, answer, completion, error
+from rusty_agent.testing import Answer, FaultServer, Hang, answer, completion, error
 from rusty_agent.wire.codec import dumps
 from tests.batch.runs import asked, by_prompt, ids, read, said, simple, write_rows
 
+from ..events import held
 from ..processes import Ended, finish
 from .process import KEY, PROGRAM, environment, run, start
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and limits are POSIX ones here")
-SLOW = Answer((Pause(0.6), *said().steps))
 
 
 class Command:
@@ -168,10 +169,12 @@ def test_a_run_with_nothing_to_do_leaves_the_report_as_it_is(command: Command) -
 def test_exit_130_a_signal_lets_what_is_under_way_end(
     command: Command, server: FaultServer, number: signal.Signals
 ) -> None:
-    server.answer(SLOW)
+    struck = threading.Event()
+    server.answer(held(said(), struck.is_set))
     child = command.start("--progress", "off")
     server.wait_for(4, 10)
     child.send_signal(number)
+    struck.set()
     ended = finish(child)
     assert ended.code == 130
     assert ended.err == (
@@ -187,10 +190,12 @@ def test_exit_130_a_signal_lets_what_is_under_way_end(
 @posix
 @pytest.mark.usefixtures("unmeasured")
 def test_an_interrupt_says_nothing_between_lines_of_json(command: Command, server: FaultServer) -> None:
-    server.answer(SLOW)
+    struck = threading.Event()
+    server.answer(held(said(), struck.is_set))
     child = command.start("--progress", "json")
     server.wait_for(4, 10)
     child.send_signal(signal.SIGTERM)
+    struck.set()
     ended = finish(child)
     *shown, last = ended.err.splitlines()
     assert (ended.code, last) == (
@@ -262,11 +267,13 @@ def test_no_signal_takes_the_exit_code_of_a_batch_that_is_over(command: Command,
 
 @posix
 def test_a_signal_that_is_ignored_stays_ignored(command: Command, server: FaultServer) -> None:
-    server.answer(by_prompt({"r0": SLOW}))
+    struck = threading.Event()
+    server.answer(held(said(), struck.is_set))
     shell = ("sh", "-c", 'trap "" INT; exec "$@"', "sh", *PROGRAM)
     child = command.start("--progress", "off", program=shell)
     server.wait_for(1, 10)
     child.send_signal(signal.SIGINT)
+    struck.set()
     assert finish(child) == (0, "", "rusty-agent batch: 20 answered\n")
 
 
