@@ -14,8 +14,9 @@ from rusty_agent import Limits
 from rusty_agent.batch import finish
 from rusty_agent.errors import BatchError
 from rusty_agent.progress.tally import Progress
-from rusty_agent.testing import Answer, Pause, Received, error
+from rusty_agent.testing import Answer, Received, error
 from rusty_agent.wire.codec import loads_strict
+from tests.events import held, soon
 
 from .runs import Place, asked, by_prompt, ids, prompt, read, said, simple
 
@@ -138,8 +139,7 @@ async def test_few_rows_wait_for_their_turn_where_few_may_be_sent(place: Place) 
 
     provider = place.provider(limits=Limits(requests_per_minute=60))
     running = asyncio.ensure_future(place.run(rows(), provider=provider, concurrency="auto"))
-    while not place.server.requests:
-        await asyncio.sleep(0.01)
+    await soon(lambda: place.server.requests and taken >= 16)
     await asyncio.sleep(0.1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -255,7 +255,8 @@ async def test_a_sort_that_finds_no_room_takes_no_figures_along(place: Place, mo
     def no_room(path: Path, _: object) -> None:
         raise BatchError(f"{path} cannot be written: No space left on device.")
 
-    place.server.answer(lambda request: Answer((Pause(0.05 * (prompt(request) == "r0")), *said().steps)))
+    last = held(said(), lambda: len(ids(place.output)) == 3)
+    place.server.answer(lambda request: last if prompt(request) == "r0" else said())
     report = place.output.with_name("r.html")
     with monkeypatch.context() as full:
         full.setattr(finish, "replace_atomically", no_room)

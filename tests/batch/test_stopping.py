@@ -52,10 +52,12 @@ async def test_a_budget_stops_before_it_is_spent(place: Place) -> None:
 
 @pytest.mark.parametrize("concurrency", [64, "auto"])
 async def test_what_waits_for_its_turn_takes_nothing_of_a_budget(place: Place, concurrency: int | str) -> None:
-    provider = place.provider(limits=Limits(requests_per_minute=1500))  # at this pace few are under way
+    provider = place.provider(limits=Limits(in_flight=1))
     options: dict[str, Any] = {"price": (0.0, 1e5), "budget_usd": 8.0, "concurrency": concurrency}
     result = await place.run(simple(100), provider=provider, **options)  # 0.50 USD an answer
-    assert (result.stopped, result.done, result.cost) == ("budget", 16, 8.0)
+    assert result.stopped == "budget"
+    assert result.done in (15, 16)  # one that is let in as the run is stopped counts as under way, and is not sent
+    assert result.cost == result.done * 0.5
 
 
 async def test_a_budget_that_nobody_can_watch_stops_the_run(place: Place) -> None:
