@@ -14,6 +14,7 @@ import pytest
 from rusty_agent.net.gather import PAUSE, Stop, spread, work_off
 from rusty_agent.parameters import Inputs
 from rusty_agent.types import MapItem
+from tests.events import soon
 
 
 class Worker:
@@ -111,8 +112,11 @@ async def test_working_off_raises_what_taking_an_input_raised_and_can_be_cancell
     with pytest.raises(OSError, match="the file is gone"):
         await work_off(inputs(), Worker(), concurrency=4)
     work = Worker(lambda _: 10**6)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(work_off(range(100), work, concurrency=4), 0.02)
+    running = asyncio.ensure_future(work_off(range(100), work, concurrency=4))
+    await soon(lambda: work.busy == 4)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
     assert (work.busy, work.cancelled) == (0, 4)
 
 
