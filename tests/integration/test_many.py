@@ -300,8 +300,8 @@ def test_prompts_are_taken_only_as_fast_as_they_are_worked_off(serve: Serve) -> 
             taken += 1
             yield f"p{number}"
 
-    for item in provider.map(prompts(), concurrency=4, ordered=False):
-        if item.index == 20:
+    for seen, _ in enumerate(provider.map(prompts(), concurrency=4, ordered=False)):
+        if seen == 20:
             break
         time.sleep(0.005)
     assert taken < 21 + 4 * 2 + 4 + 64  # under way, waiting here, and taken ahead
