@@ -332,7 +332,8 @@ def test_html_where_an_answer_was_expected(face: Face, serve: Serve) -> None:
     assert len(server.requests) == 2
 
 
-def test_connections_are_kept(face: Face, serve: Serve) -> None:
+def test_connections_are_kept(face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rusty_agent.net.guard._LINGER_SECONDS", 60)  # however late a body's end comes
     server = serve()
     provider = face.provider(server)
     for _ in range(5):
@@ -343,13 +344,13 @@ def test_connections_are_kept(face: Face, serve: Serve) -> None:
     assert server.connections <= 2  # the next request may leave before the last body's end has come
 
 
-def test_an_end_mark_ends_the_stream_though_the_body_lingers(face: Face, serve: Serve) -> None:
-    from rusty_agent.testing import Hang
-
+def test_an_end_mark_ends_the_stream_though_the_body_lingers(
+    face: Face, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rusty_agent.wire.reply.TAIL_SECONDS", 60)  # so that a finish reason alone does not end it
     server = serve(answer([*events("a"), Hang()], content_type="text/event-stream", framing="cut"))
-    outcome = face.stream(face.provider(server), timeout=5)
+    outcome = face.stream(face.provider(server), timeout=20)
     assert (outcome.pieces, outcome.error) == (["a"], None)
-    assert outcome.stream.duration < 1
 
 
 @pytest.mark.parametrize(

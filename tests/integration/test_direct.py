@@ -129,7 +129,8 @@ async def test_what_a_session_of_the_callers_cannot_decompress_is_told(serve: Se
         assert await outcome(serve(broken), given) == ("", (ResponseError, "", 1))
 
 
-async def test_a_connection_is_kept_between_calls(serve: Serve) -> None:
+async def test_a_connection_is_kept_between_calls(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rusty_agent.net.guard._LINGER_SECONDS", 60)  # however late a body's end comes
     server = serve()
     async with AsyncProvider("m", api_key=KEY, base_url=server.url) as llm:
         for _ in range(3):

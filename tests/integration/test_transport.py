@@ -30,15 +30,16 @@ from rusty_agent import (
     StreamInterruptedError,
     Timeout,
 )
-from rusty_agent.testing import Answer, Hang, Pause, Received, Reset, answer, completion, stream
+from rusty_agent.testing import Answer, Hang, Received, Reset, answer, completion, stream
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
-from ..events import held, until
+from ..events import held, soon, until
 from .faces import KEY, TLS, Face, NewLoop, Serve
 
 
-async def test_no_more_connections_than_allowed(serve: Serve) -> None:
+async def test_no_more_connections_than_allowed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rusty_agent.net.guard._LINGER_SECONDS", 60)  # or one whose body ends late is replaced
     server = serve(stream("a", "b", gap=0.03))
     async with AsyncProvider("m", api_key=KEY, base_url=server.url, max_connections=3) as llm:
         texts = await asyncio.gather(*(llm.generate_text("hi", stream=True) for _ in range(12)))
@@ -81,11 +82,15 @@ async def test_a_given_session_is_used_and_not_closed(serve: Serve) -> None:
 async def test_a_given_session_s_connection_that_breaks_while_nobody_reads(serve: Serve) -> None:
     """aiohttp's reader then tells nothing but a RuntimeError."""
     begun = answer([events("a")[1]], framing="cut").steps
-    server = serve(Answer((*begun, Pause(0.1), b"zz\r\n"), close=True))
+    seen = threading.Event()
+    server = serve(held(Answer((*begun, b"zz\r\n"), close=True), seen.is_set, len(begun)))
     async with aiohttp.ClientSession() as session:
         opened = AsyncProvider("m", api_key=KEY, base_url=server.url, session=session).stream_text("hi")
         assert await anext(opened) == "a"
-        await asyncio.sleep(0.3)
+        seen.set()
+        assert session.connector is not None
+        (protocol,) = session.connector._acquired
+        await soon(lambda: protocol.transport is None)
         with pytest.raises(StreamInterruptedError, match=r"The connection to .* broke") as raised:
             await anext(opened)
     assert raised.value.partial_text == "a"
@@ -224,9 +229,12 @@ def test_a_script_for_rusty_agent_sdk(
     result = provider.generate_text("Hi", include_usage=True)
     assert (str(result), result.prompt_tokens, result.total_tokens) == ("Hello world", 3, 8)
     messages = [{"role": "user", "content": "Hi"}]
-    server.answer(stream("Hello", " world", gap=0.2))  # what its thread has read a stream tells before it is asked for
+    asked = threading.Event()
+    server.answer(held(stream("Hello", " world"), asked.is_set, 4))  # what its thread has read a stream tells at once
     opened = provider.stream_text(messages=messages, system_prompt="Be brief.", temperature=0.2, stop="\n", seed=1)
-    assert (opened.finish_reason, "".join(opened), opened.finish_reason) == (None, "Hello world", "stop")
+    before = opened.finish_reason
+    asked.set()
+    assert (before, "".join(opened), opened.finish_reason) == (None, "Hello world", "stop")
     with pytest.raises(RuntimeError):
         Provider("m", api_key="k", base_url=serve(answer(b"", status=400)).url).generate_text("Hi")
     with pytest.raises(ConnectionError):

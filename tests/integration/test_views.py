@@ -31,7 +31,8 @@ from rusty_agent.sync.stream import TextStream
 from rusty_agent.testing import FaultServer
 from rusty_agent.testing.answers import Answer, Hang, Pause, answer, chunk, event, events, stream
 
-from ..events import until
+from ..events import held, until
+from .answers import STARTED
 from .faces import Serve
 
 KEY = "k" * 8
@@ -70,7 +71,7 @@ async def test_a_view_goes_on_where_another_has_stopped(serve: Serve) -> None:
 
 
 async def test_a_stream_says_how_far_it_is(serve: Serve) -> None:
-    opened = asynchronous(serve(sent("ab", "cd")))
+    opened = asynchronous(serve(held(sent("ab", "cd"), lambda: False, 2)))
     assert repr(opened) == "<AsyncTextStream new, 0 characters so far>"
     await anext(opened)
     assert repr(opened) == "<AsyncTextStream open, 2 characters so far>"
@@ -82,10 +83,12 @@ async def test_a_stream_says_how_far_it_is(serve: Serve) -> None:
 
 
 def test_a_blocking_stream_says_how_far_it_is(serve: Serve) -> None:
-    server = serve(sent("ab", "cd"))
+    told = threading.Event()
+    server = serve(held(sent("ab", "cd"), told.is_set, 2))
     opened = blocking(server)
     next(opened)
-    assert repr(opened).startswith("<TextStream open, ")
+    assert repr(opened) == "<TextStream open, 2 characters so far>"
+    told.set()
     assert opened.result().text == "abcd"
     assert repr(opened) == "<TextStream closed, 4 characters so far>"
     left = blocking(server)
@@ -176,7 +179,7 @@ async def test_closing_in_the_moment_the_answer_arrives_is_no_end() -> None:
 @pytest.mark.parametrize("typed", [False, True], ids=["text", "events"])
 async def test_a_view_whose_reading_took_too_long_does_not_end(serve: Serve, typed: bool) -> None:
     """As in a relay that sends a sign of life whenever nothing has come for a while."""
-    opened = asynchronous(serve(stream("a", "b", gap=0.3)))
+    opened = asynchronous(serve(STARTED))
     view: Any = opened.events() if typed else aiter(opened)
     await anext(view)
     with pytest.raises(TimeoutError):
@@ -233,8 +236,8 @@ def test_reading_on_the_loop_s_own_thread_is_refused(serve: Serve) -> None:
 @pytest.mark.parametrize("ending", ["end", "close"])
 def test_of_two_threads_one_reads(serve: Serve, ending: str) -> None:
     silent = answer([b": hi\n\n", Hang()], framing="chunked")
-    opened = blocking(serve(stream("a", gap=0.2) if ending == "end" else silent))
     outcomes: list[object] = []
+    opened = blocking(serve(held(stream("a"), lambda: outcomes) if ending == "end" else silent))
 
     def read() -> None:
         try:
@@ -249,7 +252,7 @@ def test_of_two_threads_one_reads(serve: Serve, ending: str) -> None:
     if ending == "close":
         opened.close()
     for thread in threads:
-        thread.join(2)
+        thread.join(10)
     assert sorted(map(str, outcomes)) == sorted(
         map(str, [RuntimeError, "a" if ending == "end" else StreamInterruptedError])
     )
@@ -324,7 +327,7 @@ class InterruptedLock:
 
 @pytest.mark.parametrize("many", [False, True])
 def test_an_interrupt_as_reading_begins_leaves_nobody_waiting_for_another_thread(serve: Serve, many: bool) -> None:
-    server = serve(sent("a", "b"), sent("a", "b", gap=9))
+    server = serve(*[sent("a", "b")] * many, sent("a", "b", gap=9))
     provider = Provider("m", api_key=KEY, base_url=server.url)
     reader: Any = provider.map(["a", "b"], concurrency=1, stream=True) if many else provider.stream_text("hi")
     next(reader)
@@ -334,7 +337,7 @@ def test_an_interrupt_as_reading_begins_leaves_nobody_waiting_for_another_thread
         next(reader)
     with pytest.raises(RuntimeError if many else StreamInterruptedError, match="before its end"):
         next(reader)
-    assert server.requests[-1].gone.wait(2)
+    assert server.requests[-1].gone.wait(10)
 
 
 @pytest.fixture
@@ -364,10 +367,10 @@ def test_an_error_of_a_signal_handler_closes_a_blocking_stream(
     provider = Provider("m", api_key=KEY, base_url=server.url, limits=Limits(in_flight=1))
     opened = provider.stream_text("hi")
     assert next(opened) == "a"
-    interrupt(kind)
     with pytest.raises(kind, match="mine"):
+        interrupt(kind)
         read(opened)
-    assert server.requests[0].gone.wait(2)
+    assert server.requests[0].gone.wait(10)
     for _ in range(2):
         with pytest.raises(StreamInterruptedError, match=OWN_END):
             next(opened)
