@@ -28,6 +28,7 @@ from rusty_agent.testing import Answer, FaultServer, Hang, Pause, Received, answ
 from rusty_agent.testing.answers import Step, chunk, event, events
 from rusty_agent.wire.codec import dumps
 
+from .answers import STARTED
 from .faces import KEY, Face, Serve
 from .scripts import run
 
@@ -86,7 +87,7 @@ def test_waiting_for_a_free_connection_is_no_silence_of_the_endpoint(serve: Serv
     server = serve(stream("a", "b", gap=0.1))
 
     async def main() -> list[str]:
-        async with llm_for(server, max_connections=1, timeout=0.6) as llm:
+        async with llm_for(server, max_connections=1, timeout=1.2) as llm:  # the last one waits for 1.5 s
             results = await asyncio.gather(*(llm.stream_text("hi").result() for _ in range(4)))
             return [result.text for result in results]
 
@@ -98,12 +99,12 @@ def test_tasks_may_share_their_context(serve: Serve) -> None:
     server = serve(Answer((Hang(),)), stream("a"))
 
     async def main() -> list[Any]:
-        async with llm_for(server, max_connections=1, timeout=0.3) as llm:
+        async with llm_for(server, max_connections=1, retry=RetryPolicy(max_retries=0)) as llm:
             context = contextvars.copy_context()
             loop = asyncio.get_running_loop()
             tasks = [
-                loop.create_task(llm.stream_text("hi", retry=RetryPolicy(max_retries=0)).result(), context=context)
-                for _ in range(2)
+                loop.create_task(llm.stream_text("hi", timeout=seconds).result(), context=context)
+                for seconds in (1, 0.9)
             ]
             return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
 
@@ -245,7 +246,7 @@ async def test_a_stream_that_was_closed_before_it_began_does_not_begin(serve: Se
 
 
 async def test_a_cancelled_read_is_no_end(serve: Serve) -> None:
-    opened = llm_for(serve(stream("a", "b", gap=0.5))).stream_text("hi")
+    opened = llm_for(serve(STARTED)).stream_text("hi")
     assert await anext(opened) == "a"
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(opened), 0.05)

@@ -168,7 +168,8 @@ async def test_no_captured_local_shows_the_key(serve: Serve, how: str, script: A
     }.get(how)
     call = llm.stream_text("hi", timeout=limits).result()
     task = asyncio.ensure_future(call)
-    await asyncio.to_thread(server.wait_for, 1)
+    if limits is None:  # else the time may be over before anything is sent
+        await asyncio.to_thread(server.wait_for, 1)
     if how == "cancel":
         task.cancel("the reason")
     elif how == "provider":
