@@ -688,18 +688,18 @@ STATUS: Sequence[Fault] = (
 )
 
 SILENCE: Sequence[Fault] = (
-    Fault("No answer at all", raw(Hang()), ra.APITimeoutError, says="idle", timeout=0.1, attempts=3),
-    Fault("No answer to a plain request", raw(Hang()), ra.APITimeoutError, says="total", streamed=False, timeout=0.1),
-    Fault("Headers, then nothing", raw(HEAD, Hang()), ra.APITimeoutError, says="idle", timeout=0.1, attempts=3),
+    Fault("No answer at all", raw(Hang()), ra.APITimeoutError, says="idle", timeout=0.3, attempts=3),
+    Fault("No answer to a plain request", raw(Hang()), ra.APITimeoutError, says="total", streamed=False, timeout=0.3),
+    Fault("Headers, then nothing", raw(HEAD, Hang()), ra.APITimeoutError, says="idle", timeout=0.3, attempts=3),
     Fault(
-        "Some text, then nothing", sse(FIRST, A, Hang(), framing="cut"), ra.APITimeoutError, "foo ", "idle", timeout=0.3
+        "Some text, then nothing", sse(FIRST, A, Hang(), framing="cut"), ra.APITimeoutError, "foo ", "idle", timeout=1
     ),
     Fault(
         "Keep-alive comments, and never any text",
         sse(*_repeat(ALIVE, 0.03, 40), framing="cut"),
         ra.APITimeoutError,
         says="first_token",
-        timeout=ra.Timeout(first_token=0.15),
+        timeout=ra.Timeout(first_token=0.3),
         attempts=3,
     ),
     Fault(
@@ -720,18 +720,18 @@ SILENCE: Sequence[Fault] = (
     ),
     Fault(
         "Text for longer than the call may take",
-        sse(*_repeat(A, 0.03, 40), framing="cut"),
+        sse(*_repeat(A, 0.05, 40), framing="cut"),
         ra.APITimeoutError,
         "foo ",
         "total",
-        timeout=ra.Timeout(total=0.3),
+        timeout=ra.Timeout(total=1),
     ),
     Fault(
         "Keep-alive comments for longer than the idle limit, then text",
-        sse(*_repeat(ALIVE, 0.04, 12), A, STOP),
+        sse(*_repeat(ALIVE, 0.05, 24), A, STOP),
         None,
         "foo ",
-        timeout=0.3,
+        timeout=1,
     ),
 )
 
