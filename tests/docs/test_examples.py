@@ -98,7 +98,7 @@ async def test_the_web_server_of_the_readme(endpoint: FaultServer) -> None:
             assert await got.content.readany() == b"word "
             assert not endpoint.requests[1].gone.is_set()
             got.close()
-        assert await asyncio.to_thread(endpoint.requests[1].gone.wait, 2)
+        assert await asyncio.to_thread(endpoint.requests[1].gone.wait, 10)
     finally:
         await namespace["llm"].aclose()
         await runner.cleanup()

@@ -69,11 +69,10 @@ async def test_soak(serve: Serve) -> None:
         memory = []
         for _ in range(ROUNDS):
             await round_of(llm)
-            await asyncio.sleep(0.05)
+            await soon(lambda: len(asyncio.all_tasks()) == 1)
             server.requests.clear()
             gc.collect()
             memory.append(resident())
-            assert len(asyncio.all_tasks()) == 1
             assert not llm._calls.under_way
     await soon(lambda: server.open_connections == 0)
     assert ends["whole"] > STREAMS // 10

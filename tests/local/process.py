@@ -57,7 +57,7 @@ def line(script: subprocess.Popen[bytes]) -> str:
     return script.stdout.readline().decode().strip()
 
 
-def vanishes(pid: int, seconds: float = 2) -> bool:
+def vanishes(pid: int, seconds: float = 10) -> bool:
     """Whether the process ends within this time."""
     return until(lambda: not _lives(pid), seconds)
 
