@@ -172,14 +172,17 @@ def test_exit_130_a_signal_lets_what_is_under_way_end(
     struck = threading.Event()
     server.answer(held(said(), struck.is_set))
     child = command.start("--progress", "off")
-    server.wait_for(4, 10)
+    server.wait_for(4, 40)
     child.send_signal(number)
+    assert child.stderr is not None
+    told = child.stderr.readline()
     struck.set()
     ended = finish(child)
-    assert ended.code == 130
-    assert ended.err == (
-        "interrupted: waiting for 4 rows under way, at most 30 s; interrupt again to stop at once\n"
-        "rusty-agent batch: 4 answered. Interrupted: the same command continues from here.\n"
+    assert told == b"interrupted: waiting for 4 rows under way, at most 30 s; interrupt again to stop at once\n"
+    assert ended == (
+        130,
+        "",
+        "rusty-agent batch: 4 answered. Interrupted: the same command continues from here.\n",
     )
     assert (len(server.requests), len(ids(command.output))) == (4, 4)
     server.answer(said())
@@ -189,13 +192,20 @@ def test_exit_130_a_signal_lets_what_is_under_way_end(
 
 @posix
 @pytest.mark.usefixtures("unmeasured")
-def test_an_interrupt_says_nothing_between_lines_of_json(command: Command, server: FaultServer) -> None:
-    struck = threading.Event()
-    server.answer(held(said(), struck.is_set))
-    child = command.start("--progress", "json")
-    server.wait_for(4, 10)
+def test_an_interrupt_says_nothing_between_lines_of_json(command: Command, server: FaultServer, tmp_path: Path) -> None:
+    struck, script = tmp_path / "struck", tmp_path / "telling.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "from rusty_agent.batch.job import Job\n"
+        "from rusty_agent.cli import main\n"
+        "interrupt = Job.interrupt\n"
+        f"Job.interrupt = lambda job: (interrupt(job), pathlib.Path({str(struck)!r}).touch())\n"
+        "sys.exit(main())\n"
+    )
+    server.answer(held(said(), struck.exists))
+    child = command.start("--progress", "json", program=(sys.executable, str(script)))
+    server.wait_for(4, 40)
     child.send_signal(signal.SIGTERM)
-    struck.set()
     ended = finish(child)
     *shown, last = ended.err.splitlines()
     assert (ended.code, last) == (
@@ -234,7 +244,7 @@ def test_a_second_signal_waits_for_nothing(command: Command, server: FaultServer
     hang = Answer((Hang(),))
     server.answer(by_prompt({f"r{number}": hang for number in range(2, 20)}))
     child = command.start("--progress", "off")
-    server.wait_for(6, 10)
+    server.wait_for(6, 40)
     child.send_signal(signal.SIGINT)
     assert child.stderr is not None
     assert child.stderr.readline().startswith(b"interrupted: waiting for 4 rows")
@@ -271,7 +281,7 @@ def test_a_signal_that_is_ignored_stays_ignored(command: Command, server: FaultS
     server.answer(held(said(), struck.is_set))
     shell = ("sh", "-c", 'trap "" INT; exec "$@"', "sh", *PROGRAM)
     child = command.start("--progress", "off", program=shell)
-    server.wait_for(1, 10)
+    server.wait_for(1, 40)
     child.send_signal(signal.SIGINT)
     struck.set()
     assert finish(child) == (0, "", "rusty-agent batch: 20 answered\n")
@@ -282,7 +292,7 @@ def test_a_signal_that_is_ignored_stays_ignored(command: Command, server: FaultS
 def test_a_second_process_is_told_of_the_first(command: Command, server: FaultServer) -> None:
     server.answer(Answer((Hang(),)))
     child = command.start("--progress", "off")
-    server.wait_for(1, 10)
+    server.wait_for(1, 40)
     ended = command.run()
     assert ended.code == 1
     assert f"Another batch is writing here: process {child.pid} holds" in ended.err
@@ -531,5 +541,5 @@ def test_nobody_reads_standard_error(command: Command) -> None:
         env=environment(),
     )
     os.close(writer)
-    assert child.wait(15) == 0
+    assert child.wait(40) == 0
     assert len(read(command.output)) == 20

@@ -34,7 +34,7 @@ def interrupt(child: subprocess.Popen[bytes]) -> Ended:
 def test_interrupt_before_the_first_token(server: FaultServer, options: list[str]) -> None:
     server.answer(Answer((Hang(),)))
     child = start("--base-url", server.url, *options, "hi")
-    [request] = server.wait_for(1, 10)
+    [request] = server.wait_for(1, 40)
     assert interrupt(child) == (130, "", "")
     assert request.gone.wait(5)
 
@@ -54,10 +54,10 @@ def test_interrupt_mid_stream(server: FaultServer) -> None:
 def test_interrupt_while_the_reader_of_stdout_sleeps(server: FaultServer) -> None:
     server.answer(ENDLESS)
     child = start("--base-url", server.url, "hi")
-    [request] = server.wait_for(1, 10)
+    [request] = server.wait_for(1, 40)
     time.sleep(0.5)  # the pipe is full now, and the program stuck in a write
     child.send_signal(signal.SIGINT)
-    assert child.wait(15) == 130
+    assert child.wait(40) == 130
     assert request.gone.wait(5)
     assert finish(child).err == ""
 
@@ -88,7 +88,7 @@ def test_interrupts_that_are_ignored_stay_ignored(server: FaultServer) -> None:
     server.answer(stream("Hello", gap=0.15))
     shell = ("sh", "-c", 'trap "" INT; exec "$@"', "sh", *PROGRAM)
     child = start("--base-url", server.url, "hi", program=shell)
-    server.wait_for(1, 10)
+    server.wait_for(1, 40)
     child.send_signal(signal.SIGINT)
     assert finish(child) == (0, "Hello\n", "")
 
@@ -99,7 +99,7 @@ def test_the_reader_leaves(server: FaultServer) -> None:
     assert child.stdout is not None
     assert os.read(child.stdout.fileno(), 4) == b"line"
     child.stdout.close()
-    assert child.wait(15) == 141
+    assert child.wait(40) == 141
     assert child.stderr is not None
     assert child.stderr.read() == b""
     child.stderr.close()
@@ -116,7 +116,7 @@ def test_a_slow_reader_behind_a_pipe_that_is_not_blocking(server: FaultServer) -
     with os.fdopen(ours, "rb") as reading:
         with os.fdopen(theirs, "wb") as stdout:
             child = start("--base-url", server.url, "hi", stdout=stdout)
-        server.wait_for(1, 10)
+        server.wait_for(1, 40)
         time.sleep(0.5)  # the pipe is full now
         assert reading.read().decode() == text
     assert finish(child) == (0, "", "")
@@ -199,7 +199,7 @@ def test_interrupt_at_a_terminal_ends_the_line(server: FaultServer, terminal: tu
     ours, theirs = terminal
     server.answer(Answer((Hang(),)))
     child = start("--base-url", server.url, "hi", stdin=theirs, stdout=theirs)
-    server.wait_for(1, 10)
+    server.wait_for(1, 40)
     ended = interrupt(child)
     assert (ended.code, ended.err) == (130, "")
     assert shown(ours, b"\n") == b"\r\n"

@@ -70,7 +70,7 @@ def test_a_large_pipe_that_takes_its_time(server: FaultServer) -> None:
 
 def test_a_silent_pipe_beside_a_prompt_cannot_block(server: FaultServer) -> None:
     child = start("--base-url", server.url, "hi", stdin=subprocess.PIPE)
-    assert child.wait(10) == 0  # its standard input is still open
+    assert child.wait(40) == 0  # its standard input is still open
     ended = finish(child)
     assert ended.out == "Hello world\n"
     assert NOTE in ended.err
@@ -141,7 +141,7 @@ def test_no_key_and_no_model() -> None:
 
 def test_no_key_is_said_before_standard_input_is_read() -> None:
     child = start(stdin=subprocess.PIPE, env={})
-    assert child.wait(10) == 2
+    assert child.wait(40) == 2
     assert "OPENROUTER_API_KEY" in finish(child).err
 
 
