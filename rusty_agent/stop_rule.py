@@ -6,7 +6,6 @@ the run, and what is still under way.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from time import monotonic
 
@@ -70,8 +69,8 @@ class StopRule:
         self._begun = 0
         self._over: dict[int, bool | None] = {}  # by number: whether it failed; counted once `_next` has ended
         self._next = 1  # the oldest prompt that is not counted yet
-        self._away_since: float | None = None  # since when every attempt has found the endpoint away or refusing all
-        self._last_away = -math.inf  # when the latest such attempt failed
+        self._away_for: float | None = None  # for how long every attempt has found the endpoint away or refusing all
+        self._last_away = 0.0  # when the latest such attempt failed
         self.served = False
         self.done = 0
         self.failed = 0
@@ -87,7 +86,7 @@ class StopRule:
 
     def succeeded(self, number: int) -> None:
         """Count a prompt that was answered."""
-        self._away_since = None
+        self._away_for = None
         self.served = True
         self.done += 1
         self._count(number, False)
@@ -158,7 +157,7 @@ class StopRule:
 
     @property
     def _away(self) -> bool:
-        return self._away_since is not None and self._last_away - self._away_since > _AWAY_SECONDS
+        return self._away_for is not None and self._away_for > _AWAY_SECONDS
 
     def serves_nobody(self, error: RustyAgentError, began: float) -> bool:
         """Whether, with this failed attempt, the endpoint has been away, or has refused all requests, for too long.
@@ -171,15 +170,12 @@ class StopRule:
             error: The attempt's error.
             began: When its prompt was begun, by `time.monotonic`: idle time before that does not count.
         """
-        now = monotonic()
         told = (isinstance(error, RateLimitError) and error.may_pass) or tells_of_absence(error)
         if not told:
-            self._away_since = None if told is False else self._away_since
+            self._away_for = None if told is False else self._away_for
             return False
-        if self._away_since is None:
-            self._away_since = now
-        else:
-            silent = now - self._last_away - _MOST_SILENT
-            self._away_since += max(0.0, began - self._last_away, silent)  # leave out time without attempts
+        now = monotonic()
+        gap = now - max(self._last_away, began)
+        self._away_for = 0.0 if self._away_for is None else self._away_for + min(gap, _MOST_SILENT)
         self._last_away = now
         return self._away
