@@ -157,7 +157,7 @@ class Run:
 
     def _gives_up(self, error: RustyAgentError, began: float) -> bool:
         self._trouble = str(error)
-        return self._rule.serves_nobody(error, began)
+        return self._rule.gives_up(error, began)
 
     def stop(self, error: RunStoppedError) -> None:
         """Send nothing more, but wait for what was sent already."""

@@ -95,7 +95,7 @@ class StopRule:
         """Count a prompt that has failed.
 
         Args:
-            error: Its error. `serves_nobody` was called before, for each of its attempts.
+            error: Its error. `gives_up` was called before, for each of its attempts.
             number: Its number, from `begin`.
 
         Returns:
@@ -159,7 +159,7 @@ class StopRule:
     def _away(self) -> bool:
         return self._away_for is not None and self._away_for > _AWAY_SECONDS
 
-    def serves_nobody(self, error: RustyAgentError, began: float) -> bool:
+    def gives_up(self, error: RustyAgentError, began: float) -> bool:
         """Whether, with this failed attempt, the endpoint has been away, or has refused all requests, for too long.
 
         An endpoint that refuses all may have a limit of hours or days that it does not name. A 429 for a request too

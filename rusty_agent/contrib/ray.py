@@ -194,7 +194,7 @@ class Generate:
         self._options = dict(provider)
         trial = Common(provider_of(self._options, self._limits, "none")._requests, self._given)  # sends nothing
         self._rule = StopRule(None, max_error_rate, trial.policy.max_retry_after, hopeless=True)
-        self._caller = Caller(self._rule.serves_nobody)
+        self._caller = Caller(self._rule.gives_up)
 
     async def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Answer the rows of a batch.

@@ -30,7 +30,7 @@ class Rule(StopRule):
 
     def fails(self, error: Exception, number: int | None = None, began: float = -math.inf) -> RunStoppedError | None:
         if isinstance(error, RustyAgentError):
-            self.serves_nobody(error, began)
+            self.gives_up(error, began)
         return self.judge(error, number or self.begin())
 
     def answers(self, number: int | None = None) -> None:
