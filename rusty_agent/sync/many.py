@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from contextlib import aclosing
 from functools import partial
 from time import monotonic
@@ -52,7 +52,7 @@ class _Prompts:
         self._asked = False
         self._hungry = False
         self._news = asyncio.Event()
-        self.ask: Callable[[], None]  # set when the run begins
+        self.handover: Handover[MapItem | _Prompts]  # set when the run begins
 
     def __len__(self) -> Any:
         return len(self._given)  # type: ignore[arg-type]  # raises what `len` raises if they have none
@@ -79,7 +79,7 @@ class _Prompts:
     def _ask(self) -> None:
         if not self._asked and not self._ended:
             self._asked = True
-            self.ask()
+            self.handover.post(self)
 
     def take(self, thread: LoopThread) -> None:
         """Take some prompts from the caller's iterator, on this thread."""
@@ -269,9 +269,8 @@ class MapItems(RunItems, Generator[MapItem, None, None]):
 
     def _begin(self, thread: LoopThread) -> None:
         handover: Handover[MapItem | _Prompts] = Handover(thread, _HIGH_WATER, _LOW_WATER)
-        source = self._source
-        if source is not None:
-            source.ask = lambda: handover.post(source)
+        if self._source is not None:
+            self._source.handover = handover
         self._thread, self._handover = thread, handover
         self._crossing = Crossing(thread, partial(_pump, self._items, handover), lambda _, error: handover.end(error))
         self._crossing.begin()
