@@ -20,35 +20,32 @@ _LAST_LINES = 4
 _MAX_SAID = 700
 
 
-def ending_error(model: Path, said: bytes, *, ready: bool, code: int | None, failure: str | None) -> LocalModelError:
+def ending_error(model: Path, said: bytes, *, ready: bool, cause: int | str) -> LocalModelError:
     """The error for a child process that could not be started, or has ended.
 
     Args:
         model: The model that it was to run.
         said: The end of its output.
         ready: Whether it had loaded the model.
-        code: Its exit code; if a signal killed it, minus the signal's number.
-        failure: What went wrong in this process, if anything.
+        cause: Its exit code, or minus the number of the signal that killed it; or what went wrong in this process.
     """
     name = repr(str(model))
-    if failure is not None:
-        return LocalModelError(f"The local model {name} is not running: {failure}.{_quote(said, first=not ready)}")
-    how = _ending(code)
+    if isinstance(cause, str):
+        return LocalModelError(f"The local model {name} is not running: {cause}.{_quote(said, first=not ready)}")
+    how = _ending(cause)
     if ready:
         return LocalModelError(
             f"The process of the local model {name} ended unexpectedly: {how}.{_quote(said, first=False)} "
-            f"The next call starts it again.{_hint(code)}"
+            f"The next call starts it again.{_hint(cause)}"
         )
     return LocalModelError(
         f"The local model {name} could not be loaded: its process ended with {how}.{_quote(said, first=True)} "
         "Check that it is a complete GGUF file, that llama.cpp supports it, and that there is enough memory."
-        f"{_hint(code)}"
+        f"{_hint(cause)}"
     )
 
 
-def _ending(code: int | None) -> str:
-    if code is None:
-        return "an unknown exit code"
+def _ending(code: int) -> str:
     if code >= 0:
         return f"exit code {code}" if code < 2**31 else f"exit code {code:#x}"  # Windows: NTSTATUS
     try:
@@ -57,8 +54,8 @@ def _ending(code: int | None) -> str:
         return f"signal {-code}"
 
 
-def _hint(code: int | None) -> str:
-    if code is not None and code == -getattr(signal, "SIGKILL", 0):
+def _hint(code: int) -> str:
+    if code == -getattr(signal, "SIGKILL", 0):
         return " A system that runs out of memory kills processes like this: try a smaller model, context or parallel."
     return ""
 

@@ -64,7 +64,7 @@ class ServerRun:
         self._config = self._line(key)
         self._said = b""
         self._process: subprocess.Popen[bytes] | None = None
-        self._failure: str | None = None
+        self._cause: int | str | None = None  # of its end: its exit code, or what went wrong in this process
         self._stopping = False
         self._ended = threading.Event()
         self._owned = True
@@ -92,18 +92,16 @@ class ServerRun:
 
     def error(self) -> LocalModelError:
         """The error that explains why there is no child any more."""
-        if self._failure is None and not self._owned:
-            self._failure = "it was started by the process that this one was forked from, and has ended"
-        code = self._process.returncode if self._process is not None else None
-        return ending_error(self._model, self._said, ready=self.port is not None, code=code, failure=self._failure)
+        assert self._cause is not None
+        return ending_error(self._model, self._said, ready=self.port is not None, cause=self._cause)
 
     def ask_to_end(self) -> None:
         """Ask the child to end, and return at once. A forked process leaves that to the process that started it."""
         if not self._owned:
             return
         self._stopping = True  # set before `_process` is read; `_spawn` does the opposite: one of the two sees it
-        if self.port is None and self._failure is None:
-            self._failure = "its provider was closed while it was starting"
+        if self.port is None and self._cause is None:
+            self._cause = "its provider was closed while it was starting"
         if self._process is not None:
             self._process.terminate()
 
@@ -119,6 +117,8 @@ class ServerRun:
     def _disown(self) -> None:
         """Let go of the child, in a fork of the process that owns it."""
         self._owned = False
+        if self._cause is None:
+            self._cause = "it was started by the process that this one was forked from, and has ended"
         gone, self._ended = self.gone, threading.Event()  # the old one's lock may have been held
         if gone:
             self._ended.set()
@@ -145,7 +145,7 @@ class ServerRun:
             timer.start()
             self._attend(self._spawn(), timer)
         except Exception as error:  # as no process or thread can be started; whatever it is, others wait for `settled`
-            self._failure = f"it could not be started with {sys.executable!r} ({error})"
+            self._cause = f"it could not be started with {sys.executable!r} ({error})"
         timer.cancel()
         self._ended.set()
         logger.debug("the local model %s has ended", self._model.name)
@@ -165,7 +165,8 @@ class ServerRun:
                 self._hear(data)
                 if self.port is not None:
                     timer.cancel()
-            process.wait()
+            code = process.wait()
+            self._cause = code if self._cause is None else self._cause
 
     def _hear(self, data: bytes) -> None:
         said = self._said + data
@@ -197,7 +198,7 @@ class ServerRun:
 
     def _give_up(self) -> None:
         if self.port is None:
-            self._failure = f"it was not ready within {self._options.start_timeout:g} s (start_timeout)"
+            self._cause = f"it was not ready within {self._options.start_timeout:g} s (start_timeout)"
             self._stopping = True  # as in `ask_to_end`: `Popen` may not have returned yet
             if self._process is not None:
                 self._process.kill()
