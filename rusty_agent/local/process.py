@@ -120,7 +120,7 @@ class ServerRun:
         if self._cause is None:
             self._cause = "it was started by the process that this one was forked from, and has ended"
         gone, self._ended = self.gone, threading.Event()  # the old one's lock may have been held
-        if gone:
+        if gone or self.port is None:  # one that is starting cannot be followed from here
             self._ended.set()
         if self._process is not None:
             assert self._process.stdin is not None

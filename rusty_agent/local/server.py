@@ -49,7 +49,7 @@ class LocalServer:
 
     def find(self, port: int | None) -> ServerRun | None:
         """The child that listens, or listened, on this port, or None. Another thread may start one meanwhile."""
-        return next((run for run in reversed(list(self._runs)) if run.port is not None and run.port == port), None)
+        return next((run for run in reversed(list(self._runs)) if run.port == port), None)
 
     def ask_to_end(self) -> None:
         """Ask the child to end, for good, and return at once."""
@@ -65,20 +65,14 @@ class LocalServer:
         for run in list(self._runs):
             run.stop()
 
-    def _after_fork(self) -> None:
-        """Replace the lock, and drop a run that is starting: both may depend on threads that only the parent has."""
-        self._lock = threading.RLock()
-        for run in list(self._runs):
-            if run.port is None:
-                self._runs.remove(run)
-
 
 _servers: weakref.WeakSet[LocalServer] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    """Replace the locks, which may be held by threads that only the parent has."""
     for server in list(_servers):
-        server._after_fork()
+        server._lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,7 +19,7 @@ from yarl import URL
 from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError, Provider, RustyAgentError
 from rusty_agent.local import process, transport
 from rusty_agent.local.process import ServerOptions, ServerRun
-from rusty_agent.local.server import LocalServer
+from rusty_agent.local.server import LocalServer, _after_fork
 from rusty_agent.sync import bridge, provider
 
 from ..captured import captured
@@ -237,7 +237,7 @@ def test_a_fork_takes_no_lock_that_a_thread_of_its_parent_holds(gguf: Path) -> N
     server = LocalServer(gguf, "key", OPTIONS)
     with ThreadPoolExecutor(1) as thread:
         thread.submit(server._lock.acquire).result()
-        server._after_fork()
+        _after_fork()
         assert server._lock.acquire(blocking=False)
 
 
