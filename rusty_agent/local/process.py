@@ -26,7 +26,7 @@ from attrs import define
 from ..errors import LocalModelError
 from .ending import ending_error
 
-__all__ = ["ServerOptions", "ServerRun"]
+__all__ = ["Child", "ServerOptions"]
 
 _SCRIPT = Path(__file__).with_name("child.py")
 _TAIL_BYTES = 4096  # how much of the end of the child's output is kept
@@ -46,7 +46,7 @@ class ServerOptions:
     start_timeout: float
 
 
-class ServerRun:
+class Child:
     """One child process, from its start to its end.
 
     Attributes:
@@ -68,7 +68,7 @@ class ServerRun:
         self._stopping = False
         self._ended = threading.Event()
         self._owned = True
-        _runs.add(self)  # before there are pipes that a fork must close
+        _children.add(self)  # before there are pipes that a fork must close
         self._thread = threading.Thread(target=self._live, name="rusty-agent-local", daemon=True)
         self._thread.start()
 
@@ -105,8 +105,8 @@ class ServerRun:
         if self._process is not None:
             self._process.terminate()
 
-    def stop(self) -> None:
-        """Wait a few seconds at most for the child, which was asked to end; kill it after `_STOP_SECONDS`."""
+    def wait_or_kill(self) -> None:
+        """Wait for the child, which was asked to end; kill it after `_STOP_SECONDS`."""
         if not self._owned or self._thread is threading.current_thread():  # on which the garbage collector may run this
             return
         self._thread.join(_STOP_SECONDS)
@@ -218,8 +218,8 @@ class ServerRun:
         return json.dumps(config).encode() + b"\n"
 
 
-_runs: weakref.WeakSet[ServerRun] = weakref.WeakSet()
-_spawning = threading.RLock()  # held while there are pipes that no run knows yet; only the owner can release it
+_children: weakref.WeakSet[Child] = weakref.WeakSet()
+_spawning = threading.RLock()  # held while there are pipes that no `Child` knows yet; only the owner can release it
 
 
 def _before_fork() -> None:
@@ -235,8 +235,8 @@ def _in_parent() -> None:
 def _in_child() -> None:
     global _spawning
     _spawning = threading.RLock()
-    for run in list(_runs):
-        run._disown()
+    for child in list(_children):
+        child._disown()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,6 +1,6 @@
 """The server as its provider sees it: one child process at a time, started when needed, stopped with the provider.
 
-In: a model file, a key, options. Out: the `ServerRun` to talk to. Never touched: what goes on inside a run.
+In: a model file, a key, options. Out: the `Child` to talk to. Never touched: what goes on inside it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from ..errors import LocalModelError
-from .process import ServerOptions, ServerRun
+from .process import Child, ServerOptions
 
 __all__ = ["LocalServer"]
 
@@ -26,12 +26,12 @@ class LocalServer:
         self._model = model
         self._key = key
         self._options = options
-        self._runs: deque[ServerRun] = deque(maxlen=_REMEMBERED)
+        self._children: deque[Child] = deque(maxlen=_REMEMBERED)
         self._lock = threading.RLock()  # reentrant: the garbage collector may call `stop` from within
         self._stopped = False
         _servers.add(self)
 
-    def run(self) -> ServerRun:
+    def child(self) -> Child:
         """The child that is running or being started; returns at once. Wait for its `settled`.
 
         Raises:
@@ -40,30 +40,30 @@ class LocalServer:
         with self._lock:
             if self._stopped:
                 raise LocalModelError("The local model was stopped along with its provider: create a new provider.")
-            if not self._runs or self._runs[-1].gone:
+            if not self._children or self._children[-1].gone:
                 try:
-                    self._runs.append(ServerRun(self._model, self._key, self._options))
+                    self._children.append(Child(self._model, self._key, self._options))
                 except RuntimeError as error:
                     raise LocalModelError(f"The local model could not be started: {error}.") from error
-            return self._runs[-1]
+            return self._children[-1]
 
-    def find(self, port: int | None) -> ServerRun | None:
+    def find(self, port: int | None) -> Child | None:
         """The child that listens, or listened, on this port, or None. Another thread may start one meanwhile."""
-        return next((run for run in reversed(list(self._runs)) if run.port == port), None)
+        return next((child for child in reversed(list(self._children)) if child.port == port), None)
 
     def ask_to_end(self) -> None:
         """Ask the child to end, for good, and return at once."""
         with self._lock:
             self._stopped = True
-            runs = list(self._runs)
-        for run in runs:
-            run.ask_to_end()
+            children = list(self._children)
+        for child in children:
+            child.ask_to_end()
 
     def stop(self) -> None:
         """The same, but return when the child is gone. A forked process leaves that to the one that started it."""
         self.ask_to_end()
-        for run in list(self._runs):
-            run.stop()
+        for child in list(self._children):
+            child.wait_or_kill()
 
 
 _servers: weakref.WeakSet[LocalServer] = weakref.WeakSet()

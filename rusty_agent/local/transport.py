@@ -16,7 +16,7 @@ from yarl import URL
 from ..errors import RustyAgentError
 from ..net.http.direct import Headers, Response
 from ..net.http.transport import Transport
-from .process import ServerRun
+from .process import Child
 from .server import LocalServer
 
 __all__ = ["LocalTransport"]
@@ -77,10 +77,10 @@ class LocalTransport(Transport):
 
     async def diagnose(self, error: RustyAgentError, url: URL) -> RustyAgentError:
         """The error to raise for a broken connection: one that says how the process ended, if it has."""
-        run = self._server.find(url.port)
-        if run is None or self.closed or not await _in_a_thread(run.gone_within, _DYING_SECONDS):
+        child = self._server.find(url.port)
+        if child is None or self.closed or not await _in_a_thread(child.gone_within, _DYING_SECONDS):
             return error
-        return run.error()
+        return child.error()
 
     async def aclose(self) -> None:
         """Close the connections and stop the server."""
@@ -88,13 +88,13 @@ class LocalTransport(Transport):
         await super().aclose()
         await _in_a_thread(self._server.stop)
 
-    async def _running(self) -> ServerRun:
-        run = self._server.run()
-        if run.port is None:
-            await asyncio.wrap_future(run.settled)
-            if run.port is None:
-                raise run.error()
-        return run
+    async def _running(self) -> Child:
+        child = self._server.child()
+        if child.port is None:
+            await asyncio.wrap_future(child.settled)
+            if child.port is None:
+                raise child.error()
+        return child
 
 
 async def _in_a_thread(function: Callable[..., T], *arguments: object) -> T:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rusty_agent import AsyncProvider, Provider
-from rusty_agent.local.process import ServerRun
+from rusty_agent.local.process import Child
 from rusty_agent.local.transport import LocalTransport
 
 from .. import processes
@@ -22,26 +22,26 @@ _PREAMBLE = """
 import asyncio, logging, os, signal, sys, time, warnings
 logging.getLogger("asyncio").setLevel(logging.ERROR)  # dev mode reports slow callbacks, which busy machines have
 from rusty_agent import AsyncProvider, LocalModelError, Provider
-from tests.local.process import LONG, SMALL, run_of
+from tests.local.process import LONG, SMALL, child_of
 
 def tell(*what):
     print(*what, flush=True)
 """
 
 
-def run_of(provider: Provider | AsyncProvider) -> ServerRun:
+def child_of(provider: Provider | AsyncProvider) -> Child:
     """The child process of a local provider; it is started if none runs."""
     core = provider._core if isinstance(provider, Provider) else provider
     assert isinstance(core._calls.transport, LocalTransport)
-    return core._calls.transport._server.run()
+    return core._calls.transport._server.child()
 
 
 def pid_of(provider: Provider | AsyncProvider) -> int:
     """The id of the child process, which may just be starting."""
-    run = run_of(provider)
-    assert until(lambda: run.pid is not None)
-    assert run.pid is not None
-    return run.pid
+    child = child_of(provider)
+    assert until(lambda: child.pid is not None)
+    assert child.pid is not None
+    return child.pid
 
 
 def start(script: str) -> subprocess.Popen[bytes]:

@@ -12,7 +12,7 @@ import pytest
 
 from rusty_agent import APIConnectionError, AsyncProvider, BadRequestError, GenerateResult, LocalModelError, Provider
 
-from .process import LONG, SMALL, pid_of, run_of, vanishes
+from .process import LONG, SMALL, child_of, pid_of, vanishes
 
 pytestmark = pytest.mark.real_model
 
@@ -84,9 +84,9 @@ async def test_each_call_may_use_the_whole_context(local: Provider) -> None:
 
 
 def test_the_key_is_required_and_shows_nowhere(local: Provider) -> None:
-    run = run_of(local)
+    child = child_of(local)
     request = urllib.request.Request(
-        f"http://127.0.0.1:{run.port}/v1/chat/completions", data=b"{}", headers={"content-type": "application/json"}
+        f"http://127.0.0.1:{child.port}/v1/chat/completions", data=b"{}", headers={"content-type": "application/json"}
     )
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
@@ -94,7 +94,7 @@ def test_the_key_is_required_and_shows_nowhere(local: Provider) -> None:
     assert caught.value.code == 401
     key = local._core._requests.config.key
     assert key is not None
-    process = Path(f"/proc/{run.pid}")
+    process = Path(f"/proc/{child.pid}")
     if process.exists():
         for place in ("cmdline", "environ"):
             assert key.reveal().encode() not in (process / place).read_bytes()
@@ -124,7 +124,7 @@ async def test_the_first_callers_share_one_start_and_the_loop_goes_on(model: Pat
 
 async def test_async_with_loads_the_default_model(model: Path) -> None:
     async with AsyncProvider.local(**SMALL) as llm:
-        assert run_of(llm).port is not None
+        assert child_of(llm).port is not None
         assert llm.model == model.stem
 
 

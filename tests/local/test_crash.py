@@ -13,7 +13,7 @@ import pytest
 
 from rusty_agent import AsyncProvider, LocalModelError, Provider
 
-from .process import LONG, SMALL, pid_of, run_of, until, vanishes
+from .process import LONG, SMALL, child_of, pid_of, until, vanishes
 
 pytestmark = [
     pytest.mark.real_model,
@@ -72,15 +72,15 @@ async def test_an_older_crash_is_told_after_the_new_start(local: Provider) -> No
     stream = local._core.stream_text(LONG, max_tokens=400)
     await anext(stream)
     os.kill(pid_of(local), signal.SIGSEGV)
-    assert until(lambda: run_of(local).port is not None)
+    assert until(lambda: child_of(local).port is not None)
     with pytest.raises(LocalModelError, match="SIGSEGV"):
         await stream.result()
 
 
 def test_a_crash_between_calls_is_not_noticed(local: Provider) -> None:
-    run = run_of(local)
+    child = child_of(local)
     os.kill(pid_of(local), signal.SIGKILL)
-    assert until(lambda: run.gone)
+    assert until(lambda: child.gone)
     assert local.generate_text("Hi", max_tokens=2)
 
 
@@ -89,10 +89,10 @@ async def test_a_broken_connection_of_a_process_that_lives_is_no_crash(local: Pr
 
     from rusty_agent import APIConnectionError
 
-    assert until(lambda: run_of(local).port is not None)
+    assert until(lambda: child_of(local).port is not None)
     error = APIConnectionError("broke")
     transport = local._core._calls.transport
-    assert await transport.diagnose(error, URL(f"http://127.0.0.1:{run_of(local).port}")) is error
+    assert await transport.diagnose(error, URL(f"http://127.0.0.1:{child_of(local).port}")) is error
     assert await transport.diagnose(error, URL("http://127.0.0.1:1")) is error
 
 

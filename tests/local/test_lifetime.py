@@ -43,20 +43,20 @@ def test_a_dropped_blocking_provider(model: Path) -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param("p = Provider.local(**SMALL); tell(run_of(p).pid); tell(p.generate_text('Hi', max_tokens=2))"),
-        pytest.param("p = Provider.local(**SMALL); tell(run_of(p).pid); s = p.stream_text(LONG); tell(next(s))"),
+        pytest.param("p = Provider.local(**SMALL); tell(child_of(p).pid); tell(p.generate_text('Hi', max_tokens=2))"),
+        pytest.param("p = Provider.local(**SMALL); tell(child_of(p).pid); s = p.stream_text(LONG); tell(next(s))"),
         pytest.param(
             "async def main():\n"
             "    llm = AsyncProvider.local(**SMALL)\n"
             "    text = await llm.generate_text('Hi', max_tokens=2)\n"
-            "    tell(run_of(llm).pid)\n"
+            "    tell(child_of(llm).pid)\n"
             "    return llm\n"
             "llm = asyncio.run(main())\n"
         ),
         pytest.param(
             "async def main():\n"
             "    async with AsyncProvider.local(**SMALL) as llm:\n"
-            "        tell(run_of(llm).pid)\n"
+            "        tell(child_of(llm).pid)\n"
             "        async for piece in llm.stream_text(LONG):\n"
             "            break\n"
             "asyncio.run(main())\n"
@@ -79,7 +79,7 @@ def test_the_end_of_the_program_while_the_model_loads() -> None:
         "    llm = AsyncProvider.local(**SMALL)\n"
         "    call = asyncio.create_task(llm.generate_text('Hi'))\n"
         "    await asyncio.sleep(0.1)\n"
-        "    tell(run_of(llm).pid)\n"
+        "    tell(child_of(llm).pid)\n"
         "asyncio.run(main())\n"
     )
     pid = int(line(program))
@@ -90,12 +90,12 @@ def test_the_end_of_the_program_while_the_model_loads() -> None:
 @posix
 @pytest.mark.parametrize(
     "state",
-    ["p = Provider.local(**SMALL)", "p = AsyncProvider.local(**SMALL); run_of(p); time.sleep(0.15)"],
+    ["p = Provider.local(**SMALL)", "p = AsyncProvider.local(**SMALL); child_of(p); time.sleep(0.15)"],
     ids=["loaded", "loading"],
 )
 @pytest.mark.usefixtures("unmeasured")
 def test_the_program_is_killed(state: str) -> None:
-    program = start(f"{state}; tell(run_of(p).pid); time.sleep(60)")
+    program = start(f"{state}; tell(child_of(p).pid); time.sleep(60)")
     pid = int(line(program))
     program.kill()
     assert vanishes(pid)
@@ -107,12 +107,12 @@ def test_the_program_is_killed(state: str) -> None:
 def test_ctrl_c_is_the_programs_alone() -> None:
     program = start(
         "p = Provider.local(**SMALL)\n"
-        "pid = run_of(p).pid\n"
+        "pid = child_of(p).pid\n"
         "tell(pid)\n"
         "try:\n"
         "    for piece in p.stream_text(LONG, max_tokens=400): time.sleep(0.02)\n"
         "except KeyboardInterrupt:\n"
-        "    tell(p.generate_text('Hi', max_tokens=2) != '', run_of(p).pid == pid)\n"
+        "    tell(p.generate_text('Hi', max_tokens=2) != '', child_of(p).pid == pid)\n"
     )
     pid = int(line(program))
     assert not vanishes(pid, 0.3)
@@ -136,14 +136,15 @@ def fork():
 def test_a_fork_shares_the_process_and_does_not_stop_it() -> None:
     program = start(
         _FORK + "p = Provider.local(**SMALL)\n"
-        "pid = run_of(p).pid\n"
+        "pid = child_of(p).pid\n"
         "tell(pid)\n"
         "if fork() == 0:\n"
-        "    tell('fork', p.generate_text('Hi', max_tokens=2) != '', run_of(p).pid == pid, run_of(p).gone_within(1))\n"
+        "    text, child = p.generate_text('Hi', max_tokens=2), child_of(p)\n"
+        "    tell('fork', text != '', child.pid == pid, child.gone_within(1))\n"
         "    p.close()\n"
         "    sys.exit()\n"  # with all that happens at exit
         "os.wait()\n"
-        "tell('parent', p.generate_text('Hi', max_tokens=2) != '', run_of(p).pid == pid)\n"
+        "tell('parent', p.generate_text('Hi', max_tokens=2) != '', child_of(p).pid == pid)\n"
     )
     pid = int(line(program))
     _, out, err = finish(program)
@@ -156,12 +157,12 @@ def test_a_fork_shares_the_process_and_does_not_stop_it() -> None:
 def test_a_fork_knows_that_the_process_has_ended() -> None:
     program = start(
         _FORK + "p = Provider.local(**SMALL)\n"
-        "first = run_of(p)\n"
+        "first = child_of(p)\n"
         "p.generate_text('Hi', max_tokens=2)\n"
         "os.kill(first.pid, signal.SIGKILL)\n"
         "while not first.gone: time.sleep(0.01)\n"
         "if fork() == 0:\n"
-        "    tell(p.generate_text('Hi', max_tokens=2) != '', run_of(p) is not first)\n"
+        "    tell(p.generate_text('Hi', max_tokens=2) != '', child_of(p) is not first)\n"
         "    sys.exit()\n"
         "os.wait()\n"
     )
@@ -172,14 +173,14 @@ def test_a_fork_knows_that_the_process_has_ended() -> None:
 def test_a_fork_that_outlives_the_program_starts_its_own() -> None:
     program = start(
         "parent = os.getpid()\n" + _FORK + "p = Provider.local(**SMALL)\n"
-        "tell(run_of(p).pid)\n"
+        "tell(child_of(p).pid)\n"
         "if fork() == 0:\n"
         "    tell('forked')\n"
         "    while os.getppid() == parent: time.sleep(0.01)\n"
         "    try: p.generate_text('Hi', max_tokens=2)\n"
         "    except LocalModelError as error: tell(error)\n"
         "    tell(p.generate_text('Hi', max_tokens=2) != '')\n"
-        "    tell(run_of(p).pid)\n"
+        "    tell(child_of(p).pid)\n"
         "    sys.exit()\n"
         "time.sleep(60)\n"
     )
@@ -199,13 +200,13 @@ def test_a_fork_that_outlives_the_program_starts_its_own() -> None:
 def test_a_fork_while_the_model_loads_starts_its_own() -> None:
     program = start(
         _FORK + "p = AsyncProvider.local(**SMALL)\n"
-        "first = run_of(p)\n"
+        "first = child_of(p)\n"
         "while first.pid is None: time.sleep(0.01)\n"
         "if fork() == 0:\n"
-        "    tell(asyncio.run(p.generate_text('Hi', max_tokens=2)) != '', run_of(p).pid != first.pid)\n"
+        "    tell(asyncio.run(p.generate_text('Hi', max_tokens=2)) != '', child_of(p).pid != first.pid)\n"
         "    sys.exit()\n"
         "os.wait()\n"
-        "tell(asyncio.run(p.generate_text('Hi', max_tokens=2)) != '', run_of(p) is first)\n"
+        "tell(asyncio.run(p.generate_text('Hi', max_tokens=2)) != '', child_of(p) is first)\n"
     )
     _, out, err = finish(program, seconds=60)
     assert err == ""

@@ -18,7 +18,7 @@ from yarl import URL
 
 from rusty_agent import APIConnectionError, APITimeoutError, AsyncProvider, LocalModelError, Provider, RustyAgentError
 from rusty_agent.local import process, transport
-from rusty_agent.local.process import ServerOptions, ServerRun
+from rusty_agent.local.process import Child, ServerOptions
 from rusty_agent.local.server import LocalServer, _after_fork
 from rusty_agent.sync import bridge, provider
 
@@ -163,7 +163,7 @@ def test_ctrl_c_while_it_loads_stops_it(gguf: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("loading")
 def test_the_limit_of_loading_holds_where_it_passes_before_there_is_a_process(gguf: Path) -> None:
-    class Late(ServerRun):
+    class Late(Child):
         def _spawn(self) -> subprocess.Popen[bytes]:
             self._give_up()
             return super()._spawn()
@@ -177,7 +177,7 @@ def test_the_limit_of_loading_holds_for_one_that_talks(
     gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _stand_in(monkeypatch, tmp_path, f"{_LOADING}; print('a word of the runtime', flush=True)")
-    late = ServerRun(gguf, "key", attrs.evolve(OPTIONS, start_timeout=1))
+    late = Child(gguf, "key", attrs.evolve(OPTIONS, start_timeout=1))
     late.settled.result(10)
     assert "not ready within 1 s" in str(late.error())
 
@@ -185,7 +185,7 @@ def test_the_limit_of_loading_holds_for_one_that_talks(
 def test_whatever_keeps_it_from_starting_is_told(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that embeds Python may have no `sys.executable`."""
     monkeypatch.setattr(sys, "executable", None)
-    never = ServerRun(gguf, "key", OPTIONS)
+    never = Child(gguf, "key", OPTIONS)
     never.settled.result(10)
     assert "could not be started with None" in str(never.error())
 
@@ -193,7 +193,7 @@ def test_whatever_keeps_it_from_starting_is_told(gguf: Path, monkeypatch: pytest
 def test_why_the_runtime_fails_is_told(gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "xllamacpp.py").write_text("raise ImportError('libgomp.so.1 is missing')")
     monkeypatch.syspath_prepend(tmp_path)
-    failed = ServerRun(gguf, "key", OPTIONS)
+    failed = Child(gguf, "key", OPTIONS)
     failed.settled.result(10)
     assert "exit code 1. It said: «ImportError: libgomp.so.1 is missing»" in str(failed.error())
 
@@ -217,20 +217,20 @@ def test_one_that_was_stopped_is_not_started_again(gguf: Path) -> None:
     server = LocalServer(gguf, "key", OPTIONS)
     server.stop()
     with pytest.raises(LocalModelError, match="stopped along with its provider"):
-        server.run()
+        server.child()
 
 
 def test_one_is_found_while_another_one_begins(gguf: Path) -> None:
     class Found:
         @property
         def port(self) -> None:
-            runs.append(self)
+            children.append(self)
 
     server = LocalServer(gguf, "key", OPTIONS)
-    runs: Any = server._runs
-    runs.extend([Found(), Found()])
+    children: Any = server._children
+    children.extend([Found(), Found()])
     assert server.find(1) is None
-    runs.clear()
+    children.clear()
 
 
 def test_a_fork_takes_no_lock_that_a_thread_of_its_parent_holds(gguf: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_fork_takes_no_lock_that_a_thread_of_its_parent_holds(gguf: Path) -> N
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 def test_a_fork_while_it_is_being_started_hides_its_end_from_nobody(tmp_path: Path) -> None:
-    """The pipes that it would inherit are open before the run knows of them, and stay open in it."""
+    """The pipes that it would inherit are open before the `Child` knows of them, and stay open in it."""
     script = tmp_path / "child.py"
     script.write_text(f"{_LOADED}; sys.stdin.read()")
     program = start(
@@ -263,7 +263,7 @@ os.pipe = pipe
 process._FORK_SECONDS = 30
 process._SCRIPT = Path({str(script)!r})
 options = process.ServerOptions(threads=1, context=512, parallel=1, start_timeout=60)
-mine = process.ServerRun(Path("m.gguf"), "key", options)
+mine = process.Child(Path("m.gguf"), "key", options)
 begun.wait(10)
 fork = os.fork()
 if not fork:
@@ -296,7 +296,7 @@ from pathlib import Path
 from rusty_agent.local import process
 sys.path.insert(0, {str(tmp_path)!r})
 options = process.ServerOptions(threads=1, context=512, parallel=1, start_timeout=60)
-mine = process.ServerRun(Path("m.gguf"), "key", options)
+mine = process.Child(Path("m.gguf"), "key", options)
 while not os.path.exists({str(loads)!r}):
     time.sleep(0.01)
 tell(mine.pid)
