@@ -21,7 +21,7 @@ from unicodedata import east_asian_width
 import attrs
 
 from .figures import line
-from .tally import Progress, Tally
+from .tally import SAMPLE_SECONDS, Progress, Tally
 
 __all__ = ["Display", "ProgressOption", "say"]
 
@@ -29,7 +29,6 @@ ProgressOption: TypeAlias = bool | Literal["auto", "plain", "json", "off"] | Cal
 """What `progress=` takes wherever many calls run: True is `"auto"`, False is `"off"`."""
 
 _MODES = ("auto", "plain", "json", "off")
-_SAMPLE_SECONDS = 1.0
 _REDRAW_SECONDS = 0.2
 _LINE_SECONDS = 10.0
 _REPORT_SECONDS = 1.0
@@ -195,8 +194,8 @@ class Display:
                 raise
 
     async def _run(self) -> None:
-        every = _SAMPLE_SECONDS if self._view is None else self._view[0]
-        pause = min(_SAMPLE_SECONDS, every)
+        every = SAMPLE_SECONDS if self._view is None else self._view[0]
+        pause = min(SAMPLE_SECONDS, every)
         rounds = round(every / pause)
         for number in count(1):
             await asyncio.sleep(pause)

@@ -17,12 +17,12 @@ from ..types import Usage
 from .histogram import Histogram
 from .price import Price
 
-__all__ = ["Progress", "Sample", "Tally"]
+__all__ = ["SAMPLE_SECONDS", "Progress", "Sample", "Tally"]
 
 _RECENT_SECONDS = 10.0  # the time that rates are measured over
 _FEW = 10  # with fewer rows in that time, the time left is estimated from the whole run
 _MAX_SAMPLES = 600
-_SAMPLE_SECONDS = 1.0
+SAMPLE_SECONDS = 1.0
 _STILL_SECONDS = 5.0  # after this time without a finished row, `stalled` says why
 _SLACK = 0.1  # seconds by which a sample may come early: timers are never exact, and skipping one would leave a gap
 
@@ -160,7 +160,7 @@ class Tally:
         self.time_per_token = Histogram()
         start = Sample(0.0, 0, 0, 0, None, 0)
         self.series = [start]
-        self._interval = _SAMPLE_SECONDS  # seconds between two samples of the series
+        self._interval = SAMPLE_SECONDS  # seconds between two samples of the series
         self._recent = deque([(start, 0)])  # a sample with its prompt tokens: the last 10 s, and the one before them
         self._gauges = gauges
         self._reason = reason
@@ -229,7 +229,7 @@ class Tally:
     def sample(self) -> None:
         """Record the counts. Call it about once a second; a call that comes too early is ignored."""
         now = self._now()
-        if now.elapsed - self._recent[-1][0].elapsed < _SAMPLE_SECONDS - _SLACK:
+        if now.elapsed - self._recent[-1][0].elapsed < SAMPLE_SECONDS - _SLACK:
             return
         self._recent.append((now, self._prompt_tokens))
         while self._recent[1][0].elapsed <= now.elapsed - _RECENT_SECONDS:

@@ -287,7 +287,7 @@ def test_a_program_gets_json(capsys: pytest.CaptureFixture[str]) -> None:
 async def test_off_says_nothing_and_samples_all_the_same(
     mode: Literal["off", False], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(show, "_SAMPLE_SECONDS", 0.02)
+    monkeypatch.setattr(show, "SAMPLE_SECONDS", 0.02)
     now = 0.0
     tally = Tally(clock=lambda: now)
     async with Display(mode, tally):
