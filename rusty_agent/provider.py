@@ -340,8 +340,7 @@ class AsyncProvider(FromPresetWithSession, ManyPrompts, Copied):
     def _twin(self) -> Self:
         """A provider with the same settings, even if the environment has changed, without a subclass's attributes."""
         twin = type(self).__new__(type(self))
-        vars(twin).update({name: value for name, value in vars(self).items() if name in self._own})
-        twin._calls = self._new_calls()
+        twin._options, twin._requests, twin._calls = self._options, self._requests, self._new_calls()
         if self._calls.transport.shared:  # that of a local model, which runs once for all copies
             twin._calls.transport = self._calls.transport
         return twin
