@@ -159,8 +159,8 @@ class FaultServer:
         Raises:
             Exception: The first exception that a function among the answers has raised.
         """
-        if self._loop is not None and self._thread.is_alive():
-            with suppress(RuntimeError):
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has stopped already
                 self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
         broken, self._broken = self._broken, None
@@ -313,8 +313,8 @@ async def _first(step: Any, leaving: asyncio.Future[Any]) -> None:
     await asyncio.wait([step, leaving], return_when=asyncio.FIRST_COMPLETED)
     if not step.done():
         step.cancel()
-    elif step.exception() is not None:
-        raise step.exception()
+    else:
+        step.result()
 
 
 def _well_behaved(request: Received) -> Answer:
