@@ -161,10 +161,10 @@ class TextStream(Outcome):
 
     def _is_over(self) -> bool:
         """Whether all was read. Raises if the stream has failed, or was closed before its end."""
+        if self._closed and not self._whole and self._error is None:
+            self._error = self._given_up()
         if self._error is not None:
             raise copy(self._error)
-        if self._closed and not self._whole:
-            raise self._interruption()
         return self._whole
 
     def _fill(self) -> bool:
@@ -173,7 +173,6 @@ class TextStream(Outcome):
         deltas, error = self._handover.get()
         if isinstance(error, asyncio.CancelledError):  # the pump was cancelled
             self.close()
-            deltas = []
         elif error is not None:
             if isinstance(error, RustyAgentError):
                 self._error = copy(error)  # the original's traceback refers to the stream: a reference cycle
@@ -182,8 +181,8 @@ class TextStream(Outcome):
                 raise error
             finally:
                 del error  # or there would be a reference cycle of the error and this frame
-        if self._closed and not self._whole:  # by another thread
-            raise self._interruption()
+        if self._is_over():  # closed meanwhile, perhaps by another thread
+            return False
         self._begun = True
         self._arrived.clear()  # a view may still iterate over it
         if deltas is None:
@@ -201,11 +200,6 @@ class TextStream(Outcome):
         self._closed = True
         self.close()
         self._handover.settle()
-
-    def _interruption(self) -> RustyAgentError:
-        """The error for reading on in a stream that was closed before its end."""
-        self._error = self._given_up()
-        return copy(self._error)
 
 
 class _View(Generic[T]):
