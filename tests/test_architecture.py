@@ -63,7 +63,6 @@ TESTED_WITH_OTHERS = {
     "net/http/transport.py": "integration/test_transport.py",
     "outcome.py": "integration/test_calls.py",
     "provider.py": "integration/test_adapting.py",
-    "run.py": "integration/test_many_ends.py",
     "stream.py": "integration/test_views.py",
     "sync/loop.py": "integration/test_facade.py",
     "sync/many.py": "integration/test_many_ends.py",

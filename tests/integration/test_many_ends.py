@@ -33,6 +33,7 @@ from rusty_agent import (
     RustyAgentError,
     run_batch,
 )
+from rusty_agent.sync.bridge import Crossing
 from rusty_agent.testing import Answer, Received, answer, error
 
 from ..events import held, soon, until
@@ -181,6 +182,17 @@ def test_a_run_that_was_left_or_stopped_does_not_end(serve: Serve) -> None:
         next(stopped)
 
 
+async def test_a_run_that_was_stopped_or_has_ended_is_closed_without_a_word(serve: Serve) -> None:
+    async with AsyncProvider("m", api_key=KEY, base_url=serve(echo).url) as llm:
+        stopped = llm.map(["bad", *["a"] * 9], concurrency=1, max_failures=0)
+        assert (await anext(stopped)).error is not None
+        await stopped.aclose()
+        ended = llm.map(["one"])
+        assert [item.index async for item in ended] == [0]
+        await ended.aclose()
+        assert [item async for item in ended] == []
+
+
 def test_closing_a_blocking_run_that_another_thread_reads(serve: Serve) -> None:
     server = serve(echo)
     items: Any = Provider("m", api_key=KEY, base_url=server.url).map(["one", "hang", "two"], ordered=False)
@@ -196,6 +208,18 @@ def test_closing_a_blocking_run_that_another_thread_reads(serve: Serve) -> None:
         with pytest.raises(RuntimeError, match="before its end"):
             reading.result(10)
     assert hanging.gone.wait(10)
+
+
+def test_closing_a_blocking_run_as_another_thread_begins_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    items: Any = Provider("m", api_key=KEY, base_url=serve(echo).url).map(["hang"])
+
+    def crossing(*given: Any) -> Any:
+        items.close()
+        return Crossing(*given)
+
+    monkeypatch.setattr("rusty_agent.sync.many.Crossing", crossing)
+    with pytest.raises(RuntimeError, match="before its end"):
+        next(items)
 
 
 def test_the_items_of_a_run_do_not_copy(face: Face, serve: Serve) -> None:
