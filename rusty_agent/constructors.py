@@ -57,7 +57,7 @@ def _refusal(constructor: F, given: tuple[Any, ...], options: dict[str, Any], by
         return TypeError(f"{taker} takes the arguments after {by_place[-1]} by name only: api_key=…")
     try:
         if init:
-            check_names(tuple(options), known, taker)
+            check_names(options, known, taker)
     except TypeError as unknown:
         return unknown.with_traceback(None)
     return TypeError(str(by_python).replace(constructor.__qualname__, taker, 1))
@@ -73,11 +73,11 @@ def _past_ours(frames: TracebackType | None) -> TracebackType | None:
 class FromPreset:
     """The constructors of presets, which both faces share."""
 
-    def __init__(
-        self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[PresetOptions]
-    ) -> None:
-        # What the constructor of a subclass must accept. No docstring: `help()` would show it for the subclass's.
-        raise TypeError(f"{type(self).__name__} has no constructor")
+    if TYPE_CHECKING:  # what the constructor of a subclass must accept
+
+        def __init__(
+            self, model: str, *, api_key: str | None = None, preset: str, **options: Unpack[PresetOptions]
+        ) -> None: ...
 
     @classmethod
     @keeps_secrets
