@@ -8,6 +8,7 @@ child loads it (`child.py`), and a crash is an error here (`ending.py`).
 
 from __future__ import annotations
 
+import os
 import secrets
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..checks import checked_count, is_number
 from ..presets import Preset
 from ..wire.sse import MAX_EVENT_BYTES
-from .model import cores, find_model, require_runtime
+from .model import find_model, require_runtime
 from .process import ServerOptions
 from .server import LocalServer
 from .transport import LocalTransport
@@ -51,7 +52,7 @@ def attach(
         ValueError: An option is invalid.
     """
     options = ServerOptions(
-        threads=min(cores(), 8) if threads is None else checked_count(threads, "threads"),
+        threads=min(_cores(), 8) if threads is None else checked_count(threads, "threads"),
         context=checked_count(context, "context"),
         parallel=checked_count(parallel, "parallel"),
         start_timeout=_seconds(start_timeout, "start_timeout"),
@@ -71,6 +72,11 @@ def attach(
     )
     provider._calls.transport = LocalTransport(LocalServer(model, key, options))
     return provider
+
+
+def _cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _seconds(value: Any, option: str) -> float:

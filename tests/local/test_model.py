@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from rusty_agent import AsyncProvider, LocalModelError, Provider
-from rusty_agent.local.model import cores, find_model
+from rusty_agent.local import _cores
+from rusty_agent.local.model import find_model
 
 
 @pytest.mark.parametrize("face", [AsyncProvider, Provider])
@@ -105,4 +106,4 @@ def test_a_system_that_does_not_tell_which_cores_may_be_used(monkeypatch: pytest
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     for count in (None, 2):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
-        assert cores() == (count or 1)
+        assert _cores() == (count or 1)
