@@ -101,6 +101,7 @@ class Sample:
         failed: Rows failed so far.
         in_flight: Calls under way.
         limit: How many calls might be under way, or None.
+        prompt_tokens: Tokens of the prompts so far.
         completion_tokens: Tokens of the answers so far.
     """
 
@@ -109,6 +110,7 @@ class Sample:
     failed: int
     in_flight: int
     limit: int | None
+    prompt_tokens: int
     completion_tokens: int
 
 
@@ -158,10 +160,10 @@ class Tally:
         self.failure_latency = Histogram()
         self.ttft = Histogram()
         self.time_per_token = Histogram()
-        start = Sample(0.0, 0, 0, 0, None, 0)
+        start = Sample(0.0, 0, 0, 0, None, 0, 0)
         self.series = [start]
         self._interval = SAMPLE_SECONDS  # seconds between two samples of the series
-        self._recent = deque([(start, 0)])  # a sample with its prompt tokens: the last 10 s, and the one before them
+        self._recent = deque([start])  # the samples of the last 10 s, and the one before them
         self._gauges = gauges
         self._reason = reason
         self._clock = clock
@@ -229,10 +231,10 @@ class Tally:
     def sample(self) -> None:
         """Record the counts. Call it about once a second; a call that comes too early is ignored."""
         now = self._now()
-        if now.elapsed - self._recent[-1][0].elapsed < SAMPLE_SECONDS - _SLACK:
+        if now.elapsed - self._recent[-1].elapsed < SAMPLE_SECONDS - _SLACK:
             return
-        self._recent.append((now, self._prompt_tokens))
-        while self._recent[1][0].elapsed <= now.elapsed - _RECENT_SECONDS:
+        self._recent.append(now)
+        while self._recent[1].elapsed <= now.elapsed - _RECENT_SECONDS:
             self._recent.popleft()
         if now.elapsed - self.series[-1].elapsed >= self._interval - _SLACK:
             self._keep(now)
@@ -241,7 +243,7 @@ class Tally:
         """Stop the clock and take the last sample, now that the run is over. A second call does nothing."""
         if self._ended is None:
             self._ended = self._clock()
-            self._recent = deque([(self.series[0], 0)])
+            self._recent = deque([self.series[0]])
             self._keep(self._now())
 
     def snapshot(self) -> Progress:
@@ -249,7 +251,7 @@ class Tally:
         elapsed = self.elapsed
         in_flight, limit, rate_limited = self._gauges()
         finished = self._done + self._failed
-        then, prompt_tokens_then = self._recent[0]
+        then = self._recent[0]
         span = max(elapsed - then.elapsed, 1e-9)  # a clock may stand still for a moment
         passed = self.skipped + self.failed_earlier + finished
         left = None if self.total is None else max(0, self.total - passed)
@@ -267,7 +269,7 @@ class Tally:
             requests_per_second=(finished - then.finished) / span,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
-            prompt_tokens_per_second=(self._prompt_tokens - prompt_tokens_then) / span,
+            prompt_tokens_per_second=(self._prompt_tokens - then.prompt_tokens) / span,
             completion_tokens_per_second=(self._completion_tokens - then.completion_tokens) / span,
             latency_p50=self.latency.percentile(50),
             latency_p99=self.latency.percentile(99),
@@ -290,15 +292,15 @@ class Tally:
     def _eta(self, elapsed: float, finished: int, left: int | None) -> float | None:
         if left is None or not finished or (left and self._ended is not None):
             return None
-        recent = self._recent[0][0]
+        recent = self._recent[0]
         then = recent if finished - recent.finished >= _FEW else self.series[0]
         eta = left * (elapsed - then.elapsed) / (finished - then.finished)
         return max(eta, self._started + elapsed - self._finished_at) if left else 0.0  # the last may be the slowest
 
     def _now(self) -> Sample:
         in_flight, limit, _ = self._gauges()
-        finished = self._done + self._failed
-        return Sample(self.elapsed, finished, self._failed, in_flight, limit, self._completion_tokens)
+        finished, tokens = self._done + self._failed, (self._prompt_tokens, self._completion_tokens)
+        return Sample(self.elapsed, finished, self._failed, in_flight, limit, *tokens)
 
     def _keep(self, now: Sample) -> None:
         if len(self.series) == _MAX_SAMPLES:

@@ -267,7 +267,7 @@ def test_a_sample_holds_the_counts_of_its_moment(clock: Clock) -> None:
     tally.failed(ValueError("x"))
     clock.now += 1
     tally.sample()
-    assert attrs.astuple(tally.series[-1]) == (1.0, 4, 1, 7, 9, 150)
+    assert attrs.astuple(tally.series[-1]) == (1.0, 4, 1, 7, 9, 300, 150)
 
 
 def test_samples_that_come_too_early_are_ignored(clock: Clock) -> None:
