@@ -90,8 +90,8 @@ def say(text: str) -> None:
     stderr.write("\n" * stderr.isatty() + text + "\n")
 
 
-_View: TypeAlias = tuple[float, Callable[[Progress, bool], object]]
-"""One way to show: seconds between two calls, and the function to call, with True for the last call at the end."""
+_View: TypeAlias = tuple[float, Callable[[Progress, bool], object] | None]
+"""One way to show: seconds between two calls; the function to call, with True for the last call, or None."""
 
 
 def _width(text: str) -> int:
@@ -174,7 +174,7 @@ class Display:
         self, progress: ProgressOption, tally: Tally, *, on_error: Callable[[], object] = lambda: None
     ) -> None:
         self._tally = tally
-        self._view = _view(progress)
+        self._every, self._view = _view(progress)
         self._on_error = on_error
         self._task: asyncio.Task[None]  # while the body runs
 
@@ -194,9 +194,8 @@ class Display:
                 raise
 
     async def _run(self) -> None:
-        every = SAMPLE_SECONDS if self._view is None else self._view[0]
-        pause = min(SAMPLE_SECONDS, every)
-        rounds = round(every / pause)
+        pause = min(SAMPLE_SECONDS, self._every)
+        rounds = round(self._every / pause)
         for number in count(1):
             await asyncio.sleep(pause)
             self._tally.sample()
@@ -209,10 +208,10 @@ class Display:
 
     def _show(self, last: bool) -> None:
         if self._view is not None:
-            self._view[1](self._tally.snapshot(), last)
+            self._view(self._tally.snapshot(), last)
 
 
-def _view(progress: ProgressOption) -> _View | None:
+def _view(progress: ProgressOption) -> _View:
     if callable(progress):
         if inspect.iscoroutinefunction(progress):
             raise ValueError("progress must be a plain function: nothing would await a coroutine function")
@@ -223,7 +222,7 @@ def _view(progress: ProgressOption) -> _View | None:
             f"progress must be True, False, {', '.join(map(repr, _MODES))} or a function, not {progress!r}"
         )
     if mode == "off":
-        return None
+        return SAMPLE_SECONDS, None
     stderr = _Stderr(sys.stderr)
     if mode == "json":
         return _REPORT_SECONDS, lambda now, last: stderr.write(json.dumps(attrs.asdict(now)) + "\n")
