@@ -16,13 +16,13 @@ from ..policy import Limits
 from ..provider import AsyncProvider
 from ..wire.request import checked_headers
 
-__all__ = ["make_provider", "provider_of", "refuse_secrets"]
+__all__ = ["check_picklable", "make_provider", "provider_of"]
 
 _LONG_NAME = 24  # characters
 _RESERVED = ("session", "limits", "pickle_key")
 
 
-def refuse_secrets(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+def check_picklable(provider: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     """Check that the arguments of a provider, and those for all calls, may be pickled and logged.
 
     Raises:

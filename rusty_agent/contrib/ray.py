@@ -26,7 +26,7 @@ from ..policy import Limits
 from ..requests import Common
 from ..stop_rule import StopRule
 from .driver import Driver
-from .options import make_provider, provider_of, refuse_secrets
+from .options import check_picklable, make_provider, provider_of
 from .table import Columns, Place, RowFunction, RowOutcome
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Generate:
         self._given = {"stream": stream, **parameters}
         self._provider: AsyncProvider | None = None
         check_names(parameters, _ARGUMENTS, "Generate")
-        refuse_secrets(provider, parameters)
+        check_picklable(provider, parameters)
         self._options = dict(provider)
         trial = Common(provider_of(self._options, self._limits, "none")._requests, self._given)  # sends nothing
         self._rule = StopRule(None, max_error_rate, trial.policy.max_retry_after, hopeless=True)

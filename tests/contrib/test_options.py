@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import MissingAPIKeyError, Preset
-from rusty_agent.contrib.options import make_provider, provider_of, refuse_secrets
+from rusty_agent.contrib.options import check_picklable, make_provider, provider_of
 from rusty_agent.policy import Limits
 
 GOOD: dict[str, Any] = {"model": "m", "base_url": "http://127.0.0.1:1"}
@@ -37,13 +37,13 @@ KEYED = GOOD | {"api_key_env": "RAY_TEST_KEY"}
 )
 def test_what_must_not_be_pickled(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
-        refuse_secrets(GOOD | wrong, wrong)  # the latter are the arguments of all calls
+        check_picklable(GOOD | wrong, wrong)  # the latter are the arguments of all calls
     assert "sk-1" not in str(caught.value)
 
 
 def test_what_may_be_pickled() -> None:
     long = {"api_key_env": "OPENAI_API_KEY_OF_TEAM_42", "headers": {"x-trace": "1"}}  # whose length makes it no key
-    refuse_secrets(GOOD | long, {"extra_headers": {"x-trace": "1"}, "extra_body": {"top_k": "1"}})
+    check_picklable(GOOD | long, {"extra_headers": {"x-trace": "1"}, "extra_body": {"top_k": "1"}})
 
 
 def test_the_key_is_that_of_the_environment_here(monkeypatch: pytest.MonkeyPatch) -> None:
