@@ -304,7 +304,7 @@ def test_prompts_are_taken_only_as_fast_as_they_are_worked_off(serve: Serve) -> 
         if seen == 20:
             break
         time.sleep(0.005)
-    assert taken < 21 + 4 * 2 + 4 + 64  # under way, waiting here, and taken ahead
+    assert taken < 50  # 21, those under way, waiting here and taken ahead (4 × 4), and some that overtook the last
 
 
 def test_blocking_runs_from_many_threads(serve: Serve) -> None:
