@@ -18,7 +18,7 @@ from .. import errors
 from ..verdict import told_to_retry
 from . import wait
 from .codec import loads_answer, mend, string_of
-from .words import as_it_is, printable, quoted, words
+from .words import PAGE, as_it_is, printable, quoted, words
 
 __all__ = ["MAX_ERROR_BYTES", "PROXY_ADVICE", "error_in", "heed", "in_band", "is_error", "status_error", "unless_fine"]
 
@@ -262,6 +262,8 @@ def _hint(error: errors.APIStatusError, key_origin: str) -> str:
             return "The endpoint redirects without saying where: check base_url"
         there, query, _ = there.partition("?")  # it may repeat that of base_url, which may hold a secret
         return f"The endpoint points to {printable(there + '?…' * bool(query))!r}: set base_url to that"
+    if status == 403 and error.message.startswith(PAGE):
+        return "The key is not allowed to make this request, or a proxy or firewall in between blocks it."
     hint = _HINTS.get(status, "The endpoint failed; trying again later may help." if status >= 500 else "")
     return f"{hint} {key_origin}".strip() if status == 401 else hint
 

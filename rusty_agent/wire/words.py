@@ -10,11 +10,16 @@ from typing import Any
 
 from .codec import dumps, loads_answer
 
-__all__ = ["as_it_is", "excerpt", "printable", "quoted", "words"]
+__all__ = ["PAGE", "as_it_is", "excerpt", "printable", "quoted", "words"]
+
+PAGE = "an HTML page"
+"""How the words about a page begin."""
 
 _MAX_MESSAGE = 1000
 _MAX_EXCERPT = 200
 _MAX_DEPTH = 5  # how deep Mistral nests its complaints
+
+_BEFORE_PAGES = r"<(\?xml[^>]*|!--.*?--)>"  # lighttpd's and tinyproxy's pages are XHTML
 
 _SAYING: tuple[str, ...] = ("message", "detail", "msg", "error", "errors", "error_message", "text")
 _SAYING += ("Message", "error_msg", "status_msg", "title", "errorMessage")  # AWS, Baidu, MiniMax, RFC 9457, Java
@@ -24,9 +29,9 @@ def words(value: Any, depth: int = _MAX_DEPTH) -> str:
     """The message in a string, an HTML page, a list of complaints (FastAPI, Mistral) or an object that holds these."""
     if isinstance(value, str):
         page = value[:4096]
-        if re.match(r"\s*<(!doctype|html|head|body)", page, re.IGNORECASE):
+        if re.match(rf"\s*({_BEFORE_PAGES}\s*)*<(!doctype|html|head|body)", page, re.IGNORECASE):
             title = re.search(r"<(?:title|h1)[^>]*>([^<]*)", page, re.IGNORECASE)  # HAProxy's pages have no title
-            return f"an HTML page{f' titled «{title[1].strip()}»' if title else ''}"
+            return f"{PAGE}{f' titled «{title[1].strip()}»' if title else ''}"
         said = quoted(value) if depth else value
         return value if said is value else words(said, depth - 1) or value
     if isinstance(value, list) and depth:

@@ -58,6 +58,14 @@ def test_statuses(status: int, kind: type[errors.APIStatusError], hint: str, ret
     assert (error.status_code, error.retryable) == (status, retryable)
 
 
+def test_a_page_that_forbids_is_not_blamed_on_the_key_alone() -> None:
+    error = _error(403, b"<!DOCTYPE html><title>ERROR: The requested URL could not be retrieved</title>")  # Squid's
+    assert error.message == (
+        "HTTP 403: an HTML page titled «ERROR: The requested URL could not be retrieved». "
+        "The key is not allowed to make this request, or a proxy or firewall in between blocks it."
+    )
+
+
 SHAPES = {
     "openai": ({"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}, "m", "c", "t", "p"),
     "code-int": ({"error": {"message": "m", "type": None, "param": None, "code": 400}}, "m", 400, None, None),
@@ -181,6 +189,22 @@ SHAPES = {
         None,
         None,
     ),
+    "lighttpd": (
+        b'<?xml version="1.0" encoding="iso-8859-1"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN"\n'
+        b'  "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">\n<html><head>\n<title>500 Sorry</title></head>',
+        "an HTML page titled «500 Sorry»",
+        None,
+        None,
+        None,
+    ),
+    "html-after-comments": (
+        b"<!-- a -->\n<!-- b -->\n<html><title>t</title>",
+        "an HTML page titled «t»",
+        None,
+        None,
+        None,
+    ),
+    "xml": (b'<?xml version="1.0"?>\n<Error>m</Error>', '<?xml version="1.0"?> <Error>m</Error>', None, None, None),
     "html-in-json": ({"error": {"message": "<html><title>t</title>"}}, "an HTML page titled «t»", None, None, None),
     "not-utf-8": (b'{"error":{"message":"a\xff","code":"\\ud83d"}}', "a\ufffd", "\ufffd", None, None),
 }
