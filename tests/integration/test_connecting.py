@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -25,7 +26,7 @@ from rusty_agent.testing import Pause, Reset, answer, completion
 from rusty_agent.testing.answers import events
 from rusty_agent.wire.codec import dumps
 
-from .faces import KEY, Face, NewLoop, Serve
+from .faces import KEY, TLS, Face, NewLoop, Serve
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
@@ -63,6 +64,53 @@ def plain_http() -> Iterator[str]:
 def test_https_to_a_port_of_plain_http(face: Face) -> None:
     with plain_http() as address, pytest.raises(APIConnectionError, match="may speak plain http"):
         face.generate(face.provider(f"https://{address}/v1"))
+
+
+def test_an_endpoint_that_wants_a_client_certificate_is_asked_once(face: Face) -> None:
+    ours, theirs = ssl.create_default_context(cafile=TLS / "ca.pem"), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(TLS / "server.pem")
+    theirs.load_verify_locations(TLS / "ca.pem")
+    theirs.verify_mode = ssl.CERT_REQUIRED
+    asked = 0
+
+    def refuse() -> None:  # as HAProxy does; by hand, since Python's sockets may reset the connection before the alert
+        nonlocal asked
+        while True:
+            connection, _ = listener.accept()
+            with connection, suppress(ConnectionError):
+                if not (data := connection.recv(65536)):
+                    return
+                asked += 1
+                received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+                tls = theirs.wrap_bio(received, sent, server_side=True)
+                refused = False
+                while data:
+                    received.write(data)
+                    try:
+                        tls.do_handshake()
+                    except ssl.SSLWantReadError:
+                        pass
+                    except ssl.SSLError:
+                        refused = True
+                    connection.sendall(sent.read())
+                    if refused:
+                        connection.shutdown(socket.SHUT_WR)
+                        while connection.recv(65536):
+                            pass
+                        break
+                    data = connection.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        port = listener.getsockname()[1]
+        retry = RetryPolicy(max_retries=1, base_delay=0.01)
+        provider = face.provider(f"https://localhost:{port}/v1", ssl=ours, retry=retry)
+        with pytest.raises(APIConnectionError, match=r"alert certificate required .* pass ssl with one") as caught:
+            face.generate(provider)
+        socket.create_connection(("127.0.0.1", port)).close()
+        refusing.join()
+    assert (asked, caught.value.attempts) == (1, 1)
 
 
 def test_a_handshake_that_the_server_ends_says_so(face: Face) -> None:

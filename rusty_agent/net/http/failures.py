@@ -36,6 +36,9 @@ _CHECK_PROXY = "proxy, or the environment if trust_env is set"
 
 _GONE = "Connection closed."  # aiohttp's RuntimeError if it broke while nobody was reading; others mean misuse
 _NO_TLS = "wrong.version.number|record.layer"  # what OpenSSL says about an answer that is not TLS at all
+# … and if the endpoint wants another certificate from us: with TLS 1.3 in place of an answer, not in the handshake.
+_NO_CLIENT = "alert.*(certificate|unknown.ca)"
+_TLS_ERRORS = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError)
 
 
 def network_error(
@@ -62,12 +65,14 @@ def network_error(
         return errors.APITimeoutError(said, limit="connect", seconds=connect, sent=False)
     if isinstance(error, aiohttp.ClientError | HttpProcessingError) and "content-encoding" in said.lower():
         return errors.ResponseError(f"The answer from {peer} cannot be decompressed: {said}.")
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
+    no_client = isinstance(cause, OSError) and re.search(_NO_CLIENT, said, re.IGNORECASE)
+    if no_client or isinstance(error, _TLS_ERRORS):
         plain = re.search(_NO_TLS, said, re.IGNORECASE)
         advice = "It may speak plain http: check base_url." if plain else "Check the certificate or pass ssl."
+        advice = "It wants a client certificate: pass ssl with one." if no_client else advice
         return errors.APIConnectionError(f"No secure connection to {peer}: {said}. {advice}", retryable=False)
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return _refused_by_proxy(error.status, peer)
+        return _refused_by_proxy(error, peer, check)
     if isinstance(error, aiohttp.ClientConnectorError) or (proxy and isinstance(error, NETWORK_ERRORS)):
         return errors.APIConnectionError(f"Cannot connect to {peer}: {said}. Check {check}.", sent=False)
     if isinstance(error, aiohttp.ServerDisconnectedError):
@@ -125,10 +130,14 @@ def _said(error: BaseException) -> str:
     return re.sub(_REPR, r"\1\2\3", printable(str(words))).rstrip(".")
 
 
-def _refused_by_proxy(status: int, peer: str) -> errors.APIConnectionError:
-    advice = f" {PROXY_ADVICE}" if status == 407 else ""
-    said = f"The proxy refused to connect to {peer}: HTTP {status}.{advice}"
-    return errors.APIConnectionError(said, retryable=status in RETRIED_STATUSES, sent=False)
+def _refused_by_proxy(error: aiohttp.ClientHttpProxyError, peer: str, check: str) -> errors.APIConnectionError:
+    status, retryable = error.status, error.status in RETRIED_STATUSES
+    # Tinyproxy sends 401 for a wrong password. What may pass is the endpoint's: the proxy could not reach it.
+    advice = PROXY_ADVICE if status in (401, 407) else f"Check {check if retryable else _CHECK_PROXY}."
+    said = f"HTTP {status} {printable(error.message)}".strip(" .")
+    return errors.APIConnectionError(
+        f"The proxy refused to connect to {peer}: {said}. {advice}", retryable=retryable, sent=False
+    )
 
 
 def salvage(response: Response, error: BaseException) -> bytes:

@@ -22,6 +22,7 @@ CONNECT, RESPONSE = aiohttp.ClientConnectorError, aiohttp.ClientResponseError
 REFUSED = OSError(errno.ECONNREFUSED, "Connect call failed ('1.2.3.4', 80)")  # the words are asyncio's
 FULL = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 UNTRUSTED = aiohttp.ClientConnectorCertificateError(HERE, ssl.SSLCertVerificationError(1, "self-signed"))
+UNKNOWN_CLIENT = aiohttp.ClientOSError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca")
 UNWRITTEN = aiohttp.ClientOSError(errno.EPIPE, "Can not write request body for https://h/v1?code=s3cret")
 CUT = "Not done: <TransferEncodingError: 400, message='Not enough.'>. ConnectionResetError(104, 'Reset by peer')"
 
@@ -44,8 +45,17 @@ def proxy_refuses(status: int) -> aiohttp.ClientHttpProxyError:
         ),
         (UNTRUSTED, False, True, "No secure connection to h:80: self-signed. Check the certificate or pass ssl."),
         (ssl.SSLError(1, "wrong version number"), False, True, "It may speak plain http: check base_url."),
-        (proxy_refuses(407), False, False, "refused to connect to h:80: HTTP 407. Put the right user:password@ before"),
-        (proxy_refuses(503), True, False, "The proxy refused to connect to h:80: HTTP 503."),
+        (proxy_refuses(407), False, False, "refused to connect to h:80: HTTP 407 No. Put the right user:password@"),
+        (proxy_refuses(401), False, False, "refused to connect to h:80: HTTP 401 No. Put the right user:password@"),
+        (proxy_refuses(403), False, False, "refused to connect to h:80: HTTP 403 No. Check proxy, or the environment"),
+        (proxy_refuses(503), True, False, "refused to connect to h:80: HTTP 503 No. Check base_url and that the"),
+        (UNKNOWN_CLIENT, False, True, "tlsv1 alert unknown ca. It wants a client certificate: pass ssl with"),
+        (
+            aiohttp.ClientOSError(1, "[SSL] bad record mac"),
+            True,
+            True,
+            "The connection to h:80 broke: [SSL] bad record",
+        ),
         (BadHttpMessage("Bad \x1b size"), True, True, r"h:80 broke: its HTTP framing is wrong: Bad \x1b size."),
         (RESPONSE(HERE, (), message="Bad line"), True, True, "h:80 does not speak HTTP: Bad line."),
         (aiohttp.ClientPayloadError(CUT), True, True, "h:80 broke: Not done: Not enough. Reset by peer."),
