@@ -19,7 +19,8 @@ _MAX_MESSAGE = 1000
 _MAX_EXCERPT = 200
 _MAX_DEPTH = 5  # how deep Mistral nests its complaints
 
-_BEFORE_PAGES = r"<(\?xml[^>]*|!--.*?--)>"  # lighttpd's and tinyproxy's pages are XHTML
+# Lighttpd's and tinyproxy's pages are XHTML. Atomic: with many comments backtracking would never end.
+_BEFORE_PAGES = r"(?>(?><\?xml[^>]*>|<!--.*?-->)\s*)*+"
 
 _SAYING: tuple[str, ...] = ("message", "detail", "msg", "error", "errors", "error_message", "text")
 _SAYING += ("Message", "error_msg", "status_msg", "title", "errorMessage")  # AWS, Baidu, MiniMax, RFC 9457, Java
@@ -29,7 +30,7 @@ def words(value: Any, depth: int = _MAX_DEPTH) -> str:
     """The message in a string, an HTML page, a list of complaints (FastAPI, Mistral) or an object that holds these."""
     if isinstance(value, str):
         page = value[:4096]
-        if re.match(rf"\s*({_BEFORE_PAGES}\s*)*<(!doctype|html|head|body)", page, re.IGNORECASE):
+        if re.match(rf"\s*{_BEFORE_PAGES}<(!doctype|html|head|body)", page, re.IGNORECASE):
             title = re.search(r"<(?:title|h1)[^>]*>([^<]*)", page, re.IGNORECASE)  # HAProxy's pages have no title
             return f"{PAGE}{f' titled «{title[1].strip()}»' if title else ''}"
         said = quoted(value) if depth else value

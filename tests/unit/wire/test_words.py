@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rusty_agent.wire.words import excerpt, printable
+from rusty_agent.wire.words import excerpt, printable, words
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_printable(text: str, shown: str) -> None:
 def test_excerpt() -> None:
     assert excerpt(b"a\n'b'\xff\x1b") == repr("a 'b'\ufffd\\x1b")
     assert excerpt(b"x" * 500) == repr("x" * 200 + "…")
+
+
+@pytest.mark.timeout(5)
+def test_text_that_begins_with_many_comments_is_read_at_once() -> None:
+    """Where nothing else follows them, a regular expression could try all ways to part them."""
+    assert words("<!--x-->" * 400 + "<p>") == "<!--x-->" * 400 + "<p>"
+    assert words("<!--x-->" * 400 + "<html>") == "an HTML page"
