@@ -69,6 +69,9 @@ else:
 class Lock:
     """Holds a batch's lock file while the context lasts. It is advisory: some network filesystems do not enforce it.
 
+    Args:
+        path: The file; absolute, if the working folder may change.
+
     Raises:
         BatchError: On entering: another process holds it, or the file cannot be locked.
     """
@@ -83,7 +86,6 @@ class Lock:
                 raise OSError(errno.ESTALE, "the file keeps being replaced")
         except OSError as error:
             raise BatchError(f"{self._path} cannot be locked: {with_remedy(error)} Or name another output.") from error
-        self._place = self._path.absolute()  # the working folder may change
         return self
 
     def _hold(self) -> bool:
@@ -111,8 +113,8 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
-            if _has_name(self._number, self._place):
-                self._place.unlink()
+            if _has_name(self._number, self._path):
+                self._path.unlink()
         with suppress(OSError):
             _drop(self._number)  # closing alone would not drop it while a forked child has it open
         os.close(self._number)

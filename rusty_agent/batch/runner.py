@@ -139,7 +139,7 @@ async def run_batch(
     page = None if report is None else checked_path(report, "report")
     refuse_overwriting(files, read, page)  # before the lock, which writes a file too
     page = page and page.absolute()
-    with signals, Lock(files.lock):
+    with signals, Lock(settings.files.lock):
         started = time.time()
         given_up = threading.Event()
         plan = await to_its_end(

@@ -60,7 +60,7 @@ def test_what_lies_there_at_the_end_and_is_another_file_stays(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "out.lock").touch()
-    with Lock(Path("out.lock")):
+    with Lock(Path("out.lock").absolute()):
         monkeypatch.chdir("elsewhere")
     assert Path("out.lock").exists()
     assert (tmp_path / "out.lock").exists() is (os.name == "nt")
