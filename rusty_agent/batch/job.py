@@ -162,17 +162,11 @@ class Job:
         self._write_summary(told, report)
         if stopped is None and self._settings.sort:  # last: the disk may have no room for a second copy
             sort_output(self._settings.files, self._feed.lines)
-        now = self._run.tally.snapshot()
         return BatchResult(
-            total=now.total,
-            done=now.done,
-            failed=now.failed,
-            skipped=now.skipped,
-            failed_earlier=now.failed_earlier,
-            bad_lines=self._feed.bad_lines,
+            **told["rows"],
             stopped=told["stopped"],
             message=None if stopped is None else stopped.message,
-            cost=now.cost,
+            cost=self._run.tally.snapshot().cost,
             summary=told,
         )
 
