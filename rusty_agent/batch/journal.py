@@ -162,20 +162,19 @@ class Journal:
             os.ftruncate(self._number, self._size + whole)
         return written.count(b"\n"), whole
 
-    def _plan_sync(self) -> None:
+    def _plan_sync(self, *, due: bool = False) -> None:
         """With `sync="group"`, begin or schedule a sync of what is written, unless one is under way."""
         idle = self._syncing is None and not self._closing and not self._sync_failed
         if self._sync != "group" or not idle or self._durable == self._size:
             return
-        if self._unsynced >= _SYNC_LINES:
+        if due or self._unsynced >= _SYNC_LINES:
             self._begin_sync()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SYNC_SECONDS, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._syncing is None and self._durable < self._size and not self._sync_failed:
-            self._begin_sync()
+        self._plan_sync(due=True)
 
     def _begin_sync(self) -> asyncio.Future[None]:
         self._unsynced = 0
