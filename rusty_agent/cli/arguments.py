@@ -76,7 +76,7 @@ class Arguments(argparse.Namespace):
     prompt: str | None
     wait_for_stdin: bool
     model: str | None
-    preset: str | None
+    preset: str
     base_url: str | None
     trust_env: bool
     system: str | None
@@ -134,13 +134,14 @@ def _name(option: str) -> str:
 
 
 def settle_endpoint(arguments: argparse.Namespace, parser: Parser) -> None:
-    """Refuse options that contradict `--local`; take the model from the environment if none was named."""
+    """Refuse options that contradict `--local`; settle the model and the preset if they were not named."""
     if arguments.local is not None:
         for name in ("model", "preset", "base_url"):
             if getattr(arguments, name) is not None:
                 parser.error(f"--local runs a model on this machine: leave out --{name.replace('_', '-')}")
     elif arguments.model is None:
         arguments.model = os.environ.get("RUSTY_AGENT_MODEL") or None
+    arguments.preset = arguments.preset or "openrouter"
 
 
 class Parser(argparse.ArgumentParser):

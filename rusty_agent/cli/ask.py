@@ -80,7 +80,7 @@ def ask(arguments: Arguments, request: Request, out: Output) -> int:
     return 0
 
 
-def check_endpoint(name: str | None, base_url: str | None) -> None:
+def check_endpoint(name: str, base_url: str | None) -> None:
     """Refuse a preset that does not exist, or has no key.
 
     Raises:
@@ -90,7 +90,7 @@ def check_endpoint(name: str | None, base_url: str | None) -> None:
     from ..keys import resolve_key
     from ..presets import PRESETS
 
-    preset = PRESETS.get(name or "openrouter")
+    preset = PRESETS.get(name)
     if preset is None:
         raise UsageError(f"--preset: there is no {name!r}; choose from {', '.join(PRESETS)}")
     try:
@@ -131,7 +131,7 @@ def _connector(arguments: Arguments) -> Callable[[], Provider]:
     provider = Provider(
         arguments.model or "",
         base_url=arguments.base_url,
-        preset=arguments.preset or "openrouter",
+        preset=arguments.preset,
         trust_env=arguments.trust_env,
     )
     return lambda: provider

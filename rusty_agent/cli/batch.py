@@ -99,7 +99,7 @@ def _provider(arguments: argparse.Namespace) -> AsyncProvider:
     return AsyncProvider(
         arguments.model,
         base_url=arguments.base_url,
-        preset=arguments.preset or "openrouter",
+        preset=arguments.preset,
         trust_env=arguments.trust_env,
         retry=retry,
         timeout=arguments.timeout,

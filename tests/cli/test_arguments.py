@@ -43,7 +43,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "prompt": "hi",
         "wait_for_stdin": False,
         "model": None,
-        "preset": None,
+        "preset": "openrouter",
         "base_url": None,
         "trust_env": False,
         "system": None,
