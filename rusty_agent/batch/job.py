@@ -124,7 +124,7 @@ class Job:
             self._errors = self._open(self._settings.files.errors, closing)
             task = self._task = asyncio.ensure_future(self._work_off())
             try:
-                await outlast(task, on_cancel=self._cancel)  # what is done is kept
+                await outlast(task, on_cancel=self.abandon)  # what is done is kept
             finally:
                 del self._provider  # the job is a reference cycle: it would keep the provider until it is collected
             if not task.cancelled():
@@ -141,9 +141,9 @@ class Job:
         self._stop("interrupt", _INTERRUPTED)
 
     def abandon(self) -> None:
-        """Stop at once: cancel the requests under way."""
-        self.interrupt()
-        self._cancel()
+        """Cancel what is under way, but only once: a second cancellation would cut its clean-up short."""
+        if self._task is not None and not self._task.cancelling():  # None: a file broke before any row was begun
+            self._task.cancel()
 
     def sum_up(self, output: str, started: float, report: Path | None) -> BatchResult:
         """Count the rows of all runs; write the summary (`output` is its name in it) and the report, if any; sort."""
@@ -263,12 +263,7 @@ class Job:
     def _break(self, error: BatchError) -> None:
         """A file cannot be written: further answers would be lost, so pay for none. Closing the journal raises."""
         self._broken = True
-        self._cancel()
-
-    def _cancel(self) -> None:
-        """Cancel what is under way, but only once: a second cancellation would cut its clean-up short."""
-        if self._task is not None and not self._task.cancelling():
-            self._task.cancel()
+        self.abandon()
 
     def _stop(self, reason: str, said: str) -> RunStoppedError:
         stopped = self._rule.error(reason, said)

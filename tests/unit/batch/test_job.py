@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rusty_agent import AsyncProvider
+from rusty_agent.batch import journal as journal_module
 from rusty_agent.batch.files import Files
 from rusty_agent.batch.index import Index
 from rusty_agent.batch.job import Job
@@ -111,6 +112,20 @@ async def test_the_output_is_closed_when_the_errors_cannot_be_opened(tmp_path: P
     assert len(os.listdir("/dev/fd")) == before
 
 
+async def test_both_files_fail_before_any_row_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, open_file = batch(tmp_path), journal_module._open
+
+    def opened(path: Path) -> tuple[int, int]:
+        if path == files.output:
+            return open_file(path)
+        files.output.unlink()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(journal_module, "_open", opened)
+    with pytest.raises(BatchError, match=r"out\.jsonl was removed"):
+        await job(files, Answering()).run(["x"], plan())
+
+
 async def test_abandoned_it_ends_at_once_and_says_so(tmp_path: Path) -> None:
     files, provider = batch(tmp_path), Answering(60)
     one = job(files, provider)
@@ -142,6 +157,7 @@ async def test_given_up_it_counts_the_rows_whose_lines_were_on_their_way_to_the_
     while not files.output.exists() or files.output.read_bytes().count(b"\n") < 4:
         await asyncio.sleep(0.001)
     if how == "abandoned":
+        one.interrupt()
         one.abandon()
     else:  # as by `asyncio.run` at its end, in any order: here the workers come first
         for task in asyncio.all_tasks():
@@ -203,6 +219,7 @@ async def test_abandoned_more_than_once_it_waits_for_a_source_that_takes_its_tim
                 await go_on.wait()
 
     one, running = await under_way(tmp_path, clean_up)
+    one.interrupt()
     for _ in range(3):
         one.abandon()
         await asyncio.sleep(0.01)
