@@ -162,7 +162,7 @@ def _alike(before: Manifest, parameters: Mapping[str, Any], names: Iterable[str]
 def _kept(index: Index, settings: JobSettings, *, changed: bool) -> tuple[Index, Sequence[Path]]:
     """What this run keeps of the earlier ones' index, and the files to drop, in this order."""
     files = settings.files
-    if settings.fresh or (changed and not index.done):  # nothing was answered, as with a mistyped model
+    if settings.fresh:
         return Index(), (files.errors, files.output, files.summary)  # results without errors still make a batch
     if changed:  # old errors answer another request, and this run may be stopped before it reaches those rows
         return Index(index.done, useless_results=index.useless_results), (files.errors,)
