@@ -42,29 +42,29 @@ def drop_superseded(files: Files, done: set[str]) -> None:
         drop_lines(files.errors, index.useless_errors)
 
 
-def sort_output(files: Files, moved: Mapping[str, int] | None = None) -> None:
+def sort_output(files: Files, lines: Mapping[str, int] | None = None) -> None:
     """Put the results and the errors into the order of the input, by `x_rusty.line`; lines without it come last.
 
     Takes about 72 bytes of memory per line. A file that is already in order is only read.
 
     Args:
         files: The batch's files, whose lock is held.
-        moved: The present line of each row in the input, by `custom_id`, if the input has changed since rows were
+        lines: The present line of each row in the input, by `custom_id`, if the input has changed since rows were
             answered; rows that are not in it come last.
 
     Raises:
         BatchError: A file cannot be read or replaced; both are whole.
     """
     for path in (files.output, files.errors):
-        _sort(path, moved)
+        _sort(path, lines)
 
 
-def _sort(path: Path, moved: Mapping[str, int] | None) -> None:
+def _sort(path: Path, lines: Mapping[str, int] | None) -> None:
     borders = array("Q", [0])
     keys: list[int] = []
     for _, end, line in read_lines(path):
         told = identify(line)
-        number = None if told is None else _number(told, moved)
+        number = None if told is None else _number(told, lines)
         if type(number) is not int or not 0 <= number < _UNNUMBERED:
             number = _UNNUMBERED
         keys.append(number << _PLACE_BITS | len(keys))
@@ -76,11 +76,11 @@ def _sort(path: Path, moved: Mapping[str, int] | None) -> None:
         replace_atomically(path, _pick(path, borders, places))
 
 
-def _number(told: Told, moved: Mapping[str, int] | None) -> Any:
+def _number(told: Told, lines: Mapping[str, int] | None) -> Any:
     """The line's number in the input."""
-    if moved is None or told.facts.get("kind") == BAD_LINE:  # this run wrote these itself, with present numbers
+    if lines is None or told.facts.get("kind") == BAD_LINE:  # this run wrote these itself, with present numbers
         return told.facts.get("line")
-    return moved.get(told.custom_id)
+    return lines.get(told.custom_id)
 
 
 def _pick(path: Path, borders: array[int], places: array[int]) -> Iterator[bytes]:
