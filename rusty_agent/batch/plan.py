@@ -109,7 +109,7 @@ def _decide(
     index, dropped = _kept(index, settings, changed=bool(changes))
     if marks is not None and input is not None:
         _refuse_others(input, index, marks)
-    moved = bool(index.done or index.failed) and (unlike or (before is not None and before.moved))
+    moved = bool(index.done or index.failed) and (unlike or before is None or before.moved)
     others = 0
     if before is not None:
         others = before.others if _alike(before, parameters, _SERVED_BY) else len(index.done)

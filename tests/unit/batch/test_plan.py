@@ -226,6 +226,15 @@ def test_rows_without_a_name_must_not_have_moved(
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == there
 
 
+def test_a_row_without_a_name_is_not_the_one_that_was_answered_under_its_number(source: Path, tmp_path: Path) -> None:
+    source.write_text('{"custom_id":"2","prompt":"a"}\n{"custom_id":"1","prompt":"b"}\n')
+    plan(source, batch(tmp_path))
+    files = batch(tmp_path, [result("2")])
+    source.write_text('{"prompt":"a"}\n{"prompt":"b"}\n')
+    with pytest.raises(BatchError, match="Line 2 of the input is not the one that was answered"):
+        plan(source, files, allow_changed=True)
+
+
 def test_a_line_that_is_taken_again_is_another_one(source: Path, tmp_path: Path) -> None:
     plan(source, batch(tmp_path))
     files = batch(tmp_path, [unnamed("2", "b")])
