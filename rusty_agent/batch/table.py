@@ -69,11 +69,9 @@ class _TableLines:
         self._text = text
         self.longest = longest
         self._line = 0
-        self._size = 0
-        self.first = 0
 
     def begin(self) -> None:
-        """Note that a record begins with the next line."""
+        """Note that a record begins with the next line; call it before the first, too."""
         self.first = self._line + 1
         self._size = 0
 
