@@ -89,6 +89,12 @@ def test_a_bad_record_spoils_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
     assert rows[1] == BadLine(3, reason)
 
 
+def test_a_record_that_is_too_long_may_be_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LINE_BYTES", 40)
+    rows = list(source_of(tmp_path, b"prompt\n" + b"x" * 100, "in.csv").rows())
+    assert rows == [BadLine(2, "longer than 40 characters (is a closing quote missing?)")]
+
+
 def test_a_quote_that_never_closes_is_told_where_it_opens(tmp_path: Path) -> None:
     rows = list(source_of(tmp_path, b'prompt\na\n"b\nc\n', "in.csv").rows())
     assert rows[1:] == [BadLine(3, "not CSV: unexpected end of data")]
