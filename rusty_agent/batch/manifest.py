@@ -125,12 +125,11 @@ class Manifest:
         sentences = []
         if self.input_sha256 != now.input_sha256:
             sentences.append(f"the input changed: {self._told_input()} -> {now._told_input()}")
-        if self.parameters_digest != now.parameters_digest:
-            before, after = _flat(self.parameters), _flat(now.parameters)
-            for name in sorted(before.keys() | after.keys()):
-                old, new = before.get(name, _UNSET), after.get(name, _UNSET)
-                if old is _UNSET or new is _UNSET or dumps(old) != dumps(new):
-                    sentences.append("parameter {}: {} -> {}".format(".".join(name), *_shown(old, new)))
+        before, after = _flat(self.parameters), _flat(now.parameters)
+        for name in sorted(before.keys() | after.keys()):
+            old, new = before.get(name, _UNSET), after.get(name, _UNSET)
+            if old is _UNSET or new is _UNSET or dumps(old) != dumps(new):
+                sentences.append("parameter {}: {} -> {}".format(".".join(name), *_shown(old, new)))
         return sentences
 
     def _told_input(self) -> str:
