@@ -104,7 +104,7 @@ def scan_errors(
     last: dict[str, int] = {}  # by row: twice the place where its last line starts, plus one if that line is permanent
     for start, told in _lines_of(errors, index.useless_errors, begun, given_up):
         custom_id, facts, failed = told
-        if not failed and "kind" not in facts:  # an answer: it would be dropped as if it were an error
+        if not failed:  # an answer: it would be dropped as if it were an error
             raise BatchError(f"{errors} holds answers, so it is left alone. Name another output, or move it away.")
         if facts.get("kind") == BAD_LINE:
             index.bad_lines.append(start)
