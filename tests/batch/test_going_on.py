@@ -277,6 +277,15 @@ async def test_a_row_that_is_none_any_more_where_another_was_answered(place: Pla
         await place.run(rows, on_bad_line="skip", allow_changed=True)
 
 
+async def test_a_row_that_failed_for_good_is_known_again_though_it_has_no_name(place: Place) -> None:
+    place.server.answer(by_prompt({"a": error(400)}))
+    first = await place.run(iter(["a", "b"]))
+    assert (first.done, first.failed) == (1, 1)
+    assert (await place.run(iter(["a", "b"]))).failed_earlier == 1
+    with pytest.raises(BatchError, match="Line 1 of the input is not the one that was answered"):
+        await place.run(iter(["z", "b"]))
+
+
 async def test_names_given_later_do_not_take_the_answers_of_other_lines(place: Place) -> None:
     await place.run([{"prompt": "water"}, {"prompt": "bread"}])
     crossed = [{"custom_id": "2", "prompt": "water"}, {"custom_id": "1", "prompt": "bread"}]
