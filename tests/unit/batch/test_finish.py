@@ -37,6 +37,13 @@ def test_errors_that_a_result_or_a_later_error_has_overtaken_go(tmp_path: Path) 
     assert files.errors.stat().st_ino == before
 
 
+def test_bad_lines_keep_their_numbers_where_rows_have_new_ones(tmp_path: Path) -> None:
+    bad, one, other = refusal(2), failure("a", 1), failure("b", 7)
+    files = batch(tmp_path, [], [one, bad, other])
+    sort_output(files, {"a": 3, "b": 1})
+    assert lines(files.errors) == [other, bad, one]
+
+
 def test_bad_lines_stay_whatever_rows_are_called(tmp_path: Path) -> None:
     files = batch(tmp_path, [], [failure("bad line 2"), refusal(2)])
     drop_superseded(files, {"bad line 2"})
