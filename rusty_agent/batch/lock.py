@@ -78,7 +78,6 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._number = -1
 
     def __enter__(self) -> Self:
         try:
