@@ -76,6 +76,13 @@ def test_the_file_of_another_that_took_its_place_stays(tmp_path: Path) -> None:
     assert path.exists()
 
 
+def test_nothing_stays_of_the_longer_number_that_a_killed_holder_left(tmp_path: Path) -> None:
+    path = tmp_path / "out.lock"
+    path.write_text("1234567890123456\n")
+    with Lock(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
 def test_it_is_released_on_an_error(tmp_path: Path) -> None:
     lock = Lock(tmp_path / "out.lock")
     with pytest.raises(ZeroDivisionError), lock:
