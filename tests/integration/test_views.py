@@ -91,6 +91,7 @@ def test_a_blocking_stream_says_how_far_it_is(serve: Serve) -> None:
     told.set()
     assert opened.result().text == "abcd"
     assert repr(opened) == "<TextStream closed, 4 characters so far>"
+    server.answer(Answer((Hang(),)))
     left = blocking(server)
     left.close()
     assert repr(left) == "<TextStream closed, 0 characters so far>"
