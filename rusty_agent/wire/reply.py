@@ -15,7 +15,7 @@ from . import failure
 from .assemble import Assembler
 from .chunks import ChunkDecoder
 from .codec import ends_within, loads_answer, loads_strict
-from .delta import MEDIA_KEYS, Delta
+from .delta import MEDIA_KEYS, Delta, is_tool_result
 from .document import CHECK_URL, empty, is_bare, is_lines, is_page, is_piece, is_whole, unreadable, unwrapped
 from .frame import NO_FRAME, Frame
 from .snapshots import Snapshots, tells_all_so_far
@@ -344,6 +344,6 @@ def _is_content(delta: Delta) -> bool:
     try:
         choice = delta.data["choices"][0]
         told = choice.get("delta") or choice["message"]
-        return told.get("role") == "tool" or any(map(told.get, MEDIA_KEYS))  # a tool has run, and must not run again
+        return is_tool_result(told) or any(map(told.get, MEDIA_KEYS))  # a tool has run, and must not run again
     except (KeyError, IndexError, TypeError, AttributeError):
         return False
